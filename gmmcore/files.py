@@ -1,0 +1,296 @@
+"""Files that appear whole or not at all, and that know when they have been altered.
+
+Two services, used by everything that writes:
+
+* `writing` and `replace_bytes`: a file is written beside its place, flushed to
+  disk and renamed into it. A temporary file is locked for as long as its writer
+  lives, so that what a dead process left behind is recognised and removed.
+* `seal` and `unseal`: a block of 1024 bytes before the content holds the kind of the
+  file, the SHA-256 of everything behind the first line, and a few facts as JSON. HDF5 allows such
+  a user block, so a sealed HDF5 file is an ordinary HDF5 file to everybody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from gmmcore.errors import DamagedFileError, GmmcoreError
+
+__all__ = [
+    "HEADER_SIZE",
+    "digest_of",
+    "is_sealed",
+    "make_folder",
+    "read_bytes",
+    "replace_bytes",
+    "replace_text",
+    "seal",
+    "sealed_facts",
+    "unseal",
+    "writing",
+]
+
+HEADER_SIZE = 1024
+_MAGIC = b"gmmcore "
+_VERSION = b"1"
+_TEMPORARY = ".gmmcore-tmp"
+
+PathLike = str | os.PathLike[str]
+
+
+def digest_of(*parts: object) -> str:
+    """SHA-256, in hexadecimal, of a sequence of JSON-like values.
+
+    Parameters
+    ----------
+    *parts
+        Anything that `json.dumps` takes. Dictionaries are sorted by key, so
+        that equal settings have equal digests.
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_folder(folder: PathLike) -> None:
+    """Create `folder` and its parents.
+
+    Raises
+    ------
+    GmmcoreError
+        If it cannot be created.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GmmcoreError(f"{folder}: cannot create this folder: {_reason(error)}") from error
+
+
+@contextlib.contextmanager
+def writing(path: PathLike) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path` that becomes `path` when the block ends.
+
+    The content is flushed to disk before the rename, and the rename before the
+    return. If the block raises, nothing is left and `path` is untouched.
+
+    Raises
+    ------
+    GmmcoreError
+        If the folder or the file cannot be written (full disk, no permission, ...).
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    _remove_stale(path)
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
+        )
+        with os.fdopen(descriptor, "w+b") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fsync(stream.fileno())
+            os.replace(temporary, path)
+            temporary = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise GmmcoreError(
+            f"{path}: cannot be written: {_reason(error)}; free space or mend the folder, "
+            "then give the same command again"
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def replace_bytes(path: PathLike, content: bytes) -> None:
+    """Write `content` as the file `path`, whole or not at all."""
+    with writing(path) as stream:
+        stream.write(content)
+
+
+def replace_text(path: PathLike, content: str) -> None:
+    """Write `content` as the UTF-8 text file `path`, whole or not at all."""
+    replace_bytes(path, content.encode())
+
+
+def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
+    """The content of `path`.
+
+    Parameters
+    ----------
+    path
+        An existing file.
+    limit
+        Refuse a file that is larger than this many bytes.
+
+    Raises
+    ------
+    GmmcoreError
+        If the file is missing, unreadable or too large.
+    """
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if limit is not None and size > limit:
+                raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
+            return stream.read()
+    except OSError as error:
+        raise GmmcoreError(f"{path}: cannot be read: {_reason(error)}") from error
+
+
+def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
+    """Write a sealed file: a header block, then `content`.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    kind
+        One word: what the file is, such as ``mixture``.
+    content
+        The content, usually the image of an HDF5 file.
+    **facts
+        Small JSON values that `sealed_facts` gives back without reading the content.
+
+    Returns
+    -------
+    str
+        The file's digest, 64 hexadecimal digits.
+    """
+    line = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
+    first = len(_first_line(kind, "0" * 64, len(content)))
+    room = HEADER_SIZE - first - len(line)
+    if room < 0:
+        raise ValueError(f"{-room} bytes too many facts for the header of {path}")
+    line += b" " * (room - 1) + b"\n" if room else b""
+    hasher = hashlib.sha256(line)
+    hasher.update(content)
+    digest = hasher.hexdigest()
+    with writing(path) as stream:
+        stream.write(_first_line(kind, digest, len(content)))
+        stream.write(line)
+        stream.write(content)
+    return digest
+
+
+def unseal(path: PathLike, kind: str) -> tuple[dict[str, Any], bytes]:
+    """Read a sealed file and verify it.
+
+    Returns
+    -------
+    facts : dict
+        What `seal` was given, and ``digest``.
+    content : bytes
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is truncated or altered.
+    GmmcoreError
+        If it is missing, or not a sealed file of this kind.
+    """
+    data = read_bytes(path)
+    found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
+    if found != kind:
+        raise GmmcoreError(f"{path}: holds {found}, {kind} was expected")
+    if len(data) != HEADER_SIZE + size:
+        raise DamagedFileError(
+            f"{path}: damaged: {len(data)} bytes where {HEADER_SIZE + size} were written"
+        )
+    start = data.index(b"\n") + 1
+    view = memoryview(data)
+    if hashlib.sha256(view[start:]).hexdigest() != digest:
+        raise DamagedFileError(f"{path}: damaged: its content does not match its checksum")
+    facts = json.loads(data[start:HEADER_SIZE])
+    facts["digest"] = digest
+    return facts, data[HEADER_SIZE:]
+
+
+def sealed_facts(path: PathLike, kind: str) -> dict[str, Any]:
+    """The facts in the header of a sealed file, after verifying the whole file."""
+    return unseal(path, kind)[0]
+
+
+def is_sealed(head: bytes) -> bool:
+    """Whether a file that begins with `head` was sealed by this module."""
+    return head.startswith(_MAGIC)
+
+
+def _first_line(kind: str, digest: str, size: int) -> bytes:
+    return b"%s%s %s sha256:%s bytes:%d\n" % (
+        _MAGIC,
+        kind.encode(),
+        _VERSION,
+        digest.encode(),
+        size,
+    )
+
+
+def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
+    if not is_sealed(head):
+        raise DamagedFileError(f"{path}: damaged, or not a file that gmmcore wrote")
+    try:
+        kind, version, digest, size = head[len(_MAGIC) :].split(b"\n", 1)[0].split(b" ")
+        if version != _VERSION or not digest.startswith(b"sha256:"):
+            raise ValueError
+        return kind.decode(), digest[7:].decode(), int(size.removeprefix(b"bytes:"))
+    except ValueError:
+        raise DamagedFileError(
+            f"{path}: damaged: its first line is not one that this version of gmmcore writes"
+        ) from None
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove temporary files of `path` whose writer no longer lives."""
+    prefix = f".{path.name}."
+    with contextlib.suppress(OSError):
+        for name in os.listdir(path.parent):
+            if name.startswith(prefix) and name.endswith(_TEMPORARY):
+                remove_if_stale(path.parent / name)
+
+
+def remove_if_stale(temporary: Path) -> bool:
+    """Remove `temporary` if no living process holds it; say whether it was removed."""
+    try:
+        with open(temporary, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(temporary)
+            return True
+    except OSError:
+        return False
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of this name is one that `writing` makes while it writes."""
+    return name.startswith(".") and name.endswith(_TEMPORARY)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this a loss of power may forget the rename (POSIX leaves it open).
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    value = os.umask(0o077)
+    os.umask(value)
+    return value
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
