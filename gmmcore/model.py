@@ -232,7 +232,7 @@ class GaussianMixture:
             bad = int(np.argmax(skew > 1e-8 * scale))
             raise InvalidMixtureError(f"the precision matrix of component {bad} is not symmetric")
         try:
-            finite = np.isfinite(self.precision_factors).all()
+            finite = bool(np.isfinite(self.precision_factors).all())
         except np.linalg.LinAlgError:
             finite = False
         if not finite:

@@ -1,0 +1,94 @@
+"""The command line: ``gmmcore <verb> ...``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from gmmcore.errors import GmmcoreError
+
+__all__ = ["main"]
+
+# A verb's module is imported only when the verb is used: a job must start quickly.
+VERBS = {
+    "accumulate": "sufficient statistics of one or more shards under a mixture",
+    "check": "verify every file of a run and its chain of parents",
+    "compare": "compare two mixtures, whatever their formats",
+    "convert": "read a mixture in any format and write it in another",
+    "demo": "make the demonstration corpus",
+    "finish": "gather a training into the final mixture and its history",
+    "info": "say what a mixture file holds",
+    "initialise": "one Gaussian, or a given mixture, to start a training from",
+    "maximise": "statistics of all shards to the next mixture",
+    "recovery": "how close a trained mixture came to a known one",
+    "report": "history and plots of a training as one HTML page",
+    "shard": "process the shows of one shard and pack their frames",
+    "shows": "check the feature list and deal its shows to shards",
+    "split": "divide components in two along their largest deviation",
+    "tofull": "turn a diagonal mixture into a full-covariance one",
+    "validate": "check a configuration",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Parameters
+    ----------
+    argv
+        The arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 1 after a mistake that one line on standard error explains.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # Threads run over blocks of frames, each with one BLAS thread; it must be said before
+    # numpy is imported, and saying it here spares the import of a library that says it later.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ[name] = "1"
+    parser = argparse.ArgumentParser(
+        prog="gmmcore",
+        description="Train, convert and inspect Gaussian mixtures.",
+        epilog="`gmmcore VERB --help` explains a verb. The workflow is run by `snakemake`.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    module = None
+    for verb, help_text in sorted(VERBS.items()):
+        subparser = subparsers.add_parser(verb, help=help_text, description=help_text)
+        if verb == chosen:
+            module = importlib.import_module(f"gmmcore.verbs.{verb}")
+            module.configure(subparser)
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from gmmcore import __version__
+
+        print(f"gmmcore {__version__}")
+        return 0
+    if module is None:
+        parser.print_help()
+        return 2
+    try:
+        module.run(arguments)
+    except GmmcoreError as error:
+        print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print(
+            f"gmmcore {chosen}: error: out of memory; give the job more, or use more shards",
+            file=sys.stderr,
+        )
+        return 1
+    except BrokenPipeError:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
