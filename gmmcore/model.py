@@ -98,7 +98,7 @@ class GaussianMixture:
     def covariances(self) -> Array:
         """Variances (C, D) or covariances (C, D, D), float64."""
         if not self.is_full:
-            result = 1.0 / self.precisions
+            result: Array = 1.0 / self.precisions
         else:
             # The inverse of the factor keeps the result symmetric and positive definite.
             inverse = np.linalg.inv(self.precision_factors)
