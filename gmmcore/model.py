@@ -98,11 +98,11 @@ class GaussianMixture:
     def covariances(self) -> Array:
         """Variances (C, D) or covariances (C, D, D), float64."""
         if not self.is_full:
-            result: Array = 1.0 / self.precisions
+            result = np.asarray(1.0 / self.precisions, dtype=np.float64)
         else:
             # The inverse of the factor keeps the result symmetric and positive definite.
             inverse = np.linalg.inv(self.precision_factors)
-            result = inverse @ inverse.transpose(0, 2, 1)
+            result = np.asarray(inverse @ inverse.transpose(0, 2, 1), dtype=np.float64)
         result.flags.writeable = False
         return result
 

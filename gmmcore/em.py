@@ -1,0 +1,345 @@
+"""Parameters and statistics in, parameters out: every step of a training but the E-step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.model import GaussianMixture, InvalidMixtureError
+from gmmcore.statistics import Statistics, unpack
+
+__all__ = [
+    "ARITHMETIC",
+    "MaximiseSettings",
+    "Update",
+    "maximise",
+    "one_gaussian",
+    "split",
+    "to_full",
+]
+
+Array = npt.NDArray[np.float64]
+ARITHMETIC = 1
+"""Version of the numbers: raised with every change that alters a result in any bit."""
+# Occupancy, in frames, that the weight of a component without any is computed from: its
+# logarithm stays finite, and it can win frames again.
+_LEAST_OCCUPANCY = 1e-3
+
+
+@dataclass(frozen=True)
+class MaximiseSettings:
+    """Control of the M-step.
+
+    Attributes
+    ----------
+    floor, ceiling : float
+        Bounds of diagonal variances, relative to the mixture's ``variance_control``.
+    full_floor, full_ceiling : float
+        Bounds of the eigenvalues of full covariances, in the space where the
+        ``variance_control`` is one in every dimension.
+    min_occupancy : float
+        A component with less than this, in frames, is weak.
+    weak : {'keep', 'resplit', 'remove'}
+        A weak component keeps its mean and covariance; or is replaced by one half of the
+        heaviest component, split; or is removed.
+    """
+
+    floor: float = 0.01
+    ceiling: float = 10.0
+    full_floor: float = 1e-3
+    full_ceiling: float = 10.0
+    min_occupancy: float = 10.0
+    weak: str = "keep"
+
+    def __post_init__(self) -> None:
+        if self.weak not in ("keep", "resplit", "remove"):
+            raise ValueError(f"weak is {self.weak!r}, keep, resplit or remove was expected")
+        if not 0 <= self.floor <= self.ceiling or not 0 <= self.full_floor <= self.full_ceiling:
+            raise ValueError("0 <= floor <= ceiling was expected")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an M-step did.
+
+    Attributes
+    ----------
+    mixture : GaussianMixture
+        The next mixture.
+    floored, ceiled : int
+        Variances, or eigenvalues, that were moved to their floor or ceiling.
+    weak : tuple of (int, float)
+        Components under the least occupancy, and their occupancies in frames.
+    smallest_occupancy : float
+        Over all components, in frames.
+    """
+
+    mixture: GaussianMixture
+    floored: int = 0
+    ceiled: int = 0
+    weak: tuple[tuple[int, float], ...] = field(default=())
+    smallest_occupancy: float = 0.0
+
+
+def one_gaussian(count: float, mean: npt.ArrayLike, second: npt.ArrayLike) -> GaussianMixture:
+    """The Gaussian of all frames.
+
+    Parameters
+    ----------
+    count : float
+        Number of frames.
+    mean : array_like, shape (D,)
+    second : array_like, shape (D,)
+        Sum of (frame - mean)^2.
+
+    Returns
+    -------
+    GaussianMixture
+        One diagonal component with the true variance, which is also its ``variance_control``.
+
+    Raises
+    ------
+    InvalidMixtureError
+        If there are fewer than two frames or a dimension is constant.
+    """
+    means = np.asarray(mean, dtype=np.float64)
+    if count < 2:
+        raise InvalidMixtureError(f"{count:g} frames are too few for a Gaussian")
+    variances = np.asarray(second, dtype=np.float64) / count
+    # Rounding alone leaves a constant dimension a variance of about (eps mean)^2.
+    constant = variances <= (1e-7 * np.abs(means)) ** 2
+    if constant.any():
+        where = ", ".join(str(index) for index in np.flatnonzero(constant))
+        raise InvalidMixtureError(
+            f"every frame has the same value in dimension {where} (counted from 0); "
+            "leave it out with `features: mask`"
+        )
+    row = variances[np.newaxis]
+    return GaussianMixture.from_covariances([1.0], means[np.newaxis], row, row)
+
+
+def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMixture:
+    """Divide components in two.
+
+    Each mean moves by one standard deviation to either side along its axis of largest variance
+    (for full covariances, its principal axis); both halves keep the covariance, and half
+    the weight, as SIDEKIT does.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+    components : int, optional
+        Number afterwards, from C to 2 C; 2 C by default. With fewer, only the heaviest
+        components are divided.
+
+    Returns
+    -------
+    GaussianMixture
+        The components, those divided moved down, then the upper halves.
+    """
+    count = mixture.components
+    wanted = 2 * count if components is None else components
+    if not count <= wanted <= 2 * count:
+        raise ValueError(f"{count} components can be split to {count}..{2 * count}, not {wanted}")
+    # Stable, so that equal weights are taken in their order.
+    chosen = np.sort(np.argsort(-mixture.weights, kind="stable")[: wanted - count])
+    shift = _shift(mixture, chosen)
+    weights = mixture.weights.copy()
+    weights[chosen] *= 0.5
+    means = mixture.means.copy()
+    means[chosen] -= shift
+    control = mixture.variance_control
+    return GaussianMixture(
+        np.concatenate([weights, weights[chosen]]),
+        np.concatenate([means, mixture.means[chosen] + shift]),
+        np.concatenate([mixture.precisions, mixture.precisions[chosen]]),
+        None if control is None else np.concatenate([control, control[chosen]]),
+    )
+
+
+def to_full(mixture: GaussianMixture) -> GaussianMixture:
+    """The same mixture with covariance matrices; a full mixture is returned as it is."""
+    if mixture.is_full:
+        return mixture
+    identity = np.eye(mixture.dimension)
+    return GaussianMixture(
+        mixture.weights,
+        mixture.means,
+        mixture.precisions[:, :, np.newaxis] * identity,
+        mixture.variance_control,
+    )
+
+
+def maximise(
+    mixture: GaussianMixture, statistics: Statistics, settings: MaximiseSettings
+) -> Update:
+    """M-step: the mixture that the statistics call for.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        The mixture that the statistics were computed with, shape (C, D).
+    statistics : Statistics
+        Of all frames.
+    settings : MaximiseSettings
+
+    Returns
+    -------
+    Update
+
+    Raises
+    ------
+    InvalidMixtureError
+        If the statistics are not finite, hold no frames, or a covariance would
+        not be positive definite although no floor was asked for.
+
+    Notes
+    -----
+    Weights are proportional to the occupancies, means and covariances are the weighted moments
+    (Dempster, Laird and Rubin 1977); the bounds follow.
+    """
+    if not statistics.is_finite():
+        raise InvalidMixtureError("the statistics hold a number that is not finite")
+    if statistics.count.shape != (mixture.components,) or (statistics.is_full != mixture.is_full):
+        raise InvalidMixtureError("the statistics are not those of this mixture")
+    if statistics.frames == 0 or not statistics.count.sum() > 0:
+        raise InvalidMixtureError("the statistics hold no frames")
+    count = np.maximum(statistics.count, 0.0)
+    weak = count < settings.min_occupancy
+    # With nothing to estimate from, even a component that counts for enough is kept.
+    usable = count > 0
+    safe = np.where(usable, count, 1.0)[:, np.newaxis]
+    offsets = statistics.first / safe
+    control = _control(mixture, statistics)
+    if mixture.is_full:
+        moments = unpack(statistics.second) / safe[:, :, np.newaxis]
+        raw = moments - offsets[:, :, np.newaxis] * offsets[:, np.newaxis, :]
+        covariances, floored, ceiled = _bound_full(raw, control, settings, ~weak & usable)
+    else:
+        raw = statistics.second / safe - offsets * offsets
+        covariances, floored, ceiled = _bound_diagonal(raw, control, settings, ~weak & usable)
+    kept = weak | ~usable
+    precisions = mixture.precisions.copy()
+    means = mixture.means.copy()
+    means[~kept] = statistics.origin + offsets[~kept]
+    if (~kept).any():
+        precisions[~kept] = GaussianMixture.from_covariances(
+            np.full(int((~kept).sum()), 1.0 / (~kept).sum()), means[~kept], covariances[~kept]
+        ).precisions
+    occupancy = np.maximum(count, _LEAST_OCCUPANCY)
+    updated = GaussianMixture(
+        occupancy / occupancy.sum(), means, precisions, mixture.variance_control
+    )
+    listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(weak))
+    if listed and settings.weak == "remove":
+        updated = _without(updated, weak)
+    elif listed and settings.weak == "resplit":
+        updated = _resplit(updated, weak)
+    return Update(updated, floored, ceiled, listed, float(count.min()))
+
+
+def _shift(mixture: GaussianMixture, chosen: npt.NDArray[np.intp]) -> Array:
+    if mixture.is_full:
+        values, vectors = np.linalg.eigh(mixture.covariances[chosen])
+        axis = vectors[:, :, -1]
+        # An eigenvector's sign is arbitrary; the largest coordinate is made positive.
+        largest = np.take_along_axis(axis, np.abs(axis).argmax(axis=1)[:, np.newaxis], axis=1)
+        return axis * np.sign(largest) * np.sqrt(values[:, -1:])
+    precisions = mixture.precisions[chosen]
+    shift = np.zeros_like(precisions)
+    rows = np.arange(len(chosen))
+    widest = precisions.argmin(axis=1)
+    shift[rows, widest] = 1.0 / np.sqrt(precisions[rows, widest])
+    return shift
+
+
+def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
+    """Variances that the bounds are relative to, shape (C, D)."""
+    if mixture.variance_control is not None:
+        return mixture.variance_control
+    # A mixture from elsewhere brings none: the variance of all frames stands in.
+    total = statistics.count.sum()
+    mean = statistics.first.sum(axis=0) / total
+    second = statistics.second.sum(axis=0)
+    if statistics.is_full:
+        second = np.diagonal(unpack(second))
+    variance = second / total - mean**2
+    return np.broadcast_to(variance, mixture.means.shape)
+
+
+def _bound_diagonal(
+    raw: Array, control: Array, settings: MaximiseSettings, counted: npt.NDArray[np.bool_]
+) -> tuple[Array, int, int]:
+    low, high = settings.floor * control, settings.ceiling * control
+    below = (raw < low) & counted[:, np.newaxis]
+    above = (raw > high) & counted[:, np.newaxis]
+    bounded = np.clip(raw, low, high)
+    flat = (bounded <= 0) & counted[:, np.newaxis]
+    if flat.any():
+        component, dimension = np.argwhere(flat)[0]
+        raise InvalidMixtureError(
+            f"component {component} has no variance in dimension {dimension}; "
+            "set a floor above zero, or train fewer components"
+        )
+    return bounded, int(below.sum()), int(above.sum())
+
+
+def _bound_full(
+    raw: Array, control: Array, settings: MaximiseSettings, counted: npt.NDArray[np.bool_]
+) -> tuple[Array, int, int]:
+    deviation = np.sqrt(control)
+    unit = deviation[:, :, np.newaxis] * deviation[:, np.newaxis, :]
+    result = raw.copy()
+    floored = ceiled = 0
+    for component in np.flatnonzero(counted):
+        scaled = raw[component] / unit[component]
+        if _within(scaled, settings.full_floor, settings.full_ceiling):
+            continue
+        values, vectors = np.linalg.eigh(scaled)
+        floored += int((values < settings.full_floor).sum())
+        ceiled += int((values > settings.full_ceiling).sum())
+        values = np.clip(values, settings.full_floor, settings.full_ceiling)
+        if values[0] <= 0:
+            raise InvalidMixtureError(
+                f"the covariance of component {component} is not positive definite; "
+                "set a floor above zero, or train fewer components"
+            )
+        bounded = (vectors * values) @ vectors.T
+        result[component] = 0.5 * (bounded + bounded.T) * unit[component]
+    return result, floored, ceiled
+
+
+def _within(scaled: Array, floor: float, ceiling: float) -> bool:
+    """Whether all eigenvalues lie between the bounds: two factorisations, far below `eigh`."""
+    identity = np.eye(len(scaled))
+    try:
+        np.linalg.cholesky(scaled - floor * identity)
+        if np.isfinite(ceiling):
+            np.linalg.cholesky(ceiling * identity - scaled)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _without(mixture: GaussianMixture, weak: npt.NDArray[np.bool_]) -> GaussianMixture:
+    keep = ~weak
+    if not keep.any():
+        raise InvalidMixtureError("no component has enough frames; train fewer components")
+    weights = mixture.weights[keep]
+    control = mixture.variance_control
+    return GaussianMixture(
+        weights / weights.sum(),
+        mixture.means[keep],
+        mixture.precisions[keep],
+        None if control is None else control[keep],
+    )
+
+
+def _resplit(mixture: GaussianMixture, weak: npt.NDArray[np.bool_]) -> GaussianMixture:
+    """Replace each weak component by one half of the then heaviest."""
+    current = _without(mixture, weak)
+    for _ in range(int(weak.sum())):
+        current = split(current, current.components + 1)
+    return current
