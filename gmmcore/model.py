@@ -98,41 +98,31 @@ class GaussianMixture:
     def covariances(self) -> Array:
         """Variances (C, D) or covariances (C, D, D), float64."""
         if not self.is_full:
-            result = np.asarray(1.0 / self.precisions, dtype=np.float64)
-        else:
-            # The inverse of the factor keeps the result symmetric and positive definite.
-            inverse = np.linalg.inv(self.precision_factors)
-            result = np.asarray(inverse @ inverse.transpose(0, 2, 1), dtype=np.float64)
-        result.flags.writeable = False
-        return result
+            return _read_only(1.0 / self.precisions)
+        # The inverse of the factor keeps the result symmetric and positive definite.
+        inverse = np.linalg.inv(self.precision_factors)
+        return _read_only(inverse @ inverse.transpose(0, 2, 1))
 
     @cached_property
     def precision_factors(self) -> Array:
         """Upper Cholesky factors U of full precisions P = U' U, shape (C, D, D), float64."""
         if not self.is_full:
             raise ValueError("a diagonal mixture has no Cholesky factors")
-        result = np.linalg.cholesky(self.precisions).transpose(0, 2, 1).copy()
-        result.flags.writeable = False
-        return result
+        return _read_only(np.linalg.cholesky(self.precisions).transpose(0, 2, 1).copy())
 
     @cached_property
     def log_determinants(self) -> Array:
         """Natural logarithm of the determinants of the covariances, shape (C,), float64."""
         if self.is_full:
             diagonal = np.diagonal(self.precision_factors, axis1=1, axis2=2)
-            result = -2.0 * np.log(diagonal).sum(axis=1)
-        else:
-            result = -np.log(self.precisions).sum(axis=1)
-        result.flags.writeable = False
-        return result
+            return _read_only(-2.0 * np.log(diagonal).sum(axis=1))
+        return _read_only(-np.log(self.precisions).sum(axis=1))
 
     @cached_property
     def log_weights(self) -> Array:
         """Natural logarithm of the weights, shape (C,), float64; -inf for a weight of zero."""
         with np.errstate(divide="ignore"):
-            result = np.log(self.weights)
-        result.flags.writeable = False
-        return result
+            return _read_only(np.log(self.weights))
 
     @cached_property
     def overall_mean(self) -> Array:
@@ -275,6 +265,11 @@ def _first_indefinite(matrices: Array) -> int:
         except np.linalg.LinAlgError:
             return index
     return -1
+
+
+def _read_only(values: npt.NDArray[Any]) -> Array:
+    values.flags.writeable = False
+    return values
 
 
 def _frozen(name: str, values: npt.ArrayLike) -> Array:

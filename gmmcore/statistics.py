@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ Array = npt.NDArray[np.float64]
 CHUNK_FRAMES = 16384
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """Frames that are read piece by piece, possibly from several threads at once."""
 

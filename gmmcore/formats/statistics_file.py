@@ -1,0 +1,146 @@
+"""Statistics files: those of one or more shards, bound to the mixture they were computed with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.files import seal, unseal
+from gmmcore.formats.image import hdf5_image, open_image
+from gmmcore.statistics import Statistics
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["ShardStatistics", "read_statistics", "save_statistics"]
+
+PathLike = str | os.PathLike[str]
+KIND = "statistics"
+_FIELDS = ("count", "first", "second", "origin")
+
+
+@dataclass(frozen=True)
+class ShardStatistics:
+    """Statistics of one shard.
+
+    Attributes
+    ----------
+    shard : str
+        Name of the shard.
+    digest : str
+        Digest of its frames.
+    statistics : Statistics
+    """
+
+    shard: str
+    digest: str
+    statistics: Statistics
+
+
+def save_statistics(
+    path: PathLike, entries: Sequence[ShardStatistics], *, mixture: str, settings: str
+) -> str:
+    """Write the statistics of shards, one by one: their sum is the reader's, in its order.
+
+    Parameters
+    ----------
+    path
+        The file to write, whole or not at all.
+    entries
+        Statistics of different shards.
+    mixture
+        Digest of the mixture file.
+    settings
+        Digest of the E-step's settings.
+
+    Returns
+    -------
+    str
+        The file's digest.
+    """
+
+    def build(file: h5py.File) -> None:
+        for position, entry in enumerate(entries):
+            group = file.create_group(f"{position:06d}")
+            statistics = entry.statistics
+            group.attrs["shard"] = entry.shard
+            group.attrs["digest"] = entry.digest
+            group.attrs["frames"] = statistics.frames
+            group.attrs["log_likelihood"] = statistics.log_likelihood
+            group.attrs["is_full"] = statistics.is_full
+            for name in _FIELDS:
+                group[name] = getattr(statistics, name)
+
+    return seal(path, KIND, hdf5_image(build), mixture=mixture, settings=settings)
+
+
+def read_statistics(
+    paths: Iterable[PathLike], shards: Sequence[str], *, mixture: str, settings: str
+) -> Iterator[ShardStatistics]:
+    """The statistics of exactly these shards, in their order.
+
+    Parameters
+    ----------
+    paths
+        Statistics files; the shards in each are in the order of `shards`.
+    shards
+        Names of the shards that must be there, each once.
+    mixture, settings
+        Digests that the files must carry.
+
+    Raises
+    ------
+    DamagedFileError
+        If a file is truncated or altered.
+    GmmcoreError
+        If a file belongs to another mixture, to other settings or other shards, if a shard is
+        missing or there twice, or if a number is not finite.
+    """
+    expected = list(shards)
+    position = 0
+    for path in paths:
+        facts, content = unseal(path, KIND)
+        for name, wanted in (("mixture", mixture), ("settings", settings)):
+            if facts.get(name) != wanted:
+                raise GmmcoreError(
+                    f"{path}: statistics of another {name} "
+                    f"({str(facts.get(name))[:12]}, not {wanted[:12]}); remove the file"
+                )
+        with open_image(path, content) as file:
+            for group in file.values():
+                entry = _entry(group)
+                if position >= len(expected) or entry.shard != expected[position]:
+                    missing = expected[position] if position < len(expected) else "nothing more"
+                    raise GmmcoreError(
+                        f"{path}: statistics of shard {entry.shard} where those of {missing} "
+                        "were expected; remove the file"
+                    )
+                if not entry.statistics.is_finite():
+                    raise GmmcoreError(
+                        f"{path}: statistics of shard {entry.shard} hold a number that is not "
+                        "finite; remove the file"
+                    )
+                position += 1
+                yield entry
+    if position < len(expected):
+        raise GmmcoreError(f"the statistics of shard {expected[position]} are missing")
+
+
+def _entry(group: h5py.Group) -> ShardStatistics:
+    attributes = group.attrs
+    return ShardStatistics(
+        str(attributes["shard"]),
+        str(attributes["digest"]),
+        Statistics(
+            count=group["count"][()],
+            first=group["first"][()],
+            second=group["second"][()],
+            origin=group["origin"][()],
+            log_likelihood=float(attributes["log_likelihood"]),
+            frames=int(attributes["frames"]),
+            is_full=bool(attributes["is_full"]),
+        ),
+    )

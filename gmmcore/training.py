@@ -1,0 +1,239 @@
+"""Whole trainings in one process, over any source of frames: what the workflow does, as loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.em import MaximiseSettings, Update, maximise, one_gaussian, split, to_full
+from gmmcore.history import HistoryEntry
+from gmmcore.model import GaussianMixture
+from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage, stages, train_stop
+from gmmcore.statistics import ArraySource, FrameSource, Statistics, accumulate
+
+__all__ = [
+    "TrainingSettings",
+    "history_entry",
+    "iterate",
+    "moments",
+    "train",
+    "uniform_start",
+]
+
+Array = npt.NDArray[np.float64]
+Report = Callable[[HistoryEntry, GaussianMixture], None]
+_MOMENT_FRAMES = 8192
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a training goes.
+
+    Attributes
+    ----------
+    llk_gain : float
+        A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
+    precision : {'double', 'single'}
+        Of the E-step's matrix products.
+    pruning : float
+        See `gmmcore.statistics.accumulate`.
+    threads : int
+        Does not change the result.
+    update : MaximiseSettings
+        Control of the M-step.
+    """
+
+    llk_gain: float = 0.01
+    precision: str = "double"
+    pruning: float = 0.0
+    threads: int = 1
+    update: MaximiseSettings = field(default_factory=MaximiseSettings)
+
+
+def moments(source: FrameSource) -> tuple[int, Array, Array]:
+    """Count, mean (D,) and sum of squared deviations from it (D,) of all frames, float64.
+
+    Blocks are merged by the formula of Chan, Golub and LeVeque (1979), which
+    does not cancel however far the mean is from zero.
+    """
+    count = 0
+    mean = np.zeros(source.dimension)
+    second = np.zeros(source.dimension)
+    for start in range(0, source.frames, _MOMENT_FRAMES):
+        block = source.read(start, min(start + _MOMENT_FRAMES, source.frames)).astype(np.float64)
+        here = block.mean(axis=0)
+        difference = here - mean
+        total = count + len(block)
+        second += ((block - here) ** 2).sum(axis=0)
+        second += difference**2 * (count * len(block) / total)
+        mean += difference * (len(block) / total)
+        count = total
+    return count, mean, second
+
+
+def history_entry(
+    stage: Stage,
+    iteration: int,
+    statistics: Statistics,
+    update: Update,
+    settings: MaximiseSettings,
+    previous: HistoryEntry | None,
+) -> HistoryEntry:
+    """What is remembered of an iteration; `previous` is the one before it in the same stage."""
+    log_likelihood = statistics.log_likelihood_per_frame
+    gain = float("nan") if previous is None else log_likelihood - previous.log_likelihood
+    return HistoryEntry(
+        stage=stage.kind,
+        components=stage.components,
+        iteration=iteration,
+        frames=statistics.frames,
+        log_likelihood=log_likelihood,
+        gain=gain,
+        floored=update.floored,
+        ceiled=update.ceiled,
+        weak=len(update.weak),
+        action=settings.weak if update.weak else "",
+        smallest_occupancy=update.smallest_occupancy,
+    )
+
+
+def iterate(
+    mixture: GaussianMixture,
+    source: FrameSource,
+    stage: Stage,
+    settings: TrainingSettings,
+    report: Report | None = None,
+) -> tuple[GaussianMixture, list[HistoryEntry]]:
+    """EM iterations until the gain falls under ``llk_gain`` or the stage's are used.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        The first mixture of the stage.
+    source : FrameSource
+    stage : Stage
+    settings : TrainingSettings
+    report : callable, optional
+        Called after each iteration with its history entry and mixture.
+
+    Returns
+    -------
+    mixture : GaussianMixture
+    history : list of HistoryEntry
+    """
+    history: list[HistoryEntry] = []
+    for iteration in range(1, stage.iterations + 1):
+        statistics = accumulate(
+            mixture,
+            source,
+            precision=settings.precision,
+            pruning=settings.pruning,
+            threads=settings.threads,
+        )
+        update = maximise(mixture, statistics, settings.update)
+        previous = history[-1] if history else None
+        entry = history_entry(stage, iteration, statistics, update, settings.update, previous)
+        mixture = update.mixture
+        history.append(entry)
+        if report is not None:
+            report(entry, mixture)
+        if train_stop(None if previous is None else entry.gain, settings.llk_gain):
+            break
+    return mixture, history
+
+
+def train(
+    source: FrameSource | npt.ArrayLike,
+    components: int,
+    iterations: Sequence[int] = SIDEKIT_ITERATIONS,
+    full_iterations: int = 0,
+    settings: TrainingSettings | None = None,
+    *,
+    start: GaussianMixture | None = None,
+    report: Report | None = None,
+    before_split: Callable[[GaussianMixture], None] | None = None,
+) -> tuple[GaussianMixture, list[HistoryEntry]]:
+    """Train a mixture by splitting, then with full covariances if asked for.
+
+    Parameters
+    ----------
+    source : FrameSource or array_like, shape (F, D)
+    components : int
+        Of the final mixture; any positive number.
+    iterations : sequence of int
+        See `gmmcore.schedule.stages`.
+    full_iterations : int
+        Iterations with full covariances at the end.
+    settings : TrainingSettings, optional
+    start : GaussianMixture, optional
+        Continue this mixture instead of the Gaussian of all frames.
+    report : callable, optional
+        Called after each iteration with its history entry and mixture.
+    before_split : callable, optional
+        Called with the mixture before each split.
+
+    Returns
+    -------
+    mixture : GaussianMixture
+    history : list of HistoryEntry
+    """
+    frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
+    settings = settings or TrainingSettings()
+    mixture = one_gaussian(*moments(frames)) if start is None else start
+    history: list[HistoryEntry] = []
+    plan = stages(
+        components,
+        iterations,
+        full_iterations,
+        start=mixture.components,
+        start_full=mixture.is_full,
+    )
+    for stage in plan:
+        if stage.origin == "split":
+            if before_split is not None:
+                before_split(mixture)
+            # A stage may have lost components, if weak ones are removed.
+            wanted = min(stage.components, 2 * mixture.components)
+            mixture = split(mixture, wanted)
+        elif stage.origin == "tofull":
+            mixture = to_full(mixture)
+        mixture, entries = iterate(mixture, frames, stage, settings, report)
+        history += entries
+    return mixture, history
+
+
+def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> GaussianMixture:
+    """Components from as many equal slices of the frames, with equal weights.
+
+    Each component has the mean and the variances of its slice; the ``variance_control`` is
+    the variance of all frames, which also stands in where a slice has none of its own.
+    """
+    frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
+    overall = one_gaussian(*moments(frames))
+    if frames.frames < 2 * components:
+        raise ValueError(f"{frames.frames} frames are too few for {components} components")
+    control = np.repeat(overall.covariances, components, axis=0)
+    means = np.empty((components, frames.dimension))
+    variances = np.empty_like(means)
+    edges = np.linspace(0, frames.frames, components + 1).astype(int)
+    for component, (first, last) in enumerate(pairwise(edges)):
+        count, means[component], second = moments(_Slice(frames, int(first), int(last)))
+        variances[component] = second / count
+    variances = np.where(variances > 1e-6 * control, variances, control)
+    weights = np.full(components, 1.0 / components)
+    return GaussianMixture.from_covariances(weights, means, variances, control)
+
+
+class _Slice:
+    """Frames `first` to `last` of another source."""
+
+    def __init__(self, source: FrameSource, first: int, last: int) -> None:
+        self._source, self._first = source, first
+        self.frames, self.dimension = last - first, source.dimension
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
+        return self._source.read(self._first + start, self._first + stop)

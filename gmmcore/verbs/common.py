@@ -1,0 +1,100 @@
+"""What several verbs need: settings from the command line, and the shards of a run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.files import digest_of
+
+if TYPE_CHECKING:
+    from gmmcore.em import MaximiseSettings
+    from gmmcore.features.shards import Shard
+
+__all__ = [
+    "add_settings",
+    "corpus_digest",
+    "explained",
+    "maximise_settings",
+    "open_shards",
+    "settings_of",
+]
+
+
+def add_settings(parser: argparse.ArgumentParser, keys: str) -> None:
+    """Declare ``--settings``."""
+    parser.add_argument(
+        "--settings", default="{}", metavar="JSON", help=f"an object with the keys {keys}"
+    )
+
+
+def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of ``--settings``; those of `defaults` where it is silent.
+
+    Raises
+    ------
+    GmmcoreError
+        If it is no JSON object, or holds an unknown key.
+    """
+    try:
+        given = json.loads(arguments.settings)
+    except json.JSONDecodeError as error:
+        raise GmmcoreError(f"--settings: not JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise GmmcoreError("--settings: a JSON object was expected")
+    for key in given:
+        if key not in defaults:
+            raise GmmcoreError(f"--settings: unknown key {key}; known: {', '.join(defaults)}")
+    return {**defaults, **given}
+
+
+MAXIMISE_DEFAULTS: dict[str, Any] = {
+    "floor": 0.01,
+    "ceiling": 10.0,
+    "occupancy": 10.0,
+    "action": "keep",
+    "on_decrease": "warn",
+}
+
+
+def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettings:
+    """The M-step's settings; the bounds serve the kind of covariance at hand."""
+    from gmmcore.em import MaximiseSettings
+
+    bounds = {"floor": settings["floor"], "ceiling": settings["ceiling"]}
+    if full:
+        bounds = {f"full_{name}": value for name, value in bounds.items()}
+    return MaximiseSettings(**bounds, min_occupancy=settings["occupancy"], weak=settings["action"])
+
+
+def open_shards(paths: Sequence[str]) -> list[Shard]:
+    """The shards of these files."""
+    from gmmcore.features.shards import Shard
+
+    return [Shard(path) for path in paths]
+
+
+def shard_name(path: str | Path) -> str:
+    """A shard's name is its file's, without what follows the last point."""
+    return Path(path).name.rsplit(".", 1)[0]
+
+
+def corpus_digest(digests: Sequence[str]) -> str:
+    """Digest of the frames of several shards, in the order of the shards."""
+    return digest_of("corpus", list(digests))
+
+
+@contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """Turn what the core refuses into an error that names the file it came from."""
+    from gmmcore.model import InvalidMixtureError
+
+    try:
+        yield
+    except (InvalidMixtureError, FloatingPointError, ValueError) as error:
+        raise GmmcoreError(f"{path}: {error}") from error

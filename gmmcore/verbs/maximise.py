@@ -1,0 +1,130 @@
+"""Statistics of all shards to the next mixture."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.verbs.accumulate import DEFAULTS as ACCUMULATE_DEFAULTS
+from gmmcore.verbs.common import (
+    MAXIMISE_DEFAULTS,
+    add_settings,
+    corpus_digest,
+    explained,
+    maximise_settings,
+    settings_of,
+    shard_name,
+)
+
+if TYPE_CHECKING:
+    from gmmcore.em import Update
+    from gmmcore.history import HistoryEntry
+    from gmmcore.schedule import Stage
+
+__all__ = ["configure", "run"]
+
+# What rounding alone may take from a log-likelihood per frame, relative to its size.
+_ROUNDING = {"double": 1e-12, "single": 1e-6}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--mixture", required=True, help="what the statistics were taken with")
+    parser.add_argument("--statistics", nargs="+", required=True)
+    parser.add_argument("--shards", nargs="+", required=True, help="names or files of all shards")
+    parser.add_argument("--components", type=int, required=True, help="of the stage")
+    parser.add_argument("--limit", type=int, default=0, help="iterations of the stage, for the log")
+    parser.add_argument("--output", required=True)
+    add_settings(parser, ", ".join({**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS}))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the next mixture and print the iteration's line of the training log."""
+    from gmmcore.em import ARITHMETIC, maximise
+    from gmmcore.files import digest_of
+    from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.schedule import Stage
+    from gmmcore.training import history_entry
+
+    settings = settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
+    model = load_model(arguments.mixture)
+    e_step = {key: settings[key] for key in ACCUMULATE_DEFAULTS}
+    parts = read_statistics(
+        arguments.statistics,
+        [shard_name(shard) for shard in arguments.shards],
+        mixture=model.digest,
+        settings=digest_of("accumulate", e_step, ARITHMETIC),
+    )
+    first = next(parts)
+    total, digests = first.statistics, [first.digest]
+    for part in parts:
+        total = total + part.statistics
+        digests.append(part.digest)
+    corpus = corpus_digest(digests)
+    if model.facts.get("corpus", corpus) != corpus:
+        raise GmmcoreError(
+            f"{arguments.mixture}: comes from other frames than these statistics; "
+            "remove the statistics, or the mixture, and give the same command again"
+        )
+    update_settings = maximise_settings(settings, model.mixture.is_full)
+    with explained(arguments.mixture):
+        update = maximise(model.mixture, total, update_settings)
+    iteration = int(model.facts["iteration"]) + 1
+    kind = "full" if model.mixture.is_full else "diag"
+    stage = Stage(kind, arguments.components, arguments.limit, "")
+    previous = model.history[-1] if iteration > 1 else None
+    entry = history_entry(stage, iteration, total, update, update_settings, previous)
+    print(log_line(entry, stage, update))
+    _look_at_decrease(entry, previous, settings["on_decrease"], settings["precision"])
+    save_model(
+        arguments.output,
+        update.mixture,
+        {
+            **{"stage": kind, "components": arguments.components, "iteration": iteration},
+            "log_likelihood": entry.log_likelihood,
+            "gain": None if previous is None else entry.gain,
+            "parent": model.digest,
+            "corpus": corpus,
+            "settings": digest_of("maximise", settings, ARITHMETIC),
+            "arithmetic": ARITHMETIC,
+        },
+        (*model.history, entry),
+    )
+
+
+def log_line(entry: HistoryEntry, stage: Stage, update: Update) -> str:
+    """One line of the training log."""
+    limit = f"/{stage.iterations}" if stage.iterations else ""
+    gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
+    line = (
+        f"{entry.stage} {entry.components:>5}  iteration {entry.iteration}{limit}"
+        f"  log-likelihood/frame {entry.log_likelihood:.6f}{gain}"
+    )
+    if entry.floored or entry.ceiled:
+        line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
+    if update.weak:
+        shown = ", ".join(f"{index} ({count:.1f} frames)" for index, count in update.weak[:5])
+        more = f" and {len(update.weak) - 5} more" if len(update.weak) > 5 else ""
+        line += f"  weak {len(update.weak)}, {entry.action}: {shown}{more}"
+    return line
+
+
+def _look_at_decrease(
+    entry: HistoryEntry, previous: HistoryEntry | None, action: str, precision: str
+) -> None:
+    if previous is None or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood):
+        return
+    if previous.floored or previous.ceiled or previous.weak:
+        return  # the M-step before was not the unconstrained maximum; the history says so
+    message = (
+        f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
+        f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update; "
+        "try precision: double and pruning: 0"
+    )
+    if action == "stop":
+        raise GmmcoreError(message)
+    print(f"warning: {message}", file=sys.stderr)
