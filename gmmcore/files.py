@@ -35,6 +35,7 @@ __all__ = [
     "seal",
     "sealed_facts",
     "unseal",
+    "unseal_bytes",
     "writing",
 ]
 
@@ -200,7 +201,11 @@ def unseal(path: PathLike, kind: str) -> tuple[dict[str, Any], bytes]:
     GmmcoreError
         If it is missing, or not a sealed file of this kind.
     """
-    data = read_bytes(path)
+    return unseal_bytes(path, kind, read_bytes(path))
+
+
+def unseal_bytes(path: PathLike, kind: str, data: bytes) -> tuple[dict[str, Any], bytes]:
+    """`unseal` of a file whose whole content, `data`, has been read already."""
     found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
     if found != kind:
         raise GmmcoreError(f"{path}: holds {found}, {kind} was expected")

@@ -1,10 +1,13 @@
-"""What every reader of mixtures refuses, said in one way."""
+"""What every format is, and what every reader refuses in one way."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
+import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
@@ -12,13 +15,16 @@ from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 __all__ = [
     "MAX_BYTES",
-    "MAX_COMPONENTS",
-    "MAX_DIMENSION",
+    "Format",
+    "ReadOptions",
+    "check_constants",
     "checked_mixture",
     "checked_size",
+    "parse_numbers",
     "refuse",
 ]
 
+Array = npt.NDArray[np.float64]
 PathLike = str | os.PathLike[str]
 
 MAX_BYTES = 4 << 30
@@ -26,6 +32,51 @@ MAX_BYTES = 4 << 30
 
 MAX_COMPONENTS = 1 << 20
 MAX_DIMENSION = 1 << 16
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What only some formats need to know to read a file.
+
+    Attributes
+    ----------
+    prefix : str
+        SIDEKIT HDF5: what the names of the datasets begin with.
+    begin_hmm, state2 : bool
+        HTK: whether parameters count without a ``<BEGINHMM>`` or ``<STATE>`` before them.
+    """
+
+    prefix: str = ""
+    begin_hmm: bool = False
+    state2: bool = False
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to keep a mixture in a file.
+
+    Attributes
+    ----------
+    name : str
+        What users call it: in ``--format``, in ``export:``, and as an extension.
+    title : str
+        What messages call it.
+    extensions : tuple of str
+        Of files that are written in it, and read as it when their content tells nothing.
+    recognises : callable
+        Whether the content of a file looks like this format.
+    decode : callable
+        Path (for messages), content and options to mixture; `GmmcoreError` otherwise.
+    write : callable
+        Path and mixture to a file, whole or not at all.
+    """
+
+    name: str
+    title: str
+    extensions: tuple[str, ...]
+    recognises: Callable[[bytes], bool]
+    decode: Callable[[PathLike, bytes, ReadOptions], GaussianMixture]
+    write: Callable[[PathLike, GaussianMixture], None]
 
 
 def refuse(path: PathLike, kind: str, reason: str) -> NoReturn:
@@ -66,3 +117,52 @@ def checked_mixture(
         return GaussianMixture(weights, means, precisions, variance_control)
     except InvalidMixtureError as error:
         refuse(path, kind, str(error))
+
+
+def check_constants(
+    path: PathLike, kind: str, stated: Array, computed: Array, tolerance: npt.ArrayLike
+) -> None:
+    """Use the constants that a file repeats its parameters in as a check of them.
+
+    Readers recompute constants, and some toolkits write none that mean anything. Where
+    most of them agree with the parameters they are meant, and the exceptions are damage.
+
+    Parameters
+    ----------
+    path, kind
+        For the message.
+    stated : ndarray, shape (C,)
+        Logarithms of what the file says; not finite where it says nothing.
+    computed : ndarray, shape (C,)
+        What its parameters say.
+    tolerance
+        The largest difference that is no contradiction.
+
+    Raises
+    ------
+    GmmcoreError
+        If some, but fewer than half, of the constants contradict the parameters.
+    """
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(stated - computed)
+    agree, contradict = difference <= tolerance, difference > tolerance
+    contradict &= np.isfinite(stated)
+    if 0 < contradict.sum() < agree.sum():
+        bad = int(np.argmax(contradict))
+        refuse(
+            path,
+            kind,
+            f"the parameters of component {bad} contradict its constant "
+            f"({stated[bad]:.6g} where {computed[bad]:.6g} follows): the file is damaged",
+        )
+
+
+def parse_numbers(text: bytes) -> Array | None:
+    """The numbers in `text`, separated by white space; None if something else is in it."""
+    # Python reads 1_0 as 10.
+    if b"_" in text:
+        return None
+    try:
+        return np.array(text.split(), dtype=np.float64)
+    except ValueError:
+        return None

@@ -17,8 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import is_sealed, read_bytes, seal, unseal
-from gmmcore.formats.checks import MAX_BYTES, checked_mixture, checked_size, refuse
+from gmmcore.files import is_sealed, read_bytes, seal, unseal, unseal_bytes
+from gmmcore.formats.base import (
+    MAX_BYTES,
+    Format,
+    ReadOptions,
+    checked_mixture,
+    checked_size,
+    refuse,
+)
 from gmmcore.formats.image import change_image, hdf5_image, open_image
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "FORMATS",
     "Model",
     "constants",
     "load_model",
@@ -152,7 +160,7 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
         If there is no such mixture, or it is damaged or invalid.
     """
     if is_sealed(content):
-        content = unseal(path, KIND)[1]
+        content = unseal_bytes(path, KIND, content)[1]
     with open_image(path, content) as file:
         return _get(path, file, prefix, len(content))
 
@@ -187,7 +195,7 @@ def write_hdf5(
     facts: dict[str, Any] = {}
     content = read_bytes(path, MAX_BYTES)
     if is_sealed(content):
-        facts, content = unseal(path, KIND)
+        facts, content = unseal_bytes(path, KIND, content)
         del facts["digest"]
 
     def add(file: h5py.File) -> None:
@@ -203,7 +211,7 @@ def write_hdf5(
 def prefixes(path: PathLike, content: bytes) -> list[str]:
     """The prefixes under which a model file holds mixtures, sorted."""
     if is_sealed(content):
-        content = unseal(path, KIND)[1]
+        content = unseal_bytes(path, KIND, content)[1]
     with open_image(path, content) as file:
         names = set(file)
         return sorted(
@@ -319,3 +327,19 @@ def _dataset(path: PathLike, file: h5py.File, name: str, size: int) -> h5py.Data
     ):
         refuse(path, FORMAT, f"{name} has chunks larger than itself")
     return place
+
+
+def _recognises(content: bytes) -> bool:
+    # A user block before the signature may have any of these sizes, and larger ones.
+    return is_sealed(content) or any(
+        content[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512, 1024, 2048, 4096)
+    )
+
+
+def _decode(path: PathLike, content: bytes, options: ReadOptions) -> GaussianMixture:
+    return read_hdf5(path, content, prefix=options.prefix)
+
+
+FORMATS = (
+    Format("sidekit", FORMAT, (".h5", ".hdf5", ".sidekit"), _recognises, _decode, write_hdf5),
+)

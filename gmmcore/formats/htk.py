@@ -1,0 +1,323 @@
+"""HTK's model definitions (MMF) as text: one state with a mixture, diagonal or full.
+
+HTK keeps variances (or inverse covariances) in single precision, seven digits a number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.files import replace_bytes
+from gmmcore.formats.base import (
+    Format,
+    PathLike,
+    ReadOptions,
+    check_constants,
+    checked_mixture,
+    checked_size,
+    parse_numbers,
+    refuse,
+)
+from gmmcore.model import GaussianMixture
+
+__all__ = ["FORMATS", "decode_htk", "encode_htk"]
+
+Array = npt.NDArray[np.float64]
+
+TITLE = "HTK MMF text"
+_LOG_TWO_PI = math.log(2 * math.pi)
+_LARGEST = float(np.finfo(np.float32).max)
+_STRING = re.compile(rb"\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}'")
+_ITEM = re.compile(rb"<\s*([A-Za-z0-9_]{1,40})\s*>([^<>]*)")
+_UNSUPPORTED = {
+    b"TMIX": "tied mixtures",
+    b"DPROB": "discrete probabilities",
+    b"LLTCOVAR": "Choleski factors",
+    b"XFORMCOVAR": "transformed covariances",
+    b"INPUTXFORM": "an input transform",
+}
+
+
+@dataclass
+class _Component:
+    weight: float
+    mean: Array | None = None
+    covariance: Array | None = None
+    full: bool = False
+    constant: float = math.nan
+
+
+@dataclass
+class _State:
+    """What has been read so far."""
+
+    begun: bool
+    in_state: bool
+    stated_mixes: int | None = None
+    vector_size: int | None = None
+    finished: bool = False
+    states: int = 0
+    listed: dict[int, _Component] = field(default_factory=dict)
+    current: _Component | None = None
+
+
+class _Parser:
+    """One pass over the ``<KEYWORD> values`` of a file."""
+
+    def __init__(self, path: PathLike, options: ReadOptions) -> None:
+        self.path = path
+        self.state = _State(options.begin_hmm, options.state2)
+
+    def refuse(self, reason: str) -> None:
+        refuse(self.path, TITLE, reason)
+
+    def item(self, keyword: bytes, values: bytes) -> None:
+        state = self.state
+        if keyword in _UNSUPPORTED:
+            self.refuse(f"it has {_UNSUPPORTED[keyword]}, which are not supported")
+        if keyword == b"VECSIZE":
+            state.vector_size = self.integers(keyword, values, 1)[0]
+        elif keyword == b"STREAMINFO":
+            if self.integers(keyword, values, None)[0] != 1:
+                self.refuse("it has several streams, one was expected")
+        elif keyword == b"BEGINHMM":
+            if state.finished:
+                self.refuse("it holds several models, one was expected")
+            state.begun = True
+        elif keyword == b"ENDHMM":
+            state.finished, state.begun, state.in_state = True, False, False
+        elif keyword == b"STATE":
+            state.states += 1
+            if state.begun and state.states > 1:
+                self.refuse("its model has several states with mixtures, one was expected")
+            state.in_state = True
+        elif keyword == b"TRANSP":
+            state.in_state = False
+        elif state.begun and state.in_state:
+            self.parameter(keyword, values)
+
+    def parameter(self, keyword: bytes, values: bytes) -> None:
+        state = self.state
+        if keyword == b"NUMMIXES":
+            state.stated_mixes = self.integers(keyword, values, 1)[0]
+        elif keyword == b"MIXTURE":
+            numbers = self.numbers(keyword, values)
+            if numbers.size != 2 or numbers[0] != math.floor(numbers[0]):
+                self.refuse("<MIXTURE> was expected to have an index and a weight")
+            index = int(numbers[0]) - 1
+            if index in state.listed or index < 0:
+                self.refuse(f"mixture {index + 1} is there twice, or counted from 0")
+            state.current = state.listed[index] = _Component(float(numbers[1]))
+        elif keyword in (b"MEAN", b"VARIANCE", b"INVCOVAR"):
+            self.vector(keyword, values)
+        elif keyword == b"GCONST":
+            numbers = self.numbers(keyword, values)
+            if numbers.size != 1 or state.current is None:
+                self.refuse("<GCONST> was expected to have one number, in a mixture")
+            else:
+                state.current.constant = float(numbers[0])
+
+    def vector(self, keyword: bytes, values: bytes) -> None:
+        state = self.state
+        if state.current is None:
+            if state.listed:
+                self.refuse(f"<{keyword.decode()}> outside of a mixture")
+            state.current = state.listed[0] = _Component(1.0)
+        numbers = self.numbers(keyword, values)
+        size = int(numbers[0]) if numbers.size and np.isfinite(numbers[0]) else -1
+        full = keyword == b"INVCOVAR"
+        if size < 1 or numbers.size - 1 != (size * (size + 1) // 2 if full else size):
+            self.refuse(
+                f"<{keyword.decode()}> claims {size} and has {numbers.size - 1} numbers: "
+                "truncated or damaged"
+            )
+        name = "mean" if keyword == b"MEAN" else "covariance"
+        if getattr(state.current, name) is not None:
+            self.refuse(f"a second <{keyword.decode()}> in one mixture")
+        setattr(state.current, name, numbers[1:])
+        if name == "covariance":
+            state.current.full = full
+
+    def numbers(self, keyword: bytes, values: bytes) -> Array:
+        # A macro reference (~v "name") is no number either.
+        numbers = parse_numbers(values)
+        if numbers is None:
+            refuse(
+                self.path,
+                TITLE,
+                f"<{keyword.decode()}> is followed by something that is no number "
+                "(references to macros are not supported)",
+            )
+        return numbers
+
+    def integers(self, keyword: bytes, values: bytes, count: int | None) -> list[int]:
+        # A macro may begin behind a number: <DIAGC> ~h "name".
+        words = values.split(b"~")[0].split()
+        bad = any(not re.fullmatch(rb"\d{1,10}", word) for word in words)
+        if bad or not words or (count is not None and len(words) != count):
+            self.refuse(f"<{keyword.decode()}> is not followed by a whole number")
+        return [int(word) for word in words]
+
+
+def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> GaussianMixture:
+    """The mixture in an HTK model definition.
+
+    Parameters
+    ----------
+    path
+        For messages.
+    content
+        The file.
+    options
+        With `begin_hmm` and `state2`, parameters count without a ``<BEGINHMM>`` and
+        a ``<STATE>`` before them, as in a part of a definition.
+
+    Raises
+    ------
+    GmmcoreError
+        If it is not one model of one state with one stream, or its numbers are no mixture.
+
+    Notes
+    -----
+    Mixtures that are not listed have weight 0; they get the mean and covariance of the others.
+    """
+    text = _STRING.sub(b'""', content)
+    parser = _Parser(path, options)
+    at = text.find(b"<")
+    while 0 <= at < len(text):
+        match = _ITEM.match(text, at)
+        if match is None:
+            refuse(path, TITLE, f"no <KEYWORD> at byte {at} (strings not counted)")
+        parser.item(match[1].upper(), match[2])
+        at = match.end()
+    state = parser.state
+    if not state.listed:
+        hint = "" if options.begin_hmm and options.state2 else " behind <BEGINHMM> and <STATE>"
+        refuse(path, TITLE, f"no mixture{hint}; begin_hmm and state2 read a part of a definition")
+    return _assemble(path, state, len(content))
+
+
+def _assemble(path: PathLike, state: _State, size: int) -> GaussianMixture:
+    first = next(iter(state.listed.values()))
+    dimension = 0 if first.mean is None else first.mean.size
+    count = max(state.listed) + 1 if state.stated_mixes is None else state.stated_mixes
+    checked_size(path, TITLE, count, dimension)
+    if state.vector_size not in (None, dimension):
+        refuse(path, TITLE, f"<VECSIZE> is {state.vector_size}, the means have {dimension}")
+    if max(state.listed) >= count:
+        refuse(path, TITLE, f"mixture {max(state.listed) + 1} of {count}")
+    full = first.full
+    packed = dimension * (dimension + 1) // 2 if full else dimension
+    # What is not listed takes memory too.
+    if count * dimension * (dimension if full else 1) * 8 > max(8 * size, 1 << 26):
+        refuse(path, TITLE, f"{count} mixtures are claimed, {len(state.listed)} are there")
+    weights, constants = np.zeros(count), np.full(count, np.nan)
+    means, covariances = np.full((count, dimension), np.nan), np.full((count, packed), np.nan)
+    for index, one in state.listed.items():
+        if one.mean is None or one.covariance is None:
+            refuse(path, TITLE, f"mixture {index + 1} has no <MEAN>, <VARIANCE> or <INVCOVAR>")
+        if one.mean.size != dimension or one.covariance.size != packed or one.full != full:
+            refuse(path, TITLE, f"mixture {index + 1} is not like the first")
+        weights[index], constants[index] = one.weight, one.constant
+        means[index], covariances[index] = one.mean, one.covariance
+    listed = np.array(sorted(state.listed))
+    precisions = _precisions(covariances, dimension, full)
+    mixture = checked_mixture(path, TITLE, weights[listed], means[listed], precisions[listed])
+    computed = dimension * _LOG_TWO_PI + mixture.log_determinants
+    check_constants(path, TITLE, constants[listed], computed, 1e-4 * (1 + np.abs(computed)))
+    if len(listed) == count:
+        return mixture
+    missing = np.setdiff1d(np.arange(count), listed)
+    means[missing] = mixture.overall_mean
+    wide = 1.0 / mixture.overall_variance
+    precisions[missing] = np.diag(wide) if full else wide
+    return checked_mixture(path, TITLE, weights, means, precisions)
+
+
+def _precisions(covariances: Array, dimension: int, full: bool) -> Array:
+    if not full:
+        with np.errstate(all="ignore"):
+            return 1.0 / covariances
+    rows, columns = np.triu_indices(dimension)
+    result = np.empty((len(covariances), dimension, dimension))
+    result[:, rows, columns] = covariances
+    result[:, columns, rows] = covariances
+    return result
+
+
+def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
+    """The bytes of an HTK model definition; `path` is for messages.
+
+    Raises
+    ------
+    GmmcoreError
+        If seven digits in single precision cannot hold the mixture.
+    """
+    spread = mixture.precisions if mixture.is_full else mixture.covariances
+    if max(np.abs(mixture.means).max(), np.abs(spread).max()) > _LARGEST:
+        raise GmmcoreError(
+            f"{path}: cannot be written as {TITLE}: a number is beyond single precision; "
+            "use sidekit or alize"
+        )
+    blank = _text(mixture, [""] * mixture.components)
+    try:
+        # The constants belong to the numbers as they are rounded here.
+        read = decode_htk(path, blank, ReadOptions())
+    except GmmcoreError as error:
+        reason = str(error).removeprefix(f"{path}: cannot be read as {TITLE}: ")
+        raise GmmcoreError(
+            f"{path}: cannot be written as {TITLE}: with seven digits {reason}; "
+            "use sidekit or alize"
+        ) from None
+    constants = mixture.dimension * _LOG_TWO_PI + read.log_determinants
+    return _text(mixture, [f"<GCONST> {value:.6e}\n" for value in constants.tolist()])
+
+
+def _text(mixture: GaussianMixture, constants: list[str]) -> bytes:
+    count, dimension = mixture.means.shape
+    lines = [
+        f"~o\n<STREAMINFO> 1 {dimension}\n"
+        f"<VECSIZE> {dimension}<NULLD><USER><{'FULLC' if mixture.is_full else 'DIAGC'}>\n"
+        f'~h "ubm"\n<BEGINHMM>\n<NUMSTATES> 3\n<STATE> 2\n<NUMMIXES> {count}\n'
+    ]
+    rows, columns = np.triu_indices(dimension)
+    ends = np.cumsum(np.arange(dimension, 0, -1))[:-1]
+    for c in range(count):
+        lines.append(f"<MIXTURE> {c + 1} {mixture.weights[c]:.6e}\n<MEAN> {dimension}\n")
+        lines.append(_digits(mixture.means[c]))
+        if mixture.is_full:
+            lines.append(f"<INVCOVAR> {dimension}\n")
+            packed = mixture.precisions[c][rows, columns]
+            lines.extend(_digits(row) for row in np.split(packed, ends))
+        else:
+            lines.append(f"<VARIANCE> {dimension}\n")
+            lines.append(_digits(mixture.covariances[c]))
+        lines.append(constants[c])
+    lines.append(
+        "<TRANSP> 3\n 0.000000e+00 1.000000e+00 0.000000e+00\n"
+        " 0.000000e+00 6.000000e-01 4.000000e-01\n 0.000000e+00 0.000000e+00 0.000000e+00\n"
+        "<ENDHMM>\n"
+    )
+    return "".join(lines).encode()
+
+
+def _digits(values: Array) -> str:
+    return (" %.6e" * values.size) % tuple(values.tolist()) + "\n"
+
+
+FORMATS = (
+    Format(
+        "htk",
+        TITLE,
+        (".mmf", ".htk", ".hmm"),
+        lambda content: content[:200].lstrip().startswith(b"~"),
+        decode_htk,
+        lambda path, mixture: replace_bytes(path, encode_htk(path, mixture)),
+    ),
+)
