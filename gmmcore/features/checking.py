@@ -1,0 +1,194 @@
+"""One pass over the feature list: every show is looked at, and all faults are found at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.dealing import deal, number_of_shards
+from gmmcore.features.faults import Fault, FaultyShowError, report
+from gmmcore.features.identity import fingerprint
+from gmmcore.features.lists import Entry, read_list
+from gmmcore.features.processing import output_dimension
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.shows import ShowReader
+from gmmcore.features.subset import share_out
+from gmmcore.features.table import Row, ShowTable, shard_name
+
+__all__ = ["CheckedList", "check_list"]
+
+
+@dataclass(frozen=True)
+class CheckedList:
+    """The shows to use, dealt to shards, and the faults of those that are left out."""
+
+    table: ShowTable
+    faults: list[Fault]
+
+
+class _Probed(NamedTuple):
+    row: Row
+    dimension: int
+
+
+def check_list(settings: FeatureSettings) -> CheckedList:
+    """Check the feature list and deal its shows to shards.
+
+    Every file is opened and every show's size looked up, but no frames are read, unless a
+    fault is found and ``on_error`` is ``stop``: then the other shows are read to the end, so
+    that the report names their faults too.
+
+    Raises
+    ------
+    GmmcoreError
+        With all faults, one a line, if there are any and ``on_error`` is ``stop``; or if no
+        show is left.
+    """
+    identity = fingerprint(settings)
+    listing = read_list(settings)
+    faults = list(listing.faults)
+    with ShowReader(settings) as reader:
+        probed = _probe(listing.entries, reader, faults)
+        probed = _of_one_dimension(probed, faults)
+        rows = _without_duplicates([show.row for show in probed], faults)
+        raw = probed[0].dimension if probed else 0
+        if settings.mask is not None and rows:
+            _check_mask(settings, raw)
+        if faults and settings.on_error == "stop":
+            _each(rows, lambda row: reader.frames(row), faults)
+            raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
+        if settings.frames is not None:
+            counts = _each(rows, reader.selected, faults)
+            rows = [row for row, count in zip(rows, counts, strict=True) if count]
+            picks = share_out([c for c in counts if c], settings.frames, settings.seed)
+            rows = [r._replace(pick=n) for r, n in zip(rows, picks, strict=True) if n]
+            if faults and settings.on_error == "stop":
+                raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
+    faults = _in_order(faults, listing.entries)
+    if not rows:
+        raise GmmcoreError(report(faults, f"{settings.list}: no show is left"))
+    weights = [row.last - row.first if row.pick is None else row.pick for row in rows]
+    shards = number_of_shards(sum(weights), len(rows), settings.shards)
+    dealt = deal([f"{row.show}\t{row.first}" for row in rows], weights, shards)
+    facts = {
+        "shards": shards,
+        "dimension": output_dimension(raw, settings),
+        "raw_dimension": raw,
+        "shows": len(rows),
+        "frames": sum(row.last - row.first for row in rows),
+        "skipped": len(faults),
+        "fingerprint": identity,
+    }
+    names = [shard_name(i, shards) for i in range(shards)]
+    rows = [row._replace(shard=names[i]) for row, i in zip(rows, dealt, strict=True)]
+    return CheckedList(ShowTable(facts, rows), faults)
+
+
+def _probe(entries: list[Entry], reader: ShowReader, faults: list[Fault]) -> list[_Probed]:
+    """What can be used of `entries`, in their order; files are visited one after another."""
+    result: dict[int, _Probed] = {}
+    for i in sorted(range(len(entries)), key=lambda i: entries[i].path):
+        entry = entries[i]
+        try:
+            result[i] = _probed(entry, reader)
+        except FaultyShowError as error:
+            faults.append(error.fault(entry.show, entry.path))
+    return [result[i] for i in sorted(result)]
+
+
+def _probed(entry: Entry, reader: ShowReader) -> _Probed:
+    source, place = reader.opened(entry.path)
+    description = source.describe(entry.show, place)
+    count = description.frames
+    if count < 1 or description.dimension < 1:
+        raise FaultyShowError(
+            f"{count} frames of {description.dimension} coefficients", "at least one of each",
+            "remove the show, or extract it again",
+        )  # fmt: skip
+    first = entry.first or 0
+    last = count if entry.last is None else entry.last
+    if not first < last <= count:
+        raise FaultyShowError(
+            f"the segment {first} to {last}", f"one within its frames 0 to {count}",
+            "correct the list",
+        )  # fmt: skip
+    reader.label_source.check(entry.show, description)
+    return _Probed(Row(entry.show, entry.path, first, last, count, ""), description.dimension)
+
+
+def _of_one_dimension(probed: list[_Probed], faults: list[Fault]) -> list[_Probed]:
+    counts = Counter(show.dimension for show in probed)
+    if len(counts) < 2:
+        return probed
+    usual = max(counts, key=lambda dimension: (counts[dimension], -dimension))
+    for show in probed:
+        if show.dimension != usual:
+            faults.append(
+                Fault(
+                    show.row.show,
+                    show.row.path,
+                    f"{show.dimension} coefficients",
+                    f"{usual}, as in {counts[usual]} other shows",
+                    "extract it as the others, or remove it",
+                )
+            )
+    return [show for show in probed if show.dimension == usual]
+
+
+def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
+    """Rows whose frames no earlier row of the same show has."""
+    taken: dict[str, list[tuple[int, int]]] = {}
+    result = []
+    for row in rows:
+        others = taken.setdefault(row.show, [])
+        clash = next((o for o in others if row.first < o[1] and o[0] < row.last), None)
+        if clash is None:
+            others.append((row.first, row.last))
+            result.append(row)
+        else:
+            faults.append(
+                Fault(
+                    row.show,
+                    row.path,
+                    f"frames {row.first} to {row.last} when {clash[0]} to {clash[1]} are listed",
+                    "each frame of a show once",
+                    "remove the duplicate",
+                )
+            )
+    return result
+
+
+def _each(rows: list[Row], function: Callable[[Row], object], faults: list[Fault]) -> list[int]:
+    """Call `function` for each row; 0 stands for a faulty one."""
+    results = []
+    for row in rows:
+        try:
+            value = function(row)
+        except FaultyShowError as error:
+            faults.append(error.fault(row.show, row.path))
+            value = 0
+        results.append(value if isinstance(value, int) else 0)
+    return results
+
+
+def _check_mask(settings: FeatureSettings, raw: int) -> None:
+    assert settings.mask is not None
+    width = raw
+    if settings.delta:
+        width *= 3 if settings.double_delta else 2
+    elif settings.sdc is not None:
+        width *= 1 + settings.sdc[2]
+    if settings.mask[-1] >= width:
+        raise GmmcoreError(
+            f"features: mask: names coefficient {settings.mask[-1]}, but the frames have {width}, "
+            f"numbered from 0; expected at most {width - 1}; correct it"
+        )
+
+
+def _in_order(faults: list[Fault], entries: list[Entry]) -> list[Fault]:
+    """Faults in the order of the list, those of its unclear lines first."""
+    places = {(entry.show, entry.path): i for i, entry in enumerate(entries)}
+    return sorted(faults, key=lambda fault: places.get((fault.show, fault.path), -1))

@@ -1,0 +1,74 @@
+"""Dealing shows to shards: balanced by frames, and so that one show's change moves few others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FRAMES_A_SHARD", "deal", "number_of_shards"]
+
+FRAMES_A_SHARD = 250_000
+"""A shard of ``shards: auto``: 60 MB of 60 coefficients, some seconds of work an iteration."""
+
+_MOST_SHARDS = 1000
+_SLACK = 1.02
+
+
+def number_of_shards(frames: int, shows: int, wanted: int | None) -> int:
+    """Number of shards: `wanted`, or by the number of frames; never more than shows."""
+    if wanted is None:
+        wanted = min(-(-frames // FRAMES_A_SHARD), _MOST_SHARDS)
+    return max(1, min(wanted, shows))
+
+
+def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArray[np.int64]:
+    """The shard of each show.
+
+    Every show has its own order of preference among the shards, by a hash of its name
+    (rendezvous hashing), and goes to the first that has room: shards take 2 % more than
+    their share. The larger shows, by powers of two, choose first. So the result depends on
+    names and lengths alone, neither on the order of the list nor on the machine, and most
+    shows stay where they are when others change, come or go.
+
+    Parameters
+    ----------
+    names : sequence of str
+    frames : sequence of int
+    shards : int
+
+    Returns
+    -------
+    ndarray, shape (len(names),), int64
+    """
+    keys = np.array([_hash(name) for name in names], dtype=np.uint64)
+    lengths = np.asarray(frames, dtype=np.int64)
+    # log2 of a float is exact enough to tell powers of two apart below 2**52 frames.
+    classes = np.frexp(lengths.astype(np.float64))[1]
+    order = np.lexsort((np.arange(len(names)), keys, -classes))
+    room = np.full(shards, int(np.ceil(_SLACK * lengths.sum() / shards)), dtype=np.int64)
+    salts = _mixed(np.arange(shards, dtype=np.uint64) + np.uint64(1))
+    result = np.empty(len(names), dtype=np.int64)
+    for i in order:
+        length = lengths[i]
+        scores = _mixed(keys[i] ^ salts)
+        scores[room < length] = 0
+        best = int(scores.argmax())
+        if room[best] < length:
+            best = int(room.argmax())
+        room[best] -= length
+        result[i] = best
+    return result
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """A bijection that scatters bits (the finaliser of splitmix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)))

@@ -1,0 +1,85 @@
+"""What can be wrong with a show, said so that all of it fits one report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gmmcore.errors import GmmcoreError
+
+__all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "report"]
+
+COLUMNS = ("show", "path", "found", "expected", "remedy")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of one show.
+
+    Attributes
+    ----------
+    show, path : str
+        As in the list.
+    found, expected, remedy : str
+        What is there, what should be, and what to do.
+    """
+
+    show: str
+    path: str
+    found: str
+    expected: str
+    remedy: str
+
+    def line(self) -> str:
+        """The fault as one line of text."""
+        where = f"show {printable(self.show)}" + (f" ({printable(self.path)})" if self.path else "")
+        return f"{where}: {self.found}; expected {self.expected}; {self.remedy}"
+
+    def facts(self) -> dict[str, str]:
+        """JSON values; ``Fault(**facts)`` is the same fault."""
+        return asdict(self)
+
+
+class FaultyShowError(GmmcoreError):
+    """A show that cannot be used, before it is known which list it comes from.
+
+    Parameters
+    ----------
+    found, expected, remedy : str
+    changed : bool
+        The show is not what it was when the list was checked.
+    """
+
+    def __init__(self, found: str, expected: str, remedy: str, *, changed: bool = False) -> None:
+        super().__init__(f"{found}; expected {expected}; {remedy}")
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        self.changed = changed
+
+    def fault(self, show: str, path: str) -> Fault:
+        """The fault, with the show it is a fault of."""
+        return Fault(show, path, self.found, self.expected, self.remedy)
+
+
+def report(faults: Iterable[Fault], what: str) -> str:
+    """All faults as one message: a line that counts them, then one line each."""
+    faults = list(faults)
+    number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    advice = "mend or remove these shows, or set features: on_error: skip"
+    return "\n".join([f"{what}: {number}; {advice}", *("  " + f.line() for f in faults)])
+
+
+def fault_table(faults: Iterable[Fault]) -> str:
+    """The faults as tab-separated text with a header line."""
+    rows = ["\t".join(COLUMNS)]
+    for fault in faults:
+        facts: dict[str, Any] = fault.facts()
+        rows.append("\t".join(printable(facts[name]) for name in COLUMNS))
+    return "\n".join(rows) + "\n"
+
+
+def printable(text: str) -> str:
+    """`text` on one line and without control characters, for terminals and tables."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

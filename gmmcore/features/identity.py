@@ -1,0 +1,108 @@
+"""What feature files are, cheaply: size and time of change, of each file once."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.labels import LabelSource
+from gmmcore.features.lists import read_list
+from gmmcore.features.readers import parse_place
+from gmmcore.features.settings import FEATURES_VERSION, FeatureSettings
+from gmmcore.features.table import Row, ShowTable
+from gmmcore.files import PathLike, digest_of
+
+__all__ = ["fingerprint", "shard_digest", "shard_digests"]
+
+
+class _Files:
+    """Size and time of change of files, looked up once each."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._places: dict[str, str] = {}
+        self._known: dict[str, Any] = {}
+
+    def place(self, path: str) -> Any:
+        """Of the file in a list's path."""
+        try:
+            return self.file(parse_place(path, self._root).file)
+        except FaultyShowError:
+            return None
+
+    def file(self, path: str) -> Any:
+        if path not in self._known:
+            try:
+                status = os.stat(path)
+                self._known[path] = [status.st_size, status.st_mtime_ns]
+            except (OSError, ValueError):
+                self._known[path] = None
+        return self._known[path]
+
+
+def fingerprint(settings: FeatureSettings) -> str:
+    """Digest of the list and of the size and time of change of every file it names.
+
+    One look at each file's status and none at its content: it tells the workflow whether the
+    list must be checked again.
+
+    Raises
+    ------
+    GmmcoreError
+        If the list itself cannot be read.
+    """
+    files = _Files(settings.folder)
+    listing = read_list(settings)
+    labels = LabelSource(settings)
+    return digest_of(
+        FEATURES_VERSION,
+        [[*entry, files.place(entry.path)] for entry in listing.entries],
+        [fault.facts() for fault in listing.faults],
+        [[path, files.file(path)] for path in labels.files()],
+        [[entry.show, labels.identity(entry.show)] for entry in listing.entries],
+        settings.as_mapping(),
+    )
+
+
+def shard_digest(rows: list[Row], settings: FeatureSettings, dimension: int) -> str:
+    """Digest of what decides the content of a shard.
+
+    That is: its rows, the size and time of change of their files, the labels' place, the
+    settings that change numbers, and `FEATURES_VERSION`.
+    """
+    return _digest(rows, settings, dimension, _Files(settings.folder), LabelSource(settings))
+
+
+def shard_digests(table: PathLike, settings: FeatureSettings) -> dict[str, str]:
+    """The digest of every shard of ``shows.tsv``, by the shard's name."""
+    content = ShowTable.read(table)
+    files, labels = _Files(settings.folder), LabelSource(settings)
+    rows: dict[str, list[Row]] = {name: [] for name in content.shards}
+    for row in content.rows:
+        if row.shard not in rows:
+            raise GmmcoreError(f"{table}: unknown shard {row.shard}; remove it and start again")
+        rows[row.shard].append(row)
+    dimension = int(content.facts["dimension"])
+    return {
+        name: _digest(members, settings, dimension, files, labels) for name, members in rows.items()
+    }
+
+
+def _digest(
+    rows: list[Row], settings: FeatureSettings, dimension: int, files: _Files, labels: LabelSource
+) -> str:
+    parts: list[Any] = []
+    for row in rows:
+        other = labels.file_of(row.show)
+        parts.append(
+            [
+                # Its own name does not change what a shard holds.
+                [*row._replace(shard="")],
+                files.place(row.path),
+                labels.identity(row.show),
+                None if other is None else files.file(other),
+            ]
+        )
+    return digest_of(FEATURES_VERSION, settings.digest(), settings.pack, dimension, parts)

@@ -1,0 +1,243 @@
+"""Feature lists, in the forms people keep them in, read to one form."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.faults import Fault, FaultyShowError
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.files import read_bytes
+
+__all__ = ["Entry", "Listing", "read_list"]
+
+_SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".htk", ".fea", ".mfc")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_SHOW = re.compile(r"\{(?:show)?\}")
+
+
+class Entry(NamedTuple):
+    """One line of a list: frames first <= i < last of a show, all of it where they are None."""
+
+    show: str
+    path: str
+    first: int | None = None
+    last: int | None = None
+
+
+class Listing(NamedTuple):
+    """What a list holds, and its lines that cannot be understood."""
+
+    entries: list[Entry]
+    faults: list[Fault]
+
+
+def read_list(settings: FeatureSettings) -> Listing:
+    """Read a feature list without looking at the feature files.
+
+    The list is, by its content or name:
+
+    * a folder: all files that fit the pattern (by default, with a suffix of feature files),
+      sorted by name;
+    * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file,
+      all of whose shows are listed;
+    * a text named ``*.scp``: Kaldi's ``show place``;
+    * a text with tabs: show, path, start, stop, with or without such a header line; what is
+      left empty is found by the pattern, or means the whole show;
+    * any other text: a show a line.
+
+    Empty lines and lines that begin with ``#`` are passed over.
+
+    Raises
+    ------
+    GmmcoreError
+        If the list itself is missing, unreadable or empty, or a pattern is needed.
+    """
+    path = settings.list
+    if os.path.isdir(path):
+        lines: Iterable[Entry | Fault] = _folder(settings)
+    elif _begins_with(path, _HDF5):
+        lines = _hdf5(settings)
+    else:
+        lines = _text(settings)
+    listing = Listing([], [])
+    for line in lines:
+        if isinstance(line, Fault):
+            listing.faults.append(line)
+        elif (fault := _unprintable(line)) is not None:
+            listing.faults.append(fault)
+        else:
+            listing.entries.append(line)
+    if not listing.entries and not listing.faults:
+        raise GmmcoreError(
+            f"{path}: the feature list is empty; expected at least one show; "
+            "correct features: list or features: pattern"
+        )
+    return listing
+
+
+def _begins_with(path: str, magic: bytes) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError as error:
+        raise GmmcoreError(
+            f"{path}: the feature list cannot be read: {error.strerror}; correct features: list"
+        ) from None
+
+
+def _unprintable(entry: Entry) -> Fault | None:
+    text = entry.show + entry.path
+    # Tabs and line ends would break the table; the rest would deceive whoever reads it.
+    if text.isprintable():
+        return None
+    return Fault(
+        entry.show,
+        entry.path,
+        "control characters in its name or path",
+        "printable characters",
+        "rename it",
+    )
+
+
+def _path_of(show: str, settings: FeatureSettings) -> str:
+    if settings.pattern is None:
+        raise GmmcoreError(
+            f"{settings.list}: names shows without paths; expected features: pattern, "
+            'such as "{show}.h5"; add it to the configuration'
+        )
+    return _SHOW.sub(lambda _: show, settings.pattern)
+
+
+def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
+    pattern = settings.pattern
+    if pattern is None:
+        suffixes = "|".join(re.escape(suffix) for suffix in _SUFFIXES)
+        expression = re.compile(rf"(?P<show>.+)(?:{suffixes})")
+    elif _SHOW.search(pattern) is None:
+        raise GmmcoreError(
+            f"features: pattern: {pattern!r} has no place for the show; "
+            'expected a pattern such as "{show}.h5"; correct it'
+        )
+    else:
+        before, *others = (re.escape(part) for part in _SHOW.split(pattern))
+        rest = "(?P=show)".join(others)
+        expression = re.compile(f"{before}(?P<show>.+){rest}")
+    inside = os.path.relpath(settings.list, settings.folder or ".")
+    for name in sorted(_files_under(settings.list)):
+        match = expression.fullmatch(name)
+        if match is not None:
+            path = name if inside == "." else os.path.join(inside, name)
+            yield Entry(match["show"], path)
+
+
+def _files_under(folder: str) -> Iterator[str]:
+    """Paths of all files, relative to `folder`."""
+
+    def fail(error: OSError) -> None:
+        raise GmmcoreError(
+            f"{error.filename}: cannot be listed: {error.strerror}; mend its permissions"
+        )
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        inside = os.path.relpath(parent, folder)
+        for name in names:
+            yield name if inside == "." else os.path.join(inside, name)
+
+
+def _text(settings: FeatureSettings) -> Iterator[Entry | Fault]:
+    try:
+        text = read_bytes(settings.list).decode()
+    except UnicodeDecodeError:
+        raise GmmcoreError(
+            f"{settings.list}: neither text in UTF-8 nor HDF5; expected a feature list; "
+            "correct features: list"
+        ) from None
+    scp = settings.list.endswith(".scp")
+    columns = ["show", "path", "start", "stop"]
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.rstrip("\r")
+        if not line.strip() or line.startswith("#"):
+            continue
+        if scp:
+            parts = line.split(None, 1)
+            if len(parts) != 2 or "|" in parts[1]:
+                yield _unclear(settings, number, line, "a show and the place of its frames")
+            else:
+                yield Entry(parts[0], parts[1].strip())
+            continue
+        fields = line.split("\t")
+        if fields[0] == "show" and "path" in fields:
+            columns = fields
+            continue
+        if len(fields) == 1:
+            show = line.strip()
+            yield Entry(show, _path_of(show, settings))
+            continue
+        values = dict(zip(columns, (field.strip() for field in fields), strict=False))
+        if len(fields) > len(columns) or not values.get("show"):
+            yield _unclear(settings, number, line, "show, path, start, stop between tabs")
+            continue
+        try:
+            first, last = (_frame(values.get(name, "")) for name in ("start", "stop"))
+        except ValueError:
+            yield _unclear(settings, number, line, "frame numbers as start and stop")
+            continue
+        show = values["show"]
+        yield Entry(show, values.get("path") or _path_of(show, settings), first, last)
+
+
+def _frame(text: str) -> int | None:
+    if not text:
+        return None
+    if re.fullmatch(r"\d{1,15}", text) is None:
+        raise ValueError
+    return int(text)
+
+
+def _unclear(settings: FeatureSettings, number: int, line: str, expected: str) -> Fault:
+    found = line if len(line) <= 60 else line[:60] + "..."
+    return Fault(f"line {number}", settings.list, repr(found), expected, "correct the list")
+
+
+def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
+    from gmmcore.features.readers.sidekit import Source, read_dataset
+
+    path = settings.list
+    try:
+        source = Source(path, settings.datasets)
+        try:
+            shows = read_dataset(source, "rightids")
+            if shows is None:
+                place = os.path.relpath(path, settings.folder or ".")
+                yield from (Entry(show, place) for show in source.shows())
+                return
+            limits = [read_dataset(source, name) for name in ("start", "stop")]
+        finally:
+            source.close()
+    except FaultyShowError as error:
+        raise GmmcoreError(f"{path}: {error}") from None
+    for i, show in enumerate(_names(shows, path)):
+        first, last = (_limit(values, i) for values in limits)
+        yield Entry(show, _path_of(show, settings), first, last)
+
+
+def _names(values: Any, path: str) -> list[str]:
+    try:
+        return [v.decode() if isinstance(v, bytes) else str(v) for v in values.reshape(-1)]
+    except UnicodeDecodeError:
+        raise GmmcoreError(
+            f"{path}: rightids: names that are not UTF-8; expected names of shows; "
+            "write the IdMap again"
+        ) from None
+
+
+def _limit(values: Any, i: int) -> int | None:
+    """SIDEKIT writes -1 for "no limit"; older files hold floats, with NaN for it."""
+    if values is None or i >= values.size:
+        return None
+    value = float(values.reshape(-1)[i])
+    return int(value) if value >= 0 else None

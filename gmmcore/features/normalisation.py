@@ -1,0 +1,166 @@
+"""Normalisation of the frames of one show: means, deviations and ranks, whole or in a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["NORMALISATIONS", "ShowStatistics", "normalise"]
+
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
+NORMALISATIONS = (
+    "cms",
+    "cmvn",
+    "stg",
+    "cms_sliding",
+    "cmvn_sliding",
+    "cms_global",
+    "cmvn_global",
+)
+
+
+@dataclass(frozen=True)
+class ShowStatistics:
+    """Mean and standard deviation of the speech frames of a whole show.
+
+    Attributes
+    ----------
+    mean, deviation : ndarray, shape (D,), float64
+    """
+
+    mean: npt.NDArray[np.float64]
+    deviation: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, frames: Frames) -> ShowStatistics:
+        """Of frames (N, D); the deviation is that of a population (divided by N)."""
+        mean = frames.mean(axis=0, dtype=np.float64)
+        centred = frames - mean
+        return cls(mean, np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(frames)))
+
+
+def normalise(
+    frames: Frames,
+    labels: Labels,
+    method: str,
+    window: int = 301,
+    whole: ShowStatistics | None = None,
+) -> None:
+    """Normalise `frames` in place.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+    labels : ndarray, shape (N,), bool
+        Statistics are those of the frames marked here. ``stg`` and the sliding forms change
+        these frames alone, as SIDEKIT does; the others change all. Nothing is done if none is.
+    method : str
+        One of `NORMALISATIONS`: ``cms`` subtracts the mean, ``cmvn`` also divides by the
+        standard deviation (of the population); ``..._sliding`` take both from a window around
+        the frame (there SIDEKIT's deviation is that of a sample, divided by n - 1); ``stg``
+        replaces a value by the normal quantile of its rank in the window (feature warping,
+        Pelecanos and Sridharan, 2001); ``..._global`` take the statistics in `whole`.
+    window : int
+        Odd number of frames. The frames nearer to an edge than half of it take the outermost
+        complete window; a show shorter than a window is one window.
+    whole : ShowStatistics, optional
+
+    Notes
+    -----
+    A coefficient that does not vary is centred and left at zero.
+    """
+    everything = bool(labels.all())
+    if not labels.any():
+        return
+    speech = frames if everything else frames[labels]
+    if method.endswith("_sliding") and len(speech) <= window:
+        method = method.removesuffix("_sliding")
+    if method in ("cms", "cmvn", "cms_global", "cmvn_global"):
+        statistics = whole if method.endswith("_global") else ShowStatistics.of(speech)
+        if statistics is None:
+            raise ValueError(f"{method} needs the statistics of the whole show")
+        frames -= statistics.mean.astype(np.float32)
+        if method.startswith("cmvn"):
+            frames *= _reciprocal(statistics.deviation, statistics.mean).astype(np.float32)
+        return
+    if method == "stg":
+        speech = _warped(speech, window)
+    else:
+        speech = _sliding(speech, window, scale=method == "cmvn_sliding")
+    frames[labels] = speech
+
+
+def _reciprocal(
+    deviation: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    # The deviation of frames of one value is a rounding error, not zero.
+    dead = ~(deviation > np.maximum(1e-12 * np.abs(mean), 1e-30))
+    return np.where(dead, 0.0, 1.0 / np.where(dead, 1.0, deviation))
+
+
+def _sliding(frames: Frames, window: int, scale: bool) -> Frames:
+    """Centred, and scaled, by the statistics of the window around each frame."""
+    half = window // 2
+    # Sums over windows are differences of running sums: about the mean they stay small.
+    centred = frames - frames.mean(axis=0, dtype=np.float64)
+    total = _window_sums(centred, window)
+    mean = total / window
+    result = centred - _extended(mean, half, len(frames))
+    if scale:
+        squares = _window_sums(centred * centred, window)
+        variance = np.maximum(squares - total * mean, 0.0) / (window - 1)
+        result *= _extended(_reciprocal(np.sqrt(variance), mean), half, len(frames))
+    return result.astype(np.float32)
+
+
+def _window_sums(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
+    running = np.empty((len(values) + 1, values.shape[1]))
+    running[0] = 0.0
+    np.cumsum(values, axis=0, out=running[1:])
+    return running[window:] - running[:-window]
+
+
+def _extended(values: npt.NDArray[np.float64], half: int, count: int) -> npt.NDArray[np.float64]:
+    """Windows to frames: the first and last window also serve the frames beyond their centre."""
+    return values[np.clip(np.arange(count) - half, 0, len(values) - 1)]
+
+
+def _warped(frames: Frames, window: int) -> Frames:
+    from scipy.special import ndtri
+
+    count = len(frames)
+    if count < window:
+        # SIDEKIT repeats the last frame of a short show of even length, to have a middle.
+        if count % 2 == 0:
+            frames = np.concatenate([frames, frames[-1:]])
+        window = len(frames)
+    half = window // 2
+    ranks = np.empty(frames.shape, dtype=np.int32)
+    ranks[:half] = _ranks(frames[:window])[:half]
+    ranks[len(frames) - half :] = _ranks(frames[len(frames) - window :])[half + 1 :]
+    ranks[half : len(frames) - half] = _ranks_of_centres(frames, half)
+    quantiles = ndtri((np.arange(window) + 0.5) / window).astype(np.float32)
+    return quantiles[ranks[:count]]
+
+
+def _ranks(frames: Frames) -> npt.NDArray[np.int64]:
+    return np.argsort(np.argsort(frames, axis=0, kind="stable"), axis=0, kind="stable")
+
+
+def _ranks_of_centres(frames: Frames, half: int) -> npt.NDArray[np.int32]:
+    """How many frames of the window around a frame lie below it, for each coefficient."""
+    count = len(frames) - 2 * half
+    result = np.empty((count, frames.shape[1]), dtype=np.int32)
+    block = max(1, 16384 // frames.shape[1])  # a block and its ranks stay in the cache
+    for start in range(0, count, block):
+        stop = min(start + block, count)
+        centre = frames[start + half : stop + half]
+        below = np.zeros(centre.shape, dtype=np.int32)
+        for offset in range(2 * half + 1):
+            below += frames[start + offset : stop + offset] < centre
+        result[start:stop] = below
+    return result

@@ -1,0 +1,89 @@
+"""Writing a shard: show by show, with no more than one in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.faults import Fault, FaultyShowError, report
+from gmmcore.features.identity import shard_digest
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.shards import ShardWriter, read_facts
+from gmmcore.features.shows import ShowReader
+from gmmcore.features.table import ShowTable
+from gmmcore.features.unpacked import RecipeWriter
+from gmmcore.files import PathLike, writing
+
+__all__ = ["pack_shard"]
+
+
+def pack_shard(
+    settings: FeatureSettings, table: PathLike, shard: str, output: PathLike
+) -> dict[str, Any]:
+    """Process the shows of one shard and write its file.
+
+    Shows whose faults are found only now (values that are no numbers, no frame selected) are
+    left out and recorded in the shard's facts; `faults_of` gathers them.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+    table : path
+        ``shows.tsv``.
+    shard : str
+        The name of a shard in it.
+    output : path
+
+    Returns
+    -------
+    dict
+        The facts that were written.
+
+    Raises
+    ------
+    GmmcoreError
+        If files changed since the list was checked, or while they were read.
+    """
+    content = ShowTable.read(table)
+    content.check_shard(table, shard)
+    rows = content.of_shard(shard)
+    dimension = int(content.facts["dimension"])
+    digest = shard_digest(rows, settings, dimension)
+    faults: list[Fault] = []
+    changed: list[Fault] = []
+    with writing(output) as stream, ShowReader(settings) as reader:
+        keep: ShardWriter | RecipeWriter
+        if settings.pack:
+            keep = ShardWriter(stream, dimension)
+        else:
+            keep = RecipeWriter(stream, dimension, settings)
+        for row in rows:
+            try:
+                frames = reader.frames(row)
+                if frames.shape[1] != dimension:
+                    raise FaultyShowError(
+                        f"{frames.shape[1]} coefficients after processing",
+                        f"{dimension}, as when the list was checked",
+                        "give the same command again",
+                        changed=True,
+                    )
+                keep.add(row, frames)
+            except FaultyShowError as error:
+                (changed if error.changed else faults).append(error.fault(row.show, row.path))
+        if not changed and shard_digest(rows, settings, dimension) != digest:
+            raise GmmcoreError(
+                f"{output}: feature files of shard {shard} changed while they were read; "
+                "expected them to stay as they are; give the same command again"
+            )
+        if changed:
+            raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))
+        keep.finish(
+            {
+                "shard": shard,
+                "digest": digest,
+                "recipe": settings.digest(),
+                "shows": len(rows) - len(faults),
+                "faults": [fault.facts() for fault in faults],
+            }
+        )
+    return read_facts(output)[0]

@@ -1,0 +1,237 @@
+"""From the frames of one show to the frames a mixture is trained on: arrays in, arrays out.
+
+`process` does what SIDEKIT's FeaturesServer does after reading, in its order: RASTA, deltas
+(or shifted deltas), mask, label smoothing, normalisation with the statistics of the speech
+frames, context, selection of the speech frames. There is no loop over frames; the loops that
+remain run over the few taps of a filter or the places of a window.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.features.normalisation import ShowStatistics, normalise
+
+if TYPE_CHECKING:
+    from gmmcore.features.settings import FeatureSettings
+
+__all__ = [
+    "add_context",
+    "add_shifted_deltas",
+    "delta",
+    "output_dimension",
+    "process",
+    "rasta",
+    "smooth_labels",
+    "speech_labels",
+    "static_part",
+]
+
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
+DELTA_FILTERS: dict[str, tuple[float, ...]] = {
+    "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
+    "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
+}
+"""Filters of the deltas, the weight of the latest frame first.
+
+``sidekit`` is that of SIDEKIT's FeaturesServer; ``regression`` the least-squares slope over two
+frames on each side, as HTK (DELTAWINDOW=2) and Kaldi (add-deltas, window 2) have it.
+"""
+
+
+def process(
+    frames: Frames, labels: Labels, settings: FeatureSettings, whole: ShowStatistics | None = None
+) -> tuple[Frames, Labels]:
+    """Process the frames of one show or segment.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+        As read; not changed.
+    labels : ndarray, shape (N,), bool
+        Which frames are speech.
+    settings : FeatureSettings
+    whole : ShowStatistics, optional
+        Mean and deviation of the whole show, for the ``..._global`` normalisations.
+
+    Returns
+    -------
+    frames : ndarray, shape (M, D'), float32, C-contiguous
+    labels : ndarray, shape (M,), bool
+        All true where ``select_speech`` is set.
+    """
+    given = frames
+    frames = static_part(frames, settings)
+    labels = speech_labels(labels, settings)
+    reach = settings.context
+    # What is thrown away need not be normalised, unless a neighbour's context needs it.
+    early = settings.select_speech and reach is None
+    if early:
+        frames, labels = frames[labels], labels[labels]
+    if settings.normalisation is not None and len(frames):
+        if frames is given:
+            frames = frames.copy()
+        normalise(frames, labels, settings.normalisation, settings.window, whole)
+    if reach is not None:
+        frames = add_context(frames, *reach)
+        if settings.select_speech:
+            frames, labels = frames[labels], labels[labels]
+    return np.ascontiguousarray(frames, dtype=np.float32), labels
+
+
+def static_part(frames: Frames, settings: FeatureSettings) -> Frames:
+    """What precedes the normalisation: RASTA, deltas or shifted deltas, mask."""
+    if settings.rasta:
+        frames = rasta(frames)
+    if settings.delta:
+        taps = settings.delta_taps
+        parts = [frames, delta(frames, taps, settings.delta_edges)]
+        if settings.double_delta:
+            parts.append(delta(parts[1], taps, settings.delta_edges))
+        frames = np.concatenate(parts, axis=1)
+    elif settings.sdc is not None:
+        frames = add_shifted_deltas(frames, *settings.sdc)
+    if settings.mask is not None:
+        frames = frames[:, list(settings.mask)]
+    return frames
+
+
+def speech_labels(labels: Labels, settings: FeatureSettings) -> Labels:
+    """The labels that the selection and the normalisation go by."""
+    if settings.rasta and len(labels) > 2:
+        # RASTA leaves nothing of the first frames; SIDEKIT gives the first two the third's label.
+        labels = labels.copy()
+        labels[:2] = labels[2]
+    if settings.label_fusion and len(labels):
+        labels = smooth_labels(labels)
+    return labels
+
+
+def output_dimension(dimension: int, settings: FeatureSettings) -> int:
+    """Dimension of the processed frames, for frames of `dimension` coefficients in the files."""
+    if settings.delta:
+        dimension *= 3 if settings.double_delta else 2
+    elif settings.sdc is not None:
+        dimension *= 1 + settings.sdc[2]
+    if settings.mask is not None:
+        dimension = len(settings.mask)
+    if settings.context is not None:
+        dimension *= 1 + sum(settings.context)
+    return dimension
+
+
+def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
+    """Derivative of each coefficient in time.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+    taps : tuple of 2n + 1 floats
+        The weight of the frame n later comes first, that of the frame n earlier last.
+    edges : {'repeat', 'zero'}
+        What lies beyond the first and the last frame: their copies, or zeros. SIDEKIT makes the
+        copies but then filters the frames without them, so its values are those of zeros.
+
+    Returns
+    -------
+    ndarray, shape (N, D), float32
+    """
+    reach = len(taps) // 2
+    count = len(frames)
+    padded = _padded(frames, reach, reach, edges)
+    result = np.zeros_like(frames)
+    scratch = np.empty_like(frames)
+    for offset in range(1, reach + 1):
+        later, earlier = taps[reach - offset], taps[reach + offset]
+        ahead = padded[reach + offset : reach + offset + count]
+        behind = padded[reach - offset : reach - offset + count]
+        if later == -earlier:
+            if later != 0.0:
+                np.subtract(ahead, behind, out=scratch)
+                scratch *= np.float32(later)
+                result += scratch
+        else:
+            for part, weight in ((ahead, later), (behind, earlier)):
+                np.multiply(part, np.float32(weight), out=scratch)
+                result += scratch
+    if taps[reach] != 0.0:
+        result += frames * np.float32(taps[reach])
+    return result
+
+
+def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
+    """The frames followed by their shifted delta cepstra.
+
+    Block i of a frame t is x[t + i p - d] - x[t + i p + d]: SIDEKIT's sign. Its padding of
+    3 k + d frames at the end suffices for p up to 3 only (beyond, it wraps around to the
+    beginning of the show); here it is k p + d.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+    d, p, k : int
+        Reach of the difference, shift between blocks, number of blocks.
+
+    Returns
+    -------
+    ndarray, shape (N, D (1 + k)), float32
+    """
+    count = len(frames)
+    padded = _padded(frames, d, k * p + d, "repeat")
+    blocks = [
+        padded[i * p : i * p + count] - padded[i * p + 2 * d : i * p + 2 * d + count]
+        for i in range(k)
+    ]
+    return np.concatenate([frames, *blocks], axis=1)
+
+
+def rasta(frames: Frames) -> Frames:
+    """RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT applies it.
+
+    The first four frames only fill the filter's memory and come out as zeros.
+    """
+    from scipy.signal import lfilter
+
+    numerator = np.array([0.2, 0.1, 0.0, -0.1, -0.2])
+    result = np.zeros_like(frames)
+    if len(frames) > 4:
+        _, state = lfilter(numerator, [1.0], frames[:4], axis=0, zi=np.zeros((4, frames.shape[1])))
+        result[4:] = lfilter(numerator, [1.0, -0.94], frames[4:], axis=0, zi=state)[0]
+    return result
+
+
+def smooth_labels(labels: Labels, window: int = 3) -> Labels:
+    """Close gaps and drop islands shorter than `window` frames: a closing, then an opening.
+
+    SIDEKIT means to do so, but filters one label at a time, which changes nothing.
+    """
+    from scipy import ndimage
+
+    closed = ndimage.grey_closing(labels.astype(np.uint8), size=window)
+    return ndimage.grey_opening(closed, size=window).astype(bool)
+
+
+def add_context(frames: Frames, left: int, right: int) -> Frames:
+    """Each frame with its `left` predecessors and `right` successors, edges repeated.
+
+    Returns
+    -------
+    ndarray, shape (N, D (left + 1 + right)), float32
+        The earliest frame comes first.
+    """
+    count = len(frames)
+    padded = _padded(frames, left, right, "repeat")
+    return np.concatenate([padded[i : i + count] for i in range(left + 1 + right)], axis=1)
+
+
+def _padded(frames: Frames, before: int, after: int, edges: str) -> Frames:
+    result = np.empty((before + len(frames) + after, frames.shape[1]), dtype=np.float32)
+    result[before : before + len(frames)] = frames
+    result[:before] = frames[:1] if edges == "repeat" else 0.0
+    result[before + len(frames) :] = frames[-1:] if edges == "repeat" else 0.0
+    return result

@@ -1,0 +1,151 @@
+"""Frames as numpy wrote them: ``.npy``, one show a file, or ``.npz``, several.
+
+In an ``.npz`` the frames of a show are the array of its name, or else the array ``features``;
+labels are the array ``<show>.vad`` or ``vad``.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.readers import Description, Place
+
+__all__ = ["Source", "recognises"]
+
+_MAGIC = b"\x93NUMPY"
+_ZIP = b"PK\x03\x04"
+
+
+def recognises(head: bytes, size: int) -> bool:
+    """Whether the file begins as ``.npy`` or ``.npz`` do."""
+    return head.startswith((_MAGIC, _ZIP))
+
+
+class Source:
+    """An opened ``.npy`` or ``.npz`` file."""
+
+    def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
+        self._path = path
+        try:
+            self._archive = zipfile.ZipFile(path) if _is_zip(path) else None
+        except (OSError, zipfile.BadZipFile, ValueError) as error:
+            raise _damaged(str(error)) from None
+
+    def close(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
+    def describe(self, show: str, place: Place) -> Description:
+        labels = self._label_member(show)
+        count = None if labels is None else int(np.prod(self._header(labels)[0]))
+        frames, dimension = self._shape(show)
+        return Description(frames, dimension, count)
+
+    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+        frames, dimension = self._shape(show)
+        if self._archive is None:
+            try:
+                array = np.load(self._path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise _damaged(str(error)) from None
+        else:
+            array = self._member(self._frames_member(show))
+        return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
+
+    def labels(
+        self, show: str, place: Place, first: int, last: int
+    ) -> npt.NDArray[np.bool_] | None:
+        member = self._label_member(show)
+        if member is None:
+            return None
+        return self._member(member).reshape(-1)[first:last].astype(bool)
+
+    def _shape(self, show: str) -> tuple[int, int]:
+        shape, dtype = self._header(self._frames_member(show))
+        if dtype.kind not in "fiu" or len(shape) not in (1, 2):
+            raise FaultyShowError(
+                f"an array of shape {shape} and type {dtype}",
+                "numbers of shape (frames, dimension)",
+                "write it again",
+            )
+        return shape[0], shape[1] if len(shape) == 2 else 1
+
+    def _frames_member(self, show: str) -> str | None:
+        if self._archive is None:
+            return None
+        names = set(self._archive.namelist())
+        for name in (show, "features"):
+            if name + ".npy" in names:
+                return name + ".npy"
+        raise FaultyShowError(
+            "no array of this show", f"an array named {show} or features", "write it again"
+        )
+
+    def _label_member(self, show: str) -> str | None:
+        names = set() if self._archive is None else set(self._archive.namelist())
+        return next((n for n in (f"{show}.vad.npy", "vad.npy") if n in names), None)
+
+    def _header(self, member: str | None) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+        try:
+            if member is None:
+                with open(self._path, "rb") as stream:
+                    return _read_header(stream, os.fstat(stream.fileno()).st_size)
+            assert self._archive is not None
+            with self._archive.open(member) as packed:
+                return _read_header(packed, self._archive.getinfo(member).file_size)
+        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+            raise _damaged(str(error)) from None
+
+    def _member(self, member: str | None) -> npt.NDArray[np.generic]:
+        shape, dtype = self._header(member)  # its size is what the archive says: bounded
+        assert self._archive is not None
+        assert member is not None
+        try:
+            with self._archive.open(member) as packed:
+                array: npt.NDArray[np.generic] = np.lib.format.read_array(
+                    packed, allow_pickle=False
+                )
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise _damaged(str(error)) from None
+        if array.shape != shape or array.dtype != dtype:
+            raise _damaged("it changed while it was read")
+        return array
+
+
+def _is_zip(path: str) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(4) == _ZIP
+
+
+def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and type of an array, checked against the bytes that are there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise ValueError(f"version {version} of the format")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    count = 1
+    for length in shape:
+        count *= int(length)
+    if count < 0 or stream.tell() + count * dtype.itemsize != size:
+        raise ValueError(f"{size} bytes where shape {shape} needs another number")
+    return shape, dtype
+
+
+def _damaged(reason: str) -> FaultyShowError:
+    return FaultyShowError(
+        f"damaged or truncated ({reason})", "a whole .npy or .npz file", "write it again"
+    )

@@ -1,0 +1,290 @@
+"""SIDEKIT's HDF5 feature files, one show or many a file.
+
+A show is a group with the datasets ``energy``, ``cep``, ``fb``, ``bnf`` and ``vad``. How the
+numbers are packed is in the dataset ``compression`` at the root: 0 as they are, 1 as HTK's 16
+bits, 2 as bytes between percentiles. The group is read without following links, datasets stored
+elsewhere are refused, and a dataset that claims more than its stored bytes can hold is too.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.readers import Description, Place
+
+__all__ = ["Source", "open_hdf5", "read_dataset", "recognises"]
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_NONE, _HTK, _PERCENTILE = 0, 1, 2
+# Deflate packs at most 1032:1; a dataset with no stored bytes would be all fill values.
+_LARGEST_RATIO = 1100
+_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+
+
+def recognises(head: bytes, size: int) -> bool:
+    """Whether the file begins as HDF5 files without a user block do."""
+    return head.startswith(_SIGNATURE)
+
+
+def open_hdf5(path: str) -> Any:
+    """Open an HDF5 file for reading, by h5py's low-level interface.
+
+    Its cost decides how long a list of 100,000 files takes to check, and it is a quarter
+    of that of ``h5py.File``. No locks are taken: the file is only read, and network file
+    systems often refuse them.
+
+    Raises
+    ------
+    FaultyShowError
+        If it is no HDF5 file or a truncated one.
+    """
+    from h5py import h5f, h5p
+
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(False, True)
+    try:
+        return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
+    except _ERRORS as error:
+        raise _damaged(error) from None
+
+
+class Source:
+    """An opened SIDEKIT feature file."""
+
+    def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
+        self.file = open_hdf5(path)
+        self._datasets = datasets
+        self._group: tuple[str, Any] | None = None
+        try:
+            self._compression = self._read_compression()
+        except _ERRORS as error:
+            self.file.close()
+            raise _damaged(error) from None
+        except FaultyShowError:
+            self.file.close()
+            raise
+
+    def close(self) -> None:
+        self._group = None
+        self.file.close()
+
+    def shows(self) -> list[str]:
+        """Names of all shows in the file, sorted."""
+        from h5py import h5g, h5o
+
+        try:
+            root = h5g.open(self.file, b"/")
+            return sorted(
+                name.decode()
+                for name in root
+                if _is_here(root, name) and h5o.get_info(root, name).type == h5o.TYPE_GROUP
+            )
+        except (*_ERRORS, UnicodeError) as error:
+            raise _damaged(error) from None
+
+    def describe(self, show: str, place: Place) -> Description:
+        try:
+            frames, dimension = self._shape(show)
+            labels = self._dataset(show, "vad")
+            count = None if labels is None else int(np.prod(labels.shape))
+            return Description(frames, dimension, count)
+        except _ERRORS as error:
+            raise _damaged(error) from None
+
+    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+        try:
+            self._shape(show)
+            parts = [self._decoded(show, name, first, last) for name in self._datasets]
+            return np.concatenate(parts, axis=1, dtype=np.float32)
+        except _ERRORS as error:
+            raise _damaged(error) from None
+
+    def labels(
+        self, show: str, place: Place, first: int, last: int
+    ) -> npt.NDArray[np.bool_] | None:
+        try:
+            dataset = self._dataset(show, "vad")
+            if dataset is None:
+                return None
+            return _values(dataset).reshape(-1)[first:last].astype(bool)
+        except _ERRORS as error:
+            raise _damaged(error) from None
+
+    def _read_compression(self) -> int:
+        from h5py import h5d, h5g
+
+        root = h5g.open(self.file, b"/")
+        if not _is_here(root, b"compression"):
+            return _NONE
+        value = int(_values(h5d.open(root, b"compression")).reshape(-1)[0])
+        if value not in (_NONE, _HTK, _PERCENTILE):
+            raise FaultyShowError(
+                f"compression {value}",
+                "0 (none), 1 (htk) or 2 (percentile)",
+                "write the file again",
+            )
+        return value
+
+    def _opened_group(self, show: str) -> Any:
+        from h5py import h5g
+
+        if self._group is not None and self._group[0] == show:
+            return self._group[1]
+        # SIDEKIT names the file after the whole show but the group, in one variant, after its end.
+        for names in (show.split("/"), show.split("/")[-1:]):
+            group = h5g.open(self.file, b"/")
+            for name in names:
+                if not _is_here(group, name.encode()):
+                    break
+                group = h5g.open(group, name.encode())
+            else:
+                self._group = (show, group)
+                return group
+        raise FaultyShowError(
+            "the file has no such show", f"a group named {show}", "correct the list"
+        )
+
+    def _dataset(self, show: str, name: str) -> Any:
+        from h5py import h5d
+
+        group = self._opened_group(show)
+        if not _is_here(group, name.encode()):
+            return None
+        dataset = h5d.open(group, name.encode())
+        _check_stored(dataset, f"{show}/{name}")
+        return dataset
+
+    def _shape(self, show: str) -> tuple[int, int]:
+        """Frames and dimension of all datasets together."""
+        lengths = {}
+        dimension = 0
+        for name in self._datasets:
+            dataset = self._dataset(show, name)
+            if dataset is None:
+                raise FaultyShowError(
+                    f"no dataset {name}",
+                    f"the datasets {', '.join(self._datasets)}",
+                    "correct features: datasets, or extract the show again",
+                )
+            shape = dataset.shape
+            if len(shape) not in (1, 2) or dataset.dtype.kind not in "fiu":
+                raise FaultyShowError(
+                    f"{name} of shape {shape} and type {dataset.dtype}",
+                    "numbers of shape (frames, dimension)",
+                    "extract the show again",
+                )
+            lengths[name] = int(shape[0])
+            dimension += int(shape[1]) if len(shape) == 2 else 1
+        if len(set(lengths.values())) != 1:
+            found = ", ".join(f"{count} frames of {name}" for name, count in lengths.items())
+            raise FaultyShowError(found, "the same number of each", "extract the show again")
+        return next(iter(lengths.values())), dimension
+
+    def _decoded(self, show: str, name: str, first: int, last: int) -> npt.NDArray[Any]:
+        data = _values(self._dataset(show, name), first, last)
+        if data.ndim == 1:
+            data = data[:, np.newaxis]
+        if self._compression == _HTK:
+            scale, bias = self._parameters(show, f"{name}_comp", 2)
+            return (data + bias) / scale
+        if self._compression == _PERCENTILE:
+            least, extent = self._parameters(show, f"{name}_min_range", 2)
+            header = self._parameters(show, f"{name}_header", 4 * data.shape[1])
+            percentiles = least + header.reshape(-1, 4) * (extent / 65535.0)
+            return _interpolated(data, percentiles)
+        return data
+
+    def _parameters(self, show: str, name: str, count: int) -> npt.NDArray[np.float64]:
+        dataset = self._dataset(show, name)
+        found = 0 if dataset is None else int(np.prod(dataset.shape))
+        if found != count:
+            raise FaultyShowError(
+                f"{found} values of {name}", f"{count} (see compression)", "write the file again"
+            )
+        return _values(dataset).reshape(-1).astype(np.float64)
+
+
+def _interpolated(
+    data: npt.NDArray[Any], percentiles: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Bytes to values: piecewise linear between a column's percentiles 0, 25, 75 and 100.
+
+    A byte has 256 values only, so each column is a look-up in its table.
+    """
+    if data.dtype != np.uint8:
+        raise FaultyShowError(
+            f"percentile compression of type {data.dtype}", "uint8", "write the file again"
+        )
+    tables = np.stack(
+        [np.interp(np.arange(256.0), (0.0, 64.0, 192.0, 255.0), p) for p in percentiles], axis=1
+    ).astype(np.float32)
+    return np.take_along_axis(tables, data.astype(np.intp), axis=0)
+
+
+def _is_here(group: Any, name: bytes) -> bool:
+    """Whether a group holds `name` itself; links to other places and files do not count."""
+    from h5py import h5l
+
+    if not name or not group.links.exists(name):
+        return False
+    return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
+
+
+def _check_stored(dataset: Any, name: str) -> None:
+    from h5py import h5d
+
+    creation = dataset.get_create_plist()
+    layout = creation.get_layout()
+    if layout == h5d.VIRTUAL or (layout == h5d.CONTIGUOUS and creation.get_external_count()):
+        raise FaultyShowError(
+            f"{name} lies in another file", "frames in the file itself", "write the file again"
+        )
+    if layout == h5d.COMPACT:
+        return
+    claimed = dataset.dtype.itemsize
+    for length in dataset.shape:
+        claimed *= int(length)
+    stored = dataset.get_storage_size()
+    if claimed > stored * (_LARGEST_RATIO if layout == h5d.CHUNKED else 1):
+        raise FaultyShowError(
+            f"{name} claims {claimed} bytes but stores {stored}",
+            "all its frames",
+            "extract the show again",
+        )
+
+
+def _values(dataset: Any, first: int | None = None, last: int | None = None) -> npt.NDArray[Any]:
+    from h5py import Dataset
+
+    if dataset.shape == ():
+        return np.asarray(Dataset(dataset)[()])
+    return np.asarray(Dataset(dataset)[first:last])
+
+
+def _damaged(error: BaseException) -> FaultyShowError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return FaultyShowError(
+        f"damaged or truncated ({reason})",
+        "a whole HDF5 file as SIDEKIT writes it",
+        "extract the show again",
+    )
+
+
+def read_dataset(source: Source, name: str) -> npt.NDArray[Any] | None:
+    """A dataset at the root of a file, None if there is none."""
+    from h5py import h5d, h5g
+
+    try:
+        root = h5g.open(source.file, b"/")
+        if not _is_here(root, name.encode()):
+            return None
+        dataset = h5d.open(root, name.encode())
+        _check_stored(dataset, name)
+        return _values(dataset)
+    except _ERRORS as error:
+        raise _damaged(error) from None

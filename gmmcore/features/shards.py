@@ -1,0 +1,273 @@
+"""Shard files: frames ready to use, written once, verified whenever they are read.
+
+A shard is a ``.npy`` file (float32, shape (frames, D)) that any numpy opens, also with
+``mmap_mode``; its data begin at byte 1024. Behind them come a line of JSON facts and a footer of
+128 bytes with their size and SHA-256. The facts hold a checksum for each block of 4096 frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.features.faults import Fault
+from gmmcore.features.moments import Moments
+from gmmcore.features.table import Row
+from gmmcore.files import PathLike
+
+__all__ = [
+    "BLOCK_FRAMES",
+    "HEADER_SIZE",
+    "Shard",
+    "ShardWriter",
+    "block_checksum",
+    "faults_of",
+    "read_facts",
+]
+
+BLOCK_FRAMES = 4096
+HEADER_SIZE = 1024
+_FOOTER = 128
+_KIND = b"gmmcore shard 1"
+_ODD = 0x9E3779B97F4A7C15
+
+Frames = npt.NDArray[np.float32]
+
+
+def block_checksum(frames: Frames) -> str:
+    """Checksum of a block of frames (n, D), 16 hexadecimal digits.
+
+    The bytes, as 64-bit words w_i, give the sum of w_i k_i modulo 2^64 with odd k_i: whatever
+    happens within one word changes it for certain, anything else with a probability of 1 - 2^-64
+    or so. It runs at the speed of memory, so that every reading can be verified.
+    """
+    data = np.ascontiguousarray(frames, dtype="<f4").reshape(-1)
+    if data.size % 2:
+        data = np.append(data, np.float32(0))
+    words = data.view("<u8")
+    with np.errstate(over="ignore"):
+        return f"{int((words * _weights(words.size)).sum()):016x}"
+
+
+@lru_cache(maxsize=4)
+def _weights(count: int) -> npt.NDArray[np.uint64]:
+    index = np.arange(count, dtype=np.uint64)
+    return np.asarray((index * np.uint64(_ODD)) | np.uint64(1))
+
+
+class ShardWriter:
+    """Writes the frames of a shard, show by show, to an open file.
+
+    Parameters
+    ----------
+    stream : binary file
+        At its beginning; see `gmmcore.files.writing`.
+    dimension : int
+    """
+
+    def __init__(self, stream: IO[bytes], dimension: int) -> None:
+        self._stream = stream
+        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
+        self._checksums: list[str] = []
+        self.moments = Moments.none(dimension)
+        self.dimension = dimension
+        stream.write(b"\0" * HEADER_SIZE)
+
+    def add(self, row: Row, frames: Frames) -> None:
+        """Append the processed frames (n, D) of a show."""
+        self.moments = self.moments + Moments.of(frames)
+        # The few frames that wait for their block to fill are all that is kept.
+        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
+        whole = len(frames) - len(frames) % BLOCK_FRAMES
+        for start in range(0, whole, BLOCK_FRAMES):
+            self._write(frames[start : start + BLOCK_FRAMES])
+        self._rest = frames[whole:].copy()
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Write what is left, the facts, the footer, and last the header."""
+        if len(self._rest):
+            self._write(self._rest)
+        finish_file(
+            self._stream,
+            {
+                **facts,
+                "packed": True,
+                "frames": self.moments.count,
+                "dimension": self.dimension,
+                "moments": self.moments.facts(),
+                "block_frames": BLOCK_FRAMES,
+                "checksums": self._checksums,
+            },
+            self.moments.count,
+        )
+
+    def _write(self, block: Frames) -> None:
+        block = np.ascontiguousarray(block, dtype="<f4")
+        self._checksums.append(block_checksum(block))
+        self._stream.write(block.data)
+
+
+def finish_file(stream: IO[bytes], facts: dict[str, Any], stored_frames: int) -> None:
+    """Write facts and footer behind the frames, and the header before them."""
+    trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
+    digest = hashlib.sha256(trailer).hexdigest().encode()
+    footer = b"%s sha256:%s bytes:%d" % (_KIND, digest, len(trailer))
+    stream.write(trailer + footer.ljust(_FOOTER - 1) + b"\n")
+    stream.seek(0)
+    stream.write(_header(stored_frames, facts["dimension"]))
+
+
+def _header(frames: int, dimension: int) -> bytes:
+    """The beginning of a ``.npy`` file, version 1.0, padded to 1024 bytes."""
+    start = b"\x93NUMPY\x01\x00" + (HEADER_SIZE - 10).to_bytes(2, "little")
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, {dimension}), }}"
+    return start + text.encode().ljust(HEADER_SIZE - 11) + b"\n"
+
+
+def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
+    """The facts of a shard, and the position they begin at, verified.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not what was written, as far as can be told without reading the frames.
+    GmmcoreError
+        If it is missing or unreadable.
+    """
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size < HEADER_SIZE + _FOOTER:
+                raise _damaged(path, f"{size} bytes")
+            stream.seek(size - _FOOTER)
+            words = stream.read(_FOOTER).split()
+            if b" ".join(words[:3]) != _KIND or len(words) != 5:
+                raise _damaged(path, "its end is missing")
+            length = int(words[4].removeprefix(b"bytes:"))
+            begin = size - _FOOTER - length
+            if length < 0 or begin < HEADER_SIZE:
+                raise _damaged(path, "its end does not fit its size")
+            stream.seek(begin)
+            trailer = stream.read(length)
+            if hashlib.sha256(trailer).hexdigest().encode() != words[3].removeprefix(b"sha256:"):
+                raise _damaged(path, "its facts do not match their checksum")
+            facts: dict[str, Any] = json.loads(trailer)
+            stored = facts["frames"] if facts["packed"] else 0
+            stream.seek(0)
+            if begin != HEADER_SIZE + 4 * stored * facts["dimension"] or stream.read(
+                HEADER_SIZE
+            ) != _header(stored, facts["dimension"]):
+                raise _damaged(path, "its header or size is not what was written")
+            return facts, begin
+    except OSError as error:
+        raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise _damaged(path, "its end is not what was written") from None
+
+
+def faults_of(paths: list[PathLike]) -> list[Fault]:
+    """The faulty shows that were met when these shards were written, in their order."""
+    return [Fault(**fault) for path in paths for fault in read_facts(path)[0]["faults"]]
+
+
+class Shard:
+    """A shard file, opened for reading. May be read by several threads at a time.
+
+    Attributes
+    ----------
+    path : str
+    frames, dimension : int
+    block_frames : int
+        `read` is fastest from multiples of this number to multiples of it.
+    facts : dict
+        ``shard``, ``shows``, ``faults``, ``recipe`` and what else was written.
+    digest : str
+        Of the recipe: the shows, the identity of their files and the settings.
+    moments : Moments
+
+    Raises
+    ------
+    DamagedFileError
+        If the file is not what was written.
+    """
+
+    block_frames = BLOCK_FRAMES
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = os.fspath(path)
+        self.facts, _ = read_facts(path)
+        if not self.facts["packed"]:
+            raise GmmcoreError(f"{path}: holds no frames; open it with open_shard")
+        self.frames: int = self.facts["frames"]
+        self.dimension: int = self.facts["dimension"]
+        self.digest: str = self.facts["digest"]
+        self.moments = Moments.from_facts(self.facts["moments"])
+        self._stream = open(path, "rb", buffering=0)  # noqa: SIM115
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def blocks(self) -> Iterator[Frames]:
+        """All frames, in blocks (n, D) of at most `block_frames`."""
+        for start in range(0, self.frames, self.block_frames):
+            yield self.read(start, min(start + self.block_frames, self.frames))
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Frames start <= i < stop, shape (stop - start, D), float32, verified.
+
+        Raises
+        ------
+        DamagedFileError
+            Naming the frames whose checksum is wrong.
+        """
+        if not 0 <= start <= stop <= self.frames:
+            raise IndexError(f"frames {start} to {stop} of {self.frames}")
+        if start == stop:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        first = start // BLOCK_FRAMES
+        begin = first * BLOCK_FRAMES
+        end = min(-(-stop // BLOCK_FRAMES) * BLOCK_FRAMES, self.frames)
+        # Read, not mapped: a file that shrinks under a mapping kills the process.
+        frames = np.empty((end - begin, self.dimension), dtype="<f4")
+        self._fill(frames, begin)
+        for i, expected in enumerate(self.facts["checksums"][first : -(-end // BLOCK_FRAMES)]):
+            block = frames[i * BLOCK_FRAMES : (i + 1) * BLOCK_FRAMES]
+            if block_checksum(block) != expected:
+                low = begin + i * BLOCK_FRAMES
+                raise _damaged(self.path, f"frames {low} to {low + len(block)} were altered")
+        return frames[start - begin : stop - begin]
+
+    def _fill(self, frames: Frames, begin: int) -> None:
+        view = memoryview(frames.data).cast("B")
+        position = HEADER_SIZE + 4 * begin * self.dimension
+        while view:
+            try:
+                count = os.preadv(self._stream.fileno(), [view], position)
+            except OSError as error:
+                raise GmmcoreError(f"{self.path}: cannot be read: {error.strerror}") from error
+            if not count:
+                raise _damaged(self.path, "it became shorter")
+            view = view[count:]
+            position += count
+
+
+def _damaged(path: PathLike, reason: str) -> DamagedFileError:
+    return DamagedFileError(f"{path}: damaged: {reason}; remove it and give the same command again")

@@ -1,0 +1,141 @@
+"""One show at a time, from its file to processed frames: what packing, checks and servers share."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.labels import LabelSource
+from gmmcore.features.normalisation import ShowStatistics
+from gmmcore.features.processing import process, speech_labels, static_part
+from gmmcore.features.readers import Place, Source, Sources, parse_place
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.table import Row
+
+__all__ = ["ShowReader"]
+
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
+
+class ShowReader:
+    """Reads and processes the shows of a list.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+
+    Notes
+    -----
+    All methods raise `FaultyShowError` for a show that cannot be used.
+    """
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        self.settings = settings
+        self.label_source = LabelSource(settings)
+        self._sources = Sources(settings.format, settings.datasets)
+        self._whole: tuple[tuple[str, str], ShowStatistics] | None = None
+
+    def __enter__(self) -> ShowReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all feature files."""
+        self._sources.close()
+
+    def opened(self, path: str) -> tuple[Source, Place]:
+        """The source that a list's path names, and the place in it."""
+        place = parse_place(path, self.settings.folder)
+        return self._sources.get(place.file), place
+
+    def frames(self, row: Row) -> Frames:
+        """The processed frames of a row of the table, shape (n, D'), n > 0, all finite."""
+        try:
+            source, place = self.opened(row.path)
+            found = source.describe(row.show, place).frames
+        except FaultyShowError as error:
+            # It was in order when the list was checked.
+            raise FaultyShowError(error.found, error.expected, error.remedy, changed=True) from None
+        if found != row.frames:
+            raise FaultyShowError(
+                f"{found} frames", f"{row.frames}, as when the list was checked",
+                "give the same command again", changed=True,
+            )  # fmt: skip
+        frames, labels = self._raw(row, source, place)
+        frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
+        if not len(frames):
+            raise FaultyShowError(
+                "no frame is selected", "some speech", "remove the show, or make its labels again"
+            )
+        if row.pick is not None:
+            frames = self._picked(row, frames)
+        _check_finite(frames, "after processing")
+        return frames
+
+    def selected(self, row: Row) -> int:
+        """Number of frames that the labels select; reads no features."""
+        if not self.settings.select_speech:
+            return row.last - row.first
+        source, place = self.opened(row.path)
+        labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
+        return int(speech_labels(labels, self.settings).sum())
+
+    def _raw(self, row: Row, source: Source, place: Place) -> tuple[Frames, Labels]:
+        frames = source.read(row.show, place, row.first, row.last)
+        if len(frames) != row.last - row.first:
+            raise FaultyShowError(
+                f"{len(frames)} frames could be read", f"{row.last - row.first}",
+                "give the same command again", changed=True,
+            )  # fmt: skip
+        _check_finite(frames, "in the file")
+        labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
+        return frames, labels
+
+    def _statistics(self, row: Row, source: Source, place: Place) -> ShowStatistics | None:
+        """Mean and deviation of the whole show's speech, for its segments."""
+        if not (self.settings.normalisation or "").endswith("_global"):
+            return None
+        key = (row.path, row.show)
+        if self._whole is None or self._whole[0] != key:
+            frames, labels = self._raw(row._replace(first=0, last=row.frames), source, place)
+            labels = speech_labels(labels, self.settings)
+            if not labels.any():
+                raise FaultyShowError(
+                    "no frame is speech", "some", "remove the show, or make its labels again"
+                )
+            speech = static_part(frames, self.settings)[labels]
+            self._whole = (key, ShowStatistics.of(speech))
+        return self._whole[1]
+
+    def _picked(self, row: Row, frames: Frames) -> Frames:
+        assert row.pick is not None
+        if row.pick > len(frames):
+            raise FaultyShowError(
+                f"{len(frames)} frames are selected", f"{row.pick} or more, as when it was checked",
+                "give the same command again", changed=True,
+            )  # fmt: skip
+        if row.pick == len(frames):
+            return frames
+        # A generator of its own for each segment: the choice depends on nothing else.
+        name = f"{self.settings.seed}\t{row.first}\t{row.show}"
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+        chosen = np.random.default_rng(seed).choice(len(frames), row.pick, replace=False)
+        return frames[np.sort(chosen)]
+
+
+def _check_finite(frames: Frames, where: str) -> None:
+    finite = np.isfinite(frames)
+    if not finite.all():
+        frame, coefficient = np.argwhere(~finite)[0]
+        raise FaultyShowError(
+            f"{int((~finite).sum())} values that are no numbers {where}, the first in frame "
+            f"{frame}, coefficient {coefficient}",
+            "finite numbers",
+            "extract the show again",
+        )

@@ -1,0 +1,115 @@
+"""The checked feature list, ``shows.tsv``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import PathLike, read_bytes, replace_text
+
+__all__ = ["Row", "ShowTable", "shard_name"]
+
+_FIRST = "# gmmcore shows: "
+_COLUMNS = ("show", "path", "first", "last", "frames", "shard", "pick")
+_ALL = "-"
+
+
+class Row(NamedTuple):
+    """A show, or a segment of one, that is used.
+
+    Frames first <= i < last are used, of the `frames` that its file held when it was checked;
+    `pick` of the selected ones are drawn at random, or all where it is None.
+    """
+
+    show: str
+    path: str
+    first: int
+    last: int
+    frames: int
+    shard: str
+    pick: int | None = None
+
+
+def shard_name(index: int, shards: int) -> str:
+    """Name of shard number `index`: digits, so many that names sort as numbers."""
+    return f"{index:0{max(3, len(str(shards - 1)))}d}"
+
+
+@dataclass(frozen=True)
+class ShowTable:
+    """The content of ``shows.tsv``.
+
+    Attributes
+    ----------
+    facts : dict
+        ``shards`` (number), ``dimension`` (of processed frames), ``raw_dimension`` (of those in
+        the files), ``shows``, ``frames`` (before selection), ``skipped``, ``fingerprint``.
+    rows : list of Row
+    """
+
+    facts: dict[str, Any]
+    rows: list[Row]
+
+    @property
+    def shards(self) -> list[str]:
+        """Names of all shards."""
+        count = int(self.facts["shards"])
+        return [shard_name(i, count) for i in range(count)]
+
+    def of_shard(self, shard: str) -> list[Row]:
+        """The rows of one shard, in the order of the list."""
+        return [row for row in self.rows if row.shard == shard]
+
+    def write(self, path: PathLike) -> None:
+        """Write the table: a comment with the facts, a header line, a line a show."""
+        lines = ["\t".join(_COLUMNS)]
+        for row in self.rows:
+            pick = _ALL if row.pick is None else str(row.pick)
+            numbers = (str(row.first), str(row.last), str(row.frames))
+            lines.append("\t".join((row.show, row.path, *numbers, row.shard, pick)))
+        body = "\n".join(lines) + "\n"
+        facts = json.dumps({**self.facts, "digest": _digest(body)}, sort_keys=True)
+        replace_text(path, f"{_FIRST}{facts}\n{body}")
+
+    @classmethod
+    def read(cls, path: PathLike) -> ShowTable:
+        """Read a table that `write` wrote.
+
+        Raises
+        ------
+        DamagedFileError
+            If it is truncated or altered.
+        """
+        try:
+            first, body = read_bytes(path).decode().split("\n", 1)
+            if not first.startswith(_FIRST):
+                raise ValueError
+            facts = json.loads(first.removeprefix(_FIRST))
+            if facts.pop("digest") != _digest(body):
+                raise ValueError
+            rows = []
+            for line in body.split("\n")[1:-1]:
+                show, place, begin, end, frames, shard, pick = line.split("\t")
+                number = None if pick == _ALL else int(pick)
+                rows.append(Row(show, place, int(begin), int(end), int(frames), shard, number))
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise DamagedFileError(
+                f"{path}: damaged, or not a list that `gmmcore shows` wrote; remove it and "
+                "give the same command again"
+            ) from None
+        return cls(facts, rows)
+
+    def check_shard(self, path: PathLike, shard: str) -> None:
+        """Raise `GmmcoreError` if there is no shard of this name."""
+        if shard not in self.shards:
+            raise GmmcoreError(
+                f"{path}: no shard {shard!r}; expected {self.shards[0]} to {self.shards[-1]}; "
+                "correct --shard"
+            )
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
