@@ -22,7 +22,7 @@ from gmmcore.formats.base import (
     parse_numbers,
     refuse,
 )
-from gmmcore.formats.hdf5 import constants
+from gmmcore.formats.sidekit_layout import constants
 from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]

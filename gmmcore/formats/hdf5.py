@@ -6,27 +6,19 @@ the file as it is. The group ``gmmcore`` and the sealed header hold what we add.
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import is_sealed, read_bytes, seal, unseal, unseal_bytes
-from gmmcore.formats.base import (
-    MAX_BYTES,
-    Format,
-    ReadOptions,
-    checked_mixture,
-    checked_size,
-    refuse,
-)
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
 from gmmcore.formats.image import change_image, hdf5_image, open_image
+from gmmcore.formats.sidekit_layout import FORMAT, get_mixture, put_mixture
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 
@@ -36,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "Model",
-    "constants",
     "load_model",
     "prefixes",
     "read_hdf5",
@@ -44,21 +35,13 @@ __all__ = [
     "write_hdf5",
 ]
 
-Array = npt.NDArray[np.float64]
 PathLike = str | os.PathLike[str]
 
 KIND = "mixture"
-FORMAT = "SIDEKIT HDF5"
 GROUP = "gmmcore"
-DERIVED = "gmmcore_derived"
-"""Attribute of a ``cov_var_ctl`` that the mixture did not have: SIDEKIT cannot do without one."""
 
 _TYPES: dict[str, str] = {"str": "S16", "int": "<i8", "float": "<f8"}
 HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEntry)])
-
-# Deflate cannot expand more than this: a claim beyond it is a lie about unwritten data.
-_LARGEST_EXPANSION = 1032
-_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32
 
 
 @dataclass(frozen=True)
@@ -112,7 +95,7 @@ def save_model(
     """
 
     def build(file: h5py.File) -> None:
-        _put(file, mixture, "", compress)
+        put_mixture(file, mixture, "", compress)
         rows = [astuple(entry) for entry in history]
         for entry in history:
             if max(len(entry.stage), len(entry.action)) > 16:
@@ -135,7 +118,7 @@ def load_model(path: PathLike) -> Model:
     facts, content = unseal(path, KIND)
     digest = facts.pop("digest")
     with open_image(path, content) as file:
-        mixture = _get(path, file, "", len(content))
+        mixture = get_mixture(path, file, "", len(content))
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             history = tuple(_entry(row) for row in file[GROUP]["history"][()].tolist())
@@ -162,7 +145,7 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
     if is_sealed(content):
         content = unseal_bytes(path, KIND, content)[1]
     with open_image(path, content) as file:
-        return _get(path, file, prefix, len(content))
+        return get_mixture(path, file, prefix, len(content))
 
 
 def write_hdf5(
@@ -190,7 +173,7 @@ def write_hdf5(
     if mode not in ("w", "a"):
         raise GmmcoreError(f"{path}: mode {mode!r} is not possible, use 'w' or 'a'")
     if mode == "w" or not Path(path).exists():
-        seal(path, KIND, hdf5_image(lambda file: _put(file, mixture, prefix, True)))
+        seal(path, KIND, hdf5_image(lambda file: put_mixture(file, mixture, prefix, True)))
         return
     facts: dict[str, Any] = {}
     content = read_bytes(path, MAX_BYTES)
@@ -203,7 +186,7 @@ def write_hdf5(
             raise GmmcoreError(
                 f"{path}: already holds a mixture with the prefix {prefix!r}; use another"
             )
-        _put(file, mixture, prefix, True)
+        put_mixture(file, mixture, prefix, True)
 
     seal(path, KIND, change_image(path, content, add), **facts)
 
@@ -219,114 +202,9 @@ def prefixes(path: PathLike, content: bytes) -> list[str]:
         )
 
 
-def constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
-    """SIDEKIT's ``cst``, ``det`` and ``a`` of a mixture, each of shape (C,), float64.
-
-    The first two are plain numbers for those who look at them and overflow to infinity
-    or 0 in high dimension; ``a`` comes from logarithms and is finite for positive weights.
-    """
-    log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
-    with np.errstate(over="ignore", under="ignore"):
-        cst, det = np.exp(log_constant), np.exp(mixture.log_determinants)
-    if mixture.is_full:
-        return cst, det, np.zeros(mixture.components)
-    a = (mixture.means**2 * mixture.precisions).sum(axis=1)
-    return cst, det, a - 2.0 * (mixture.log_weights + log_constant)
-
-
-def _put(file: h5py.File, mixture: GaussianMixture, prefix: str, compress: bool) -> None:
-    control = mixture.variance_control
-    derived = control is None
-    if control is None:
-        variances = mixture.covariances
-        control = np.diagonal(variances, axis1=1, axis2=2) if mixture.is_full else variances
-    cst, det, a = constants(mixture)
-    values: dict[str, Array] = {
-        "w": mixture.weights,
-        "mu": mixture.means,
-        "invcov": mixture.precisions,
-        "invchol": mixture.precision_factors if mixture.is_full else np.empty(0),
-        "cov_var_ctl": control,
-        "cst": cst,
-        "det": det,
-        "a": a,
-    }
-    for name, value in values.items():
-        options: dict[str, Any] = {}
-        if compress:
-            options = {
-                "maxshape": (None,) * value.ndim,
-                "compression": "gzip",
-                "fletcher32": True,
-            }
-        file.create_dataset(prefix + name, data=value, **options)
-    if derived:
-        file[prefix + "cov_var_ctl"].attrs[DERIVED] = np.int8(1)
-
-
-def _get(path: PathLike, file: h5py.File, prefix: str, size: int) -> GaussianMixture:
-    def need(name: str, accept: Callable[[tuple[int, ...]], bool], expected: str) -> Array:
-        dataset = _dataset(path, file, prefix + name, size)
-        if not accept(dataset.shape):
-            refuse(
-                path,
-                FORMAT,
-                f"{prefix + name} has shape {dataset.shape}, {expected} was expected",
-            )
-        return dataset[()]
-
-    if prefix + "w" not in file:
-        others = sorted(n[:-2] for n in file if n.endswith("mu") and n[:-2] + "w" in file)
-        advice = f"; it has mixtures with the prefixes {others[:8]}" if others else ""
-        refuse(path, FORMAT, f"it has no mixture with the prefix {prefix!r}{advice}")
-    weights = need("w", lambda shape: len(shape) == 1, "(C,)")
-    count = weights.size
-    means = need("mu", lambda shape: len(shape) == 2 and shape[0] == count, f"({count}, D)")
-    dimension = means.shape[1]
-    checked_size(path, FORMAT, count, dimension)
-    diagonal, full = (count, dimension), (count, dimension, dimension)
-    precisions = need("invcov", lambda shape: shape in (diagonal, full), f"{diagonal} or {full}")
-    control = None
-    # SIDEKIT's own full files hold something of another shape here.
-    if prefix + "cov_var_ctl" in file:
-        dataset = _dataset(path, file, prefix + "cov_var_ctl", size)
-        if dataset.shape == diagonal and DERIVED not in dataset.attrs:
-            control = dataset[()]
-    return checked_mixture(path, FORMAT, weights, means, precisions, control)
-
-
 def _entry(row: tuple[Any, ...]) -> HistoryEntry:
     values: list[Any] = [v.decode() if isinstance(v, bytes) else v for v in row]
     return HistoryEntry(*values)
-
-
-def _dataset(path: PathLike, file: h5py.File, name: str, size: int) -> h5py.Dataset:
-    """A numeric dataset that lies in the file itself and is no larger than it can be."""
-    import h5py
-
-    place: Any = file
-    for part in name.split("/"):
-        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
-            refuse(path, FORMAT, f"{name} is a link to elsewhere")
-        place = place[part]
-    if not isinstance(place, h5py.Dataset) or place.shape is None:
-        refuse(path, FORMAT, f"{name} is no array")
-    creation = place.id.get_create_plist()
-    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
-        refuse(path, FORMAT, f"the values of {name} are elsewhere")
-    if place.dtype.kind != "f" or place.dtype.itemsize not in (4, 8) or place.dtype.subdtype:
-        refuse(path, FORMAT, f"{name} holds {place.dtype}, float64 was expected")
-    filters = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
-    if not filters <= _FILTERS:
-        refuse(path, FORMAT, f"{name} is compressed in a way that SIDEKIT does not use")
-    stored = place.id.get_storage_size()
-    if stored > size or place.nbytes > stored * _LARGEST_EXPANSION:
-        refuse(path, FORMAT, f"{name} claims {place.nbytes} bytes, the file has {size}")
-    if place.chunks and math.prod(place.chunks) * place.dtype.itemsize > max(
-        4 * place.nbytes, 1 << 20
-    ):
-        refuse(path, FORMAT, f"{name} has chunks larger than itself")
-    return place
 
 
 def _recognises(content: bytes) -> bool:

@@ -1,0 +1,175 @@
+"""SIDEKIT's datasets inside an HDF5 file, and what makes them trustworthy.
+
+HDF5 is a file system with links, filters and unwritten blocks; of these a mixture needs
+almost none, and everything else is refused before memory is taken for it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.formats.base import check_constants, checked_mixture, checked_size, refuse
+from gmmcore.model import GaussianMixture
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = ["FORMAT", "constants", "get_mixture", "put_mixture"]
+
+Array = npt.NDArray[np.float64]
+PathLike = str | os.PathLike[str]
+
+FORMAT = "SIDEKIT HDF5"
+DERIVED = "gmmcore_derived"
+"""Attribute of a ``cov_var_ctl`` that the mixture did not have: SIDEKIT cannot do without one."""
+
+# Deflate cannot expand more than this: a claim beyond it is a lie about unwritten data.
+_LARGEST_EXPANSION = 1032
+_FLOATS = ("64LE", "64BE", "32LE", "32BE")
+_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32
+
+
+def constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
+    """SIDEKIT's ``cst``, ``det`` and ``a`` of a mixture, each of shape (C,), float64.
+
+    The first two are plain numbers for those who look at them and overflow to infinity
+    or 0 in high dimension; ``a`` comes from logarithms and is finite for positive weights.
+    """
+    log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
+    with np.errstate(over="ignore", under="ignore"):
+        cst, det = np.exp(log_constant), np.exp(mixture.log_determinants)
+    if mixture.is_full:
+        return cst, det, np.zeros(mixture.components)
+    a = (mixture.means**2 * mixture.precisions).sum(axis=1)
+    return cst, det, a - 2.0 * (mixture.log_weights + log_constant)
+
+
+def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress: bool) -> None:
+    """Create the datasets of a mixture; with `compress`, as SIDEKIT does."""
+    control = mixture.variance_control
+    derived = control is None
+    if control is None:
+        variances = mixture.covariances
+        control = np.diagonal(variances, axis1=1, axis2=2) if mixture.is_full else variances
+    cst, det, a = constants(mixture)
+    values: dict[str, Array] = {
+        "w": mixture.weights,
+        "mu": mixture.means,
+        "invcov": mixture.precisions,
+        "invchol": mixture.precision_factors if mixture.is_full else np.empty(0),
+        "cov_var_ctl": control,
+        "cst": cst,
+        "det": det,
+        "a": a,
+    }
+    for name, value in values.items():
+        options: dict[str, Any] = {}
+        if compress:
+            options = {
+                "maxshape": (None,) * value.ndim,
+                "compression": "gzip",
+                "fletcher32": True,
+            }
+        file.create_dataset(prefix + name, data=value, **options)
+    if derived:
+        file[prefix + "cov_var_ctl"].attrs[DERIVED] = np.int8(1)
+
+
+def get_mixture(path: PathLike, file: h5py.File, prefix: str, size: int) -> GaussianMixture:
+    """The mixture of the datasets with this prefix, in a file of `size` bytes.
+
+    The Cholesky factors are recomputed, because SIDEKIT writes lower ones where its
+    layout has upper ones; so are the constants.
+
+    Raises
+    ------
+    GmmcoreError
+        If a dataset is missing, elsewhere, incomplete or of another kind.
+    """
+
+    def need(name: str, accept: Callable[[tuple[int, ...]], bool], expected: str) -> Array:
+        dataset = _dataset(path, file, prefix + name, size)
+        if not accept(dataset.shape):
+            refuse(
+                path,
+                FORMAT,
+                f"{prefix + name} has shape {dataset.shape}, {expected} was expected",
+            )
+        return dataset[()]
+
+    if prefix + "w" not in file:
+        others = sorted(n[:-2] for n in file if n.endswith("mu") and n[:-2] + "w" in file)
+        advice = f"; it has mixtures with the prefixes {others[:8]}" if others else ""
+        refuse(path, FORMAT, f"it has no mixture with the prefix {prefix!r}{advice}")
+    weights = need("w", lambda shape: len(shape) == 1, "(C,)")
+    count = weights.size
+    means = need("mu", lambda shape: len(shape) == 2 and shape[0] == count, f"({count}, D)")
+    dimension = means.shape[1]
+    checked_size(path, FORMAT, count, dimension)
+    diagonal, full = (count, dimension), (count, dimension, dimension)
+    precisions = need("invcov", lambda shape: shape in (diagonal, full), f"{diagonal} or {full}")
+    control = None
+    # SIDEKIT's own full files hold something of another shape here.
+    if prefix + "cov_var_ctl" in file:
+        dataset = _dataset(path, file, prefix + "cov_var_ctl", size)
+        if dataset.shape == diagonal and DERIVED not in dataset.attrs:
+            control = dataset[()]
+    _check_distinct(path, file, prefix)
+    mixture = checked_mixture(path, FORMAT, weights, means, precisions, control)
+    if not mixture.is_full and prefix + "a" in file:
+        dataset = _dataset(path, file, prefix + "a", size)
+        if dataset.shape == (count,):
+            computed = constants(mixture)[2]
+            terms = np.abs(computed) + np.abs(mixture.log_determinants) + dimension
+            check_constants(path, FORMAT, dataset[()], computed, 1e-6 * terms)
+    return mixture
+
+
+def _check_distinct(path: PathLike, file: h5py.File, prefix: str) -> None:
+    """Two names of one array are a damaged directory."""
+    import h5py
+
+    present = [n for n in ("w", "mu", "invcov", "cov_var_ctl", "a") if prefix + n in file]
+    places = {h5py.h5o.get_info(file[prefix + name].id).addr for name in present}
+    if len(places) != len(present):
+        refuse(path, FORMAT, "two of its names are those of one array: damaged")
+
+
+def _dataset(path: PathLike, file: h5py.File, name: str, size: int) -> h5py.Dataset:
+    """A numeric dataset that lies in the file itself and is no larger than it can be."""
+    import h5py
+
+    place: Any = file
+    for part in name.split("/"):
+        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            refuse(path, FORMAT, f"{name} is a link to elsewhere")
+        place = place[part]
+    if not isinstance(place, h5py.Dataset) or place.shape is None:
+        refuse(path, FORMAT, f"{name} is no array")
+    creation = place.id.get_create_plist()
+    if creation.get_layout() == h5py.h5d.VIRTUAL or creation.get_external_count():
+        refuse(path, FORMAT, f"the values of {name} are elsewhere")
+    found = place.id.get_type()
+    if not any(found.equal(getattr(h5py.h5t, f"IEEE_F{kind}")) for kind in _FLOATS):
+        refuse(path, FORMAT, f"{name} holds {place.dtype}, float64 was expected")
+    filters = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
+    if not filters <= _FILTERS:
+        refuse(path, FORMAT, f"{name} is compressed in a way that SIDEKIT does not use")
+    stored = place.id.get_storage_size()
+    if stored > size or place.nbytes > stored * _LARGEST_EXPANSION:
+        refuse(path, FORMAT, f"{name} claims {place.nbytes} bytes, the file has {size}")
+    if place.chunks:
+        chunk = math.prod(place.chunks) * place.dtype.itemsize
+        if chunk > max(4 * place.nbytes, 1 << 20):
+            refuse(path, FORMAT, f"{name} has chunks larger than itself")
+        needed = math.prod(-(-n // c) for n, c in zip(place.shape, place.chunks, strict=True))
+        # HDF5 reads zeros where a chunk is missing.
+        if place.id.get_num_chunks() != needed:
+            refuse(path, FORMAT, f"{name} is not complete: damaged")
+    return place
