@@ -33,7 +33,7 @@ READERS = {
 }
 """Format to module, in the order in which they are asked."""
 
-_HEAD = 64
+_HEAD = 4096
 _OPEN_FILES = 8
 
 
