@@ -16,13 +16,19 @@ _LARGEST = 16 << 20
 def read_settings(path: PathLike) -> FeatureSettings:
     """The `features` section, and the seed, of a configuration in JSON.
 
+    Parameters
+    ----------
+    path
+        A file, or the JSON object itself.
+
     Raises
     ------
     GmmcoreError
         If the file is missing or not such a configuration.
     """
     try:
-        config = json.loads(read_bytes(path, _LARGEST))
+        inline = str(path).lstrip().startswith("{")
+        config = json.loads(str(path) if inline else read_bytes(path, _LARGEST))
         section, seed = config["features"], config.get("seed", 0)
         if not isinstance(section, dict) or not isinstance(seed, int):
             raise ValueError

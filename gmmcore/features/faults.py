@@ -63,7 +63,7 @@ class FaultyShowError(GmmcoreError):
         return Fault(show, path, self.found, self.expected, self.remedy)
 
 
-def report(faults: Iterable[Fault], what: str) -> str:
+def report(faults: Iterable[Fault], what: str = "features") -> str:
     """All faults as one message: a line that counts them, then one line each."""
     faults = list(faults)
     number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"

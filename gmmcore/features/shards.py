@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import IO, Any
 
@@ -21,11 +22,13 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.faults import Fault
 from gmmcore.features.moments import Moments
 from gmmcore.features.table import Row
-from gmmcore.files import PathLike
+from gmmcore.files import PathLike, digest_of
 
 __all__ = [
     "BLOCK_FRAMES",
     "HEADER_SIZE",
+    "BlockSums",
+    "PackedShard",
     "Shard",
     "ShardWriter",
     "block_checksum",
@@ -54,13 +57,63 @@ def block_checksum(frames: Frames) -> str:
         data = np.append(data, np.float32(0))
     words = data.view("<u8")
     with np.errstate(over="ignore"):
-        return f"{int((words * _weights(words.size)).sum()):016x}"
+        weights = _weights(1 << int(words.size).bit_length())[: words.size]
+        return f"{int((words * weights).sum()):016x}"
 
 
 @lru_cache(maxsize=4)
 def _weights(count: int) -> npt.NDArray[np.uint64]:
     index = np.arange(count, dtype=np.uint64)
     return np.asarray((index * np.uint64(_ODD)) | np.uint64(1))
+
+
+class BlockSums:
+    """Cuts frames that come show by show into blocks, and takes their checksums.
+
+    Parameters
+    ----------
+    dimension : int
+    keep : callable, optional
+        Is given each block, (n, D) float32, n = 4096 but for the last.
+    """
+
+    def __init__(self, dimension: int, keep: Callable[[Frames], object] | None = None) -> None:
+        self._keep = keep
+        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
+        self.checksums: list[str] = []
+        self.moments = Moments.none(dimension)
+        self.dimension = dimension
+
+    def add(self, frames: Frames) -> None:
+        """Append frames (n, D)."""
+        self.moments = self.moments + Moments.of(frames)
+        # The few frames that wait for their block to fill are all that is kept.
+        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
+        whole = len(frames) - len(frames) % BLOCK_FRAMES
+        for start in range(0, whole, BLOCK_FRAMES):
+            self._take(frames[start : start + BLOCK_FRAMES])
+        self._rest = frames[whole:].copy()
+
+    def finish(self) -> dict[str, Any]:
+        """Take the last block; the facts of all frames.
+
+        ``content`` is the digest of the frames themselves, wherever and however they are kept.
+        """
+        if len(self._rest):
+            self._take(self._rest)
+        count = self.moments.count
+        return {
+            "frames": count,
+            "dimension": self.dimension,
+            "moments": self.moments.facts(),
+            "content": digest_of(count, self.dimension, BLOCK_FRAMES, self.checksums),
+        }
+
+    def _take(self, block: Frames) -> None:
+        block = np.ascontiguousarray(block, dtype="<f4")
+        self.checksums.append(block_checksum(block))
+        if self._keep is not None:
+            self._keep(block)
 
 
 class ShardWriter:
@@ -75,44 +128,18 @@ class ShardWriter:
 
     def __init__(self, stream: IO[bytes], dimension: int) -> None:
         self._stream = stream
-        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
-        self._checksums: list[str] = []
-        self.moments = Moments.none(dimension)
-        self.dimension = dimension
+        self._sums = BlockSums(dimension, lambda block: stream.write(block.data))
         stream.write(b"\0" * HEADER_SIZE)
 
     def add(self, row: Row, frames: Frames) -> None:
         """Append the processed frames (n, D) of a show."""
-        self.moments = self.moments + Moments.of(frames)
-        # The few frames that wait for their block to fill are all that is kept.
-        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
-        whole = len(frames) - len(frames) % BLOCK_FRAMES
-        for start in range(0, whole, BLOCK_FRAMES):
-            self._write(frames[start : start + BLOCK_FRAMES])
-        self._rest = frames[whole:].copy()
+        self._sums.add(frames)
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write what is left, the facts, the footer, and last the header."""
-        if len(self._rest):
-            self._write(self._rest)
-        finish_file(
-            self._stream,
-            {
-                **facts,
-                "packed": True,
-                "frames": self.moments.count,
-                "dimension": self.dimension,
-                "moments": self.moments.facts(),
-                "block_frames": BLOCK_FRAMES,
-                "checksums": self._checksums,
-            },
-            self.moments.count,
-        )
-
-    def _write(self, block: Frames) -> None:
-        block = np.ascontiguousarray(block, dtype="<f4")
-        self._checksums.append(block_checksum(block))
-        self._stream.write(block.data)
+        own = self._sums.finish()
+        checks = {"packed": True, "checksums": self._sums.checksums}
+        finish_file(self._stream, {**facts, **own, **checks}, own["frames"])
 
 
 def finish_file(stream: IO[bytes], facts: dict[str, Any], stored_frames: int) -> None:
@@ -173,7 +200,7 @@ def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
         raise _damaged(path, "its end is not what was written") from None
 
 
-def faults_of(paths: list[PathLike]) -> list[Fault]:
+def faults_of(paths: Sequence[PathLike]) -> list[Fault]:
     """The faulty shows that were met when these shards were written, in their order."""
     return [Fault(**fault) for path in paths for fault in read_facts(path)[0]["faults"]]
 
@@ -185,12 +212,12 @@ class Shard:
     ----------
     path : str
     frames, dimension : int
-    block_frames : int
-        `read` is fastest from multiples of this number to multiples of it.
     facts : dict
-        ``shard``, ``shows``, ``faults``, ``recipe`` and what else was written.
+        ``shard`` (name), ``shows``, ``faults``, ``recipe`` and what else was written.
     digest : str
-        Of the recipe: the shows, the identity of their files and the settings.
+        Of what the shard is made from: shows, the identity of their files, settings.
+    content : str
+        Of the frames themselves.
     moments : Moments
 
     Raises
@@ -199,18 +226,14 @@ class Shard:
         If the file is not what was written.
     """
 
-    block_frames = BLOCK_FRAMES
-
     def __init__(self, path: PathLike) -> None:
         self.path = os.fspath(path)
         self.facts, _ = read_facts(path)
-        if not self.facts["packed"]:
-            raise GmmcoreError(f"{path}: holds no frames; open it with open_shard")
         self.frames: int = self.facts["frames"]
         self.dimension: int = self.facts["dimension"]
         self.digest: str = self.facts["digest"]
+        self.content: str = self.facts["content"]
         self.moments = Moments.from_facts(self.facts["moments"])
-        self._stream = open(path, "rb", buffering=0)  # noqa: SIM115
 
     def __enter__(self) -> Shard:
         return self
@@ -222,38 +245,66 @@ class Shard:
         return self.frames
 
     def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
-
-    def blocks(self) -> Iterator[Frames]:
-        """All frames, in blocks (n, D) of at most `block_frames`."""
-        for start in range(0, self.frames, self.block_frames):
-            yield self.read(start, min(start + self.block_frames, self.frames))
+        """Close the files that are open."""
+        raise NotImplementedError
 
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start <= i < stop, shape (stop - start, D), float32, verified.
+        """Frames start <= i < stop, shape (stop - start, D), float32, verified; read-only.
 
         Raises
         ------
-        DamagedFileError
-            Naming the frames whose checksum is wrong.
+        GmmcoreError
+            If they are not what they were when the shard was made, saying which.
         """
+        raise NotImplementedError
+
+    def blocks(self, size: int = BLOCK_FRAMES) -> Iterator[Frames]:
+        """All frames, in blocks (n, D) of at most `size`."""
+        for start in range(0, self.frames, size):
+            yield self.read(start, min(start + size, self.frames))
+
+    def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.frames:
             raise IndexError(f"frames {start} to {stop} of {self.frames}")
+
+
+class PackedShard(Shard):
+    """A shard that holds its frames. Each thread keeps the block it read last."""
+
+    def __init__(self, path: PathLike) -> None:
+        super().__init__(path)
+        self._stream = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._kept = threading.local()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def read(self, start: int, stop: int) -> Frames:
+        self._check_range(start, stop)
         if start == stop:
             return np.empty((0, self.dimension), dtype=np.float32)
-        first = start // BLOCK_FRAMES
+        first, last = start // BLOCK_FRAMES, (stop - 1) // BLOCK_FRAMES
         begin = first * BLOCK_FRAMES
-        end = min(-(-stop // BLOCK_FRAMES) * BLOCK_FRAMES, self.frames)
-        # Read, not mapped: a file that shrinks under a mapping kills the process.
-        frames = np.empty((end - begin, self.dimension), dtype="<f4")
-        self._fill(frames, begin)
-        for i, expected in enumerate(self.facts["checksums"][first : -(-end // BLOCK_FRAMES)]):
-            block = frames[i * BLOCK_FRAMES : (i + 1) * BLOCK_FRAMES]
-            if block_checksum(block) != expected:
-                low = begin + i * BLOCK_FRAMES
-                raise _damaged(self.path, f"frames {low} to {low + len(block)} were altered")
-        return frames[start - begin : stop - begin]
+        if first == last:
+            return self._block(first)[start - begin : stop - begin]
+        parts = [self._block(i) for i in range(first, last + 1)]
+        parts[0] = parts[0][start - begin :]
+        parts[-1] = parts[-1][: stop - last * BLOCK_FRAMES]
+        return np.concatenate(parts)
+
+    def _block(self, index: int) -> Frames:
+        if getattr(self._kept, "index", None) != index:
+            begin = index * BLOCK_FRAMES
+            count = min(BLOCK_FRAMES, self.frames - begin)
+            # Read, not mapped: a file that shrinks under a mapping kills the process.
+            frames = np.empty((count, self.dimension), dtype="<f4")
+            self._fill(frames, begin)
+            if block_checksum(frames) != self.facts["checksums"][index]:
+                raise _damaged(self.path, f"frames {begin} to {begin + count} were altered")
+            frames.flags.writeable = False
+            self._kept.index, self._kept.frames = index, frames
+        block: Frames = self._kept.frames
+        return block
 
     def _fill(self, frames: Frames, begin: int) -> None:
         view = memoryview(frames.data).cast("B")

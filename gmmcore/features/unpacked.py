@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -12,11 +11,11 @@ import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.moments import Moments
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shards import (
-    BLOCK_FRAMES,
     HEADER_SIZE,
+    BlockSums,
+    PackedShard,
     Shard,
     block_checksum,
     finish_file,
@@ -44,80 +43,47 @@ class RecipeWriter:
 
     def __init__(self, stream: IO[bytes], dimension: int, settings: FeatureSettings) -> None:
         self._stream = stream
-        self._dimension = dimension
         self._settings = settings
+        self._sums = BlockSums(dimension)
         self._shows: list[list[Any]] = []
-        self._moments = Moments.none(dimension)
         stream.write(b"\0" * HEADER_SIZE)
 
     def add(self, row: Row, frames: Frames) -> None:
         """Take note of a show and its processed frames (n, D)."""
-        self._moments = self._moments + Moments.of(frames)
+        self._sums.add(frames)
         self._shows.append([[*row], len(frames), block_checksum(frames)])
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the facts."""
         own = {
+            **self._sums.finish(),
             "packed": False,
-            "frames": self._moments.count,
-            "dimension": self._dimension,
-            "moments": self._moments.facts(),
             "settings": self._settings.as_mapping(),
             "recipes": self._shows,
         }
         finish_file(self._stream, {**facts, **own}, 0)
 
 
-class UnpackedShard:
-    """A shard whose frames are processed while it is read; the same face as `Shard`.
+class UnpackedShard(Shard):
+    """A shard whose frames are processed while it is read.
 
     Every show is compared with the checksum of the frames it had when the shard was made.
     One show is kept in memory. May be read by several threads, which take turns.
     """
 
-    block_frames = BLOCK_FRAMES
-
     def __init__(self, path: PathLike) -> None:
-        self.path = str(path)
-        self.facts, _ = read_facts(path)
-        self.frames: int = self.facts["frames"]
-        self.dimension: int = self.facts["dimension"]
-        self.digest: str = self.facts["digest"]
-        self.moments = Moments.from_facts(self.facts["moments"])
+        super().__init__(path)
         self._shows = [(Row(*row), n, checksum) for row, n, checksum in self.facts["recipes"]]
         self._ends = np.cumsum([n for _, n, _ in self._shows], dtype=np.int64).tolist()
         self._reader = ShowReader(FeatureSettings.from_mapping(self.facts["settings"]))
         self._kept: tuple[int, Frames] | None = None
         self._lock = threading.Lock()
 
-    def __enter__(self) -> UnpackedShard:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return self.frames
-
     def close(self) -> None:
-        """Close the feature files."""
         self._reader.close()
 
-    def blocks(self) -> Iterator[Frames]:
-        """All frames, in blocks (n, D) of at most `block_frames`."""
-        for start in range(0, self.frames, self.block_frames):
-            yield self.read(start, min(start + self.block_frames, self.frames))
-
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start <= i < stop, shape (stop - start, D), float32.
-
-        Raises
-        ------
-        GmmcoreError
-            If a show is no longer what it was.
-        """
-        if not 0 <= start <= stop <= self.frames:
-            raise IndexError(f"frames {start} to {stop} of {self.frames}")
+        self._check_range(start, stop)
         result = np.empty((stop - start, self.dimension), dtype=np.float32)
         done = start
         with self._lock:
@@ -146,7 +112,7 @@ class UnpackedShard:
         return self._kept[1]
 
 
-def open_shard(path: PathLike) -> Shard | UnpackedShard:
+def open_shard(path: PathLike) -> Shard:
     """Open a shard file, whether it holds its frames or only how to make them.
 
     Raises
@@ -154,4 +120,5 @@ def open_shard(path: PathLike) -> Shard | UnpackedShard:
     DamagedFileError
         If it is not what was written.
     """
-    return Shard(path) if read_facts(path)[0]["packed"] else UnpackedShard(path)
+    packed = read_facts(path)[0]["packed"]
+    return PackedShard(path) if packed else UnpackedShard(path)
