@@ -84,7 +84,8 @@ class _BinaryItems:
                 f"{sizes} numbers are claimed at byte {self._at}, {left} bytes are left: "
                 "truncated, damaged or of another byte order",
             )
-        values = np.frombuffer(self._content, dtype, count, self._at).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            values = np.frombuffer(self._content, dtype, count, self._at).astype(np.float64)
         self._at += count * dtype.itemsize
         return values.reshape(sizes) if kind == b"M" else values
 
