@@ -2,4 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gmmcore.errors import GmmcoreError
+    from gmmcore.features.server import FeaturesServer
+    from gmmcore.formats.registry import read_mixture, write_mixture
+    from gmmcore.mixture import Mixture
+    from gmmcore.model import GaussianMixture
+
+__all__ = [
+    "FeaturesServer",
+    "GaussianMixture",
+    "GmmcoreError",
+    "Mixture",
+    "read_mixture",
+    "write_mixture",
+]
+
 __version__ = "0.1.0"
+
+# Imported when they are asked for: a job of the workflow starts without them.
+_HOMES = {
+    "FeaturesServer": "gmmcore.features.server",
+    "GaussianMixture": "gmmcore.model",
+    "GmmcoreError": "gmmcore.errors",
+    "Mixture": "gmmcore.mixture",
+    "read_mixture": "gmmcore.formats.registry",
+    "write_mixture": "gmmcore.formats.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -18,6 +18,7 @@ VERBS = {
     "check": "verify every file of a run and its chain of parents",
     "compare": "compare two mixtures, whatever their formats",
     "convert": "read a mixture in any format and write it in another",
+    "corpus": "gather the shards, their faults and their moments",
     "demo": "make the demonstration corpus",
     "finish": "gather a training into the final mixture and its history",
     "info": "say what a mixture file holds",

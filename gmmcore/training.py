@@ -107,6 +107,8 @@ def iterate(
     stage: Stage,
     settings: TrainingSettings,
     report: Report | None = None,
+    *,
+    least: int = 1,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """EM iterations until the gain falls under ``llk_gain`` or the stage's are used.
 
@@ -119,6 +121,8 @@ def iterate(
     settings : TrainingSettings
     report : callable, optional
         Called after each iteration with its history entry and mixture.
+    least : int
+        The gain does not end the stage before this iteration.
 
     Returns
     -------
@@ -141,7 +145,9 @@ def iterate(
         history.append(entry)
         if report is not None:
             report(entry, mixture)
-        if train_stop(None if previous is None else entry.gain, settings.llk_gain):
+        if iteration >= least and train_stop(
+            None if previous is None else entry.gain, settings.llk_gain
+        ):
             break
     return mixture, history
 

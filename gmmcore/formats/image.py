@@ -20,7 +20,7 @@ HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, Attribute
 """What h5py raises when a file is not what its own structures promise."""
 
 
-def hdf5_image(build: Callable[[h5py.File], None]) -> bytes:
+def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE) -> bytes:
     """The bytes of a new HDF5 file, to be put behind a header with `gmmcore.files.seal`.
 
     Parameters
@@ -32,7 +32,7 @@ def hdf5_image(build: Callable[[h5py.File], None]) -> bytes:
     Returns
     -------
     bytes
-        The file without its user block of `HEADER_SIZE` bytes.
+        The file without its user block.
     """
     import h5py
 
@@ -42,7 +42,7 @@ def hdf5_image(build: Callable[[h5py.File], None]) -> bytes:
         mode="w",
         driver="core",
         backing_store=False,
-        userblock_size=HEADER_SIZE,
+        userblock_size=user_block,
         libver=("earliest", "v108"),
     ) as file:
         build(file)

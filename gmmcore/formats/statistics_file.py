@@ -78,7 +78,7 @@ def save_statistics(
 
 
 def read_statistics(
-    paths: Iterable[PathLike], shards: Sequence[str], *, mixture: str, settings: str
+    paths: Iterable[PathLike], shards: Sequence[tuple[str, str]], *, mixture: str, settings: str
 ) -> Iterator[ShardStatistics]:
     """The statistics of exactly these shards, in their order.
 
@@ -87,7 +87,7 @@ def read_statistics(
     paths
         Statistics files; the shards in each are in the order of `shards`.
     shards
-        Names of the shards that must be there, each once.
+        Names and digests of the shards that must be there, each once.
     mixture, settings
         Digests that the files must carry.
 
@@ -112,11 +112,16 @@ def read_statistics(
         with open_image(path, content) as file:
             for group in file.values():
                 entry = _entry(group)
-                if position >= len(expected) or entry.shard != expected[position]:
-                    missing = expected[position] if position < len(expected) else "nothing more"
+                if position >= len(expected) or entry.shard != expected[position][0]:
+                    missing = expected[position][0] if position < len(expected) else "no other"
                     raise GmmcoreError(
                         f"{path}: statistics of shard {entry.shard} where those of {missing} "
                         "were expected; remove the file"
+                    )
+                if entry.digest != expected[position][1]:
+                    raise GmmcoreError(
+                        f"{path}: statistics of other frames of shard {entry.shard}; "
+                        "remove the file"
                     )
                 if not entry.statistics.is_finite():
                     raise GmmcoreError(
@@ -126,7 +131,7 @@ def read_statistics(
                 position += 1
                 yield entry
     if position < len(expected):
-        raise GmmcoreError(f"the statistics of shard {expected[position]} are missing")
+        raise GmmcoreError(f"the statistics of shard {expected[position][0]} are missing")
 
 
 def _entry(group: h5py.Group) -> ShardStatistics:

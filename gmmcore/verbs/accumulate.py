@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import add_settings, explained, open_shards, settings_of
+from gmmcore.verbs.common import add_settings, explained, frames_digest, open_shards, settings_of
 
 __all__ = ["DEFAULTS", "configure", "run"]
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
                 pruning=settings["pruning"],
                 threads=arguments.threads,
             )
-        entries.append(ShardStatistics(shard.name, shard.digest, statistics))
+        entries.append(ShardStatistics(shard.facts["shard"], frames_digest(shard), statistics))
     save_statistics(
         arguments.output,
         entries,

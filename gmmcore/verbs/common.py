@@ -15,11 +15,12 @@ from gmmcore.files import digest_of
 if TYPE_CHECKING:
     from gmmcore.em import MaximiseSettings
     from gmmcore.features.shards import Shard
+    from gmmcore.features.unpacked import UnpackedShard
 
 __all__ = [
     "add_settings",
-    "corpus_digest",
     "explained",
+    "frames_digest",
     "maximise_settings",
     "open_shards",
     "settings_of",
@@ -72,21 +73,21 @@ def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettin
     return MaximiseSettings(**bounds, min_occupancy=settings["occupancy"], weak=settings["action"])
 
 
-def open_shards(paths: Sequence[str]) -> list[Shard]:
+def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
     """The shards of these files."""
-    from gmmcore.features.shards import Shard
+    from gmmcore.features.unpacked import open_shard
 
-    return [Shard(path) for path in paths]
-
-
-def shard_name(path: str | Path) -> str:
-    """A shard's name is its file's, without what follows the last point."""
-    return Path(path).name.rsplit(".", 1)[0]
+    return [open_shard(path) for path in paths]
 
 
-def corpus_digest(digests: Sequence[str]) -> str:
-    """Digest of the frames of several shards, in the order of the shards."""
-    return digest_of("corpus", list(digests))
+def frames_digest(shard: Shard | UnpackedShard) -> str:
+    """Digest of a shard's frames: the same frames have the same digest on any machine."""
+    facts = shard.facts
+    if facts["packed"]:
+        checksums = facts["checksums"]
+    else:
+        checksums = [[count, checksum] for _, count, checksum in facts["recipes"]]
+    return digest_of("frames", shard.frames, shard.dimension, checksums)
 
 
 @contextmanager

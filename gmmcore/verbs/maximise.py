@@ -12,11 +12,9 @@ from gmmcore.verbs.accumulate import DEFAULTS as ACCUMULATE_DEFAULTS
 from gmmcore.verbs.common import (
     MAXIMISE_DEFAULTS,
     add_settings,
-    corpus_digest,
     explained,
     maximise_settings,
     settings_of,
-    shard_name,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--mixture", required=True, help="what the statistics were taken with")
     parser.add_argument("--statistics", nargs="+", required=True)
-    parser.add_argument("--shards", nargs="+", required=True, help="names or files of all shards")
+    parser.add_argument("--corpus", required=True)
     parser.add_argument("--components", type=int, required=True, help="of the stage")
     parser.add_argument("--limit", type=int, default=0, help="iterations of the stage, for the log")
     parser.add_argument("--output", required=True)
@@ -43,6 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the next mixture and print the iteration's line of the training log."""
+    from gmmcore.corpus import Corpus
     from gmmcore.em import ARITHMETIC, maximise
     from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import load_model, save_model
@@ -53,23 +52,21 @@ def run(arguments: argparse.Namespace) -> None:
     settings = settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
     model = load_model(arguments.mixture)
     e_step = {key: settings[key] for key in ACCUMULATE_DEFAULTS}
+    corpus = Corpus.read(arguments.corpus)
+    if model.facts["corpus"] != corpus.digest:
+        raise GmmcoreError(
+            f"{arguments.mixture}: comes from other frames than {arguments.corpus}; "
+            "remove the mixture and give the same command again"
+        )
     parts = read_statistics(
         arguments.statistics,
-        [shard_name(shard) for shard in arguments.shards],
+        [(shard.shard, shard.digest) for shard in corpus.shards],
         mixture=model.digest,
         settings=digest_of("accumulate", e_step, ARITHMETIC),
     )
-    first = next(parts)
-    total, digests = first.statistics, [first.digest]
+    total = next(parts).statistics
     for part in parts:
         total = total + part.statistics
-        digests.append(part.digest)
-    corpus = corpus_digest(digests)
-    if model.facts.get("corpus", corpus) != corpus:
-        raise GmmcoreError(
-            f"{arguments.mixture}: comes from other frames than these statistics; "
-            "remove the statistics, or the mixture, and give the same command again"
-        )
     update_settings = maximise_settings(settings, model.mixture.is_full)
     with explained(arguments.mixture):
         update = maximise(model.mixture, total, update_settings)
@@ -88,9 +85,8 @@ def run(arguments: argparse.Namespace) -> None:
             "log_likelihood": entry.log_likelihood,
             "gain": None if previous is None else entry.gain,
             "parent": model.digest,
-            "corpus": corpus,
+            "corpus": corpus.digest,
             "settings": digest_of("maximise", settings, ARITHMETIC),
-            "arithmetic": ARITHMETIC,
         },
         (*model.history, entry),
     )

@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the divided mixture."""
     from gmmcore.em import ARITHMETIC, split
+    from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import load_model, save_model
 
     model = load_model(arguments.mixture)
@@ -32,6 +33,6 @@ def run(arguments: argparse.Namespace) -> None:
         "iteration": 0,
         "parent": model.digest,
         "corpus": model.facts.get("corpus"),
-        "arithmetic": ARITHMETIC,
+        "settings": digest_of("split", ARITHMETIC),
     }
     save_model(arguments.output, mixture, facts, model.history)

@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with covariance matrices."""
     from gmmcore.em import ARITHMETIC, to_full
+    from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import load_model, save_model
 
     model = load_model(arguments.mixture)
@@ -25,6 +26,6 @@ def run(arguments: argparse.Namespace) -> None:
         "iteration": 0,
         "parent": model.digest,
         "corpus": model.facts.get("corpus"),
-        "arithmetic": ARITHMETIC,
+        "settings": digest_of("tofull", ARITHMETIC),
     }
     save_model(arguments.output, to_full(model.mixture), facts, model.history)

@@ -1,0 +1,108 @@
+"""corpus.json: the frames that a run trains on, shard by shard, and their moments."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import digest_of, read_bytes, replace_text
+
+__all__ = ["Corpus", "CorpusShard"]
+
+PathLike = str | os.PathLike[str]
+_KIND = "gmmcore corpus 1"
+
+
+@dataclass(frozen=True)
+class CorpusShard:
+    """One shard.
+
+    Attributes
+    ----------
+    shard : str
+        Its name.
+    file : str
+        Name of its file, without the folder.
+    frames : int
+    digest : str
+        Of its frames: the same frames have the same digest on any machine.
+    """
+
+    shard: str
+    file: str
+    frames: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All shards of a run.
+
+    Attributes
+    ----------
+    shards : tuple of CorpusShard
+    dimension : int
+    mean, second : tuple of float
+        Mean of all frames and sum of squared deviations from it, each (D,).
+    skipped : int
+        Faulty shows that were left out.
+    """
+
+    shards: tuple[CorpusShard, ...]
+    dimension: int
+    mean: tuple[float, ...]
+    second: tuple[float, ...]
+    skipped: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return sum(shard.frames for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """Of all frames, in the order of the shards."""
+        return digest_of("corpus", [[shard.shard, shard.digest] for shard in self.shards])
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the shards' files, in their order."""
+        return [shard.file for shard in self.shards]
+
+    def write(self, path: PathLike) -> None:
+        """Write the file, whole or not at all."""
+        values = asdict(self)
+        values["kind"] = _KIND
+        values["check"] = digest_of(values)
+        replace_text(path, json.dumps(values, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, path: PathLike) -> Corpus:
+        """Read and verify what `write` wrote.
+
+        Raises
+        ------
+        DamagedFileError
+            If the file is truncated or altered.
+        """
+        try:
+            values = json.loads(read_bytes(path))
+            check = values.pop("check")
+            if values.pop("kind") != _KIND or check != digest_of({**values, "kind": _KIND}):
+                raise ValueError
+            values["shards"] = tuple(CorpusShard(**shard) for shard in values["shards"])
+            values["mean"], values["second"] = tuple(values["mean"]), tuple(values["second"])
+            return cls(**values)
+        except GmmcoreError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise DamagedFileError(
+                f"{path}: damaged; remove it and give the same command again"
+            ) from None
+
+    def matches(self, files: Sequence[str]) -> bool:
+        """Whether the shards' files are exactly these."""
+        return self.files == list(files)

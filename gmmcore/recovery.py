@@ -1,0 +1,57 @@
+"""How close a trained mixture came to the one that its frames were drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.model import GaussianMixture
+
+__all__ = ["Recovery", "compare_to_truth"]
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Components of a mixture paired with those of the truth, each with one at most.
+
+    Attributes
+    ----------
+    pairs : ndarray, shape (P, 2)
+        Numbers of the true and of the trained component.
+    mean_errors : ndarray, shape (P, D), float64
+        Distance of the means in deviations of the true component.
+    weight_errors : ndarray, shape (P,), float64
+        Relative.
+    """
+
+    pairs: npt.NDArray[np.intp]
+    mean_errors: Array
+    weight_errors: Array
+
+    def found(self, tolerance: float = 0.5) -> int:
+        """Number of pairs whose means agree to this many deviations in every dimension."""
+        return int((np.abs(self.mean_errors) < tolerance).all(axis=1).sum())
+
+
+def compare_to_truth(truth: GaussianMixture, mixture: GaussianMixture) -> Recovery:
+    """Pair the components so that the sum of squared distances of the means is least."""
+    from scipy.optimize import linear_sum_assignment
+
+    variances = truth.covariances
+    if truth.is_full:
+        variances = np.diagonal(variances, axis1=1, axis2=2)
+    scaled = truth.means / np.sqrt(variances)
+    distances = np.empty((truth.components, mixture.components))
+    for component in range(truth.components):
+        others = mixture.means / np.sqrt(variances[component])
+        distances[component] = ((others - scaled[component]) ** 2).sum(axis=1)
+    rows, columns = linear_sum_assignment(distances)
+    return Recovery(
+        np.stack([rows, columns], axis=1),
+        (mixture.means[columns] - truth.means[rows]) / np.sqrt(variances[rows]),
+        mixture.weights[columns] / truth.weights[rows] - 1.0,
+    )

@@ -1,0 +1,277 @@
+"""The state of a run's folder: what is done, what is stale, what comes next.
+
+Snakemake schedules; what is up to date is decided here, by digests and not by times, so that
+a copied folder, a touched file or a lost ``.snakemake`` costs nothing, and a changed
+setting redoes exactly what depends on it. A mixture is *done* if its file is intact, was made
+with the current settings from the current frames, and its parent is the mixture before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gmmcore.corpus import Corpus
+from gmmcore.em import ARITHMETIC
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import digest_of, is_temporary, make_folder, remove_if_stale, sealed_facts
+from gmmcore.schedule import Stage, train_stop
+
+__all__ = ["Position", "Run", "hold_folder"]
+
+ASIDE = ".aside"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a stage is.
+
+    Attributes
+    ----------
+    last : int
+        Iteration of its last mixture that is done; -1 before its first.
+    complete : bool
+        Whether the stage has nothing left to do.
+    """
+
+    last: int
+    complete: bool
+
+
+@dataclass
+class Run:
+    """One run's files.
+
+    Attributes
+    ----------
+    folder : str
+        Such as ``results/demo``.
+    plan : sequence of Stage
+    llk_gain : float
+    settings : dict
+        Settings of the verbs ``initialise`` and, by the kind of covariances, ``maximise``.
+    mend : bool
+        Whether stale and damaged files are set aside when they are met. Not in a dry run.
+    say : callable
+        Told of what is set aside.
+    """
+
+    folder: str
+    plan: Sequence[Stage]
+    llk_gain: float
+    settings: Mapping[str, Mapping[str, Any]]
+    mend: bool = False
+    say: Callable[[str], None] = print
+    _facts: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = field(
+        default_factory=dict, repr=False
+    )
+
+    def stage(self, kind: str, components: int | str) -> Stage:
+        """The stage of this name."""
+        return next(
+            stage
+            for stage in self.plan
+            if stage.kind == kind and stage.components == int(components)
+        )
+
+    def before(self, stage: Stage) -> Stage:
+        """The stage whose last mixture this one starts from."""
+        return self.plan[list(self.plan).index(stage) - 1]
+
+    def mixture(self, stage: Stage, iteration: int) -> str:
+        """Path of the mixture after `iteration` iterations of a stage."""
+        return f"{self.folder}/{stage.name}/{iteration:03d}.h5"
+
+    @property
+    def corpus_path(self) -> str:
+        """Path of corpus.json."""
+        return f"{self.folder}/corpus.json"
+
+    @property
+    def final_path(self) -> str:
+        """Path of the final mixture."""
+        return f"{self.folder}/ubm.h5"
+
+    def corpus(self, shards: Sequence[str]) -> Corpus | None:
+        """The corpus, if it has been gathered from exactly these shard files."""
+        try:
+            corpus = Corpus.read(self.corpus_path)
+        except DamagedFileError:
+            self.set_aside(self.corpus_path, "damaged")
+            return None
+        except GmmcoreError:
+            return None
+        if not corpus.matches([Path(shard).name for shard in shards]):
+            self.set_aside(self.corpus_path, "gathered from other shards")
+            return None
+        return corpus
+
+    def shard_is_whole(self, path: str) -> bool:
+        """Whether a shard is there and its end intact; frames are verified when they are read."""
+        from gmmcore.features.shards import read_facts
+
+        key = _identity(path)
+        if key is None:
+            return False
+        if path not in self._facts or self._facts[path][0] != key:
+            try:
+                self._facts[path] = key, read_facts(path)[0]
+            except GmmcoreError:
+                self._facts[path] = key, None
+                self.set_aside(path, "damaged")
+        return self._facts[path][1] is not None
+
+    def survey(self, corpus: Corpus | None) -> dict[Stage, Position]:
+        """Where each stage is; stages after the first that is not complete are not looked at.
+
+        Parameters
+        ----------
+        corpus
+            The frames; None if they are not known yet, and then nothing is done.
+        """
+        positions = {stage: Position(-1, False) for stage in self.plan}
+        if corpus is None:
+            return positions
+        parent: str | None = None
+        for stage in self.plan:
+            position, parent = self._walk(stage, corpus.digest, parent)
+            positions[stage] = position
+            if not position.complete:
+                break
+        return positions
+
+    def final_is_done(self, source: str) -> bool:
+        """Whether the final mixture was made from the mixture file `source`."""
+        last, final = self._peek(source), self._peek(self.final_path)
+        if final is None:
+            return False
+        if last is None or final.get("parent") != last["digest"]:
+            self.set_aside(self.final_path, "made from another mixture")
+            return False
+        return os.path.exists(f"{self.folder}/history.tsv")
+
+    def set_aside(self, path: str, reason: str) -> None:
+        """Rename a file that must be made again, if this run may change anything."""
+        if self.mend:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, path + ASIDE)
+                self.say(f"{path}: {reason}; set aside as {Path(path).name}{ASIDE}, made again")
+
+    def leftovers(self) -> Iterator[Path]:
+        """Statistics that an interrupted run left behind."""
+        yield from Path(self.folder).glob("*/*/*/*.stats.h5")
+
+    def tidy(self) -> None:
+        """Remove leftovers, and temporary files of writers that no longer live."""
+        for path in self.leftovers():
+            path.unlink(missing_ok=True)
+        for parent, _, names in os.walk(self.folder):
+            for name in filter(is_temporary, names):
+                remove_if_stale(Path(parent) / name)
+
+    def _walk(self, stage: Stage, corpus: str, parent: str | None) -> tuple[Position, str | None]:
+        position, first = Position(-1, False), True
+        for iteration in range(stage.iterations + 1):
+            path = self.mixture(stage, iteration)
+            facts = self._peek(path)
+            if facts is None:
+                break
+            reason = self._stale(facts, stage, iteration, corpus, parent)
+            if reason:
+                self.set_aside(path, reason)
+                break
+            parent = facts["digest"]
+            gain = facts.get("gain") if iteration > 0 else None
+            position = Position(
+                iteration, iteration == stage.iterations or train_stop(gain, self.llk_gain)
+            )
+            first = False
+            if position.complete:
+                break
+        return position, None if first else parent
+
+    def _stale(
+        self, facts: dict[str, Any], stage: Stage, iteration: int, corpus: str, parent: str | None
+    ) -> str:
+        """Why a mixture cannot be used; empty if it can."""
+        verb = "maximise" if iteration else stage.origin
+        if verb == "initialise":
+            digest = digest_of(verb, self.settings["initialise"], ARITHMETIC)
+        elif verb == "maximise":
+            digest = digest_of(verb, self.settings[stage.kind], ARITHMETIC)
+        else:
+            digest = digest_of(verb, ARITHMETIC)
+        if facts.get("settings") != digest:
+            return "made with other settings"
+        if facts.get("corpus") != corpus:
+            return "made from other frames"
+        if facts.get("parent") != parent:
+            return "made from another mixture"
+        if (facts.get("iteration"), facts.get("components")) != (iteration, stage.components):
+            return "not the mixture of this name"
+        return ""
+
+    def _peek(self, path: str) -> dict[str, Any] | None:
+        """Facts of a mixture file, verified once as long as it does not change."""
+        key = _identity(path)
+        if key is None:
+            return None
+        if path not in self._facts or self._facts[path][0] != key:
+            try:
+                self._facts[path] = key, sealed_facts(path, "mixture")
+            except GmmcoreError as error:
+                self._facts[path] = key, None
+                self.set_aside(path, "damaged" if isinstance(error, DamagedFileError) else "unread")
+        return self._facts[path][1]
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def hold_folder(folder: str) -> int:
+    """Hold a folder for the life of this process, and clear what dead ones left locked.
+
+    The hold is a lock of the system, which ends with the process however that dies.
+    Snakemake's own lock files do not: whoever gets the hold may remove them.
+
+    Returns
+    -------
+    int
+        The descriptor that holds.
+
+    Raises
+    ------
+    GmmcoreError
+        If another living process holds the folder.
+    """
+    make_folder(f"{folder}/.snakemake")
+    path = f"{folder}/.snakemake/gmmcore.lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise GmmcoreError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise GmmcoreError(
+            f"another training runs in this folder (process {holder}); wait for it to end, "
+            "or stop it"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    locks = Path(folder) / ".snakemake" / "locks"
+    for lock in locks.glob("*.lock"):
+        lock.unlink(missing_ok=True)
+    return descriptor

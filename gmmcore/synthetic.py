@@ -1,0 +1,149 @@
+"""Frames drawn from a known mixture, with the structure of speech: what a training must find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.model import GaussianMixture
+
+__all__ = ["Show", "draw_shows", "known_mixture"]
+
+Array = npt.NDArray[np.float64]
+_SILENCE = 0.3  # share of the frames
+_SILENCE_RUN = 25.0  # mean length of a silence, in frames
+_SILENCE_ENERGY = -25.0
+_NEAREST = 3.0  # half the distance of the closest pair of means, in deviations
+_GROWTH = 1.25
+
+
+@dataclass(frozen=True)
+class Show:
+    """One show.
+
+    Attributes
+    ----------
+    name : str
+        ``<speaker>_<number>``.
+    frames : ndarray, shape (F, D), float32
+        The first coefficient is the energy.
+    speech : ndarray, shape (F,), bool
+    """
+
+    name: str
+    frames: npt.NDArray[np.float32]
+    speech: npt.NDArray[np.bool_]
+
+
+def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> GaussianMixture:
+    """A mixture with correlated coefficients whose components lie in a tree, as phones do.
+
+    Each level of the tree moves means along a coefficient of its own, by less
+    and less, with a random displacement of each component.
+
+    Parameters
+    ----------
+    rng : Generator
+    components : int
+    dimension : int
+    """
+    levels = max(1, int(np.ceil(np.log2(components)))) if components > 1 else 0
+    leaves = np.arange(components)
+    means = 0.4 * rng.standard_normal((components, dimension))
+    axes = rng.permutation(dimension)
+    for level in range(levels):
+        # Leaves are numbered so that any number of them fills the tree from its root.
+        side = 2 * ((leaves >> level) & 1) - 1
+        step = _NEAREST * _GROWTH ** (levels - 1 - level)
+        means[:, axes[level % dimension]] += side * step
+    weights = rng.dirichlet(np.full(components, 20.0))
+    factors = 0.4 * rng.standard_normal((components, dimension, 2))
+    covariances = factors @ factors.transpose(0, 2, 1)
+    diagonal = rng.uniform(0.5, 1.2, (components, dimension))
+    covariances += diagonal[:, :, np.newaxis] * np.eye(dimension)
+    return GaussianMixture.from_covariances(weights, means, covariances)
+
+
+def draw_shows(
+    rng: np.random.Generator, mixture: GaussianMixture, settings: Mapping[str, Any]
+) -> tuple[GaussianMixture, Iterator[Show]]:
+    """Shows of different lengths whose speech follows a mixture.
+
+    Parameters
+    ----------
+    rng : Generator
+    mixture : GaussianMixture
+        Full covariances, dimension D.
+    settings : mapping
+        ``shows``, ``speakers``, ``frames`` (of speech, in all), ``offset`` (deviation of the
+        speakers' offsets), ``persistence`` (chance that a frame stays in its component) and
+        ``correlation`` (of the noise of neighbouring frames).
+
+    Returns
+    -------
+    truth : GaussianMixture
+        The mixture that speech follows when the speaker is not known: `mixture` with the
+        covariance of the offsets added to each component.
+    shows : iterator of Show
+    """
+    speakers = settings["speakers"]
+    offsets = settings["offset"] * rng.standard_normal((speakers, mixture.dimension))
+    offsets -= offsets.mean(axis=0)
+    truth = GaussianMixture.from_covariances(
+        mixture.weights, mixture.means, mixture.covariances + offsets.T @ offsets / speakers
+    )
+    shares = rng.dirichlet(np.full(settings["shows"], 8.0))
+    edges = np.round(np.cumsum(shares) * settings["frames"]).astype(int)
+    counts = np.diff(edges, prepend=0)
+
+    def shows() -> Iterator[Show]:
+        for index, count in enumerate(counts):
+            speaker = index % speakers
+            speech = _speech(rng, mixture, int(count), settings) + offsets[speaker]
+            frames, labels = _with_silence(rng, speech)
+            name = f"speaker{speaker:03d}_{index // speakers:04d}"
+            yield Show(name, frames.astype(np.float32), labels)
+
+    return truth, shows()
+
+
+def _speech(
+    rng: np.random.Generator, mixture: GaussianMixture, count: int, settings: Mapping[str, Any]
+) -> Array:
+    """Frames that stay in a component for a while; their marginal is the mixture."""
+    from scipy.signal import lfilter
+
+    changes = rng.random(count) >= settings["persistence"]
+    drawn = rng.choice(mixture.components, count + 1, p=mixture.weights / mixture.weights.sum())
+    chosen = drawn[np.cumsum(changes)]
+    noise = rng.standard_normal((count, mixture.dimension))
+    rho = settings["correlation"]
+    if rho and count:
+        innovation = np.sqrt(1.0 - rho * rho)
+        noise[0] /= innovation  # so that the first frame has the variance of all others
+        noise = lfilter([innovation], [1.0, -rho], noise, axis=0)
+    factors = np.linalg.cholesky(mixture.covariances)
+    return mixture.means[chosen] + np.einsum("fij,fj->fi", factors[chosen], noise)
+
+
+def _with_silence(rng: np.random.Generator, speech: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Insert runs of silence before, between and after the speech."""
+    count, dimension = speech.shape
+    total = count * _SILENCE / (1.0 - _SILENCE)
+    runs = max(2, round(total / _SILENCE_RUN))
+    lengths = 1 + rng.poisson(max(total / runs - 1.0, 0.0), runs)
+    places = np.sort(rng.integers(0, count + 1, runs))
+    before = np.zeros(count + 1, dtype=int)
+    np.add.at(before, places, lengths)
+    positions = np.arange(count) + np.cumsum(before)[:count]
+    size = count + int(lengths.sum())
+    frames = 0.5 * rng.standard_normal((size, dimension))
+    frames[:, 0] += _SILENCE_ENERGY
+    labels = np.zeros(size, dtype=bool)
+    frames[positions] = speech
+    labels[positions] = True
+    return frames, labels

@@ -1,0 +1,49 @@
+"""How close a trained mixture came to a known one."""
+
+from __future__ import annotations
+
+import argparse
+
+from gmmcore.verbs.common import explained, open_shards
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--truth", required=True)
+    parser.add_argument("--mixture", required=True)
+    parser.add_argument("--shards", nargs="+", required=True)
+    parser.add_argument("--output", required=True)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write and print the comparison."""
+    import numpy as np
+
+    from gmmcore.files import replace_text
+    from gmmcore.formats.hdf5 import load_model
+    from gmmcore.recovery import compare_to_truth
+    from gmmcore.statistics import accumulate
+
+    truth = load_model(arguments.truth).mixture
+    mixture = load_model(arguments.mixture).mixture
+    totals, frames = np.zeros(2), 0
+    for shard in open_shards(arguments.shards):
+        with explained(shard.path):
+            totals += [accumulate(model, shard).log_likelihood for model in (mixture, truth)]
+        frames += shard.frames
+    trained, known = totals / frames
+    recovery = compare_to_truth(truth, mixture)
+    errors = np.abs(recovery.mean_errors)
+    lines = [
+        f"log-likelihood/frame: {trained:.4f} trained, {known:.4f} of the true mixture "
+        f"({trained - known:+.4f})",
+        f"components found: {recovery.found()} of {truth.components} (all coefficients of the "
+        "mean within half a deviation)",
+        f"error of the means, in deviations: median {np.median(errors):.3f}, "
+        f"largest {errors.max():.3f}",
+        f"error of the weights: median {np.median(np.abs(recovery.weight_errors)):.1%}",
+    ]
+    replace_text(arguments.output, "\n".join(lines) + "\n")
+    print("\n".join(lines))

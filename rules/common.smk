@@ -1,0 +1,167 @@
+# Configuration, paths, and which iteration is next. No rule here, and no arithmetic.
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import gmmcore
+from gmmcore.configuration import resolve
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.identity import fingerprint, shard_digests
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.table import ShowTable
+from gmmcore.run import Run, hold_folder
+from gmmcore.verbs.initialise import DEFAULTS as INITIALISE
+from gmmcore.workflow import (
+    demo_settings,
+    divided,
+    export_path,
+    initial_mixture,
+    plan_of,
+    verb_settings,
+)
+
+
+def stop(error):
+    """End with one line; Snakemake would add a traceback."""
+    print(f"gmmcore: error: {error}", file=sys.stderr, flush=True)
+    os._exit(1) if MAIN else sys.exit(1)
+
+
+# Only the process that schedules may set files aside, and only if it will run jobs.
+MAIN = workflow.is_main_process
+MEND = (
+    MAIN
+    and workflow.executor_plugin is not None
+    and not workflow.dryrun
+    and not workflow.touch
+)
+
+try:
+    CONFIG = resolve(config)
+    FOLDER = f"results/{CONFIG['run']}"
+    if MEND:
+        HOLD = hold_folder(".")
+    FEATURES = FeatureSettings.from_mapping(CONFIG["features"], CONFIG["seed"])
+    INITIAL = initial_mixture(CONFIG)
+    PLAN = plan_of(CONFIG, INITIAL)
+    SETTINGS = verb_settings(CONFIG, INITIAL)
+except GmmcoreError as error:
+    stop(error)
+
+RUN = Run(FOLDER, PLAN, CONFIG["llk_gain"], SETTINGS, mend=MEND)
+
+# What is up to date is decided by digests (gmmcore/run.py), so that changes of code, of times or
+# of the grouping of jobs redo nothing by themselves.
+if workflow.dag_settings is not None:
+    workflow.dag_settings.rerun_triggers = frozenset(
+        trigger
+        for trigger in workflow.dag_settings.rerun_triggers
+        if trigger.value in ("mtime", "params")
+    )
+# A chain of iterations is a chain of jobs, which Snakemake walks recursively.
+sys.setrecursionlimit(100_000)
+
+
+SHOWS = f"{FOLDER}/shows.tsv"
+
+
+def features_fingerprint():
+    """Digest of the list and its files; None as long as they are yet to be made."""
+    if not os.path.exists(FEATURES.list):
+        return None
+    try:
+        return fingerprint(FEATURES)
+    except GmmcoreError as error:
+        stop(error)
+
+
+FINGERPRINT = features_fingerprint() if MAIN else None
+_shards = {}
+
+
+def mtime(path):
+    """Time of change of a file in nanoseconds; None if there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+
+
+SHOWS_AT_START = mtime(SHOWS)
+
+
+def shows_are_current():
+    """Whether shows.tsv is that of the features as they are."""
+    now = mtime(SHOWS)
+    if now is None:
+        return False
+    if not MAIN or now != SHOWS_AT_START:
+        return True  # written by this very run
+    try:
+        if ShowTable.read(SHOWS).facts["fingerprint"] == FINGERPRINT:
+            return True
+    except GmmcoreError:
+        pass
+    RUN.set_aside(SHOWS, "the features, or what is to be done with them, changed")
+    return False
+
+
+def shard_files():
+    """Files of all shards, in their order; named after what decides their content."""
+    if not shows_are_current():
+        checkpoints.shows.get()
+    when = mtime(SHOWS)
+    if when not in _shards:
+        digests = shard_digests(SHOWS, FEATURES)
+        _shards[when] = [
+            f"{FOLDER}/shards/{name}-{digest[:12]}.npy"
+            for name, digest in digests.items()
+        ]
+    return _shards[when]
+
+
+def known_shards():
+    """The same as far as it is known without any job."""
+    return shard_files() if shows_are_current() else None
+
+
+def known_corpus():
+    """The corpus, if it has been gathered and is current."""
+    shards = known_shards()
+    return None if shards is None else RUN.corpus(shards)
+
+
+def positions():
+    """Where each stage is."""
+    return RUN.survey(known_corpus())
+
+
+def last_mixture(stage):
+    """The last mixture of a stage; asks for its next iteration as long as one is due."""
+    position = positions()[stage]
+    if position.complete or stage.iterations == 0:
+        return RUN.mixture(stage, max(position.last, 0))
+    iteration = max(position.last, 0) + 1
+    # Raises as long as the iteration is to be made; Snakemake then asks again.
+    checkpoints.maximise.get(
+        kind=stage.kind, components=stage.components, iteration=f"{iteration:03d}"
+    )
+    return RUN.mixture(stage, iteration)
+
+
+def last_of_every_stage(wildcards):
+    """Last mixtures of all stages."""
+    return [last_mixture(stage) for stage in PLAN]
+
+
+def is_done(kind, components, iteration):
+    """Whether a mixture is there and current, so that no job needs to make it."""
+    stage = RUN.stage(kind, components)
+    return int(iteration) <= positions()[stage].last
+
+
+def quoted(values):
+    """Settings as one word of a command line."""
+    return json.dumps(values, sort_keys=True)

@@ -1,0 +1,36 @@
+# requires  nothing
+# promises  <demo.folder>/shows.txt   the list of the demonstration corpus
+#           <demo.folder>/truth.h5    the mixture its frames were drawn from
+
+DEMO = CONFIG["demo"]["folder"]
+
+if DEMO:
+
+    rule demo:
+        output:
+            shows=f"{DEMO}/shows.txt",
+            truth=f"{DEMO}/truth.h5",
+        params:
+            folder=DEMO,
+            settings=lambda wildcards: quoted(demo_settings(CONFIG)),
+        log:
+            f"logs/{CONFIG['run']}/demo.log",
+        conda:
+            "../envs/gmmcore.yaml"
+        shell:
+            "gmmcore demo --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+    rule recovery:
+        input:
+            truth=f"{DEMO}/truth.h5",
+            mixture=RUN.final_path,
+            shards=lambda wildcards: shard_files(),
+        output:
+            f"{FOLDER}/recovery.txt",
+        log:
+            f"logs/{CONFIG['run']}/recovery.log",
+        conda:
+            "../envs/gmmcore.yaml"
+        shell:
+            "gmmcore recovery --truth {input.truth:q} --mixture {input.mixture:q}"
+            " --shards {input.shards:q} --output {output:q} 2>&1 | tee {log:q}"
