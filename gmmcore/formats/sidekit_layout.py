@@ -173,7 +173,7 @@ def _dataset(path: PathLike, file: h5py.File, name: str, size: int) -> h5py.Data
 
 
 def _check_chunks(path: PathLike, name: str, dataset: h5py.Dataset) -> None:
-    """Every chunk once, at its place, through every filter: HDF5 reads zeros for what is missing."""
+    """Every chunk once, at its place, and filtered: HDF5 reads zeros where one is missing."""
     pairs = list(zip(dataset.shape, dataset.chunks, strict=True))
     needed = math.prod(-(-length // chunk) for length, chunk in pairs)
     infos: list[Any] = []
