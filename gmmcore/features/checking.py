@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.dealing import deal, number_of_shards
 from gmmcore.features.faults import Fault, FaultyShowError, report
 from gmmcore.features.identity import fingerprint
 from gmmcore.features.lists import Entry, read_list
+from gmmcore.features.probing import Probed, probe
 from gmmcore.features.processing import output_dimension
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shows import ShowReader
@@ -27,11 +27,6 @@ class CheckedList:
 
     table: ShowTable
     faults: list[Fault]
-
-
-class _Probed(NamedTuple):
-    row: Row
-    dimension: int
 
 
 def check_list(settings: FeatureSettings) -> CheckedList:
@@ -50,8 +45,10 @@ def check_list(settings: FeatureSettings) -> CheckedList:
     identity = fingerprint(settings)
     listing = read_list(settings)
     faults = list(listing.faults)
+    found = probe(listing.entries, settings)
+    faults += [item for item in found if isinstance(item, Fault)]
+    probed = [item for item in found if isinstance(item, Probed)]
     with ShowReader(settings) as reader:
-        probed = _probe(listing.entries, reader, faults)
         probed = _of_one_dimension(probed, faults)
         rows = _without_duplicates([show.row for show in probed], faults)
         raw = probed[0].dimension if probed else 0
@@ -87,39 +84,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
     return CheckedList(ShowTable(facts, rows), faults)
 
 
-def _probe(entries: list[Entry], reader: ShowReader, faults: list[Fault]) -> list[_Probed]:
-    """What can be used of `entries`, in their order; files are visited one after another."""
-    result: dict[int, _Probed] = {}
-    for i in sorted(range(len(entries)), key=lambda i: entries[i].path):
-        entry = entries[i]
-        try:
-            result[i] = _probed(entry, reader)
-        except FaultyShowError as error:
-            faults.append(error.fault(entry.show, entry.path))
-    return [result[i] for i in sorted(result)]
-
-
-def _probed(entry: Entry, reader: ShowReader) -> _Probed:
-    source, place = reader.opened(entry.path)
-    description = source.describe(entry.show, place)
-    count = description.frames
-    if count < 1 or description.dimension < 1:
-        raise FaultyShowError(
-            f"{count} frames of {description.dimension} coefficients", "at least one of each",
-            "remove the show, or extract it again",
-        )  # fmt: skip
-    first = entry.first or 0
-    last = count if entry.last is None else entry.last
-    if not first < last <= count:
-        raise FaultyShowError(
-            f"the segment {first} to {last}", f"one within its frames 0 to {count}",
-            "correct the list",
-        )  # fmt: skip
-    reader.label_source.check(entry.show, description)
-    return _Probed(Row(entry.show, entry.path, first, last, count, ""), description.dimension)
-
-
-def _of_one_dimension(probed: list[_Probed], faults: list[Fault]) -> list[_Probed]:
+def _of_one_dimension(probed: list[Probed], faults: list[Fault]) -> list[Probed]:
     counts = Counter(show.dimension for show in probed)
     if len(counts) < 2:
         return probed

@@ -104,16 +104,27 @@ def _reciprocal(
 
 def _sliding(frames: Frames, window: int, scale: bool) -> Frames:
     """Centred, and scaled, by the statistics of the window around each frame."""
-    half = window // 2
-    # Sums over windows are differences of running sums: about the mean they stay small.
-    centred = frames - frames.mean(axis=0, dtype=np.float64)
-    total = _window_sums(centred, window)
-    mean = total / window
-    result = centred - _extended(mean, half, len(frames))
+    count = len(frames) - window + 1
+    mean = np.empty((count, frames.shape[1]))
+    deviation = np.empty_like(mean)
+    # Sums over windows are differences of running sums, which lose digits as they grow: about
+    # the mean of a stretch of a few windows they stay small.
+    stretch = 8 * window
+    for start in range(0, count, stretch):
+        part = frames[start : min(start + stretch, count) + window - 1]
+        centre = part.mean(axis=0, dtype=np.float64)
+        centred = part - centre
+        total = _window_sums(centred, window)
+        local = total / window
+        mean[start : start + stretch] = centre + local
+        if scale:
+            squares = _window_sums(centred * centred, window) - total * local
+            deviation[start : start + stretch] = np.sqrt(np.maximum(squares, 0.0) / (window - 1))
+    # The first and last window also serve the frames beyond their middle.
+    nearest = np.clip(np.arange(len(frames)) - window // 2, 0, count - 1)
+    result = frames - mean[nearest]
     if scale:
-        squares = _window_sums(centred * centred, window)
-        variance = np.maximum(squares - total * mean, 0.0) / (window - 1)
-        result *= _extended(_reciprocal(np.sqrt(variance), mean), half, len(frames))
+        result *= _reciprocal(deviation, mean)[nearest]
     return result.astype(np.float32)
 
 
@@ -122,11 +133,6 @@ def _window_sums(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np
     running[0] = 0.0
     np.cumsum(values, axis=0, out=running[1:])
     return running[window:] - running[:-window]
-
-
-def _extended(values: npt.NDArray[np.float64], half: int, count: int) -> npt.NDArray[np.float64]:
-    """Windows to frames: the first and last window also serve the frames beyond their centre."""
-    return values[np.clip(np.arange(count) - half, 0, len(values) - 1)]
 
 
 def _warped(frames: Frames, window: int) -> Frames:

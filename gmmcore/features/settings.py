@@ -49,8 +49,8 @@ class FeatureSettings:
     mask : tuple of int or None
         Coefficients to keep, after the deltas.
     rasta, delta, double_delta, label_fusion, select_speech, pack : bool
-    delta_filter : str
-        ``sidekit`` or ``regression``.
+    delta_filter : str or tuple of float
+        ``sidekit``, ``regression``, or the taps, the weight of the latest frame first.
     delta_edges : str
         ``repeat``, or ``zero`` to obtain what SIDEKIT computes.
     sdc : (d, p, k) or None
@@ -80,7 +80,7 @@ class FeatureSettings:
     rasta: bool = False
     delta: bool = False
     double_delta: bool = False
-    delta_filter: str = "sidekit"
+    delta_filter: str | tuple[float, ...] = "sidekit"
     delta_edges: str = "repeat"
     sdc: tuple[int, int, int] | None = None
     context: tuple[int, int] | None = None
@@ -132,7 +132,8 @@ class FeatureSettings:
     @property
     def delta_taps(self) -> tuple[float, ...]:
         """The filter of the deltas, the weight of the latest frame first."""
-        return DELTA_FILTERS[self.delta_filter]
+        taps = self.delta_filter
+        return DELTA_FILTERS[taps] if isinstance(taps, str) else taps
 
     @property
     def folder(self) -> str:
@@ -220,6 +221,16 @@ def _numbers(names: str, least: int) -> Any:
     return check
 
 
+def _delta_filter(value: Any) -> str | tuple[float, ...]:
+    if isinstance(value, str) and value in DELTA_FILTERS:
+        return value
+    if isinstance(value, list | tuple) and len(value) % 2 and len(value) > 1:
+        taps = tuple(float(tap) for tap in value)
+        if all(abs(tap) < 1e6 for tap in taps):  # false for what is no number
+            return taps
+    raise ValueError(f"expected {', '.join(DELTA_FILTERS)}, or an odd number of weights")
+
+
 def _datasets(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not value or not set(value) <= set(DATASETS):
         raise ValueError(f"expected a list of {', '.join(DATASETS)}")
@@ -246,7 +257,7 @@ _CHECKS: dict[str, Any] = {
     "rasta": _flag,
     "delta": _flag,
     "double_delta": _flag,
-    "delta_filter": _one_of(*DELTA_FILTERS),
+    "delta_filter": _delta_filter,
     "delta_edges": _one_of("repeat", "zero"),
     "sdc": _or_none(_numbers("d, p, k", 1)),
     "context": _or_none(_numbers("left, right", 0)),

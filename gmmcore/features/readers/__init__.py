@@ -26,12 +26,12 @@ from gmmcore.features.faults import FaultyShowError
 __all__ = ["READERS", "Description", "Place", "Source", "Sources", "parse_place"]
 
 READERS = {
-    "sidekit": "gmmcore.features.readers.sidekit",
     "npy": "gmmcore.features.readers.npy",
     "htk": "gmmcore.features.readers.htk",
     "kaldi": "gmmcore.features.readers.kaldi",
+    "sidekit": "gmmcore.features.readers.sidekit",
 }
-"""Format to module, in the order in which they are asked."""
+"""Format to module, in the order in which they are asked; h5py is loaded only if it must be."""
 
 _HEAD = 4096
 _OPEN_FILES = 8

@@ -8,11 +8,14 @@ elsewhere are refused, and a dataset that claims more than its stored bytes can 
 
 from __future__ import annotations
 
+import math
 import os
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.readers import Description, Place
@@ -43,14 +46,17 @@ def open_hdf5(path: str) -> Any:
     FaultyShowError
         If it is no HDF5 file or a truncated one.
     """
-    from h5py import h5f, h5p
-
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_file_locking(False, True)
     try:
-        return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=access)
+        return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_access())
     except _ERRORS as error:
         raise _damaged(error) from None
+
+
+@cache
+def _access() -> Any:
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(False, True)
+    return access
 
 
 class Source:
@@ -60,23 +66,14 @@ class Source:
         self.file = open_hdf5(path)
         self._datasets = datasets
         self._group: tuple[str, Any] | None = None
-        try:
-            self._compression = self._read_compression()
-        except _ERRORS as error:
-            self.file.close()
-            raise _damaged(error) from None
-        except FaultyShowError:
-            self.file.close()
-            raise
+        self._known_compression: int | None = None
 
     def close(self) -> None:
-        self._group = None
-        self.file.close()
+        # The file closes with the last reference to it, at half the cost of closing it by name.
+        self._group = self.file = None
 
     def shows(self) -> list[str]:
         """Names of all shows in the file, sorted."""
-        from h5py import h5g, h5o
-
         try:
             root = h5g.open(self.file, b"/")
             return sorted(
@@ -91,7 +88,7 @@ class Source:
         try:
             frames, dimension = self._shape(show)
             labels = self._dataset(show, "vad")
-            count = None if labels is None else int(np.prod(labels.shape))
+            count = None if labels is None else math.prod(labels.shape)
             return Description(frames, dimension, count)
         except _ERRORS as error:
             raise _damaged(error) from None
@@ -115,24 +112,23 @@ class Source:
         except _ERRORS as error:
             raise _damaged(error) from None
 
-    def _read_compression(self) -> int:
-        from h5py import h5d, h5g
-
+    def _compression(self) -> int:
+        if self._known_compression is not None:
+            return self._known_compression
         root = h5g.open(self.file, b"/")
-        if not _is_here(root, b"compression"):
-            return _NONE
-        value = int(_values(h5d.open(root, b"compression")).reshape(-1)[0])
+        value = _NONE
+        if _is_here(root, b"compression"):
+            value = int(_values(h5d.open(root, b"compression")).reshape(-1)[0])
         if value not in (_NONE, _HTK, _PERCENTILE):
             raise FaultyShowError(
                 f"compression {value}",
                 "0 (none), 1 (htk) or 2 (percentile)",
                 "write the file again",
             )
+        self._known_compression = value
         return value
 
     def _opened_group(self, show: str) -> Any:
-        from h5py import h5g
-
         if self._group is not None and self._group[0] == show:
             return self._group[1]
         # SIDEKIT names the file after the whole show but the group, in one variant, after its end.
@@ -150,14 +146,10 @@ class Source:
         )
 
     def _dataset(self, show: str, name: str) -> Any:
-        from h5py import h5d
-
         group = self._opened_group(show)
         if not _is_here(group, name.encode()):
             return None
-        dataset = h5d.open(group, name.encode())
-        _check_stored(dataset, f"{show}/{name}")
-        return dataset
+        return h5d.open(group, name.encode())
 
     def _shape(self, show: str) -> tuple[int, int]:
         """Frames and dimension of all datasets together."""
@@ -172,9 +164,9 @@ class Source:
                     "correct features: datasets, or extract the show again",
                 )
             shape = dataset.shape
-            if len(shape) not in (1, 2) or dataset.dtype.kind not in "fiu":
+            if len(shape) not in (1, 2):
                 raise FaultyShowError(
-                    f"{name} of shape {shape} and type {dataset.dtype}",
+                    f"{name} of shape {shape}",
                     "numbers of shape (frames, dimension)",
                     "extract the show again",
                 )
@@ -189,10 +181,10 @@ class Source:
         data = _values(self._dataset(show, name), first, last)
         if data.ndim == 1:
             data = data[:, np.newaxis]
-        if self._compression == _HTK:
+        if self._compression() == _HTK:
             scale, bias = self._parameters(show, f"{name}_comp", 2)
             return (data + bias) / scale
-        if self._compression == _PERCENTILE:
+        if self._compression() == _PERCENTILE:
             least, extent = self._parameters(show, f"{name}_min_range", 2)
             header = self._parameters(show, f"{name}_header", 4 * data.shape[1])
             percentiles = least + header.reshape(-1, 4) * (extent / 65535.0)
@@ -201,7 +193,7 @@ class Source:
 
     def _parameters(self, show: str, name: str, count: int) -> npt.NDArray[np.float64]:
         dataset = self._dataset(show, name)
-        found = 0 if dataset is None else int(np.prod(dataset.shape))
+        found = 0 if dataset is None else math.prod(dataset.shape)
         if found != count:
             raise FaultyShowError(
                 f"{found} values of {name}", f"{count} (see compression)", "write the file again"
@@ -228,42 +220,48 @@ def _interpolated(
 
 def _is_here(group: Any, name: bytes) -> bool:
     """Whether a group holds `name` itself; links to other places and files do not count."""
-    from h5py import h5l
-
-    if not name or not group.links.exists(name):
+    try:
+        return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
+    except (KeyError, ValueError):
         return False
-    return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
 
 
-def _check_stored(dataset: Any, name: str) -> None:
-    from h5py import h5d
-
+def _check_stored(dataset: Any) -> None:
+    """Refuse a dataset whose values lie elsewhere, or are fewer than it claims."""
     creation = dataset.get_create_plist()
     layout = creation.get_layout()
     if layout == h5d.VIRTUAL or (layout == h5d.CONTIGUOUS and creation.get_external_count()):
         raise FaultyShowError(
-            f"{name} lies in another file", "frames in the file itself", "write the file again"
+            "frames that lie in another file", "frames in the file itself", "write the file again"
         )
-    if layout == h5d.COMPACT:
-        return
-    claimed = dataset.dtype.itemsize
-    for length in dataset.shape:
-        claimed *= int(length)
+    claimed = math.prod(dataset.shape) * dataset.get_type().get_size()
     stored = dataset.get_storage_size()
-    if claimed > stored * (_LARGEST_RATIO if layout == h5d.CHUNKED else 1):
+    if claimed > stored * (_LARGEST_RATIO if creation.get_nfilters() else 1):
         raise FaultyShowError(
-            f"{name} claims {claimed} bytes but stores {stored}",
-            "all its frames",
+            f"a dataset that claims {claimed} bytes but stores {stored}",
+            "all its values",
             "extract the show again",
         )
 
 
-def _values(dataset: Any, first: int | None = None, last: int | None = None) -> npt.NDArray[Any]:
-    from h5py import Dataset
-
-    if dataset.shape == ():
-        return np.asarray(Dataset(dataset)[()])
-    return np.asarray(Dataset(dataset)[first:last])
+def _values(dataset: Any, first: int = 0, last: int | None = None) -> npt.NDArray[Any]:
+    """Rows first <= i < last of a dataset, in the byte order of this machine."""
+    _check_stored(dataset)
+    shape = dataset.shape
+    dtype = dataset.dtype.newbyteorder("=")
+    if dtype.kind not in "fiubS":
+        raise FaultyShowError(f"values of type {dtype}", "numbers", "extract the show again")
+    if not shape:
+        result = np.empty((), dtype)
+        dataset.read(h5s.ALL, h5s.ALL, result)
+        return result
+    last = shape[0] if last is None else min(last, shape[0])
+    result = np.empty((max(last - first, 0), *shape[1:]), dtype)
+    if result.size:
+        chosen = dataset.get_space()
+        chosen.select_hyperslab((first,) + (0,) * (len(shape) - 1), result.shape)
+        dataset.read(h5s.create_simple(result.shape), chosen, result)
+    return result
 
 
 def _damaged(error: BaseException) -> FaultyShowError:
@@ -277,14 +275,10 @@ def _damaged(error: BaseException) -> FaultyShowError:
 
 def read_dataset(source: Source, name: str) -> npt.NDArray[Any] | None:
     """A dataset at the root of a file, None if there is none."""
-    from h5py import h5d, h5g
-
     try:
         root = h5g.open(source.file, b"/")
         if not _is_here(root, name.encode()):
             return None
-        dataset = h5d.open(root, name.encode())
-        _check_stored(dataset, name)
-        return _values(dataset)
+        return _values(h5d.open(root, name.encode()))
     except _ERRORS as error:
         raise _damaged(error) from None

@@ -1,0 +1,84 @@
+"""Looking up the size of every show of a list, in several processes where there are many files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gmmcore.features.faults import Fault, FaultyShowError
+from gmmcore.features.lists import Entry
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.shows import ShowReader
+from gmmcore.features.table import Row
+
+__all__ = ["Probed", "probe"]
+
+_CHUNK = 2000
+_MOST_PROCESSES = 8
+
+
+class Probed(NamedTuple):
+    """A show that can be used, as far as its size tells, and the dimension of its frames."""
+
+    row: Row
+    dimension: int
+
+
+def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
+    """What each entry is, in the order of the entries.
+
+    Files are opened one after another, in the order of their paths. HDF5 takes a third of
+    a millisecond a file and serves one thread only, hence the processes: as many as there
+    are processors for this job. The result does not depend on their number.
+    """
+    order = sorted(range(len(entries)), key=lambda i: entries[i].path)
+    chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
+    work = [[entries[i] for i in chunk] for chunk in chunks]
+    files = len({entry.path for entry in entries}) if len(chunks) > 2 else 0
+    processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+    if files > 2 * _CHUNK and processes > 1 and settings.format != "kaldi":
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            results = list(pool.map(_probe_chunk, work, [settings] * len(work)))
+    else:
+        results = [_probe_chunk(part, settings) for part in work]
+    found: dict[int, Probed | Fault] = {}
+    for chunk, result in zip(chunks, results, strict=True):
+        found.update(zip(chunk, result, strict=True))
+    return [found[i] for i in range(len(entries))]
+
+
+def _probe_chunk(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
+    result: list[Probed | Fault] = []
+    with ShowReader(settings) as reader:
+        for entry in entries:
+            try:
+                result.append(_probed(entry, reader))
+            except FaultyShowError as error:
+                result.append(error.fault(entry.show, entry.path))
+    return result
+
+
+def _probed(entry: Entry, reader: ShowReader) -> Probed:
+    source, place = reader.opened(entry.path)
+    description = source.describe(entry.show, place)
+    count = description.frames
+    if count < 1 or description.dimension < 1:
+        raise FaultyShowError(
+            f"{count} frames of {description.dimension} coefficients",
+            "at least one of each",
+            "remove the show, or extract it again",
+        )
+    first = entry.first or 0
+    last = count if entry.last is None else entry.last
+    if not first < last <= count:
+        raise FaultyShowError(
+            f"the segment {first} to {last}",
+            f"one within its frames 0 to {count}",
+            "correct the list",
+        )
+    reader.label_source.check(entry.show, description)
+    return Probed(Row(entry.show, entry.path, first, last, count, ""), description.dimension)

@@ -1,0 +1,276 @@
+"""FeaturesServer: SIDEKIT's face to stored features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.normalisation import ShowStatistics
+from gmmcore.features.processing import (
+    add_context,
+    process,
+    speech_labels,
+    static_part,
+)
+from gmmcore.features.readers import Place, Source, Sources, parse_place
+from gmmcore.features.settings import DATASETS, FeatureSettings
+
+__all__ = ["FeaturesServer"]
+
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
+
+class FeaturesServer:
+    """Loads the features of a show and processes them, as SIDEKIT's class of this name.
+
+    Parameters
+    ----------
+    features_extractor : None
+        Features are read from files; `gmmcore extract` makes them from audio.
+    feature_filename_structure : str, optional
+        File name with ``{}`` in the place of the show; files of any format gmmcore reads.
+    sources : sequence of (FeaturesServer, bool), optional
+        Servers whose features are joined; the flag says whose labels to take. They are used
+        when `dataset_list` is not given.
+    dataset_list : sequence of str or str, optional
+        Of ``energy``, ``cep``, ``fb``, ``bnf``, for SIDEKIT's files; ``vad`` is passed over.
+    mask : str, optional
+        Coefficients to keep, such as ``[0-4,7]``.
+    feat_norm : str, optional
+        ``cms``, ``cmvn``, ``stg``, ``cms_sliding`` or ``cmvn_sliding``.
+    global_cmvn : bool, optional
+        Take the statistics of ``cms`` and ``cmvn`` from the whole show, not from the segment.
+    sdc, delta, double_delta, rasta : bool, optional
+    sdc_config : (d, p, k), optional
+        (1, 3, 7) by default.
+    delta_filter : sequence of float, optional
+        The weight of the latest frame first.
+    context : (left, right), optional
+        For `get_context`; `load` adds none, as in SIDEKIT.
+    keep_all_features : bool
+        False keeps the speech frames only.
+    dct_pca, dct_pca_config, traps_dct_nb
+        Not available.
+
+    Raises
+    ------
+    GmmcoreError
+        If an argument asks for what is not available or makes no sense.
+
+    Notes
+    -----
+    Where the labels of a file are missing, all frames are speech. Values differ from SIDEKIT's
+    where it is in error: deltas of the first and last frames (see `delta` of
+    `gmmcore.features.processing`), shifted deltas near the end for p > 3, files with HTK's
+    compression, and standard deviations of zero.
+    """
+
+    def __init__(
+        self,
+        features_extractor: None = None,
+        feature_filename_structure: str | None = None,
+        sources: Sequence[tuple[FeaturesServer, bool]] | None = None,
+        dataset_list: Sequence[str] | str | None = None,
+        mask: str | Sequence[int] | None = None,
+        feat_norm: str | None = None,
+        global_cmvn: bool | None = None,
+        dct_pca: bool = False,
+        dct_pca_config: Any = None,
+        sdc: bool = False,
+        sdc_config: Sequence[int] | None = None,
+        delta: bool | None = None,
+        double_delta: bool | None = None,
+        delta_filter: Sequence[float] | npt.ArrayLike | None = None,
+        context: Sequence[int] | None = None,
+        traps_dct_nb: int | None = None,
+        rasta: bool | None = None,
+        keep_all_features: bool = True,
+    ) -> None:
+        for name, value in (
+            ("features_extractor", features_extractor),
+            ("dct_pca", dct_pca),
+            ("traps_dct_nb", traps_dct_nb),
+        ):
+            if value:
+                raise GmmcoreError(
+                    f"FeaturesServer: {name} is not available; expected None; "
+                    "store such features in files first"
+                )
+        self.feature_filename_structure = feature_filename_structure or "{}"
+        self.sources = tuple(sources or ())
+        self.dataset_list = _datasets(dataset_list)
+        self.global_cmvn = bool(global_cmvn)
+        self.context = tuple(context or (0, 0))
+        norm = feat_norm
+        if self.global_cmvn and norm in ("cms", "cmvn"):
+            norm = f"{norm}_global"
+        taps = None
+        if delta_filter is not None:
+            taps = tuple(np.asarray(delta_filter, dtype=np.float64).tolist())
+        self.settings = FeatureSettings.from_mapping(
+            {
+                "list": "-",
+                "datasets": list(self.dataset_list or DATASETS[:2]),
+                "mask": list(mask) if isinstance(mask, tuple) else mask,
+                "normalisation": norm,
+                "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
+                "delta": bool(delta),
+                # SIDEKIT looks at double_delta only where delta is set.
+                "double_delta": bool(delta) and bool(double_delta),
+                "rasta": bool(rasta),
+                "select_speech": not keep_all_features,
+                **({} if taps is None else {"delta_filter": taps}),
+            }
+        )
+        self._files = Sources("auto", self.settings.datasets)
+
+    def __enter__(self) -> FeaturesServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files that are kept open; `load` opens them again."""
+        self._files.close()
+
+    def load(
+        self,
+        show: str,
+        channel: int = 0,
+        input_feature_filename: str | None = None,
+        label: npt.ArrayLike | None = None,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> tuple[Frames, Labels]:
+        """Load and process a show or a segment of it.
+
+        Parameters
+        ----------
+        show : str
+        channel : int
+            0; stored features have one channel.
+        input_feature_filename : str, optional
+            Instead of `feature_filename_structure`, for this call.
+        label : array_like, shape (N,), optional
+            Labels of the segment's frames, instead of the file's.
+        start, stop : int, optional
+            Frames start <= i < stop. Beyond the ends of the show, its first and last frame
+            are repeated.
+
+        Returns
+        -------
+        frames : ndarray, shape (N, D), float32
+        label : ndarray, shape (N,), bool
+
+        Raises
+        ------
+        GmmcoreError
+            If the file or the show is missing or damaged, naming both.
+        """
+        given = None if label is None else np.asarray(label, dtype=bool)
+        if self.dataset_list is None and self.sources:
+            return self._joined(show, channel, given, start, stop)
+        structure = input_feature_filename or self.feature_filename_structure
+        path = structure.replace("{}", show)
+        try:
+            place = parse_place(path)
+            source = self._files.get(place.file)
+            frames, labels = self._segment(source, show, place, given, start, stop)
+            whole = self._whole(source, show, place)
+        except FaultyShowError as error:
+            raise GmmcoreError(error.fault(show, path).line()) from None
+        return process(frames, labels, self.settings, whole)
+
+    def get_context(
+        self,
+        feat: npt.ArrayLike,
+        start: int | None = None,
+        stop: int | None = None,
+        label: npt.ArrayLike | None = None,
+    ) -> tuple[Frames, Labels | None]:
+        """Frames start <= i < stop of `feat` (N, D), each with its neighbours.
+
+        Returns
+        -------
+        frames : ndarray, shape (stop - start, D (left + 1 + right)), float32
+        label : ndarray or None
+            Those of the same frames, if given.
+        """
+        frames = add_context(np.asarray(feat, dtype=np.float32), self.context[0], self.context[1])
+        chosen = None if label is None else np.asarray(label, dtype=bool)[start:stop]
+        return frames[start:stop], chosen
+
+    def _joined(
+        self, show: str, channel: int, label: Labels | None, start: int | None, stop: int | None
+    ) -> tuple[Frames, Labels]:
+        parts = []
+        for server, with_labels in self.sources:
+            frames, own = server.load(show, channel, label=label, start=start, stop=stop)
+            label = own if with_labels else label
+            parts.append(frames)
+        if len({len(part) for part in parts}) != 1:
+            raise GmmcoreError(
+                f"show {show}: {', '.join(str(len(part)) for part in parts)} frames in its "
+                "sources; expected the same number in each; extract it again"
+            )
+        labels = np.ones(len(parts[0]), dtype=bool) if label is None else label
+        return process(np.concatenate(parts, axis=1), labels, self.settings)
+
+    def _segment(
+        self,
+        source: Source,
+        show: str,
+        place: Place,
+        label: Labels | None,
+        start: int | None,
+        stop: int | None,
+    ) -> tuple[Frames, Labels]:
+        count = source.describe(show, place).frames
+        first, last = start or 0, count if stop is None else stop
+        low, high = max(first, 0), min(last, count)
+        if low >= high:
+            raise FaultyShowError(
+                f"the segment {first} to {last}", f"one within its frames 0 to {count}",
+                "correct start and stop",
+            )  # fmt: skip
+        frames = source.read(show, place, low, high)
+        missing = (low - first, last - high)
+        frames = np.pad(frames, (missing, (0, 0)), mode="edge")
+        if label is None:
+            label = source.labels(show, place, low, high)
+            label = np.ones(high - low, dtype=bool) if label is None else label
+            label = np.pad(label, missing, mode="edge") if len(label) else label
+        if label.shape != (len(frames),):
+            raise FaultyShowError(
+                f"{len(label)} labels", f"{len(frames)}, one a frame", "make the labels again"
+            )
+        return frames, label
+
+    def _whole(self, source: Source, show: str, place: Place) -> ShowStatistics | None:
+        if not (self.settings.normalisation or "").endswith("_global"):
+            return None
+        frames, labels = self._segment(source, show, place, None, None, None)
+        labels = speech_labels(labels, self.settings)
+        return ShowStatistics.of(static_part(frames, self.settings)[labels])
+
+
+def _datasets(value: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """SIDEKIT takes a list, or a text that looks like one."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        value = [name.strip(" \"'") for name in value.strip("[]").split(",")]
+    unknown = [name for name in value if name not in (*DATASETS, "vad")]
+    if unknown or not set(value) & set(DATASETS):
+        raise GmmcoreError(
+            f"FeaturesServer: dataset_list: {unknown or 'nothing'}; "
+            f"expected some of {', '.join(DATASETS)}; correct it"
+        )
+    return tuple(name for name in DATASETS if name in value)

@@ -1,0 +1,158 @@
+"""SIDEKIT's FeaturesServer, case by case, and the same frames in every format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmmcore.features.readers import Sources, parse_place
+from gmmcore.features.server import FeaturesServer
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.shows import ShowReader
+from gmmcore.features.table import Row
+
+CASES = {
+    "raw": {},
+    "vad_only": {"keep_all_features": False},
+    "cms": {"feat_norm": "cms"},
+    "cmvn": {"feat_norm": "cmvn"},
+    "stg": {"feat_norm": "stg"},
+    "cmvn_sliding": {"feat_norm": "cmvn_sliding"},
+    "cms_sliding": {"feat_norm": "cms_sliding"},
+    "delta": {"delta": True},
+    "delta2": {"delta": True, "double_delta": True},
+    "rasta": {"rasta": True},
+    "mask": {"mask": "[0-4,7,10-12]"},
+    "sdc": {"sdc": True},
+    "full_chain": {
+        "rasta": True,
+        "delta": True,
+        "double_delta": True,
+        "feat_norm": "cmvn",
+        "keep_all_features": False,
+    },
+}
+# SIDEKIT filters the show without the copies of its edge frames it has just made: its deltas
+# there are those of a show between zeros. Ours repeat the edges.
+DIFFERENT = {"delta": 3, "delta2": 6}
+
+
+@pytest.fixture(scope="session")
+def reference(shared: Path) -> dict[str, np.ndarray]:
+    with np.load(shared / "reference" / "sidekit_features.npz") as file:
+        return dict(file)
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
+    """To 1e-5 of each coefficient's largest value: float32 rounding of what is subtracted."""
+    assert ours.shape == theirs.shape
+    assert ours.dtype == np.float32
+    scale = np.abs(theirs).max(axis=0)
+    assert (np.abs(ours - theirs) <= 1e-5 * scale).all()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_case(shared: Path, reference: dict[str, np.ndarray], case: str) -> None:
+    structure = str(shared / "features" / "sidekit_none" / "{}.h5")
+    with FeaturesServer(
+        feature_filename_structure=structure, dataset_list=["energy", "cep", "vad"], **CASES[case]
+    ) as server:
+        frames, label = server.load("jackson_0")
+    assert (label == reference[case + "__label"]).all()
+    edge = DIFFERENT.get(case, 0)
+    assert_close(frames[edge : len(frames) - edge], reference[case][edge : len(frames) - edge])
+    if edge:
+        assert np.abs(frames[:edge, 20:] - reference[case][:edge, 20:]).max() > 0.1
+
+
+@pytest.mark.parametrize("case", ["delta", "delta2"])
+def test_delta_edges_zero_gives_all_of_sidekits_values(
+    shared: Path, reference: dict[str, np.ndarray], case: str
+) -> None:
+    settings = FeatureSettings(
+        list=str(shared / "features" / "sidekit_none"),
+        delta=True,
+        double_delta=case == "delta2",
+        delta_edges="zero",
+        select_speech=False,
+    )
+    with ShowReader(settings) as reader:
+        frames = reader.frames(Row("jackson_0", "jackson_0.h5", 0, 3098, 3098, "000"))
+    assert_close(frames, reference[case])
+
+
+def test_segment(shared: Path, reference: dict[str, np.ndarray]) -> None:
+    structure = str(shared / "features" / "sidekit_none" / "{}.h5")
+    with FeaturesServer(feature_filename_structure=structure, dataset_list='["energy","cep"]') as s:
+        frames, _ = s.load("jackson_0", start=100, stop=350)
+        assert (frames == reference["raw_100_350"]).all()
+        beyond, label = s.load("jackson_0", start=-2, stop=3100)
+    assert (beyond[:3] == reference["raw"][0]).all()
+    assert (beyond[-3:] == reference["raw"][-1]).all()
+    assert beyond.shape == (3102, 20)
+    assert label.shape == (3102,)
+
+
+def read(sources: Sources, path: Path | str, show: str) -> np.ndarray:
+    place = parse_place(str(path))
+    source = sources.get(place.file)
+    frames = source.read(show, place, 0, source.describe(show, place).frames)
+    assert frames.dtype == np.float32
+    assert frames.flags.c_contiguous
+    return frames
+
+
+@pytest.mark.parametrize("show", [f"jackson_{i}" for i in range(6)])
+def test_every_format_gives_the_same_frames(shared: Path, show: str) -> None:
+    pytest.importorskip("kaldiio")
+    features = shared / "features"
+    with Sources("auto", ("energy", "cep")) as sources:
+        expected = read(sources, features / "sidekit_none" / f"{show}.h5", show)
+        others = [
+            read(sources, features / "htk" / f"{show}.htk", show),
+            read(sources, features / "npy" / f"{show}.npy", show),
+            read(sources, features / "kaldi" / "feats.ark", show),
+        ]
+        for line in (features / "kaldi" / "feats.scp").read_text().splitlines():
+            name, place = line.split()
+            if name == show:
+                others.append(read(sources, f"{features}/{place}", show))
+        if show == "jackson_0":
+            text = read(sources, features / "kaldi" / "feats_text.ark", show)
+            assert (text == expected[:200]).all()
+        compressed = read(sources, features / "kaldi" / "feats_compressed.ark", show)
+    for other in others:
+        assert (other == expected).all()
+    # A byte between quartiles: the steps beyond them are 1/63 of a quarter's extent.
+    extent = np.ptp(expected, axis=0)
+    assert (np.abs(compressed - expected).max(axis=0) < extent / 100).all()
+
+
+@pytest.mark.parametrize("show", ["jackson_0", "jackson_1", "jackson_2"])
+def test_sidekit_compressions(shared: Path, reference: dict[str, np.ndarray], show: str) -> None:
+    features = shared / "features"
+    with Sources("auto", ("energy", "cep")) as sources:
+        expected = read(sources, features / "sidekit_none" / f"{show}.h5", show)
+        htk = read(sources, features / "sidekit_htk" / f"{show}.h5", show)
+        percentile = read(sources, features / "sidekit_percentile" / f"{show}.h5", show)
+    # 16 bits over the extent of a dataset, cut and not rounded: one step.
+    for columns in (slice(0, 1), slice(1, 20)):
+        step = np.ptp(expected[:, columns]) / (2 * 32767)
+        assert np.abs(htk - expected)[:, columns].max() <= 1.01 * step
+    if show == "jackson_0":
+        assert_close(percentile, reference["sidekit_percentile"])
+    assert np.abs(percentile - expected).max() < 0.15
+
+
+def test_labels_select_what_the_data_say(shared: Path) -> None:
+    """16,385 frames of speech in 30 shows."""
+    settings = FeatureSettings(list=str(shared / "features" / "sidekit_none"))
+    from gmmcore.features.checking import check_list
+
+    table = check_list(settings).table
+    assert table.facts["shows"] == 30
+    assert table.facts["frames"] == 62_661
+    with ShowReader(settings) as reader:
+        assert sum(len(reader.frames(row)) for row in table.rows) == 16_385
