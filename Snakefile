@@ -24,6 +24,7 @@ localrules:
 
 # Every stage is named, not only the last: else raised limits of earlier ones go unnoticed.
 rule all:
+    default_target: True
     input:
         last_of_every_stage,
         RUN.final_path,
@@ -31,7 +32,6 @@ rule all:
         exports(),
         f"{FOLDER}/report.html" if CONFIG["report"] else [],
         f"{FOLDER}/recovery.txt" if CONFIG["demo"]["folder"] else [],
-    default_target: True
 
 
 onsuccess:
@@ -40,4 +40,6 @@ onsuccess:
 
 
 onerror:
-    print("stopped; the lines above say why. The same command goes on from what is done.")
+    print(
+        "stopped; the lines above say why. The same command goes on from what is done."
+    )

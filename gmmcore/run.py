@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,14 @@ from typing import Any
 from gmmcore.corpus import Corpus
 from gmmcore.em import ARITHMETIC
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import digest_of, is_temporary, make_folder, remove_if_stale, sealed_facts
+from gmmcore.files import (
+    digest_of,
+    is_temporary,
+    make_folder,
+    remove_if_stale,
+    replace_text,
+    sealed_facts,
+)
 from gmmcore.schedule import Stage, train_stop
 
 __all__ = ["Position", "Run", "hold_folder"]
@@ -91,6 +99,18 @@ class Run:
     def corpus_path(self) -> str:
         """Path of corpus.json."""
         return f"{self.folder}/corpus.json"
+
+    @property
+    def config_path(self) -> str:
+        """Path of the configuration with all defaults, as the jobs read it."""
+        return f"{self.folder}/config.json"
+
+    def keep_configuration(self, config: Mapping[str, Any]) -> None:
+        """Write the configuration where the jobs read it, if it is not that already."""
+        text = json.dumps(config, indent=1, sort_keys=True) + "\n"
+        path = Path(self.config_path)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            replace_text(path, text)
 
     @property
     def final_path(self) -> str:

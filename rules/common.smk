@@ -1,11 +1,11 @@
 # Configuration, paths, and which iteration is next. No rule here, and no arithmetic.
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
 
-import gmmcore
 from gmmcore.configuration import resolve
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.identity import fingerprint, shard_digests
@@ -13,6 +13,8 @@ from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.table import ShowTable
 from gmmcore.run import Run, hold_folder
 from gmmcore.verbs.initialise import DEFAULTS as INITIALISE
+from snakemake.logging import logger as snakemake_log
+
 from gmmcore.workflow import (
     demo_settings,
     divided,
@@ -26,23 +28,14 @@ from gmmcore.workflow import (
 def stop(error):
     """End with one line; Snakemake would add a traceback."""
     print(f"gmmcore: error: {error}", file=sys.stderr, flush=True)
-    os._exit(1) if MAIN else sys.exit(1)
+    os._exit(1)
 
 
-# Only the process that schedules may set files aside, and only if it will run jobs.
-MAIN = workflow.is_main_process
-MEND = (
-    MAIN
-    and workflow.executor_plugin is not None
-    and not workflow.dryrun
-    and not workflow.touch
-)
+MAIN = workflow.is_main_process  # the process that schedules, not one that runs a job
 
 try:
     CONFIG = resolve(config)
     FOLDER = f"results/{CONFIG['run']}"
-    if MEND:
-        HOLD = hold_folder(".")
     FEATURES = FeatureSettings.from_mapping(CONFIG["features"], CONFIG["seed"])
     INITIAL = initial_mixture(CONFIG)
     PLAN = plan_of(CONFIG, INITIAL)
@@ -50,35 +43,84 @@ try:
 except GmmcoreError as error:
     stop(error)
 
-RUN = Run(FOLDER, PLAN, CONFIG["llk_gain"], SETTINGS, mend=MEND)
+RUN = Run(FOLDER, PLAN, CONFIG["llk_gain"], SETTINGS)
 
-# What is up to date is decided by digests (gmmcore/run.py), so that changes of code, of times or
-# of the grouping of jobs redo nothing by themselves.
-if workflow.dag_settings is not None:
-    workflow.dag_settings.rerun_triggers = frozenset(
-        trigger
-        for trigger in workflow.dag_settings.rerun_triggers
-        if trigger.value in ("mtime", "params")
-    )
 # A chain of iterations is a chain of jobs, which Snakemake walks recursively.
 sys.setrecursionlimit(100_000)
+
+
+class TrainingLog(logging.Filter):
+    """Keeps what Snakemake says of its own bookkeeping out of the training's log."""
+
+    NOISE = (
+        "Select jobs to execute",
+        "Execute ",
+        "DAG of jobs will be updated",
+        "Updating checkpoint dependencies",
+        "Assuming unrestricted shared filesystem",
+        "Building DAG of jobs",
+        "Using shell",
+        "Conda environments: ignored",
+        "Complete log",
+        "Elapsed time",
+    )
+
+    def filter(self, record):
+        return not str(record.msg).startswith(self.NOISE)
+
+
+_begun = []
+
+
+def begin():
+    """What must happen once, when it is known that jobs will run and before any does.
+
+    Snakemake knows that only when it asks for input: all functions that look at files call this.
+    """
+    if _begun:
+        return
+    _begun.append(None)
+    settings = workflow.dag_settings
+    if settings is not None:
+        # What is up to date is decided in gmmcore/run.py; input functions ask for nothing where
+        # there is nothing to do, which Snakemake would take for a change of input.
+        settings.rerun_triggers = frozenset(
+            trigger
+            for trigger in settings.rerun_triggers
+            if trigger.name in ("MTIME", "PARAMS")
+        )
+    if (
+        not MAIN
+        or workflow.executor_plugin is None
+        or workflow.dryrun
+        or workflow.touch
+    ):
+        return
+    try:
+        _begun.append(hold_folder("."))
+        RUN.keep_configuration(CONFIG)
+    except GmmcoreError as error:
+        stop(error)
+    snakemake_log.addFilter(TrainingLog())
+    # Only now may stale and damaged files be set aside.
+    RUN.mend = True
 
 
 SHOWS = f"{FOLDER}/shows.tsv"
 
 
-def features_fingerprint():
-    """Digest of the list and its files; None as long as they are yet to be made."""
-    if not os.path.exists(FEATURES.list):
-        return None
-    try:
-        return fingerprint(FEATURES)
-    except GmmcoreError as error:
-        stop(error)
-
-
-FINGERPRINT = features_fingerprint() if MAIN else None
+_fingerprint = []
 _shards = {}
+
+
+def features_fingerprint():
+    """Digest of the list and its files; None as long as the list is yet to be made."""
+    if not _fingerprint and MAIN and os.path.exists(FEATURES.list):
+        try:
+            _fingerprint.append(fingerprint(FEATURES))
+        except GmmcoreError as error:
+            stop(error)
+    return _fingerprint[0] if _fingerprint else None
 
 
 def mtime(path):
@@ -94,13 +136,14 @@ SHOWS_AT_START = mtime(SHOWS)
 
 def shows_are_current():
     """Whether shows.tsv is that of the features as they are."""
+    begin()
     now = mtime(SHOWS)
     if now is None:
         return False
     if not MAIN or now != SHOWS_AT_START:
         return True  # written by this very run
     try:
-        if ShowTable.read(SHOWS).facts["fingerprint"] == FINGERPRINT:
+        if ShowTable.read(SHOWS).facts["fingerprint"] == features_fingerprint():
             return True
     except GmmcoreError:
         pass

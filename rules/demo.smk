@@ -6,17 +6,17 @@ DEMO = CONFIG["demo"]["folder"]
 
 if DEMO:
 
-    rule demo:
+    checkpoint demo:
         output:
             shows=f"{DEMO}/shows.txt",
             truth=f"{DEMO}/truth.h5",
-        params:
-            folder=DEMO,
-            settings=lambda wildcards: quoted(demo_settings(CONFIG)),
         log:
             f"logs/{CONFIG['run']}/demo.log",
         conda:
             "../envs/gmmcore.yaml"
+        params:
+            folder=DEMO,
+            settings=lambda wildcards: quoted(demo_settings(CONFIG)),
         shell:
             "gmmcore demo --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q}"
 

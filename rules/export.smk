@@ -38,11 +38,11 @@ for name in CONFIG["export"]:
             RUN.final_path,
         output:
             export_path(FOLDER, name),
-        params:
-            format=name,
         log:
             f"{LOG}/export-{name}.log",
         conda:
             "../envs/gmmcore.yaml"
+        params:
+            format=name,
         shell:
             "gmmcore convert {input:q} {output:q} --format {params.format} 2>&1 | tee {log:q}"

@@ -3,24 +3,22 @@
 #           results/<run>/shards/<shard>.npy    frames ready to use
 #           results/<run>/corpus.json           what was gathered, with its moments
 
-FEATURES_JSON = quoted({"features": CONFIG["features"], "seed": CONFIG["seed"]})
-
 
 checkpoint shows:
     input:
         # The files themselves are too many for Snakemake; the fingerprint stands for them.
-        f"{DEMO}/shows.txt" if DEMO else [],
+        lambda wildcards: checkpoints.demo.get().output.shows if DEMO else [],
     output:
         SHOWS,
-    params:
-        features=lambda wildcards: FEATURES_JSON,
-        fingerprint=FINGERPRINT,
     log:
         f"logs/{CONFIG['run']}/shows.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        config=RUN.config_path,
+        fingerprint=lambda wildcards: features_fingerprint(),
     shell:
-        "gmmcore shows --config {params.features:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore shows --config {params.config:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule shard:
@@ -28,18 +26,18 @@ rule shard:
         lambda wildcards: [] if shard_is_done(wildcards) else SHOWS,
     output:
         FOLDER + "/shards/{shard}-{digest}.npy",
-    params:
-        features=lambda wildcards: FEATURES_JSON,
-        shows=SHOWS,
+    log:
+        f"logs/{CONFIG['run']}/shards/" + "{shard}-{digest}.log",
     wildcard_constraints:
         shard=r"\d+",
         digest="[0-9a-f]{12}",
-    log:
-        f"logs/{CONFIG['run']}/shards/" + "{shard}-{digest}.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        config=RUN.config_path,
+        shows=SHOWS,
     shell:
-        "gmmcore shard --config {params.features:q} --shows {params.shows:q}"
+        "gmmcore shard --config {params.config:q} --shows {params.shows:q}"
         " --shard {wildcards.shard} --output {output:q} 2>&1 | tee {log:q}"
 
 
@@ -51,16 +49,16 @@ def shard_is_done(wildcards):
 
 checkpoint corpus:
     input:
-        lambda wildcards: [] if known_corpus() else shard_files(),
+        lambda wildcards: shard_files(),
     output:
         RUN.corpus_path,
-    params:
-        components=CONFIG["components"],
-        on_error=CONFIG["features"]["on_error"],
     log:
         f"logs/{CONFIG['run']}/corpus.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        components=CONFIG["components"],
+        on_error=CONFIG["features"]["on_error"],
     shell:
         "gmmcore corpus --shards {input:q} --components {params.components}"
         " --on-error {params.on_error} --output {output:q} 2>&1 | tee {log:q}"

@@ -67,12 +67,12 @@ rule initialise:
         start_input(PLAN[0]),
     output:
         RUN.mixture(PLAN[0], 0),
-    params:
-        settings=lambda wildcards: quoted(SETTINGS["initialise"]),
     log:
         f"{LOG}/{PLAN[0].name}/000.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        settings=lambda wildcards: quoted(SETTINGS["initialise"]),
     shell:
         "gmmcore initialise --corpus {input:q} --settings {params.settings:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
@@ -88,12 +88,12 @@ for stage in PLAN[1:]:
                 start_input(stage),
             output:
                 RUN.mixture(stage, 0),
-            params:
-                components=stage.components,
             log:
                 f"{LOG}/{stage.name}/000.log",
             conda:
                 "../envs/gmmcore.yaml"
+            params:
+                components=stage.components,
             shell:
                 "gmmcore split --mixture {input:q} --components {params.components}"
                 " --output {output:q} 2>&1 | tee {log:q}"
@@ -105,13 +105,13 @@ rule accumulate:
         shards=shards_of_part,
     output:
         STATISTICS,
-    params:
-        settings=lambda wildcards: E_STEP,
-    threads: workflow.cores if jobs() == 1 and workflow.cores else 1
     log:
         LOG + "/{kind}/{components}/{iteration}/{part}-of-{parts}.log",
     conda:
         "../envs/gmmcore.yaml"
+    threads: workflow.cores if jobs() == 1 and workflow.cores else 1
+    params:
+        settings=lambda wildcards: E_STEP,
     shell:
         "gmmcore accumulate --mixture {input.mixture:q} --shards {input.shards:q}"
         " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1"
@@ -125,19 +125,16 @@ checkpoint maximise:
         unpack(iteration_input),
     output:
         MIXTURE,
-    params:
-        settings=lambda wildcards: quoted(SETTINGS[wildcards.kind]),
-        limit=lambda wildcards: RUN.stage(
-            wildcards.kind, wildcards.components
-        ).iterations,
-    wildcard_constraints:
-        iteration=r"(?!000)\d\d\d+",
     log:
         LOG + "/{kind}/{components}/{iteration}.log",
+    wildcard_constraints:
+        iteration=r"(?!000)\d\d\d+",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        settings=lambda wildcards: quoted(SETTINGS[wildcards.kind]),
     shell:
         "gmmcore maximise --mixture {input.mixture:q} --statistics {input.statistics:q}"
         " --corpus {input.corpus:q} --components {wildcards.components}"
-        " --limit {params.limit} --settings {params.settings:q} --output {output:q} 2>&1"
+        " --settings {params.settings:q} --output {output:q} 2>&1"
         " | tee {log:q} && rm -rf {input.statistics:q}"

@@ -15,14 +15,17 @@ from gmmcore.files import digest_of
 if TYPE_CHECKING:
     from gmmcore.em import MaximiseSettings
     from gmmcore.features.shards import Shard
+    from gmmcore.model import GaussianMixture
     from gmmcore.features.unpacked import UnpackedShard
 
 __all__ = [
+    "add_reading",
     "add_settings",
     "explained",
     "frames_digest",
     "maximise_settings",
     "open_shards",
+    "read_any",
     "settings_of",
 ]
 
@@ -88,6 +91,27 @@ def frames_digest(shard: Shard | UnpackedShard) -> str:
     else:
         checksums = [[count, checksum] for _, count, checksum in facts["recipes"]]
     return digest_of("frames", shard.frames, shard.dimension, checksums)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Declare what only some formats need to know."""
+    parser.add_argument("--prefix", default="", help="of the datasets in a SIDEKIT file read")
+    parser.add_argument(
+        "--begin-hmm", action="store_true", help="HTK: read without a <BEGINHMM> before"
+    )
+    parser.add_argument("--state2", action="store_true", help="HTK: read without a <STATE> before")
+
+
+def read_any(path: str, arguments: argparse.Namespace) -> GaussianMixture:
+    """The mixture in `path`, in any format, with the arguments of `add_reading`."""
+    from gmmcore.formats.registry import read_mixture
+
+    return read_mixture(
+        path,
+        prefix=arguments.prefix,
+        begin_hmm=arguments.begin_hmm,
+        state2=arguments.state2,
+    )
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from gmmcore.verbs.common import (
 if TYPE_CHECKING:
     from gmmcore.em import Update
     from gmmcore.history import HistoryEntry
-    from gmmcore.schedule import Stage
 
 __all__ = ["configure", "run"]
 
@@ -34,7 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--statistics", nargs="+", required=True)
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--components", type=int, required=True, help="of the stage")
-    parser.add_argument("--limit", type=int, default=0, help="iterations of the stage, for the log")
     parser.add_argument("--output", required=True)
     add_settings(parser, ", ".join({**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS}))
 
@@ -72,10 +70,10 @@ def run(arguments: argparse.Namespace) -> None:
         update = maximise(model.mixture, total, update_settings)
     iteration = int(model.facts["iteration"]) + 1
     kind = "full" if model.mixture.is_full else "diag"
-    stage = Stage(kind, arguments.components, arguments.limit, "")
+    stage = Stage(kind, arguments.components, 0, "")
     previous = model.history[-1] if iteration > 1 else None
     entry = history_entry(stage, iteration, total, update, update_settings, previous)
-    print(log_line(entry, stage, update))
+    print(log_line(entry, update))
     _look_at_decrease(entry, previous, settings["on_decrease"], settings["precision"])
     save_model(
         arguments.output,
@@ -92,12 +90,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
 
 
-def log_line(entry: HistoryEntry, stage: Stage, update: Update) -> str:
+def log_line(entry: HistoryEntry, update: Update) -> str:
     """One line of the training log."""
-    limit = f"/{stage.iterations}" if stage.iterations else ""
     gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
     line = (
-        f"{entry.stage} {entry.components:>5}  iteration {entry.iteration}{limit}"
+        f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
         f"  log-likelihood/frame {entry.log_likelihood:.6f}{gain}"
     )
     if entry.floored or entry.ceiled:
