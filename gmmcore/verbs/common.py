@@ -15,8 +15,8 @@ from gmmcore.files import digest_of
 if TYPE_CHECKING:
     from gmmcore.em import MaximiseSettings
     from gmmcore.features.shards import Shard
-    from gmmcore.model import GaussianMixture
     from gmmcore.features.unpacked import UnpackedShard
+    from gmmcore.model import GaussianMixture
 
 __all__ = [
     "add_reading",

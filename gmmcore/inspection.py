@@ -1,0 +1,119 @@
+"""What can be said of a mixture, and of two beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.model import GaussianMixture
+
+__all__ = ["Difference", "describe", "difference"]
+
+Array = npt.NDArray[np.float64]
+
+
+def describe(mixture: GaussianMixture) -> dict[str, Any]:
+    """Sizes, weights, variances and condition numbers as plain values.
+
+    Returns
+    -------
+    dict
+        ``components``, ``dimension``, ``covariances`` (``diagonal`` or ``full``), ``parameters``
+        (number of free ones), ``weight_smallest``, ``weight_largest``, ``weight_entropy`` (natural
+        logarithm), ``weights_effective`` (its exponential: so many equal components would have
+        the same entropy), ``variance_smallest`` and ``variance_largest`` (of full covariances,
+        their eigenvalues), ``condition_median`` and ``condition_largest`` (largest by smallest
+        of one component), each of the last four but the median with the ``_component``, from 0,
+        and ``variance_control`` (whether there is one).
+    """
+    spread = _spread(mixture)
+    condition = spread.max(axis=1) / spread.min(axis=1)
+    weights = mixture.weights / mixture.weights.sum()
+    positive = weights[weights > 0]
+    entropy = float(-(positive * np.log(positive)).sum())
+    count, dimension = mixture.means.shape
+    square = dimension * (dimension + 1) // 2 if mixture.is_full else dimension
+    return {
+        "components": count,
+        "dimension": dimension,
+        "covariances": "full" if mixture.is_full else "diagonal",
+        "parameters": count * (1 + dimension + square) - 1,
+        "weight_smallest": float(mixture.weights.min()),
+        "weight_largest": float(mixture.weights.max()),
+        "weight_entropy": entropy,
+        "weights_effective": float(np.exp(entropy)),
+        "variance_smallest": float(spread.min()),
+        "variance_smallest_component": int(spread.min(axis=1).argmin()),
+        "variance_largest": float(spread.max()),
+        "variance_largest_component": int(spread.max(axis=1).argmax()),
+        "condition_median": float(np.median(condition)),
+        "condition_largest": float(condition.max()),
+        "condition_largest_component": int(condition.argmax()),
+        "variance_control": mixture.variance_control is not None,
+    }
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two mixtures of one shape are apart, component by component.
+
+    Attributes
+    ----------
+    weights : float
+        Largest difference of two weights.
+    means : float
+        Largest difference of two means, in standard deviations of the first mixture.
+    covariances : float
+        Largest difference of two covariances, relative to the deviations of the first mixture.
+    """
+
+    weights: float
+    means: float
+    covariances: float
+
+    @property
+    def largest(self) -> float:
+        """Of the three."""
+        return max(self.weights, self.means, self.covariances)
+
+
+def difference(first: GaussianMixture, second: GaussianMixture) -> Difference:
+    """The largest differences of two mixtures; a diagonal one may be compared with a full one.
+
+    Raises
+    ------
+    ValueError
+        If components or dimension differ.
+    """
+    if first.means.shape != second.means.shape:
+        raise ValueError(
+            f"{first.components} components of dimension {first.dimension} and "
+            f"{second.components} of dimension {second.dimension} are not comparable one by one"
+        )
+    full = first.is_full or second.is_full
+    one, other = (_covariances(mixture, full) for mixture in (first, second))
+    variances = np.diagonal(one, axis1=1, axis2=2) if full else one
+    deviations = np.sqrt(variances)
+    unit = deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :] if full else variances
+    return Difference(
+        float(np.abs(first.weights - second.weights).max()),
+        float((np.abs(first.means - second.means) / deviations).max()),
+        float((np.abs(one - other) / unit).max()),
+    )
+
+
+def _spread(mixture: GaussianMixture) -> Array:
+    """Variances, or eigenvalues of full covariances, shape (C, D)."""
+    if not mixture.is_full:
+        return mixture.covariances
+    # Of the precisions, which are what is stored: no inverse comes between.
+    return np.asarray(1.0 / np.linalg.eigvalsh(mixture.precisions), dtype=np.float64)
+
+
+def _covariances(mixture: GaussianMixture, full: bool) -> Array:
+    if full and not mixture.is_full:
+        return mixture.covariances[:, :, np.newaxis] * np.eye(mixture.dimension)
+    return mixture.covariances
