@@ -11,7 +11,7 @@ from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.normalisation import ShowStatistics
 from gmmcore.features.processing import process, speech_labels, static_part
-from gmmcore.features.readers import Place, Source, Sources, parse_place
+from gmmcore.features.readers import Place, Source, Sources, parse_place, quiet
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.table import Row
 
@@ -54,6 +54,7 @@ class ShowReader:
         place = parse_place(path, self.settings.folder)
         return self._sources.get(place.file), place
 
+    @quiet()
     def frames(self, row: Row) -> Frames:
         """The processed frames of a row of the table, shape (n, D'), n > 0, all finite."""
         try:

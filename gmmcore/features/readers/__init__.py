@@ -23,7 +23,16 @@ import numpy.typing as npt
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
 
-__all__ = ["READERS", "Description", "Place", "Source", "Sources", "parse_place"]
+__all__ = [
+    "READERS",
+    "Description",
+    "Place",
+    "Source",
+    "Sources",
+    "need",
+    "parse_place",
+    "quiet",
+]
 
 READERS = {
     "npy": "gmmcore.features.readers.npy",
@@ -35,6 +44,11 @@ READERS = {
 
 _HEAD = 4096
 _OPEN_FILES = 8
+
+
+def quiet() -> np.errstate:
+    """For conversions of what damaged files hold: the numbers are checked after they are read."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class Description(NamedTuple):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place
+from gmmcore.features.readers import Description, Place, quiet
 
 __all__ = ["Source", "recognises"]
 
@@ -92,6 +92,7 @@ class Source:
     def describe(self, show: str, place: Place) -> Description:
         return Description(self._frames, self._dimension, None)
 
+    @quiet()
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         width = self._dimension * self._dtype.itemsize
         self._stream.seek(self._start + first * width)

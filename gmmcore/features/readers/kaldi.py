@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, need
+from gmmcore.features.readers import Description, Place, need, quiet
 
 __all__ = ["Source", "read_vector", "recognises"]
 
@@ -59,6 +59,7 @@ class Source:
         rows, columns = _ranges(place.rows, matrix)
         return Description(len(rows), len(columns), None)
 
+    @quiet()
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         matrix = self._matrix(show, place)
         rows, columns = _ranges(place.rows, matrix)

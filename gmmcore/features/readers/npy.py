@@ -7,20 +7,40 @@ labels are the array ``<show>.vad`` or ``vad``.
 from __future__ import annotations
 
 import os
+import struct
+import tokenize
 import warnings
 import zipfile
+import zlib
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place
+from gmmcore.features.readers import Description, Place, quiet
 
 __all__ = ["Source", "recognises"]
 
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
+# What numpy, zipfile and zlib raise for headers and archives that make no sense.
+_ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    Warning,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+_LARGEST_RATIO = 1100  # deflate packs at most 1032:1
 
 
 def recognises(head: bytes, size: int) -> bool:
@@ -35,7 +55,7 @@ class Source:
         self._path = path
         try:
             self._archive = zipfile.ZipFile(path) if _is_zip(path) else None
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except _ERRORS as error:
             raise _damaged(str(error)) from None
 
     def close(self) -> None:
@@ -48,12 +68,13 @@ class Source:
         frames, dimension = self._shape(show)
         return Description(frames, dimension, count)
 
+    @quiet()
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         frames, dimension = self._shape(show)
         if self._archive is None:
             try:
                 array = np.load(self._path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except _ERRORS as error:
                 raise _damaged(str(error)) from None
         else:
             array = self._member(self._frames_member(show))
@@ -98,9 +119,12 @@ class Source:
                 with open(self._path, "rb") as stream:
                     return _read_header(stream, os.fstat(stream.fileno()).st_size)
             assert self._archive is not None
+            entry = self._archive.getinfo(member)
+            if entry.file_size > _LARGEST_RATIO * entry.compress_size:
+                raise _damaged(f"{entry.compress_size} bytes that claim to be {entry.file_size}")
             with self._archive.open(member) as packed:
-                return _read_header(packed, self._archive.getinfo(member).file_size)
-        except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+                return _read_header(packed, entry.file_size)
+        except _ERRORS as error:
             raise _damaged(str(error)) from None
 
     def _member(self, member: str | None) -> npt.NDArray[np.generic]:
@@ -112,7 +136,7 @@ class Source:
                 array: npt.NDArray[np.generic] = np.lib.format.read_array(
                     packed, allow_pickle=False
                 )
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except _ERRORS as error:
             raise _damaged(str(error)) from None
         if array.shape != shape or array.dtype != dtype:
             raise _damaged("it changed while it was read")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place
+from gmmcore.features.readers import Description, Place, quiet
 
 __all__ = ["Source", "open_hdf5", "read_dataset", "recognises"]
 
@@ -26,6 +26,7 @@ _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NONE, _HTK, _PERCENTILE = 0, 1, 2
 # Deflate packs at most 1032:1; a dataset with no stored bytes would be all fill values.
 _LARGEST_RATIO = 1100
+_LARGEST_CHUNK = 256 << 20
 _ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError)
 
 
@@ -93,6 +94,7 @@ class Source:
         except _ERRORS as error:
             raise _damaged(error) from None
 
+    @quiet()
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         try:
             self._shape(show)
@@ -220,10 +222,9 @@ def _interpolated(
 
 def _is_here(group: Any, name: bytes) -> bool:
     """Whether a group holds `name` itself; links to other places and files do not count."""
-    try:
-        return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
-    except (KeyError, ValueError):
+    if not name or not group.links.exists(name):
         return False
+    return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
 
 
 def _check_stored(dataset: Any) -> None:
@@ -234,6 +235,12 @@ def _check_stored(dataset: Any) -> None:
         raise FaultyShowError(
             "frames that lie in another file", "frames in the file itself", "write the file again"
         )
+    if layout == h5d.CHUNKED:
+        chunk = math.prod(creation.get_chunk()) * dataset.get_type().get_size()
+        if chunk > _LARGEST_CHUNK:
+            raise FaultyShowError(
+                f"chunks of {chunk} bytes", f"at most {_LARGEST_CHUNK}", "write the file again"
+            )
     claimed = math.prod(dataset.shape) * dataset.get_type().get_size()
     stored = dataset.get_storage_size()
     if claimed > stored * (_LARGEST_RATIO if creation.get_nfilters() else 1):
@@ -279,6 +286,12 @@ def read_dataset(source: Source, name: str) -> npt.NDArray[Any] | None:
         root = h5g.open(source.file, b"/")
         if not _is_here(root, name.encode()):
             return None
-        return _values(h5d.open(root, name.encode()))
+        dataset = h5d.open(root, name.encode())
+        if dataset.dtype.kind == "O" and len(dataset.shape) == 1:  # texts of various lengths
+            _check_stored(dataset)
+            texts = np.empty(dataset.shape, dataset.dtype)
+            dataset.read(h5s.ALL, h5s.ALL, texts)
+            return texts
+        return _values(dataset)
     except _ERRORS as error:
         raise _damaged(error) from None
