@@ -49,7 +49,7 @@ class MaximiseSettings:
     floor: float = 0.01
     ceiling: float = 10.0
     full_floor: float = 1e-3
-    full_ceiling: float = 10.0
+    full_ceiling: float = 1000.0
     min_occupancy: float = 10.0
     weak: str = "keep"
 

@@ -75,6 +75,7 @@ class Run:
     settings: Mapping[str, Mapping[str, Any]]
     mend: bool = False
     say: Callable[[str], None] = print
+    _told: set[tuple[Path, str]] = field(default_factory=set, repr=False)
     _facts: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = field(
         default_factory=dict, repr=False
     )
@@ -180,7 +181,10 @@ class Run:
         if self.mend:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(path, path + ASIDE)
-                self.say(f"{path}: {reason}; set aside as {Path(path).name}{ASIDE}, made again")
+                # A changed setting makes a whole stage stale: one line says so.
+                if (Path(path).parent, reason) not in self._told:
+                    self.say(f"{path}: {reason}; set aside as {Path(path).name}{ASIDE}, made again")
+                self._told.add((Path(path).parent, reason))
 
     def leftovers(self) -> Iterator[Path]:
         """Statistics that an interrupted run left behind."""

@@ -103,7 +103,6 @@ def verb_settings(config: Mapping[str, Any], initial: InitialMixture) -> dict[st
 
     return {
         "initialise": {
-            "from": config["init"]["from"],
             "prefix": config["init"]["prefix"],
             "digest": initial.digest,
         },

@@ -107,6 +107,12 @@ def begin():
 
 
 SHOWS = f"{FOLDER}/shows.tsv"
+MIXTURE = f"{FOLDER}/{{kind}}/{{components}}/{{iteration}}.h5"
+STATISTICS = (
+    f"{FOLDER}/{{kind}}/{{components}}/{{iteration}}/{{part}}-of-{{parts}}.stats.h5"
+)
+LOG = f"logs/{CONFIG['run']}"
+DEMO = CONFIG["demo"]["folder"]
 
 
 _fingerprint = []
@@ -208,3 +214,72 @@ def is_done(kind, components, iteration):
 def quoted(values):
     """Settings as one word of a command line."""
     return json.dumps(values, sort_keys=True)
+
+
+def jobs():
+    """E-step jobs an iteration."""
+    if CONFIG["jobs"] != "auto":
+        return CONFIG["jobs"]
+    return 1 if workflow.local_exec and MAIN else len(shard_files())
+
+
+def e_step_threads(wildcards):
+    """All cores for the one job of a laptop; on a cluster the profile may say more than one."""
+    alone = int(wildcards.parts) == 1 and workflow.local_exec
+    return workflow.cores if alone and workflow.cores else 1
+
+
+def previous(wildcards):
+    """The mixture before this one, in the same stage."""
+    stage = RUN.stage(wildcards.kind, wildcards.components)
+    return RUN.mixture(stage, int(wildcards.iteration) - 1)
+
+
+def shards_of_part(wildcards):
+    """Shards of one E-step job."""
+    chosen = divided(len(shard_files()), int(wildcards.parts))[int(wildcards.part)]
+    return [shard_files()[index] for index in chosen]
+
+
+def iteration_input(wildcards):
+    """Nothing, for a mixture that is done."""
+    if is_done(wildcards.kind, wildcards.components, wildcards.iteration):
+        return {}
+    count = len(divided(len(shard_files()), jobs()))
+    return {
+        "mixture": previous(wildcards),
+        "statistics": expand(
+            STATISTICS, part=range(count), parts=count, allow_missing=True
+        ),
+        "corpus": RUN.corpus_path,
+    }
+
+
+def start_input(stage):
+    """Input of the job that makes the first mixture of a stage; nothing if that is done."""
+
+    def function(wildcards):
+        if is_done(stage.kind, stage.components, 0):
+            return []
+        if stage.origin == "initialise":
+            return known_corpus() and RUN.corpus_path or checkpoints.corpus.get().output
+        return last_mixture(RUN.before(stage))
+
+    return function
+
+
+def shard_is_done(wildcards):
+    """Whether a shard is there, whole as far as can be told without reading its frames."""
+    path = f"{FOLDER}/shards/{wildcards.shard}-{wildcards.digest}.npy"
+    return RUN.shard_is_whole(path)
+
+
+def final_input(wildcards):
+    """The last mixture; nothing if the final one was made from it."""
+    source = last_mixture(PLAN[-1])
+    return [] if RUN.final_is_done(source) else source
+
+
+def exports():
+    """Files of all formats that are asked for."""
+    return [export_path(FOLDER, name) for name in CONFIG["export"]]

@@ -2,8 +2,6 @@
 # promises  <demo.folder>/shows.txt   the list of the demonstration corpus
 #           <demo.folder>/truth.h5    the mixture its frames were drawn from
 
-DEMO = CONFIG["demo"]["folder"]
-
 if DEMO:
 
     checkpoint demo:
@@ -11,7 +9,7 @@ if DEMO:
             shows=f"{DEMO}/shows.txt",
             truth=f"{DEMO}/truth.h5",
         log:
-            f"logs/{CONFIG['run']}/demo.log",
+            f"{LOG}/demo.log",
         conda:
             "../envs/gmmcore.yaml"
         params:
@@ -28,7 +26,7 @@ if DEMO:
         output:
             f"{FOLDER}/recovery.txt",
         log:
-            f"logs/{CONFIG['run']}/recovery.log",
+            f"{LOG}/recovery.log",
         conda:
             "../envs/gmmcore.yaml"
         shell:

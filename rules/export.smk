@@ -3,12 +3,6 @@
 #           results/<run>/ubm.<format>           the same for other tools
 
 
-def final_input(wildcards):
-    """The last mixture; nothing if the final one was made from it."""
-    source = last_mixture(PLAN[-1])
-    return [] if RUN.final_is_done(source) else source
-
-
 rule finish:
     input:
         final_input,
@@ -22,11 +16,6 @@ rule finish:
     shell:
         "gmmcore finish --mixture {input:q} --output {output.mixture:q}"
         " --history {output.history:q} 2>&1 | tee {log:q}"
-
-
-def exports():
-    """Files of all formats that are asked for."""
-    return [export_path(FOLDER, name) for name in CONFIG["export"]]
 
 
 for name in CONFIG["export"]:

@@ -11,7 +11,7 @@ checkpoint shows:
     output:
         SHOWS,
     log:
-        f"logs/{CONFIG['run']}/shows.log",
+        f"{LOG}/shows.log",
     conda:
         "../envs/gmmcore.yaml"
     params:
@@ -25,9 +25,9 @@ rule shard:
     input:
         lambda wildcards: [] if shard_is_done(wildcards) else SHOWS,
     output:
-        FOLDER + "/shards/{shard}-{digest}.npy",
+        f"{FOLDER}/shards/{{shard}}-{{digest}}.npy",
     log:
-        f"logs/{CONFIG['run']}/shards/" + "{shard}-{digest}.log",
+        f"{LOG}/shards/{{shard}}-{{digest}}.log",
     wildcard_constraints:
         shard=r"\d+",
         digest="[0-9a-f]{12}",
@@ -41,19 +41,13 @@ rule shard:
         " --shard {wildcards.shard} --output {output:q} 2>&1 | tee {log:q}"
 
 
-def shard_is_done(wildcards):
-    """Whether a shard is there, whole as far as can be told without reading its frames."""
-    path = f"{FOLDER}/shards/{wildcards.shard}-{wildcards.digest}.npy"
-    return RUN.shard_is_whole(path)
-
-
 checkpoint corpus:
     input:
         lambda wildcards: shard_files(),
     output:
         RUN.corpus_path,
     log:
-        f"logs/{CONFIG['run']}/corpus.log",
+        f"{LOG}/corpus.log",
     conda:
         "../envs/gmmcore.yaml"
     params:

@@ -2,11 +2,6 @@
 # promises  results/<run>/<kind>/<components>/<iteration>.h5    the mixture after each iteration;
 #           iteration 000 is the one just initialised, split or made full
 
-E_STEP = quoted(SETTINGS["accumulate"])
-MIXTURE = FOLDER + "/{kind}/{components}/{iteration}.h5"
-STATISTICS = FOLDER + "/{kind}/{components}/{iteration}/{part}-of-{parts}.stats.h5"
-LOG = f"logs/{CONFIG['run']}"
-
 
 wildcard_constraints:
     kind="diag|full",
@@ -14,52 +9,6 @@ wildcard_constraints:
     iteration=r"\d\d\d+",
     part=r"\d+",
     parts=r"\d+",
-
-
-def jobs():
-    """E-step jobs an iteration."""
-    if CONFIG["jobs"] != "auto":
-        return CONFIG["jobs"]
-    return 1 if workflow.local_exec and MAIN else len(shard_files())
-
-
-def previous(wildcards):
-    """The mixture before this one, in the same stage."""
-    stage = RUN.stage(wildcards.kind, wildcards.components)
-    return RUN.mixture(stage, int(wildcards.iteration) - 1)
-
-
-def shards_of_part(wildcards):
-    """Shards of one E-step job."""
-    chosen = divided(len(shard_files()), int(wildcards.parts))[int(wildcards.part)]
-    return [shard_files()[index] for index in chosen]
-
-
-def iteration_input(wildcards):
-    """Nothing, for a mixture that is done."""
-    if is_done(wildcards.kind, wildcards.components, wildcards.iteration):
-        return {}
-    count = len(divided(len(shard_files()), jobs()))
-    return {
-        "mixture": previous(wildcards),
-        "statistics": expand(
-            STATISTICS, part=range(count), parts=count, allow_missing=True
-        ),
-        "corpus": RUN.corpus_path,
-    }
-
-
-def start_input(stage):
-    """Input of the job that makes the first mixture of a stage; nothing if that is done."""
-
-    def function(wildcards):
-        if is_done(stage.kind, stage.components, 0):
-            return []
-        if stage.origin == "initialise":
-            return known_corpus() and RUN.corpus_path or checkpoints.corpus.get().output
-        return last_mixture(RUN.before(stage))
-
-    return function
 
 
 rule initialise:
@@ -73,8 +22,11 @@ rule initialise:
         "../envs/gmmcore.yaml"
     params:
         settings=lambda wildcards: quoted(SETTINGS["initialise"]),
+        source=lambda wildcards: (
+            ["--from", CONFIG["init"]["from"]] if CONFIG["init"]["from"] else []
+        ),
     shell:
-        "gmmcore initialise --corpus {input:q} --settings {params.settings:q}"
+        "gmmcore initialise --corpus {input:q} {params.source:q} --settings {params.settings:q}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 
@@ -106,12 +58,12 @@ rule accumulate:
     output:
         STATISTICS,
     log:
-        LOG + "/{kind}/{components}/{iteration}/{part}-of-{parts}.log",
+        f"{LOG}/{{kind}}/{{components}}/{{iteration}}/{{part}}-of-{{parts}}.log",
     conda:
         "../envs/gmmcore.yaml"
-    threads: workflow.cores if jobs() == 1 and workflow.cores else 1
+    threads: e_step_threads
     params:
-        settings=lambda wildcards: E_STEP,
+        settings=lambda wildcards: quoted(SETTINGS["accumulate"]),
     shell:
         "gmmcore accumulate --mixture {input.mixture:q} --shards {input.shards:q}"
         " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1"
@@ -126,7 +78,7 @@ checkpoint maximise:
     output:
         MIXTURE,
     log:
-        LOG + "/{kind}/{components}/{iteration}.log",
+        f"{LOG}/{{kind}}/{{components}}/{{iteration}}.log",
     wildcard_constraints:
         iteration=r"(?!000)\d\d\d+",
     conda:
@@ -137,4 +89,4 @@ checkpoint maximise:
         "gmmcore maximise --mixture {input.mixture:q} --statistics {input.statistics:q}"
         " --corpus {input.corpus:q} --components {wildcards.components}"
         " --settings {params.settings:q} --output {output:q} 2>&1"
-        " | tee {log:q} && rm -rf {input.statistics:q}"
+        " | tee {log:q} && rm -f {input.statistics:q}"

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.verbs.common import add_settings, explained, settings_of
 
 __all__ = ["DEFAULTS", "configure", "run"]
 
-DEFAULTS = {"from": None, "prefix": "", "digest": None}
+DEFAULTS = {"prefix": "", "digest": None}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--corpus", required=True)
+    parser.add_argument("--from", dest="source", help="a mixture file of any format")
     parser.add_argument("--output", required=True)
-    add_settings(parser, "from (a mixture of any format), prefix, digest (of that file)")
+    add_settings(parser, "prefix (of its datasets), digest (its SHA-256)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the first mixture of a training."""
     from gmmcore.corpus import Corpus
     from gmmcore.em import ARITHMETIC, one_gaussian
-    from gmmcore.files import digest_of
+    from gmmcore.files import digest_of, read_bytes
     from gmmcore.formats.hdf5 import save_model
 
     settings = settings_of(arguments, DEFAULTS)
     corpus = Corpus.read(arguments.corpus)
-    source = settings["from"]
+    source = arguments.source
     if source is None:
         with explained(arguments.corpus):
             mixture = one_gaussian(corpus.frames, corpus.mean, corpus.second)
     else:
         from gmmcore.formats import read_mixture
 
+        if settings["digest"] not in (None, hashlib.sha256(read_bytes(source)).hexdigest()):
+            raise GmmcoreError(f"{source}: changed since the run began; start it again")
         mixture = read_mixture(source, prefix=settings["prefix"])
         if mixture.dimension != corpus.dimension:
             raise GmmcoreError(

@@ -1,0 +1,98 @@
+"""The schema, its defaults and what is said of mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gmmcore.cli import main
+from gmmcore.configuration import load_schema, read_configuration, resolve
+from gmmcore.em import MaximiseSettings
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.schedule import SIDEKIT_ITERATIONS
+from gmmcore.verbs.accumulate import DEFAULTS as ACCUMULATE
+from gmmcore.verbs.common import MAXIMISE_DEFAULTS
+from gmmcore.verbs.demo import DEFAULTS as DEMO
+from gmmcore.workflow import EXPORTS, InitialMixture, verb_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_shipped_configuration_is_valid():
+    values = read_configuration(ROOT / "config.yaml")
+    assert values["components"] == 64
+    assert values["features"]["shards"] == 4
+
+
+def test_defaults_of_schema_and_code_are_the_same():
+    values = resolve({"features": {"list": "x"}})
+    settings = verb_settings(values, InitialMixture())
+    assert settings["accumulate"] == ACCUMULATE
+    assert settings["diag"] == {**ACCUMULATE, **MAXIMISE_DEFAULTS}
+    code = MaximiseSettings()
+    assert (code.floor, code.ceiling) == (
+        values["variance"]["floor"],
+        values["variance"]["ceiling"],
+    )
+    assert (code.full_floor, code.full_ceiling) == (
+        values["full"]["floor"],
+        values["full"]["ceiling"],
+    )
+    assert (code.min_occupancy, code.weak) == (
+        values["weak"]["occupancy"],
+        values["weak"]["action"],
+    )
+    assert tuple(values["iterations"]) == SIDEKIT_ITERATIONS
+    assert {k: v for k, v in values["demo"].items() if k != "folder"} | {"seed": 1} == DEMO
+    assert list(EXPORTS) == load_schema()["properties"]["export"]["items"]["enum"]
+    assert FeatureSettings.from_mapping(values["features"], 0) == FeatureSettings(list="x")
+
+
+def test_every_key_is_documented():
+    text = (ROOT / "docs" / "configuration.md").read_text()
+
+    def keys(schema):
+        for key, part in schema["properties"].items():
+            yield key
+            if "properties" in part:
+                yield from keys(part)
+
+    missing = [key for key in keys(load_schema()) if f"`{key}`" not in text]
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"componets": 64}, "unknown key componets; did you mean components"),
+        ({"variance": {"flor": 1}}, "unknown key variance.flor; did you mean floor"),
+        ({"zzz": 1}, "unknown key zzz; known here: components"),
+        ({"components": 0}, "components is 0: integer at least 1"),
+        ({"components": "many"}, "components is 'many': integer"),
+        ({"llk_gain": "1e-3"}, "write 1.0e-3"),
+        ({"precision": "half"}, "precision is 'half': one of single, double"),
+        ({"iterations": [1, -2]}, "iterations.1 is -2"),
+        ({"variance": {"floor": 2.0, "ceiling": 1.0}}, "variance.floor is 2.0, above"),
+        ({"run": "../elsewhere"}, "run is '../elsewhere'"),
+        ({"llk_gain": float("nan")}, "llk_gain is not a number"),
+        ({"jobs": "all"}, "jobs is 'all'"),
+        ({"demo": {"folder": "a{b}"}}, "demo.folder is 'a{b}'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(values, message):
+    with pytest.raises(GmmcoreError) as caught:
+        resolve(values)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_validate_exits_with_one(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text("components: 8\nfeaturs: {}\n")
+    assert main(["validate", str(path)]) == 1
+    assert "did you mean features" in capsys.readouterr().err
+    path.write_text("components: [\n")
+    assert main(["validate", str(path)]) == 1
+    assert "not YAML" in capsys.readouterr().err

@@ -1,0 +1,225 @@
+"""M-step, split, start and bounds against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.model import GaussianMixture, InvalidMixtureError
+from gmmcore.recovery import compare_to_truth
+from gmmcore.statistics import Statistics, accumulate
+from gmmcore.synthetic import draw_shows, known_mixture
+from gmmcore.training import ArraySource, TrainingSettings, moments, train, uniform_start
+
+
+def clusters(seed: int, components: int, dimension: int, frames: int):
+    rng = np.random.default_rng(seed)
+    means = rng.standard_normal((components, dimension)) * 12
+    chosen = rng.integers(0, components, frames)
+    return means[chosen] + rng.standard_normal((frames, dimension)), means, chosen
+
+
+def gaussian(frames) -> GaussianMixture:
+    return one_gaussian(*moments(ArraySource(frames)))
+
+
+def test_start_is_the_true_variance_of_all_frames_far_from_zero():
+    rng = np.random.default_rng(0)
+    frames = rng.standard_normal((20_001, 3)) * [1, 10, 0.1] + [1e6, -1e5, 3]
+    mixture = gaussian(frames)
+    np.testing.assert_allclose(mixture.means[0], frames.mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(mixture.covariances[0], frames.var(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(mixture.variance_control, mixture.covariances, rtol=1e-15)
+
+
+def test_a_constant_dimension_is_refused_by_its_number():
+    frames = np.random.default_rng(0).standard_normal((50, 4)) + 7
+    frames[:, 2] = 1234.5
+    with pytest.raises(InvalidMixtureError, match="dimension 2"):
+        gaussian(frames)
+
+
+def test_split_moves_along_the_widest_dimension_as_sidekit_does():
+    control = np.full((2, 3), 2.0)
+    mixture = GaussianMixture.from_covariances(
+        [0.25, 0.75], [[0, 0, 0], [5, 5, 5]], [[1, 4, 2], [9, 1, 1]], control
+    )
+    result = split(mixture)
+    np.testing.assert_array_equal(result.weights, [0.125, 0.375, 0.125, 0.375])
+    expected = [[0, -2, 0], [2, 5, 5], [0, 2, 0], [8, 5, 5]]
+    np.testing.assert_array_equal(result.means, expected)
+    np.testing.assert_array_equal(result.precisions, np.tile(mixture.precisions, (2, 1)))
+    np.testing.assert_array_equal(result.variance_control, np.full((4, 3), 2.0))
+
+
+def test_split_to_any_number_divides_the_heaviest():
+    mixture = GaussianMixture([0.2, 0.5, 0.3], np.zeros((3, 1)), np.ones((3, 1)))
+    result = split(mixture, 5)
+    np.testing.assert_allclose(result.weights, [0.2, 0.25, 0.15, 0.25, 0.15])
+    with pytest.raises(ValueError, match=r"3\.\.6"):
+        split(mixture, 7)
+
+
+def test_split_of_full_covariances_moves_along_the_principal_axis():
+    mixture = GaussianMixture.from_covariances([1.0], [[1.0, 2.0]], [[[2.5, 1.5], [1.5, 2.5]]])
+    result = split(mixture)
+    step = np.sqrt(4.0) * np.array([1, 1]) / np.sqrt(2)
+    np.testing.assert_allclose(result.means - [1, 2], [-step, step])
+
+
+def test_full_of_a_diagonal_mixture_is_the_same_density():
+    frames, _, _ = clusters(1, 3, 4, 200)
+    mixture = split(split(gaussian(frames)))
+    full = to_full(mixture)
+    assert full.is_full
+    a, b = accumulate(mixture, frames), accumulate(full, frames)
+    assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-12)
+
+
+def test_floors_and_ceilings_are_relative_and_counted():
+    rng = np.random.default_rng(2)
+    frames = np.concatenate([rng.normal(0, 1e-3, (500, 2)), rng.normal(50, 1, (500, 2))])
+    mixture, _ = train(frames, 2, [5])
+    statistics = accumulate(mixture, frames)
+    update = maximise(mixture, statistics, MaximiseSettings(floor=0.01, ceiling=10))
+    low = 0.01 * mixture.variance_control[0]
+    assert update.floored == 2 * 2  # all are far below the overall variance of about 625
+    np.testing.assert_allclose(update.mixture.covariances, [low, low])
+    capped = maximise(mixture, statistics, MaximiseSettings(floor=0, ceiling=1e-4))
+    assert (capped.floored, capped.ceiled) == (0, 2)
+
+
+def test_eigenvalues_of_full_covariances_are_bounded():
+    rng = np.random.default_rng(3)
+    line = rng.standard_normal((1000, 1)) * [3.0, 3.0]
+    frames = line + 1e-4 * rng.standard_normal((1000, 2))
+    mixture = to_full(gaussian(frames))
+    statistics = accumulate(mixture, frames)
+    update = maximise(mixture, statistics, MaximiseSettings(full_floor=0.05))
+    scale = np.sqrt(np.outer(mixture.variance_control[0], mixture.variance_control[0]))
+    values = np.linalg.eigvalsh(update.mixture.covariances[0] / scale)
+    assert update.floored == 1
+    np.testing.assert_allclose(values, [0.05, 2.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_without_a_floor_a_degenerate_component_is_named(full):
+    frames, _, _ = clusters(11, 2, 2, 100)
+    mixture = split(gaussian(frames))
+    mixture = to_full(mixture) if full else mixture
+    first = np.array([[10.0, 20.0], [30.0, 60.0]])
+    count = np.array([50.0, 50.0])
+    # Every frame of component 0 has one value; those of component 1 vary.
+    second = first * first / count[:, None] + [[0.0, 0.0], [5e3, 5e3]]
+    if full:
+        product = (first[:, 0] * first[:, 1] / count)[:, None]
+        second = np.concatenate([second[:, :1], product, second[:, 1:]], axis=1)
+    statistics = Statistics(count, first, second, np.zeros(2), -1.0, 100, full)
+    with pytest.raises(InvalidMixtureError, match="component 0 "):
+        maximise(mixture, statistics, MaximiseSettings(0, np.inf, 0, np.inf, 0))
+    floored = maximise(mixture, statistics, MaximiseSettings())
+    assert floored.floored == 2
+
+
+@pytest.mark.parametrize("action", ["keep", "resplit", "remove"])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_starved_component_is_dealt_with(action, full):
+    rng = np.random.default_rng(4)
+    frames = rng.standard_normal((2000, 3))
+    means = np.stack([np.zeros(3), np.full(3, 1e4)])
+    mixture = GaussianMixture.from_covariances([0.5, 0.5], means, np.ones((2, 3)), np.ones((2, 3)))
+    mixture = to_full(mixture) if full else mixture
+    statistics = accumulate(mixture, frames)
+    update = maximise(mixture, statistics, MaximiseSettings(weak=action))
+    assert update.weak == ((1, pytest.approx(0.0, abs=1e-200)),)
+    assert update.smallest_occupancy < 1e-200
+    result = update.mixture
+    assert result.weights.sum() == pytest.approx(1)
+    if action == "keep":
+        np.testing.assert_array_equal(result.means[1], means[1])
+        assert 0 < result.weights[1] < 1e-6
+    elif action == "remove":
+        assert result.components == 1
+    else:
+        assert result.components == 2
+        np.testing.assert_allclose(result.weights, [0.5, 0.5])
+        assert np.abs(result.means).max() < 5
+
+
+def test_statistics_of_another_mixture_are_refused():
+    frames, _, _ = clusters(5, 2, 3, 100)
+    mixture = split(gaussian(frames))
+    with pytest.raises(InvalidMixtureError, match="not those of this mixture"):
+        maximise(split(mixture), accumulate(mixture, frames), MaximiseSettings())
+    with pytest.raises(InvalidMixtureError, match="no frames"):
+        maximise(mixture, accumulate(mixture, frames[:0]), MaximiseSettings())
+
+
+@pytest.mark.parametrize("components", [1, 2, 5, 8, 11])
+def test_any_number_of_components(components):
+    frames, _, _ = clusters(6, components, 4, 3000)
+    mixture, history = train(frames, components, [3, 3, 3, 3])
+    assert mixture.components == components
+    assert [entry.components for entry in history if entry.iteration == 1] == [
+        count for count in (2, 4, 5, 8, 11) if count in _stage_sizes(components)
+    ]
+
+
+def _stage_sizes(components: int) -> set[int]:
+    sizes, current = set(), 1
+    while current < components:
+        current = min(2 * current, components)
+        sizes.add(current)
+    return sizes
+
+
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_the_likelihood_never_falls_within_a_stage(precision):
+    rng = np.random.default_rng(7)
+    frames = rng.standard_t(4, (5000, 5)) @ rng.standard_normal((5, 5))
+    settings = TrainingSettings(
+        llk_gain=-np.inf, precision=precision, update=MaximiseSettings(0, np.inf, 0, np.inf)
+    )
+    _, history = train(frames, 8, [6, 6, 6], 6, settings)
+    gains = [entry.gain for entry in history if entry.iteration > 1]
+    assert len(gains) == 20
+    tolerance = 1e-10 if precision == "double" else 1e-5
+    assert min(gains) > -tolerance
+
+
+def test_a_stage_stops_when_the_gain_is_small():
+    frames, _, _ = clusters(8, 4, 3, 4000)
+    settings = TrainingSettings(llk_gain=0.01)
+    _, history = train(frames, 4, [50, 50], 0, settings)
+    last = [entry for entry in history if entry.components == 4]
+    assert len(last) < 50
+    assert last[-1].gain < 0.01
+    assert all(entry.gain >= 0.01 for entry in last[1:-1])
+
+
+def test_known_components_are_recovered_within_their_standard_errors():
+    rng = np.random.default_rng(9)
+    known = known_mixture(rng, 16, 8)
+    drawn = {"shows": 4, "speakers": 1, "frames": 60_000, "offset": 0.0}
+    truth, shows = draw_shows(rng, known, {**drawn, "persistence": 0.0, "correlation": 0.0})
+    frames = np.concatenate([show.frames[show.speech] for show in shows])
+    mixture, _ = train(frames, 16, [10] * 4, 10, TrainingSettings(llk_gain=1e-6))
+    recovery = compare_to_truth(truth, mixture)
+    assert recovery.found(0.2) == 16
+    counts = len(frames) * truth.weights[recovery.pairs[:, 0]]
+    errors = np.abs(recovery.mean_errors) * np.sqrt(counts)[:, None]
+    # 128 standard normal numbers, a little widened by the components' overlap.
+    assert (errors < 3).mean() > 0.97
+    assert errors.max() < 5
+
+
+def test_uniform_start_takes_each_slice_alone():
+    rng = np.random.default_rng(10)
+    frames = np.concatenate([rng.normal(10 * i, 1 + i, (1000, 2)) for i in range(3)])
+    mixture = uniform_start(frames, 3)
+    for index in range(3):
+        part = frames[1000 * index : 1000 * (index + 1)]
+        np.testing.assert_allclose(mixture.means[index], part.mean(axis=0))
+        np.testing.assert_allclose(mixture.covariances[index], part.var(axis=0))
+    np.testing.assert_allclose(mixture.variance_control, [frames.var(axis=0)] * 3)
