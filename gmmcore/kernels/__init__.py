@@ -1,0 +1,38 @@
+"""The inner loops of the E-step: blocks of frames that stay in the cache.
+
+Both kernels write a frame's log-likelihoods as one matrix product. With y the frame about an
+origin, ``log w N(x) = a + b'y + sum_ij C_ij y_i y_j``; a block of frames becomes a matrix of
+products of its coordinates (only squares for diagonal covariances), which is multiplied with the
+coefficients of all components, and again with the posteriors to sum the statistics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gmmcore.kernels.base import Kernel
+from gmmcore.kernels.diagonal import DiagonalKernel
+from gmmcore.kernels.full import FULL_PACKING, FullKernel
+from gmmcore.model import GaussianMixture
+
+__all__ = ["FULL_PACKING", "Kernel", "make_kernel"]
+
+
+def make_kernel(mixture: GaussianMixture, precision: str, pruning: float) -> Kernel:
+    """The kernel for a mixture.
+
+    Raises
+    ------
+    ValueError
+        If `precision` is neither ``single`` nor ``double``, or `pruning` is not in [0, 1).
+    """
+    if precision not in ("single", "double"):
+        raise ValueError(f"precision is {precision!r}, 'single' or 'double' was expected")
+    if not 0.0 <= pruning < 1.0:
+        raise ValueError(f"pruning is {pruning!r}, a number from 0 to below 1 was expected")
+    kind: type[Kernel] = FullKernel if mixture.is_full else DiagonalKernel
+    if precision == "single":
+        kernel = kind(mixture, np.float32, pruning)
+        if kernel.keeps_digits():
+            return kernel
+    return kind(mixture, np.float64, pruning)

@@ -1,0 +1,202 @@
+"""What the kernels share: blocks, log-sum-exp, posteriors, sums in float64.
+
+A block's log-likelihoods lie as (components, frames): the maximum over the components and every
+step with one number a frame are then long runs over contiguous memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.model import GaussianMixture
+
+__all__ = ["AnyArray", "Array", "Entries", "Kernel", "rounded"]
+
+Array = npt.NDArray[np.float64]
+AnyArray = npt.NDArray[Any]
+# Exponents below this one are raised to it: what exp() makes of lower ones are, times a
+# frame's coordinates, denormal numbers, which slow a matrix product a hundredfold.
+_SMALLEST_EXPONENT = {"f": -60.0, "d": -600.0}
+NO_WEIGHT = -1e30
+# Rounding error, in a frame's log-likelihood, above which single precision is not used.
+_SINGLE_TOLERANCE = 0.05
+# Components that are looked at, or passed over, together. A mixture that was split holds its
+# relatives C / 8 apart, and so they are grouped.
+_GROUP = 8
+# With fewer components, or a larger share of groups near the best one, passing over the
+# others costs more than it saves.
+_LEAST_COMPONENTS = 128
+_LARGEST_SHARE = 0.5
+
+
+class _Source(Protocol):
+    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]: ...
+
+
+class Entries(NamedTuple):
+    """The posteriors of a block that count, by component (compressed rows)."""
+
+    values: AnyArray
+    frames: npt.NDArray[np.int32]
+    starts: npt.NDArray[np.int64]
+
+
+class Kernel:
+    """A mixture's coefficients, and sums over frames under it.
+
+    Attributes
+    ----------
+    origin : ndarray, shape (D,), float64
+        The mixture's overall mean, which the statistics are about.
+    width : int
+        Products of a frame's coordinates, the constant included.
+    block : int
+        Frames worked on together. Part of the arithmetic: it fixes the order of addition.
+    coefficients : ndarray, shape (rows, width)
+        A row a component, and rows of weight zero until `rows` is a multiple of the groups.
+    """
+
+    block = 1024
+    coefficients: AnyArray
+
+    def __init__(
+        self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float, width: int
+    ) -> None:
+        self.mixture = mixture
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.pruning = pruning
+        self.width = width
+        # Rounded to single precision, so that subtracting it is exact in either precision.
+        self.origin = mixture.overall_mean.astype(np.float32).astype(np.float64)
+        self.grouped = pruning > 0.0 and mixture.components >= _LEAST_COMPONENTS
+        self.rows = mixture.components
+        if self.grouped:
+            self.rows += -self.rows % _GROUP
+            # All that is passed over has less than ten times `pruning` of a frame together.
+            self.group_threshold = float(np.log(10.0 * pruning / self.rows))
+        self.lowest = self.dtype.type(_SMALLEST_EXPONENT[self.dtype.char])
+        self._own = threading.local()
+
+    def zeros(self) -> Array:
+        """Empty sums, shape (rows, width)."""
+        return np.zeros((self.rows, self.width))
+
+    def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
+        """An array of this thread's own, kept from block to block; its content is undefined."""
+        size = int(np.prod(shape))
+        kept: AnyArray | None = getattr(self._own, name, None)
+        if kept is None or kept.size < size:
+            kept = np.empty(size, self.dtype)
+            setattr(self._own, name, kept)
+        return kept[:size].reshape(shape)
+
+    def sums(self, source: _Source, start: int, stop: int) -> tuple[Array, float]:
+        """Sums over frames `start` to `stop`: statistics (rows, width) and log-likelihood."""
+        total = self.zeros()
+        log_likelihood = 0.0
+        # A frame that is not finite makes its log-likelihood so; `accumulate` looks at that.
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            for first in range(start, stop, self.block):
+                frames = source.read(first, min(first + self.block, stop))
+                log_likelihood += self.add_block(frames, total)
+        return total, log_likelihood
+
+    def add_block(self, frames: npt.NDArray[np.floating], total: Array) -> float:
+        """Add a block's statistics to `total`; its log-likelihood."""
+        logs = self.buffer("logs", (self.rows, len(frames)))
+        products = self.log_likelihoods(frames, logs)
+        if self.grouped:
+            found = self.sparse_posteriors(logs)
+            if found is not None:
+                entries, log_likelihood = found
+                self.add_sparse(entries, products, total)
+                return log_likelihood
+        scale, log_likelihood = self.dense_posteriors(logs)
+        self.add_dense(logs, scale, products, total)
+        return log_likelihood
+
+    def dense_posteriors(self, logs: AnyArray) -> tuple[AnyArray, float]:
+        """Exponentials in place of `logs`, their factor a frame, and the sum of logarithms."""
+        top = logs.max(axis=0)
+        logs -= top
+        np.maximum(logs, self.lowest, out=logs)
+        np.exp(logs, out=logs)
+        # A product with ones adds faster, and in more parts, than sum().
+        total = np.ones(len(logs), self.dtype) @ logs
+        return 1 / total, float(top.sum(dtype=np.float64) + np.log(total).sum(dtype=np.float64))
+
+    def sparse_posteriors(self, logs: AnyArray) -> tuple[Entries, float] | None:
+        """The posteriors from `pruning` on, and the sum of logarithms; None if too many count."""
+        groups = self.rows // _GROUP
+        frames = logs.shape[1]
+        grouped = logs.reshape(_GROUP, groups * frames)
+        best = grouped.max(axis=0).reshape(groups, frames)
+        top = best.max(axis=0)
+        near = np.flatnonzero(best > top + self.dtype.type(self.group_threshold))
+        if len(near) > _LARGEST_SHARE * best.size:
+            return None
+        # A frame that is not finite is near nothing; its logarithm of zero tells.
+        frame = near - near // frames * frames
+        values = grouped.take(near, axis=1)
+        values -= top[frame]
+        np.maximum(values, self.lowest, out=values)
+        np.exp(values, out=values)
+        total = np.bincount(frame, np.ones(_GROUP, self.dtype) @ values, frames)
+        values *= (1.0 / total).astype(self.dtype)[frame]
+        kept = np.flatnonzero(values.ravel() > self.pruning)
+        column = kept - kept // len(near) * len(near)
+        bounds = np.searchsorted(near, np.arange(groups) * frames)
+        bounds = (np.arange(_GROUP)[:, np.newaxis] * len(near) + bounds).ravel()
+        starts = np.append(np.searchsorted(kept, bounds), len(kept))
+        entries = Entries(values.ravel()[kept], frame.astype(np.int32)[column], starts)
+        log_likelihood = top.sum(dtype=np.float64) + np.log(total).sum()
+        return entries, float(log_likelihood)
+
+    def centred(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
+        """Write frames - origin, subtracted in the better of both precisions."""
+        work = np.result_type(frames.dtype, self.dtype)
+        np.subtract(
+            frames.astype(work, copy=False), self.origin.astype(work), out=out, casting="same_kind"
+        )
+
+    def keeps_digits(self) -> bool:
+        """Whether rounding leaves a frame near the mixture a sensible log-likelihood.
+
+        Where variances are tiny beside the overall one, the expanded quadratic is a small
+        difference of large terms; such a mixture needs double precision.
+        """
+        size = np.abs(self.coefficients[:, :-1], dtype=np.float64).sum(axis=1).max()
+        return bool(np.finfo(self.dtype).eps * size < _SINGLE_TOLERANCE)
+
+    def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:
+        """Write ``log w N(x)``, shape (rows, frames); the products it was made from."""
+        raise NotImplementedError
+
+    def add_dense(
+        self, posteriors: AnyArray, scale: AnyArray, products: AnyArray, total: Array
+    ) -> None:
+        """Add statistics of `posteriors` times a frame's `scale`; may overwrite both."""
+        raise NotImplementedError
+
+    def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
+        """Add statistics of a few posteriors."""
+        raise NotImplementedError
+
+    def finish(self, total: Array) -> tuple[Array, Array, Array]:
+        """Count, first and second order statistics about the origin, in the frames' units."""
+        raise NotImplementedError
+
+
+def rounded(columns: list[Array], rows: int, dtype: npt.DTypeLike) -> AnyArray:
+    """Coefficients side by side in `dtype`, the last the constant; rows without weight below."""
+    result = np.zeros((rows, sum(part.shape[1] for part in columns)), dtype)
+    result[:, -1] = NO_WEIGHT
+    with np.errstate(over="ignore"):  # `keeps_digits` refuses what overflowed
+        values = np.concatenate(columns, axis=1).astype(dtype)
+    values[:, -1] = np.maximum(values[:, -1], NO_WEIGHT)
+    result[: len(values)] = values
+    return result
