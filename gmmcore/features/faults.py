@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from gmmcore.errors import GmmcoreError
 
-__all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "report"]
+__all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "reading", "report"]
 
 COLUMNS = ("show", "path", "found", "expected", "remedy")
 
@@ -61,6 +62,19 @@ class FaultyShowError(GmmcoreError):
     def fault(self, show: str, path: str) -> Fault:
         """The fault, with the show it is a fault of."""
         return Fault(show, path, self.found, self.expected, self.remedy)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn what the system says of a feature file into a `FaultyShowError`."""
+    try:
+        yield
+    except OSError as error:
+        raise FaultyShowError(
+            f"cannot be read ({error.strerror or error})",
+            "a readable feature file",
+            "mend the disk or its permissions, or extract it again",
+        ) from None
 
 
 def report(faults: Iterable[Fault], what: str = "features") -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from gmmcore.features.faults import Fault, FaultyShowError
+from gmmcore.features.faults import Fault, FaultyShowError, reading
 from gmmcore.features.lists import Entry
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shows import ShowReader
@@ -62,6 +62,7 @@ def _probe_chunk(entries: Sequence[Entry], settings: FeatureSettings) -> list[Pr
     return result
 
 
+@reading()
 def _probed(entry: Entry, reader: ShowReader) -> Probed:
     source, place = reader.opened(entry.path)
     description = source.describe(entry.show, place)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.faults import FaultyShowError, reading
 from gmmcore.features.normalisation import ShowStatistics
 from gmmcore.features.processing import (
     add_context,
@@ -180,10 +180,11 @@ class FeaturesServer:
         structure = input_feature_filename or self.feature_filename_structure
         path = structure.replace("{}", show)
         try:
-            place = parse_place(path)
-            source = self._files.get(place.file)
-            frames, labels = self._segment(source, show, place, given, start, stop)
-            whole = self._whole(source, show, place)
+            with reading():
+                place = parse_place(path)
+                source = self._files.get(place.file)
+                frames, labels = self._segment(source, show, place, given, start, stop)
+                whole = self._whole(source, show, place)
         except FaultyShowError as error:
             raise GmmcoreError(error.fault(show, path).line()) from None
         return process(frames, labels, self.settings, whole)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import IO, Any
@@ -273,11 +274,12 @@ class PackedShard(Shard):
 
     def __init__(self, path: PathLike) -> None:
         super().__init__(path)
-        self._stream = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._file)
         self._kept = threading.local()
 
     def close(self) -> None:
-        self._stream.close()
+        self._close()
 
     def read(self, start: int, stop: int) -> Frames:
         self._check_range(start, stop)
@@ -311,7 +313,7 @@ class PackedShard(Shard):
         position = HEADER_SIZE + 4 * begin * self.dimension
         while view:
             try:
-                count = os.preadv(self._stream.fileno(), [view], position)
+                count = os.preadv(self._file, [view], position)
             except OSError as error:
                 raise GmmcoreError(f"{self.path}: cannot be read: {error.strerror}") from error
             if not count:

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.features.faults import FaultyShowError
+from gmmcore.features.faults import FaultyShowError, reading
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.normalisation import ShowStatistics
 from gmmcore.features.processing import process, speech_labels, static_part
@@ -55,6 +55,7 @@ class ShowReader:
         return self._sources.get(place.file), place
 
     @quiet()
+    @reading()
     def frames(self, row: Row) -> Frames:
         """The processed frames of a row of the table, shape (n, D'), n > 0, all finite."""
         try:
@@ -79,6 +80,7 @@ class ShowReader:
         _check_finite(frames, "after processing")
         return frames
 
+    @reading()
     def selected(self, row: Row) -> int:
         """Number of frames that the labels select; reads no features."""
         if not self.settings.select_speech:
