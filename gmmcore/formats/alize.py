@@ -99,6 +99,10 @@ def _record(dimension: int, full: bool, flag: int) -> np.dtype[Any]:
 
 def encode_raw(mixture: GaussianMixture) -> bytes:
     """The bytes of an ALIZE RAW file, little-endian, without covariances beside the inverses."""
+    if mixture.dimension == 1 and mixture.is_full:
+        # The layout cannot tell them apart, and a reader takes it for diagonal.
+        precisions = mixture.precisions[:, :, 0]
+        mixture = GaussianMixture(mixture.weights, mixture.means, precisions)
     records = np.zeros(mixture.components, _record(mixture.dimension, mixture.is_full, 0))
     records["cst"], records["det"], _ = constants(mixture)
     records["precision"] = mixture.precisions

@@ -62,6 +62,7 @@ class _State:
     stated_mixes: int | None = None
     vector_size: int | None = None
     finished: bool = False
+    opened: bool = False
     states: int = 0
     listed: dict[int, _Component] = field(default_factory=dict)
     current: _Component | None = None
@@ -89,7 +90,7 @@ class _Parser:
         elif keyword == b"BEGINHMM":
             if state.finished:
                 self.refuse("it holds several models, one was expected")
-            state.begun = True
+            state.begun = state.opened = True
         elif keyword == b"ENDHMM":
             state.finished, state.begun, state.in_state = True, False, False
         elif keyword == b"STATE":
@@ -197,6 +198,8 @@ def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> Gaussian
         parser.item(match[1].upper(), match[2])
         at = match.end()
     state = parser.state
+    if state.opened and not state.finished:
+        refuse(path, TITLE, "no <ENDHMM> follows its <BEGINHMM>: truncated")
     if not state.listed:
         hint = "" if options.begin_hmm and options.state2 else " behind <BEGINHMM> and <STATE>"
         refuse(path, TITLE, f"no mixture{hint}; begin_hmm and state2 read a part of a definition")

@@ -180,7 +180,11 @@ def _decode(items: _Items) -> GaussianMixture:
     _expect(items, items.token(), end)
     if not items.at_end():
         refuse(path, title, f"something follows {end.decode()}")
-    mixture = checked_mixture(path, title, weights, _means(scaled, precisions), precisions)
+    means = _means(scaled, precisions)
+    if not np.isfinite(means).all():
+        # The reason is in the precisions, if they are at fault.
+        checked_mixture(path, title, weights, np.zeros_like(means), precisions)
+    mixture = checked_mixture(path, title, weights, means, precisions)
     if stated is not None:
         if stated.size != count:
             refuse(path, title, f"{stated.size} constants for {count} weights")
