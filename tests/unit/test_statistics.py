@@ -45,10 +45,10 @@ def test_one_step_equals_scikit_learn(full, shift):
         means_init=mixture.means,
         precisions_init=mixture.precisions,
     )
+    # About the frames' own mean, for it loses digits far from zero, which we do not.
+    origin = frames.mean(axis=0)
+    peer.means_init = mixture.means - origin
     with pytest.warns(ConvergenceWarning):
-        # About the frames' own mean, for it loses digits far from zero, which we do not.
-        origin = frames.mean(axis=0)
-        peer.means_init = mixture.means - origin
         peer.fit(frames - origin)
     statistics = accumulate(mixture, frames)
     updated = maximise(mixture, statistics, FREE).mixture
