@@ -47,7 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code: 0, or 1 after a mistake that one line on standard error explains.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        argv = sys.argv[1:]
+        _obey_the_outside()
+    argv = list(argv)
     # Threads run over blocks of frames, each with one BLAS thread; it must be said before
     # numpy is imported, and saying it here spares the import of a library that says it later.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -86,9 +89,23 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except KeyboardInterrupt:
+        print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         return 1
     return 0
+
+
+def _obey_the_outside() -> None:
+    """End cleanly when asked to, and with the Snakemake that started this process."""
+    import signal
+
+    from gmmcore.lifeline import VARIABLE, end_with
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if VARIABLE in os.environ:
+        end_with(os.environ[VARIABLE])
 
 
 if __name__ == "__main__":

@@ -266,7 +266,7 @@ def hold_folder(folder: str) -> int:
     """Hold a folder for the life of this process, and clear what dead ones left locked.
 
     The hold is a lock of the system, which ends with the process however that dies.
-    Snakemake's own lock files do not: whoever gets the hold may remove them.
+    Snakemake's own locks and marks do not: whoever gets the hold may remove them.
 
     Returns
     -------
@@ -295,7 +295,11 @@ def hold_folder(folder: str) -> int:
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    locks = Path(folder) / ".snakemake" / "locks"
-    for lock in locks.glob("*.lock"):
-        lock.unlink(missing_ok=True)
+    state = Path(folder) / ".snakemake"
+    # Besides its locks, Snakemake marks files that a killed job may have left half-written. Ours
+    # are there whole or not at all, and to make one again that is done would be to ask for input
+    # that is gone.
+    for left in (*state.glob("locks/*.lock"), *state.glob("incomplete/**/*")):
+        if not left.is_dir():
+            left.unlink(missing_ok=True)
     return descriptor

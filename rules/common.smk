@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from gmmcore import lifeline
 from gmmcore.configuration import resolve
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.identity import fingerprint, shard_digests
@@ -42,6 +43,9 @@ try:
     SETTINGS = verb_settings(CONFIG, INITIAL)
 except GmmcoreError as error:
     stop(error)
+
+# Jobs end with the Snakemake that started them, even if that is killed.
+os.environ[lifeline.VARIABLE] = lifeline.own_line()
 
 RUN = Run(FOLDER, PLAN, CONFIG["llk_gain"], SETTINGS)
 
