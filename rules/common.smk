@@ -245,18 +245,21 @@ def shards_of_part(wildcards):
     return [shard_files()[index] for index in chosen]
 
 
-def iteration_input(wildcards):
-    """Nothing, for a mixture that is done."""
-    if is_done(wildcards.kind, wildcards.components, wildcards.iteration):
-        return {}
+def unless_done(function):
+    """An input function of an iteration, that asks for nothing once its mixture is done."""
+
+    def asked(wildcards):
+        if is_done(wildcards.kind, wildcards.components, wildcards.iteration):
+            return []
+        return function(wildcards)
+
+    return asked
+
+
+def statistics_of_iteration(wildcards):
+    """The files of all E-step jobs of an iteration."""
     count = len(divided(len(shard_files()), jobs()))
-    return {
-        "mixture": previous(wildcards),
-        "statistics": expand(
-            STATISTICS, part=range(count), parts=count, allow_missing=True
-        ),
-        "corpus": RUN.corpus_path,
-    }
+    return expand(STATISTICS, part=range(count), parts=count, **wildcards)
 
 
 def start_input(stage):

@@ -74,7 +74,9 @@ rule accumulate:
 # because Snakemake cannot know how many checkpoints are to come.
 checkpoint maximise:
     input:
-        unpack(iteration_input),
+        mixture=unless_done(previous),
+        statistics=unless_done(statistics_of_iteration),
+        corpus=unless_done(lambda wildcards: RUN.corpus_path),
     output:
         MIXTURE,
     log:
