@@ -19,6 +19,7 @@ from gmmcore.formats.base import (
     check_constants,
     checked_mixture,
     checked_size,
+    parse_each,
     parse_numbers,
     refuse,
 )
@@ -132,6 +133,7 @@ class _Xml:
         self.path = path
         self.content = content
         self.at = 0
+        self._heads: list[bytes] = []
 
     def tag(self, *names: bytes) -> tuple[bytes, dict[bytes, bytes]]:
         match = _TAG.match(self.content, self.at)
@@ -155,6 +157,10 @@ class _Xml:
 
     def values(self, dimension: int, full: bool) -> tuple[Array, Array]:
         """Precision and mean of one component: every element once, none else."""
+        square = (dimension, dimension) if full else (dimension,)
+        found = self._in_order(square)
+        if found is not None:
+            return found
         parts: dict[bytes, list[tuple[int, int, bytes]]] = {b"covInv": [], b"cov": [], b"mean": []}
         limit = dimension * (2 * dimension + 1 if full else 3)
         for _ in range(limit + 1):
@@ -165,8 +171,35 @@ class _Xml:
                 refuse(self.path, XML, f"an element is not closed at byte {self.at}")
             self.at = match.end()
             parts[match[1]].append((int(match[2]), int(match[3] or -1), match[4]))
-        square = (dimension, dimension) if full else (dimension,)
         return self._array(parts, b"covInv", square), self._array(parts, b"mean", (dimension,))
+
+    def _in_order(self, square: tuple[int, ...]) -> tuple[Array, Array] | None:
+        """The values if they are exactly as ALIZE writes them; a quick way through large files."""
+        if not self._heads:
+            places = [
+                b"".join(b' %c="%d"' % pair for pair in zip(b"ij", index, strict=False))
+                for index in np.ndindex(square)
+            ]
+            self._heads = [b"covInv%s>" % place for place in places]
+            self._heads += [b'mean i="%d">' % i for i in range(square[0])]
+        end = self.content.find(b"</Distrib", self.at)
+        pieces = self.content[self.at : end].split(b"<")
+        heads, tails = pieces[1::2], pieces[2::2]
+        count = len(self._heads)
+        precisions = int(np.prod(square))
+        if end < 0 or len(heads) != count or len(tails) != count or pieces[0].strip():
+            return None
+        if {tail.rstrip() for tail in tails[:precisions]} != {b"/covInv>"}:
+            return None
+        if {tail.rstrip() for tail in tails[precisions:]} != {b"/mean>"}:
+            return None
+        pairs = zip(heads, self._heads, strict=True)
+        numbers = [text[len(head) :] for text, head in pairs if text.startswith(head)]
+        values = parse_each(numbers)
+        if values is None or len(numbers) != count or values.size != count:
+            return None
+        self.at = end
+        return values[:precisions].reshape(square), values[precisions:]
 
     def _array(
         self,
@@ -189,7 +222,7 @@ class _Xml:
                 f"{total} elements <{name.decode()}> were expected before byte {self.at}, "
                 f"{len(found)} are there, or some twice",
             )
-        values = parse_numbers(b" ".join(part[2] for part in found))
+        values = parse_each([part[2] for part in found])
         if values is None or values.size != total:
             refuse(self.path, XML, f"something that is no number before byte {self.at}")
         result = np.empty(total)

@@ -15,11 +15,13 @@ from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_COMPONENTS",
     "Format",
     "ReadOptions",
     "check_constants",
     "checked_mixture",
     "checked_size",
+    "parse_each",
     "parse_numbers",
     "refuse",
 ]
@@ -159,10 +161,14 @@ def check_constants(
 
 def parse_numbers(text: bytes) -> Array | None:
     """The numbers in `text`, separated by white space; None if something else is in it."""
-    # Python reads 1_0 as 10.
-    if b"_" in text:
-        return None
+    return parse_each(text.split())
+
+
+def parse_each(words: list[bytes]) -> Array | None:
+    """One number a word; None if a word is something else."""
     try:
-        return np.array(text.split(), dtype=np.float64)
+        values = np.array(words, dtype=np.float64)
     except ValueError:
         return None
+    # Python reads 1_0 as 10.
+    return None if any(b"_" in word for word in words) else values

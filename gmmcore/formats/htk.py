@@ -15,6 +15,7 @@ import numpy.typing as npt
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import replace_bytes
 from gmmcore.formats.base import (
+    MAX_COMPONENTS,
     Format,
     PathLike,
     ReadOptions,
@@ -109,11 +110,11 @@ class _Parser:
             state.stated_mixes = self.integers(keyword, values, 1)[0]
         elif keyword == b"MIXTURE":
             numbers = self.numbers(keyword, values)
-            if numbers.size != 2 or numbers[0] != math.floor(numbers[0]):
-                self.refuse("<MIXTURE> was expected to have an index and a weight")
+            if numbers.size != 2 or not 1 <= numbers[0] <= MAX_COMPONENTS or numbers[0] % 1:
+                self.refuse("<MIXTURE> was expected to have an index, from 1, and a weight")
             index = int(numbers[0]) - 1
-            if index in state.listed or index < 0:
-                self.refuse(f"mixture {index + 1} is there twice, or counted from 0")
+            if index in state.listed:
+                self.refuse(f"mixture {index + 1} is there twice")
             state.current = state.listed[index] = _Component(float(numbers[1]))
         elif keyword in (b"MEAN", b"VARIANCE", b"INVCOVAR"):
             self.vector(keyword, values)

@@ -305,6 +305,7 @@ def test_xml_by_hand() -> None:
         (xml(ONE.replace(">2<", ">2x<") + "</DistribGD>"), "no number"),
         (xml(ONE.replace(">2<", ">nan<") + "</DistribGD>"), "not finite"),
         (xml(ONE.replace(">2<", ">1_0<") + "</DistribGD>"), "no number"),
+        (xml(ONE.replace(">2<", "> <").replace(">3<", ">2 3<") + "</DistribGD>"), "no number"),
         (xml(ONE), "was expected"),
         (xml(ONE + "</DistribGD>") + b"<more/>", "follows"),
         (b"<MixtureSomething>", "was expected"),
