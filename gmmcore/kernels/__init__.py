@@ -30,9 +30,9 @@ def make_kernel(mixture: GaussianMixture, precision: str, pruning: float) -> Ker
         raise ValueError(f"precision is {precision!r}, 'single' or 'double' was expected")
     if not 0.0 <= pruning < 1.0:
         raise ValueError(f"pruning is {pruning!r}, a number from 0 to below 1 was expected")
-    kind: type[Kernel] = FullKernel if mixture.is_full else DiagonalKernel
+    kind = FullKernel if mixture.is_full else DiagonalKernel
     if precision == "single":
-        kernel = kind(mixture, np.float32, pruning)
+        kernel: Kernel = kind(mixture, np.float32, pruning)
         if kernel.keeps_digits():
             return kernel
     return kind(mixture, np.float64, pruning)

@@ -6,6 +6,7 @@ step with one number a frame are then long runs over contiguous memory.
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any, NamedTuple, Protocol
 
@@ -20,13 +21,13 @@ Array = npt.NDArray[np.float64]
 AnyArray = npt.NDArray[Any]
 # Exponents below this one are raised to it: what exp() makes of lower ones are, times a
 # frame's coordinates, denormal numbers, which slow a matrix product a hundredfold.
-_SMALLEST_EXPONENT = {"f": -60.0, "d": -600.0}
+_SMALLEST_EXPONENT = {"f": -50.0, "d": -600.0}
 NO_WEIGHT = -1e30
 # Rounding error, in a frame's log-likelihood, above which single precision is not used.
 _SINGLE_TOLERANCE = 0.05
 # Components that are looked at, or passed over, together. A mixture that was split holds its
-# relatives C / 8 apart, and so they are grouped.
-_GROUP = 8
+# relatives C / 4 apart, and so they are grouped.
+_GROUP = 4
 # With fewer components, or a larger share of groups near the best one, passing over the
 # others costs more than it saves.
 _LEAST_COMPONENTS = 128
@@ -77,8 +78,8 @@ class Kernel:
         if self.grouped:
             self.rows += -self.rows % _GROUP
             # All that is passed over has less than ten times `pruning` of a frame together.
-            self.group_threshold = float(np.log(10.0 * pruning / self.rows))
-        self.lowest = self.dtype.type(_SMALLEST_EXPONENT[self.dtype.char])
+            self.group_threshold = np.array(np.log(10.0 * pruning / self.rows), dtype)
+        self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
         self._own = threading.local()
 
     def zeros(self) -> Array:
@@ -87,7 +88,7 @@ class Kernel:
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
         """An array of this thread's own, kept from block to block; its content is undefined."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         kept: AnyArray | None = getattr(self._own, name, None)
         if kept is None or kept.size < size:
             kept = np.empty(size, self.dtype)
@@ -136,7 +137,7 @@ class Kernel:
         grouped = logs.reshape(_GROUP, groups * frames)
         best = grouped.max(axis=0).reshape(groups, frames)
         top = best.max(axis=0)
-        near = np.flatnonzero(best > top + self.dtype.type(self.group_threshold))
+        near = np.flatnonzero(best > top + self.group_threshold)
         if len(near) > _LARGEST_SHARE * best.size:
             return None
         # A frame that is not finite is near nothing; its logarithm of zero tells.
@@ -162,6 +163,12 @@ class Kernel:
         np.subtract(
             frames.astype(work, copy=False), self.origin.astype(work), out=out, casting="same_kind"
         )
+
+    def centred_columns(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
+        """The same with a frame a column, shape (D, frames)."""
+        work = np.result_type(frames.dtype, self.dtype)
+        origin = self.origin.astype(work)[:, np.newaxis]
+        np.subtract(frames.astype(work, copy=False).T, origin, out=out, casting="same_kind")
 
     def keeps_digits(self) -> bool:
         """Whether rounding leaves a frame near the mixture a sensible log-likelihood.

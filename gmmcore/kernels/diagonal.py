@@ -11,15 +11,18 @@ from gmmcore.model import GaussianMixture
 
 __all__ = ["DiagonalKernel"]
 
+_FEW_COMPONENTS = 128
+
 
 class DiagonalKernel(Kernel):
     """Products are [y^2, y, 1], y scaled by a power of two where squares could leave the range."""
 
-    block = 2048
-
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
         dimension = mixture.dimension
         super().__init__(mixture, dtype, pruning, 2 * dimension + 1)
+        # With few components, a frame's products in a column make the faster matrix products.
+        self.columns = self.rows < _FEW_COMPONENTS
+        self.block = 512 if self.columns else 2048
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
@@ -34,9 +37,14 @@ class DiagonalKernel(Kernel):
     def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:
         """Expand to [y^2, y, 1], shape (frames, width), and multiply."""
         dimension = self.mixture.dimension
-        products = self.buffer("products", (len(frames), self.width))
-        y = products[:, dimension : 2 * dimension]
-        self.centred(frames, y)
+        if self.columns:
+            products = self.buffer("products", (self.width, len(frames))).T
+            y = products[:, dimension : 2 * dimension]
+            self.centred_columns(frames, y.T)
+        else:
+            products = self.buffer("products", (len(frames), self.width))
+            y = products[:, dimension : 2 * dimension]
+            self.centred(frames, y)
         if (self.scale != 1.0).any():
             y *= (1.0 / self.scale).astype(self.dtype)
         np.square(y, out=products[:, :dimension])
@@ -52,7 +60,11 @@ class DiagonalKernel(Kernel):
             posteriors *= scale
         else:
             products *= scale[:, np.newaxis]
-        total += np.matmul(posteriors, products, out=self.buffer("part", total.shape))
+        if self.columns:
+            part = self.buffer("part", (self.width, self.rows))
+            total += np.matmul(products.T, posteriors.T, out=part).T
+        else:
+            total += np.matmul(posteriors, products, out=self.buffer("part", total.shape))
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
         """A sparse matrix of posteriors times the products."""
