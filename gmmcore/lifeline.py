@@ -67,7 +67,9 @@ def _end() -> None:
 
 
 def _namespace() -> str:
+    """What process numbers are valid in: a namespace of a running machine."""
     try:
-        return str(os.stat("/proc/self/ns/pid").st_ino)
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+            return f"{stream.read().strip()}:{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return "-"

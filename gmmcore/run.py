@@ -75,6 +75,7 @@ class Run:
     settings: Mapping[str, Mapping[str, Any]]
     mend: bool = False
     say: Callable[[str], None] = print
+    _corpus: tuple[tuple[int, ...], Corpus] | None = field(default=None, repr=False)
     _told: set[tuple[Path, str]] = field(default_factory=set, repr=False)
     _facts: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = field(
         default_factory=dict, repr=False
@@ -120,13 +121,18 @@ class Run:
 
     def corpus(self, shards: Sequence[str]) -> Corpus | None:
         """The corpus, if it has been gathered from exactly these shard files."""
-        try:
-            corpus = Corpus.read(self.corpus_path)
-        except DamagedFileError:
-            self.set_aside(self.corpus_path, "damaged")
+        key = _identity(self.corpus_path)
+        if key is None:
             return None
-        except GmmcoreError:
-            return None
+        if self._corpus is None or self._corpus[0] != key:
+            try:
+                self._corpus = key, Corpus.read(self.corpus_path)
+            except DamagedFileError:
+                self.set_aside(self.corpus_path, "damaged")
+                return None
+            except GmmcoreError:
+                return None
+        corpus = self._corpus[1]
         if not corpus.matches([Path(shard).name for shard in shards]):
             self.set_aside(self.corpus_path, "gathered from other shards")
             return None

@@ -142,6 +142,7 @@ def mtime(path):
 
 
 SHOWS_AT_START = mtime(SHOWS)
+_current = {}
 
 
 def shows_are_current():
@@ -152,13 +153,15 @@ def shows_are_current():
         return False
     if not MAIN or now != SHOWS_AT_START:
         return True  # written by this very run
-    try:
-        if ShowTable.read(SHOWS).facts["fingerprint"] == features_fingerprint():
-            return True
-    except GmmcoreError:
-        pass
-    RUN.set_aside(SHOWS, "the features, or what is to be done with them, changed")
-    return False
+    if now not in _current:
+        try:
+            found = ShowTable.read(SHOWS).facts["fingerprint"]
+        except GmmcoreError:
+            found = "damaged"
+        _current[now] = found == features_fingerprint()
+    if not _current[now]:
+        RUN.set_aside(SHOWS, "the features, or what is to be done with them, changed")
+    return _current[now]
 
 
 def shard_files():
@@ -227,10 +230,14 @@ def jobs():
     return 1 if workflow.local_exec and MAIN else len(shard_files())
 
 
-def e_step_threads(wildcards):
-    """All cores for the one job of a laptop; on a cluster the profile may say more than one."""
-    alone = int(wildcards.parts) == 1 and workflow.local_exec
-    return workflow.cores if alone and workflow.cores else 1
+def iteration_threads(wildcards):
+    """All cores for a job that makes the whole iteration here; on a cluster, what its profile says."""
+    return workflow.cores if one_job() and workflow.local_exec and workflow.cores else 1
+
+
+def one_job():
+    """Whether one job makes the whole iteration: E-step and M-step, in one process."""
+    return jobs() == 1
 
 
 def previous(wildcards):
@@ -257,9 +264,16 @@ def unless_done(function):
 
 
 def statistics_of_iteration(wildcards):
-    """The files of all E-step jobs of an iteration."""
+    """The files of all E-step jobs of an iteration; none if it is one job."""
+    if one_job():
+        return []
     count = len(divided(len(shard_files()), jobs()))
     return expand(STATISTICS, part=range(count), parts=count, **wildcards)
+
+
+def shards_of_iteration(wildcards):
+    """All shards, if one job makes the iteration."""
+    return shard_files() if one_job() else []
 
 
 def start_input(stage):

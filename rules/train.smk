@@ -61,7 +61,7 @@ rule accumulate:
         f"{LOG}/{{kind}}/{{components}}/{{iteration}}/{{part}}-of-{{parts}}.log",
     conda:
         "../envs/gmmcore.yaml"
-    threads: e_step_threads
+    threads: 1
     params:
         settings=lambda wildcards: quoted(SETTINGS["accumulate"]),
     shell:
@@ -76,6 +76,7 @@ checkpoint maximise:
     input:
         mixture=unless_done(previous),
         statistics=unless_done(statistics_of_iteration),
+        shards=unless_done(shards_of_iteration),
         corpus=unless_done(lambda wildcards: RUN.corpus_path),
     output:
         MIXTURE,
@@ -85,10 +86,11 @@ checkpoint maximise:
         iteration=r"(?!000)\d\d\d+",
     conda:
         "../envs/gmmcore.yaml"
+    threads: iteration_threads
     params:
         settings=lambda wildcards: quoted(SETTINGS[wildcards.kind]),
     shell:
         "gmmcore maximise --mixture {input.mixture:q} --statistics {input.statistics:q}"
-        " --corpus {input.corpus:q} --components {wildcards.components}"
-        " --settings {params.settings:q} --output {output:q} 2>&1"
-        " | tee {log:q} && rm -f {input.statistics:q}"
+        " --shards {input.shards:q} --threads {threads} --corpus {input.corpus:q}"
+        " --components {wildcards.components} --settings {params.settings:q}"
+        " --output {output:q} 2>&1 | tee {log:q} && rm -f {input.statistics:q}"

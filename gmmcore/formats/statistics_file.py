@@ -15,7 +15,7 @@ from gmmcore.statistics import Statistics
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["ShardStatistics", "read_statistics", "save_statistics"]
+__all__ = ["ShardStatistics", "in_order", "read_statistics", "save_statistics"]
 
 PathLike = str | os.PathLike[str]
 KIND = "statistics"
@@ -33,11 +33,14 @@ class ShardStatistics:
     digest : str
         Digest of its frames.
     statistics : Statistics
+    source : str
+        The file they come from, for messages.
     """
 
     shard: str
     digest: str
     statistics: Statistics
+    source: str
 
 
 def save_statistics(
@@ -78,16 +81,14 @@ def save_statistics(
 
 
 def read_statistics(
-    paths: Iterable[PathLike], shards: Sequence[tuple[str, str]], *, mixture: str, settings: str
+    paths: Iterable[PathLike], *, mixture: str, settings: str
 ) -> Iterator[ShardStatistics]:
-    """The statistics of exactly these shards, in their order.
+    """All statistics in some files, in the order of the files.
 
     Parameters
     ----------
     paths
-        Statistics files; the shards in each are in the order of `shards`.
-    shards
-        Names and digests of the shards that must be there, each once.
+        Statistics files.
     mixture, settings
         Digests that the files must carry.
 
@@ -96,11 +97,8 @@ def read_statistics(
     DamagedFileError
         If a file is truncated or altered.
     GmmcoreError
-        If a file belongs to another mixture, to other settings or other shards, if a shard is
-        missing or there twice, or if a number is not finite.
+        If a file belongs to another mixture or to other settings.
     """
-    expected = list(shards)
-    position = 0
     for path in paths:
         facts, content = unseal(path, KIND)
         for name, wanted in (("mixture", mixture), ("settings", settings)):
@@ -111,30 +109,46 @@ def read_statistics(
                 )
         with open_image(path, content) as file:
             for group in file.values():
-                entry = _entry(group)
-                if position >= len(expected) or entry.shard != expected[position][0]:
-                    missing = expected[position][0] if position < len(expected) else "no other"
-                    raise GmmcoreError(
-                        f"{path}: statistics of shard {entry.shard} where those of {missing} "
-                        "were expected; remove the file"
-                    )
-                if entry.digest != expected[position][1]:
-                    raise GmmcoreError(
-                        f"{path}: statistics of other frames of shard {entry.shard}; "
-                        "remove the file"
-                    )
-                if not entry.statistics.is_finite():
-                    raise GmmcoreError(
-                        f"{path}: statistics of shard {entry.shard} hold a number that is not "
-                        "finite; remove the file"
-                    )
-                position += 1
-                yield entry
-    if position < len(expected):
-        raise GmmcoreError(f"the statistics of shard {expected[position][0]} are missing")
+                yield _entry(group, os.fspath(path))
 
 
-def _entry(group: h5py.Group) -> ShardStatistics:
+def in_order(
+    entries: Iterable[ShardStatistics], shards: Sequence[tuple[str, str]]
+) -> Iterator[ShardStatistics]:
+    """Pass on statistics that are exactly those of some shards, in their order.
+
+    Parameters
+    ----------
+    entries
+        Statistics of shards.
+    shards
+        Names and digests of the shards that must be there, each once.
+
+    Raises
+    ------
+    GmmcoreError
+        If one belongs to another shard or to other frames, is missing or there twice, or
+        holds a number that is not finite.
+    """
+    position = 0
+    for entry in entries:
+        expected = shards[position] if position < len(shards) else ("no other", "")
+        where = f"{entry.source}: statistics of shard {entry.shard}"
+        if entry.shard != expected[0]:
+            raise GmmcoreError(
+                f"{where} where those of {expected[0]} were expected; remove the file"
+            )
+        if entry.digest != expected[1]:
+            raise GmmcoreError(f"{where} are of other frames; remove the file")
+        if not entry.statistics.is_finite():
+            raise GmmcoreError(f"{where} hold a number that is not finite; remove the file")
+        position += 1
+        yield entry
+    if position < len(shards):
+        raise GmmcoreError(f"the statistics of shard {shards[position][0]} are missing")
+
+
+def _entry(group: h5py.Group, source: str) -> ShardStatistics:
     attributes = group.attrs
     return ShardStatistics(
         str(attributes["shard"]),
@@ -148,4 +162,5 @@ def _entry(group: h5py.Group) -> ShardStatistics:
             frames=int(attributes["frames"]),
             is_full=bool(attributes["is_full"]),
         ),
+        source,
     )

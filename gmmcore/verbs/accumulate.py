@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import add_settings, explained, frames_digest, open_shards, settings_of
+from gmmcore.verbs.common import (
+    ACCUMULATE_DEFAULTS,
+    accumulate_digest,
+    add_settings,
+    explained,
+    frames_digest,
+    open_shards,
+    settings_of,
+)
 
-__all__ = ["DEFAULTS", "configure", "run"]
+if TYPE_CHECKING:
+    from gmmcore.formats.statistics_file import ShardStatistics
+    from gmmcore.model import GaussianMixture
 
-DEFAULTS = {"precision": "single", "pruning": 0.0}
+__all__ = ["configure", "run", "statistics_of_shards"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,38 +30,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shards", nargs="+", required=True, help="in the order of the run's")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--output", required=True)
-    add_settings(parser, ", ".join(DEFAULTS))
+    add_settings(parser, ", ".join(ACCUMULATE_DEFAULTS))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the statistics of each shard."""
-    from gmmcore.em import ARITHMETIC
-    from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import load_model
-    from gmmcore.formats.statistics_file import ShardStatistics, save_statistics
+    from gmmcore.formats.statistics_file import save_statistics
+
+    settings = settings_of(arguments, ACCUMULATE_DEFAULTS)
+    model = load_model(arguments.mixture)
+    save_statistics(
+        arguments.output,
+        list(statistics_of_shards(model.mixture, arguments.shards, settings, arguments.threads)),
+        mixture=model.digest,
+        settings=accumulate_digest(settings),
+    )
+
+
+def statistics_of_shards(
+    mixture: GaussianMixture, paths: Sequence[str], settings: Mapping[str, Any], threads: int
+) -> Iterator[ShardStatistics]:
+    """The statistics of each shard, one after the other."""
+    from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.statistics import accumulate
 
-    settings = settings_of(arguments, DEFAULTS)
-    model = load_model(arguments.mixture)
-    entries = []
-    for shard in open_shards(arguments.shards):
-        if shard.dimension != model.mixture.dimension:
+    for shard in open_shards(paths):
+        if shard.dimension != mixture.dimension:
             raise GmmcoreError(
                 f"{shard.path}: has dimension {shard.dimension}, "
-                f"the mixture {arguments.mixture} has {model.mixture.dimension}"
+                f"the mixture has {mixture.dimension}"
             )
         with explained(shard.path):
             statistics = accumulate(
-                model.mixture,
+                mixture,
                 shard,
                 precision=settings["precision"],
                 pruning=settings["pruning"],
-                threads=arguments.threads,
+                threads=threads,
             )
-        entries.append(ShardStatistics(shard.facts["shard"], frames_digest(shard), statistics))
-    save_statistics(
-        arguments.output,
-        entries,
-        mixture=model.digest,
-        settings=digest_of("accumulate", settings, ARITHMETIC),
-    )
+        yield ShardStatistics(shard.facts["shard"], frames_digest(shard), statistics, shard.path)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gmmcore.model import GaussianMixture
 
 __all__ = [
+    "accumulate_digest",
     "add_reading",
     "add_settings",
     "explained",
@@ -55,6 +56,16 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> d
         if key not in defaults:
             raise GmmcoreError(f"--settings: unknown key {key}; known: {', '.join(defaults)}")
     return {**defaults, **given}
+
+
+ACCUMULATE_DEFAULTS: dict[str, Any] = {"precision": "single", "pruning": 0.0}
+
+
+def accumulate_digest(settings: Mapping[str, Any]) -> str:
+    """Digest of the E-step's settings."""
+    from gmmcore.em import ARITHMETIC
+
+    return digest_of("accumulate", {key: settings[key] for key in ACCUMULATE_DEFAULTS}, ARITHMETIC)
 
 
 MAXIMISE_DEFAULTS: dict[str, Any] = {

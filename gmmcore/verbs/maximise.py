@@ -8,9 +8,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.accumulate import DEFAULTS as ACCUMULATE_DEFAULTS
+from gmmcore.verbs.accumulate import statistics_of_shards
 from gmmcore.verbs.common import (
+    ACCUMULATE_DEFAULTS,
     MAXIMISE_DEFAULTS,
+    accumulate_digest,
     add_settings,
     explained,
     maximise_settings,
@@ -30,7 +32,11 @@ _ROUNDING = {"double": 1e-12, "single": 1e-6}
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--mixture", required=True, help="what the statistics were taken with")
-    parser.add_argument("--statistics", nargs="+", required=True)
+    parser.add_argument("--statistics", nargs="*", default=[], help="of all shards")
+    parser.add_argument(
+        "--shards", nargs="*", default=[], help="instead: all shards, to take the statistics of"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="for that")
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--components", type=int, required=True, help="of the stage")
     parser.add_argument("--output", required=True)
@@ -43,25 +49,26 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.em import ARITHMETIC, maximise
     from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import load_model, save_model
-    from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.formats.statistics_file import in_order, read_statistics
     from gmmcore.schedule import Stage
     from gmmcore.training import history_entry
 
     settings = settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
     model = load_model(arguments.mixture)
-    e_step = {key: settings[key] for key in ACCUMULATE_DEFAULTS}
     corpus = Corpus.read(arguments.corpus)
     if model.facts["corpus"] != corpus.digest:
         raise GmmcoreError(
             f"{arguments.mixture}: comes from other frames than {arguments.corpus}; "
             "remove the mixture and give the same command again"
         )
-    parts = read_statistics(
-        arguments.statistics,
-        [(shard.shard, shard.digest) for shard in corpus.shards],
-        mixture=model.digest,
-        settings=digest_of("accumulate", e_step, ARITHMETIC),
-    )
+    if arguments.shards:
+        # One process for the whole iteration: on one machine, starting a second costs more.
+        found = statistics_of_shards(model.mixture, arguments.shards, settings, arguments.threads)
+    else:
+        found = read_statistics(
+            arguments.statistics, mixture=model.digest, settings=accumulate_digest(settings)
+        )
+    parts = in_order(found, [(shard.shard, shard.digest) for shard in corpus.shards])
     total = next(parts).statistics
     for part in parts:
         total = total + part.statistics

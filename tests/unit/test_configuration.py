@@ -12,7 +12,7 @@ from gmmcore.em import MaximiseSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.schedule import SIDEKIT_ITERATIONS
-from gmmcore.verbs.accumulate import DEFAULTS as ACCUMULATE
+from gmmcore.verbs.common import ACCUMULATE_DEFAULTS as ACCUMULATE
 from gmmcore.verbs.common import MAXIMISE_DEFAULTS
 from gmmcore.verbs.demo import DEFAULTS as DEMO
 from gmmcore.workflow import EXPORTS, InitialMixture, verb_settings
