@@ -241,7 +241,7 @@ def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
     write_hdf5(path, mixture)
     content = path.read_bytes()[1024:]
     nodes = [at for at in range(len(content)) if content[at : at + 5] == b"TREE\x01"]
-    assert len(nodes) == 8
+    assert len(nodes) == 7  # one for each array that is not empty
     refused = 0
     for node in nodes:
         for at in range(node, node + 72):
