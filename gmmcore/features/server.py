@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +130,15 @@ class FeaturesServer:
             }
         )
         self._files = Sources("auto", self.settings.datasets)
+
+    @property
+    def keep_all_features(self) -> bool:
+        """Whether `load` gives all frames, or those of speech only. May be set, as in SIDEKIT."""
+        return not self.settings.select_speech
+
+    @keep_all_features.setter
+    def keep_all_features(self, value: bool) -> None:
+        self.settings = replace(self.settings, select_speech=not value)
 
     def __enter__(self) -> FeaturesServer:
         return self

@@ -119,6 +119,18 @@ def test_the_tutorial(shared: Path, sidekit: dict[str, Any], tmp_path: Path) -> 
     assert all(ours > other for ours, other in zip(llk[-4:], theirs[-4:], strict=True))
 
 
+def test_a_training_takes_the_selected_frames_as_in_sidekit(
+    shared: Path, sidekit: dict[str, Any]
+) -> None:
+    server = tutorial_server(shared, False)
+    server.keep_all_features = True
+    everything = server.load("jackson_0")[0]
+    frames = ServedFrames(server, ["jackson_0"])
+    assert server.keep_all_features
+    assert len(everything) == 3098
+    assert frames.frames == 973
+
+
 def test_at_least_sidekits_log_likelihood_on_its_own_path(
     shared: Path, sidekit: dict[str, Any]
 ) -> None:
