@@ -104,6 +104,7 @@ class Kernel:
             for first in range(start, stop, self.block):
                 frames = source.read(first, min(first + self.block, stop))
                 log_likelihood += self.add_block(frames, total)
+            self.flush(total)
         return total, log_likelihood
 
     def add_block(self, frames: npt.NDArray[np.floating], total: Array) -> float:
@@ -192,6 +193,9 @@ class Kernel:
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
         """Add statistics of a few posteriors."""
         raise NotImplementedError
+
+    def flush(self, total: Array) -> None:
+        """Add what `add_sparse` may have kept back."""
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Count, first and second order statistics about the origin, in the frames' units."""

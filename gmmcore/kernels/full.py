@@ -69,11 +69,45 @@ class FullKernel(Kernel):
         total += np.matmul(posteriors, products.T, out=self.buffer("part", total.shape))
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
-        """A sparse matrix of posteriors times the products."""
-        from scipy.sparse import csr_array
+        """Keep the posteriors, and [y, 1] of the block, for `flush`."""
+        kept = self._kept()
+        offset = sum(len(y) for y, _ in kept)
+        frames = entries.frames + np.int32(offset)
+        kept.append((products[self.packed :].T.copy(), entries._replace(frames=frames)))
 
-        shape = (self.rows, products.shape[1])
-        total += csr_array((entries.values, entries.frames, entries.starts), shape) @ products.T
+    def flush(self, total: Array) -> None:
+        """Sums of posterior x [y, 1] [y, 1]', a component at a time.
+
+        A component has few frames in a block; of many blocks together it has enough for a
+        matrix product, which is faster than rows of packed products.
+        """
+        kept = self._kept()
+        if not kept:
+            return
+        y = np.concatenate([block for block, _ in kept])
+        values = np.concatenate([entries.values for _, entries in kept])
+        frames = np.concatenate([entries.frames for _, entries in kept])
+        names = np.arange(self.rows, dtype=np.uint16 if self.rows < 1 << 16 else np.int64)
+        component = np.concatenate([np.repeat(names, np.diff(e.starts)) for _, e in kept])
+        kept.clear()
+        order = np.argsort(component, kind="stable")
+        starts = np.searchsorted(component[order], np.arange(self.rows + 1))
+        values, frames = values[order], frames[order]
+        dimension = self.mixture.dimension
+        moments = np.zeros((self.rows, dimension + 1, dimension + 1), self.dtype)
+        for index in np.flatnonzero(np.diff(starts)):
+            chosen = slice(starts[index], starts[index + 1])
+            near = y[frames[chosen]]
+            np.matmul((near * values[chosen, np.newaxis]).T, near, out=moments[index])
+        rows, columns = np.tril_indices(dimension)
+        total[:, : self.packed] += moments[:, rows, columns]
+        total[:, self.packed :] += moments[:, dimension]
+
+    def _kept(self) -> list[tuple[AnyArray, Entries]]:
+        if not hasattr(self._own, "kept"):
+            self._own.kept = []
+        kept: list[tuple[AnyArray, Entries]] = self._own.kept
+        return kept
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Undo the whitening."""
