@@ -77,8 +77,8 @@ class Kernel:
         self.rows = mixture.components
         if self.grouped:
             self.rows += -self.rows % _GROUP
-            # All that is passed over has less than ten times `pruning` of a frame together.
-            self.group_threshold = np.array(np.log(10.0 * pruning / self.rows), dtype)
+            # All that is passed over has together at most fifty times `pruning` of a frame.
+            self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
         self._own = threading.local()
 

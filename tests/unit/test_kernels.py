@@ -1,0 +1,193 @@
+"""Pruning, groups of components and blocks against the exact E-step."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from gmmcore import density
+from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.kernels import make_kernel
+from gmmcore.model import GaussianMixture
+from gmmcore.statistics import Statistics, accumulate, pack
+
+FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
+DEFAULT_PRUNING = 2e-8  # the default of the configuration
+
+
+def speech_like(frames: int, dimension: int) -> np.ndarray:
+    """Slow and fast random walks between a few places: soft posteriors, correlated in time."""
+    rng = np.random.default_rng(20)
+    places = rng.standard_normal((40, dimension))
+    path = np.repeat(rng.integers(0, 40, frames // 8 + 1), 8)[:frames]
+    smooth = np.cumsum(rng.standard_normal((frames + 9, dimension)), axis=0)
+    smooth = (smooth[9:] - smooth[:-9]) / 9
+    return (places[path] + smooth + 0.4 * rng.standard_normal((frames, dimension))).astype("f")
+
+
+@functools.cache
+def trained(components: int, full: bool) -> tuple[np.ndarray, GaussianMixture]:
+    frames = speech_like(20_000, 12)
+    mean = frames.mean(axis=0, dtype=float)
+    mixture = one_gaussian(len(frames), mean, ((frames - mean) ** 2).sum(axis=0))
+    settings = MaximiseSettings()
+    while mixture.components < components:
+        mixture = split(mixture, min(components, 2 * mixture.components))
+        for _ in range(2):
+            statistics = accumulate(mixture, frames, precision="single")
+            mixture = maximise(mixture, statistics, settings).mixture
+    if full:
+        mixture = to_full(mixture)
+        statistics = accumulate(mixture, frames, precision="single")
+        mixture = maximise(mixture, statistics, settings).mixture
+    return frames, mixture
+
+
+def assert_same(one: Statistics, other: Statistics) -> None:
+    assert one.log_likelihood == other.log_likelihood
+    for name in ("count", "first", "second"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+# 130 components do not fill the last group.
+@pytest.mark.parametrize(("components", "full"), [(130, False), (256, False), (128, True)])
+def test_default_pruning_is_within_its_bounds(components, full):
+    frames, mixture = trained(components, full)
+    exact = accumulate(mixture, frames)
+    pruned = accumulate(mixture, frames, pruning=DEFAULT_PRUNING)
+    # What is left out can only lower it.
+    lost = exact.log_likelihood_per_frame - pruned.log_likelihood_per_frame
+    assert 0 < lost < 50 * DEFAULT_PRUNING
+    assert (exact.count - pruned.count < DEFAULT_PRUNING * len(frames)).all()
+    a, b = (maximise(mixture, s, FREE).mixture for s in (exact, pruned))
+    used = exact.count >= MaximiseSettings().min_occupancy  # others keep their parameters
+    assert used.sum() > 0.9 * components
+    np.testing.assert_allclose(b.weights[used], a.weights[used], rtol=1e-5)
+    variances = a.covariances.diagonal(0, 1, 2) if full else a.covariances
+    deviations = np.sqrt(variances)
+    assert (np.abs(b.means - a.means) / deviations)[used].max() < 1e-5
+    if full:
+        scale = deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]
+        assert (np.abs(b.covariances - a.covariances) / scale)[used].max() < 1e-5
+    else:
+        assert (np.abs(b.covariances - a.covariances) / variances)[used].max() < 1e-5
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_loose_pruning_leaves_out_at_most_what_it_says(full):
+    frames, mixture = trained(128, full)
+    pruning = 1e-3
+    exact = accumulate(mixture, frames)
+    pruned = accumulate(mixture, frames, pruning=pruning)
+    posteriors = density.posteriors(mixture, frames)
+    small = np.where(posteriors < pruning, posteriors, 0.0).sum(axis=0)
+    # The small ones are gone; the others may have grown by what was passed over.
+    assert (exact.count - pruned.count <= small * 1.0001 + 1e-9).all()
+    assert pruned.count.sum() < exact.count.sum() - 0.5 * small.sum()
+    assert pruned.count.sum() <= len(frames)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_bits_with_pruning_do_not_depend_on_threads(full, precision):
+    frames, mixture = trained(128, full)
+    frames = np.concatenate([frames, frames[:17_111]])
+    results = [
+        accumulate(mixture, frames, precision=precision, pruning=DEFAULT_PRUNING, threads=threads)
+        for threads in (1, 2, 3)
+    ]
+    assert_same(results[0], results[1])
+    assert_same(results[0], results[2])
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("frames_given", [1, 3, 1025, 2049])
+def test_blocks_that_are_not_full(full, frames_given):
+    frames, mixture = trained(128, full)
+    frames = frames[:frames_given]
+    posteriors = density.posteriors(mixture, frames)
+    for pruning in (0.0, 1e-12):
+        statistics = accumulate(mixture, frames, pruning=pruning)
+        centred = frames - statistics.origin
+        if full:
+            products = centred[:, :, np.newaxis] * centred[:, np.newaxis, :]
+            products = pack(products)
+        else:
+            products = centred**2
+        np.testing.assert_allclose(statistics.count, posteriors.sum(axis=0), atol=1e-9)
+        np.testing.assert_allclose(statistics.first, posteriors.T @ centred, atol=1e-8)
+        np.testing.assert_allclose(statistics.second, posteriors.T @ products, atol=1e-8)
+        expected = density.log_likelihood(mixture, frames).sum()
+        assert statistics.log_likelihood == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_where_all_components_count_none_is_passed_over(full):
+    rng = np.random.default_rng(21)
+    frames = rng.standard_normal((3000, 4)).astype("f")
+    means = 0.1 * rng.standard_normal((128, 4))
+    mixture = GaussianMixture.from_covariances(np.full(128, 1 / 128), means, np.ones((128, 4)))
+    mixture = to_full(mixture) if full else mixture
+    assert make_kernel(mixture, "double", 1e-7).grouped
+    exact, pruned = (accumulate(mixture, frames, pruning=p) for p in (0.0, 1e-7))
+    np.testing.assert_allclose(pruned.second, exact.second, rtol=1e-12)
+    assert pruned.log_likelihood == pytest.approx(exact.log_likelihood, rel=1e-14)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_frames_that_are_not_finite_are_refused_with_pruning(bad, full, precision):
+    frames, mixture = trained(128, full)
+    frames = frames[:3000].copy()
+    frames[2500, 3] = bad
+    with pytest.raises(FloatingPointError, match="not finite"):
+        accumulate(mixture, frames, precision=precision, pruning=DEFAULT_PRUNING)
+
+
+@pytest.mark.parametrize("pruning", [0.0, 1e-7])
+@pytest.mark.parametrize("full", [False, True])
+def test_an_outlier_counts_for_the_component_it_is_nearest_to(pruning, full):
+    frames, mixture = trained(128, full)
+    frames = np.concatenate([frames[:500], np.full((1, 12), 300.0, "f")])
+    exact = density.log_likelihood(mixture, frames).sum()
+    statistics = accumulate(mixture, frames, precision="single", pruning=pruning)
+    assert statistics.log_likelihood == pytest.approx(exact, rel=1e-6)
+    assert statistics.count.sum() == pytest.approx(501, abs=1e-3)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
+    frames, mixture = trained(128, full)
+    moved = (frames + shift * frames.std(axis=0)).astype("f")
+    # The frames that arrive are rounded; the mixture moves with them.
+    move = moved.mean(axis=0, dtype=float) - frames.mean(axis=0, dtype=float)
+    mixture = GaussianMixture(mixture.weights, mixture.means + move, mixture.precisions)
+    double = accumulate(mixture, moved)
+    single = accumulate(mixture, moved, precision="single", pruning=DEFAULT_PRUNING)
+    assert single.log_likelihood_per_frame == pytest.approx(
+        double.log_likelihood_per_frame, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_no_denormal_numbers_reach_the_products(full):
+    frames, mixture = trained(64, full)
+    kernel = make_kernel(mixture, "single", 0.0)
+    logs = np.empty((kernel.rows, 256), np.float32)
+    kernel.log_likelihoods(frames[:256], logs)
+    assert logs.min() < logs.max() - 110  # exp() alone would give some
+    kernel.dense_posteriors(logs)
+    assert logs.min() > 1e-30
+
+
+def test_unknown_options_are_refused():
+    mixture = trained(64, False)[1]
+    with pytest.raises(ValueError, match="'half'"):
+        make_kernel(mixture, "half", 0.0)
+    for pruning in (-1e-9, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="pruning"):
+            make_kernel(mixture, "single", pruning)
