@@ -57,9 +57,9 @@ class Outcome:
 
 
 def environment() -> dict[str, str]:
-    """With the commands of this Python first in the path."""
+    """With the commands of this Python first in the path, and this checkout's package."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path}
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def make_corpus(folder: Path) -> None:
