@@ -16,9 +16,15 @@ import numpy as np
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import is_sealed, read_bytes, seal, unseal, unseal_bytes
-from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
 from gmmcore.formats.image import change_image, hdf5_image, open_image
-from gmmcore.formats.sidekit_layout import FORMAT, get_mixture, put_mixture
+from gmmcore.formats.sidekit_layout import (
+    FORMAT,
+    get_mixture,
+    in_file,
+    largest_array,
+    put_mixture,
+)
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 
@@ -118,10 +124,13 @@ def load_model(path: PathLike) -> Model:
     facts, content = unseal(path, KIND)
     digest = facts.pop("digest")
     with open_image(path, content) as file:
-        mixture = get_mixture(path, file, "", len(content))
+        mixture = get_mixture(path, file, "", largest_array(content, True))
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
-            history = tuple(_entry(row) for row in file[GROUP]["history"][()].tolist())
+            table = in_file(path, file, f"{GROUP}/history")
+            if table.dtype != HISTORY_TYPE or table.ndim != 1 or table.nbytes > len(content):
+                refuse(path, FORMAT, "its history is not one that this version of gmmcore writes")
+            history = tuple(_entry(row) for row in table[()].tolist())
     return Model(mixture, facts, history, digest)
 
 
@@ -142,10 +151,11 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
     GmmcoreError
         If there is no such mixture, or it is damaged or invalid.
     """
-    if is_sealed(content):
+    sealed = is_sealed(content)
+    if sealed:
         content = unseal_bytes(path, KIND, content)[1]
     with open_image(path, content) as file:
-        return get_mixture(path, file, prefix, len(content))
+        return get_mixture(path, file, prefix, largest_array(content, sealed))
 
 
 def write_hdf5(

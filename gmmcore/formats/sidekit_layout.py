@@ -21,7 +21,7 @@ from gmmcore.model import GaussianMixture
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["FORMAT", "constants", "get_mixture", "put_mixture"]
+__all__ = ["FORMAT", "constants", "get_mixture", "in_file", "largest_array", "put_mixture"]
 
 Array = npt.NDArray[np.float64]
 PathLike = str | os.PathLike[str]
@@ -30,8 +30,9 @@ FORMAT = "SIDEKIT HDF5"
 DERIVED = "gmmcore_derived"
 """Attribute of a ``cov_var_ctl`` that the mixture did not have: SIDEKIT cannot do without one."""
 
-# Deflate cannot expand more than this: a claim beyond it is a lie about unwritten data.
-_LARGEST_EXPANSION = 1032
+# Numbers that were trained hardly compress; zeros do, a thousandfold.
+_FREE_BYTES = 1 << 28
+_LARGEST_EXPANSION = 64
 _FLOATS = ("64LE", "64BE", "32LE", "32BE")
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32
 
@@ -82,8 +83,8 @@ def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress
         file[prefix + "cov_var_ctl"].attrs[DERIVED] = np.int8(1)
 
 
-def get_mixture(path: PathLike, file: h5py.File, prefix: str, size: int) -> GaussianMixture:
-    """The mixture of the datasets with this prefix, in a file of `size` bytes.
+def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> GaussianMixture:
+    """The mixture of the datasets with this prefix, none of them larger than `limit` bytes.
 
     The Cholesky factors are recomputed, because SIDEKIT writes lower ones where its
     layout has upper ones; so are the constants.
@@ -95,7 +96,7 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, size: int) -> Gaus
     """
 
     def need(name: str, accept: Callable[[tuple[int, ...]], bool], expected: str) -> Array:
-        dataset = _dataset(path, file, prefix + name, size)
+        dataset = _dataset(path, file, prefix + name, limit)
         if not accept(dataset.shape):
             refuse(
                 path,
@@ -118,18 +119,35 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, size: int) -> Gaus
     control = None
     # SIDEKIT's own full files hold something of another shape here.
     if prefix + "cov_var_ctl" in file:
-        dataset = _dataset(path, file, prefix + "cov_var_ctl", size)
+        dataset = _dataset(path, file, prefix + "cov_var_ctl", limit)
         if dataset.shape == diagonal and DERIVED not in dataset.attrs:
             control = dataset[()]
     _check_distinct(path, file, prefix)
     mixture = checked_mixture(path, FORMAT, weights, means, precisions, control)
     if not mixture.is_full and prefix + "a" in file:
-        dataset = _dataset(path, file, prefix + "a", size)
+        dataset = _dataset(path, file, prefix + "a", limit)
         if dataset.shape == (count,):
             computed = constants(mixture)[2]
             terms = np.abs(computed) + np.abs(mixture.log_determinants) + dimension
             check_constants(path, FORMAT, dataset[()], computed, 1e-6 * terms)
     return mixture
+
+
+def largest_array(content: bytes, sealed: bool) -> int:
+    """The bytes that one array of a file may take: what we sealed is believed to compress well."""
+    return max(_FREE_BYTES, len(content) * (1032 if sealed else _LARGEST_EXPANSION))
+
+
+def in_file(path: PathLike, file: h5py.File, name: str) -> Any:
+    """The object of this name, if it lies in the file itself."""
+    import h5py
+
+    place: Any = file
+    for part in name.split("/"):
+        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
+            refuse(path, FORMAT, f"{name} is a link to elsewhere")
+        place = place[part]
+    return place
 
 
 def _check_distinct(path: PathLike, file: h5py.File, prefix: str) -> None:
@@ -142,15 +160,11 @@ def _check_distinct(path: PathLike, file: h5py.File, prefix: str) -> None:
         refuse(path, FORMAT, "two of its names are those of one array: damaged")
 
 
-def _dataset(path: PathLike, file: h5py.File, name: str, size: int) -> h5py.Dataset:
+def _dataset(path: PathLike, file: h5py.File, name: str, limit: int) -> h5py.Dataset:
     """A numeric dataset that lies in the file itself and is no larger than it can be."""
     import h5py
 
-    place: Any = file
-    for part in name.split("/"):
-        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
-            refuse(path, FORMAT, f"{name} is a link to elsewhere")
-        place = place[part]
+    place = in_file(path, file, name)
     if not isinstance(place, h5py.Dataset) or place.shape is None:
         refuse(path, FORMAT, f"{name} is no array")
     creation = place.id.get_create_plist()
@@ -162,9 +176,8 @@ def _dataset(path: PathLike, file: h5py.File, name: str, size: int) -> h5py.Data
     filters = {creation.get_filter(index)[0] for index in range(creation.get_nfilters())}
     if not filters <= _FILTERS:
         refuse(path, FORMAT, f"{name} is compressed in a way that SIDEKIT does not use")
-    stored = place.id.get_storage_size()
-    if stored > size or place.nbytes > stored * _LARGEST_EXPANSION:
-        refuse(path, FORMAT, f"{name} claims {place.nbytes} bytes, the file has {size}")
+    if place.nbytes > limit or (not place.chunks and place.id.get_storage_size() < place.nbytes):
+        refuse(path, FORMAT, f"{name} claims {place.nbytes} bytes that the file cannot hold")
     if place.chunks:
         chunk = math.prod(place.chunks) * place.dtype.itemsize
         if chunk > max(4 * place.nbytes, 1 << 20):

@@ -255,3 +255,33 @@ def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
                 # The arrays that are recomputed are not needed.
                 assert found == mixture
     assert refused > 100
+
+
+def test_zeros_that_compress_a_thousandfold_are_refused(tmp_path: Path) -> None:
+    path = foreign(tmp_path / "m.h5", mu=None)
+    with h5py.File(path, "a") as file:
+        # 512 MiB of nothing in half a MiB.
+        file.create_dataset(
+            "mu", (4, 1 << 24), "f8", chunks=(1, 1 << 21), compression="gzip", fillvalue=0
+        )
+        for row in range(4):
+            for at in range(0, 1 << 24, 1 << 21):
+                file["mu"][row, at : at + (1 << 21)] = 0
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(GmmcoreError, match="mu claims 536870912 bytes"):
+        read_hdf5(path, path.read_bytes())
+
+
+def test_a_full_mixture_of_diagonal_matrices_is_not_mistaken_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gmmcore.formats.sidekit_layout._FREE_BYTES", 0)
+    monkeypatch.setattr("gmmcore.formats.sidekit_layout._LARGEST_EXPANSION", 4)
+    path, count, dimension = tmp_path / "m.h5", 16, 220
+    precisions = np.broadcast_to(np.eye(dimension), (count, dimension, dimension))
+    mixture = GaussianMixture(np.full(count, 1 / count), np.zeros((count, dimension)), precisions)
+    save_model(path, mixture, {}, compress=True)
+    assert path.stat().st_size * 4 < precisions.nbytes
+    assert load_model(path).mixture.components == count
+    with pytest.raises(GmmcoreError, match="invcov claims"):
+        read_hdf5(path, path.read_bytes()[1024:])
