@@ -42,8 +42,8 @@ def check_list(settings: FeatureSettings) -> CheckedList:
         With all faults, one a line, if there are any and ``on_error`` is ``stop``; or if no
         show is left.
     """
-    identity = fingerprint(settings)
     listing = read_list(settings)
+    identity = fingerprint(settings, listing)
     faults = list(listing.faults)
     found = probe(listing.entries, settings)
     faults += [item for item in found if isinstance(item, Fault)]

@@ -8,7 +8,7 @@ from typing import Any
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.labels import LabelSource
-from gmmcore.features.lists import read_list
+from gmmcore.features.lists import Listing, read_list
 from gmmcore.features.readers import parse_place
 from gmmcore.features.settings import FEATURES_VERSION, FeatureSettings
 from gmmcore.features.table import Row, ShowTable
@@ -42,11 +42,17 @@ class _Files:
         return self._known[path]
 
 
-def fingerprint(settings: FeatureSettings) -> str:
+def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> str:
     """Digest of the list and of the size and time of change of every file it names.
 
     One look at each file's status and none at its content: it tells the workflow whether the
     list must be checked again.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+    listing : Listing, optional
+        The list, if it has been read.
 
     Raises
     ------
@@ -54,14 +60,15 @@ def fingerprint(settings: FeatureSettings) -> str:
         If the list itself cannot be read.
     """
     files = _Files(settings.folder)
-    listing = read_list(settings)
+    if listing is None:
+        listing = read_list(settings)
     labels = LabelSource(settings)
     return digest_of(
         FEATURES_VERSION,
         [[*entry, files.place(entry.path)] for entry in listing.entries],
         [fault.facts() for fault in listing.faults],
         [[path, files.file(path)] for path in labels.files()],
-        [[entry.show, labels.identity(entry.show)] for entry in listing.entries],
+        [labels.identity(entry.show) for entry in listing.entries] if labels.own else None,
         settings.as_mapping(),
     )
 

@@ -51,6 +51,11 @@ class LabelSource:
                 for show, rest in _lines(settings.vad):
                     self._segments.setdefault(show, []).append(_interval(rest, settings.vad))
 
+    @property
+    def own(self) -> bool:
+        """Whether labels have files of their own."""
+        return self.kind not in (None, "file")
+
     def check(self, show: str, description: Description) -> None:
         """Raise `FaultyShowError` if the labels of a show are missing or of another length.
 

@@ -12,6 +12,7 @@ To add a format, write such a module and name it in `READERS`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
@@ -44,6 +45,7 @@ READERS = {
 
 _HEAD = 4096
 _OPEN_FILES = 8
+_HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 def quiet() -> np.errstate:
@@ -100,6 +102,8 @@ def parse_place(text: str, root: str = "") -> Place:
     root : str
         Folder of relative paths.
     """
+    if text and not text.endswith("]") and ":" not in text:
+        return Place(os.path.join(root, text))
     match = _PLACE.fullmatch(text)
     if match is None:
         raise FaultyShowError("an empty path", "the path of a feature file", "correct the list")
@@ -156,6 +160,12 @@ class Sources:
 
 
 def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
+    if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
+        # HDF5 looks at the content itself: one opening less for each file of a long list.
+        from gmmcore.features.readers import sidekit
+
+        with contextlib.suppress(FaultyShowError):
+            return sidekit.Source(path, datasets)
     try:
         with open(path, "rb") as stream:
             head = stream.read(_HEAD)
