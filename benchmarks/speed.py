@@ -1,0 +1,310 @@
+"""gmmcore beside its peers and beside the limit of the machine: ``python -m benchmarks.speed``.
+
+Run in a checkout with gmmcore installed; `benchmarks/requirements.txt` has the peers. Prints
+tables and writes them to docs/performance.md. ``--quick`` runs everything, small, and
+writes nothing: its times say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# Before numpy: threads of the matrix products are the contenders' own business.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", str(os.cpu_count() or 1))
+
+import numpy as np
+
+from benchmarks.speeds import peers
+from benchmarks.speeds.clock import Seconds, measure, processor, table
+from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures, speech
+from benchmarks.speeds.memory import peak
+from gmmcore.model import GaussianMixture
+from gmmcore.statistics import accumulate
+from gmmcore.training import TrainingSettings, train
+
+ROOT = Path(__file__).resolve().parents[1]
+PRUNING = 2e-8
+DIMENSION = 60
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    frames: int = 100_000
+    diagonal: tuple[int, ...] = (64, 512, 2048)
+    full: tuple[int, ...] = (128, 512)
+    full_frames: int = 20_000
+    rounds: int = 7
+    peer_rounds: int = 2
+    pycave_frames: int = 1_000_000
+    pycave_iterations: int = 100
+    scaling: tuple[tuple[int, int], ...] = (
+        *((10_000, c) for c in (64, 512, 4096)),
+        *((100_000, c) for c in (64, 512, 4096)),
+        *((1_000_000, c) for c in (64, 512)),
+        (10_000_000, 64),
+    )
+    memory: tuple[tuple[int, int], ...] = ((2048, 100_000), (2048, 500_000))
+    accuracy: int = 128
+
+
+QUICK = Sizes(
+    frames=2000,
+    diagonal=(8, 128),
+    full=(8,),
+    full_frames=1000,
+    rounds=1,
+    peer_rounds=1,
+    pycave_frames=30_000,
+    pycave_iterations=2,
+    scaling=((1000, 8), (2000, 8)),
+    memory=((128, 5000),),
+    accuracy=8,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; see the module's text."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
+    parser.add_argument("--output", type=Path, help="docs/performance.md, but with --quick none")
+    parser.add_argument(
+        "--speech",
+        type=Path,
+        default=ROOT.parent / "shared" / "data" / "features" / "sidekit_none",
+        help="folder of SIDEKIT's feature files (energy and 19 cepstra) for the speech tables",
+    )
+    given = parser.parse_args(arguments)
+    sizes = QUICK if given.quick else Sizes()
+    output = given.output or (None if given.quick else ROOT / "docs" / "performance.md")
+    parts = []
+    for part in sections(sizes, given.speech):
+        print(part, end="\n\n", flush=True)
+        parts.append(part)
+    if output:
+        output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return 0
+
+
+def sections(sizes: Sizes, speech_folder: Path) -> Iterator[str]:
+    """The pieces of the page, as they are measured."""
+    yield introduction(sizes)
+    frames = clusters(sizes.frames, DIMENSION)
+    data = {"clusters": frames}
+    spoken = speech(speech_folder, sizes.frames)
+    if spoken is not None:
+        data["speech"] = spoken
+    for name, values in data.items():
+        yield f"## Diagonal covariances, {name}\n\n" + diagonal(values, sizes)
+    for name, values in data.items():
+        yield f"## Full covariances, {name}\n\n" + full(values, sizes)
+    yield "## 100 iterations: PyCave's published case\n\n" + pycave(sizes)
+    yield "## Growth\n\n" + scaling(frames, sizes)
+    yield "## Memory\n\n" + memory(sizes)
+    yield "## Accuracy\n\n" + accuracy(data, sizes)
+
+
+def introduction(sizes: Sizes) -> str:
+    """What is measured, and on what."""
+    lines = [
+        "# Performance",
+        "",
+        f"Measured by `python -m benchmarks.speed` on {processor()}, {os.cpu_count()} cores,",
+        f"numpy {np.__version__}. Every table is one run, contenders in turn, the best of several",
+        "rounds: wall seconds, and processor seconds in brackets (other programs ran beside it,",
+        "which the ratios of processor seconds feel less). An iteration is E-step and M-step, from",
+        f"one mixture, on {sizes.frames:,} frames x {DIMENSION} (full: {sizes.full_frames:,}).",
+        "*Floor* is the dense float32 matrix products [x^2, x] times coefficients, and posteriors",
+        "times [x^2, x], on one core, with nothing around them. *Exact* is `pruning: 0`, *default*",
+        f"is `pruning: {PRUNING:g}`; both `precision: single`. *Clusters* are draws from 512",
+        "Gaussians in random order; *speech* is real speech with deltas, whose posteriors are",
+        "softer.",
+        "",
+        *(f"- {line}" for line in peers.missing()),
+    ]
+    return "\n".join(lines)
+
+
+def diagonal(frames: Frames, sizes: Sizes) -> str:
+    """Rows of the table of diagonal covariances."""
+    rows = []
+    for components, mixture in mixtures(frames, list(sizes.diagonal), full=False).items():
+        times = contest(mixture, frames, sizes, peers.floor(mixture, frames))
+        rows.append([str(components), *cells(times)])
+    return table(["C", *HEAD], rows)
+
+
+def full(frames: Frames, sizes: Sizes) -> str:
+    """Rows of the table of full covariances."""
+    frames = frames[: sizes.full_frames]
+    rows = []
+    for components, mixture in mixtures(frames, list(sizes.full), full=True).items():
+        rows.append([str(components), *cells(contest(mixture, frames, sizes, None))])
+    return table(["C", *HEAD], rows)
+
+
+HEAD = [
+    "floor",
+    "exact, 1 thread",
+    "default, 1 thread",
+    "default, 2 threads",
+    "scikit-learn, 1 thread",
+    "scikit-learn, 2 threads",
+    "exact / floor",
+    "default / floor",
+    "scikit-learn / exact",
+    "scikit-learn / default",
+    "2 threads",
+    "others",
+]
+
+
+def contest(
+    mixture: GaussianMixture, frames: Frames, sizes: Sizes, limit: peers.Work | None
+) -> dict[str, Seconds]:
+    """Best times of all that can run."""
+    quick: dict[str, Callable[[], object]] = {} if limit is None else {"floor": limit}
+    quick["exact"] = peers.ours(mixture, frames, 1, 0.0)
+    quick["default"] = peers.ours(mixture, frames, 1, PRUNING)
+    quick["default 2"] = peers.ours(mixture, frames, 2, PRUNING)
+    times = measure(quick, sizes.rounds)
+    slow: dict[str, Callable[[], object]] = {}
+    if not any("scikit" in line for line in peers.missing()):
+        slow["scikit-learn"] = peers.scikit_learn(mixture, frames, 1)
+        slow["scikit-learn 2"] = peers.scikit_learn(mixture, frames, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, work in (
+            ("SIDEKIT", peers.sidekit(mixture, frames)),
+            ("Kaldi", peers.kaldi(mixture, frames, Path(folder))),
+        ):
+            if work is not None:
+                slow[name] = work
+        return times | measure(slow, sizes.peer_rounds)
+
+
+def cells(times: dict[str, Seconds]) -> list[str]:
+    """A row of times and ratios."""
+
+    def shown(name: str) -> str:
+        if name not in times:
+            return "-"
+        return f"{times[name].wall:.3f} ({times[name].processor:.3f})"
+
+    def ratio(name: str, to: str) -> str:
+        if name not in times or to not in times:
+            return "-"
+        return f"{times[name].processor / times[to].processor:.2f}"
+
+    two = f"{times['default'].wall / times['default 2'].wall:.2f} x"
+    own = ("floor", "exact", "default", "default 2", "scikit-learn", "scikit-learn 2")
+    others = ", ".join(f"{name} {shown(name)}" for name in times if name not in own)
+    return [
+        *map(shown, own),
+        ratio("exact", "floor"),
+        ratio("default", "floor"),
+        ratio("scikit-learn", "exact"),
+        ratio("scikit-learn", "default"),
+        two,
+        others or "-",
+    ]
+
+
+def pycave(sizes: Sizes) -> str:
+    """1M x 64, 64 diagonal components: whole runs of EM, two threads each."""
+    dimension, components = 64, 64
+    frames = clusters(sizes.pycave_frames, dimension, seed=1)
+    tenth = frames[: len(frames) // 10]
+    start = mixtures(tenth[:20_000], [components], full=False)[components]
+    clock = time.perf_counter()
+    mixture = start
+    for _ in range(sizes.pycave_iterations):
+        mixture = peers.ours(mixture, frames, 2, PRUNING)()  # type: ignore[assignment]
+    own = time.perf_counter() - clock
+    rows = [[f"gmmcore, {len(frames):,} frames", f"{own:.1f}", "1"]]
+    if not any("scikit" in line for line in peers.missing()):
+        work = peers.scikit_learn(start, tenth, 2)
+        few = max(1, sizes.pycave_iterations // 10)
+        clock = time.perf_counter()
+        for _ in range(few):
+            work()
+        once = (time.perf_counter() - clock) / few
+        whole = once * 10 * sizes.pycave_iterations
+        rows.append(
+            [
+                f"scikit-learn, {few} iterations of {len(tenth):,} frames, times "
+                f"{10 * sizes.pycave_iterations // few}",
+                f"{whole:.1f}",
+                f"{whole / own:.1f}",
+            ]
+        )
+    head = [f"{sizes.pycave_iterations} iterations, 2 threads", "wall s", "times ours"]
+    return table(head, rows)
+
+
+def scaling(frames: Frames, sizes: Sizes) -> str:
+    """Cost a frame, component and dimension."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for count, components in sizes.scaling:
+        mixture = GaussianMixture.from_covariances(
+            np.full(components, 1 / components),
+            frames[rng.integers(0, len(frames), components)],
+            np.ones((components, DIMENSION)),
+        )
+        source = Repeated(frames, count)
+
+        def work(mixture: GaussianMixture = mixture, source: Repeated = source) -> None:
+            accumulate(mixture, source, precision="single", pruning=PRUNING)
+
+        seconds = measure({"": work}, 3 if count * components < 10**8 else 1)[""].processor
+        each = seconds / (count * components * DIMENSION) * 1e12
+        rows.append([f"{count:,}", str(components), f"{seconds:.3f}", f"{each:.1f}"])
+    head = ["frames", "components", "processor s", "ps per frame x component x dimension"]
+    return table(head, rows)
+
+
+def memory(sizes: Sizes) -> str:
+    """Peak of processes of their own."""
+    rows = []
+    for components, frames in sizes.memory:
+        for threads in (1, 2):
+            used = peak(components, DIMENSION, frames, threads)
+            rows.append([str(components), f"{frames:,}", str(threads), f"{used:.0f}"])
+    return table(["components", "frames", "threads", "peak MiB"], rows)
+
+
+def accuracy(data: dict[str, Frames], sizes: Sizes) -> str:
+    """Whole trainings, in single precision with default pruning and in double exact."""
+    rows = []
+    for name, values in data.items():
+        deviation = values.std(axis=0, dtype=float)
+        for shift in (0, 1000):
+            frames = (values[: sizes.full_frames] + shift * deviation).astype(np.float32)
+            ends = []
+            for precision, pruning in (("double", 0.0), ("single", PRUNING)):
+                ends.append(trained_log_likelihood(frames, sizes.accuracy, precision, pruning))
+            rows.append([name, str(shift), *(f"{end:.7f}" for end in ends)])
+            rows[-1].append(f"{abs(ends[0] - ends[1]):.1e}")
+    head = ["data", "shift, deviations", "double, exact", "single, default", "difference"]
+    return table(head, rows)
+
+
+def trained_log_likelihood(
+    frames: Frames, components: int, precision: str, pruning: float
+) -> float:
+    """Log-likelihood per frame, in double, after a whole training by splitting."""
+    settings = TrainingSettings(-np.inf, precision, pruning, threads=2)
+    mixture, _ = train(frames, components, settings=settings)
+    return accumulate(mixture, frames, threads=2).log_likelihood_per_frame
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""The benchmarks run, small; what they say then means nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_speed_benchmark_runs(tmp_path):
+    pytest.importorskip("sklearn")
+    output = tmp_path / "performance.md"
+    command = [sys.executable, "-m", "benchmarks.speed", "--quick", "--output", str(output)]
+    command += ["--speech", str(tmp_path)]  # the tables of speech are left out
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    page = output.read_text()
+    assert page in done.stdout + "\n"
+    titles = ["Diagonal covariances", "Full covariances", "PyCave", "Growth", "Memory", "Accuracy"]
+    assert [title in page for title in titles] == [True] * len(titles)
+    assert "speech\n" not in page
