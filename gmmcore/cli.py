@@ -20,6 +20,7 @@ VERBS = {
     "convert": "read a mixture in any format and write it in another",
     "corpus": "gather the shards, their faults and their moments",
     "demo": "make the demonstration corpus",
+    "extract": "features of audio files, for those who have none",
     "finish": "gather a training into the final mixture and its history",
     "info": "say what a mixture file holds",
     "initialise": "one Gaussian, or a given mixture, to start a training from",

@@ -1,0 +1,284 @@
+"""Features from audio, for those who have none: MFCC, log-energy and voice activity.
+
+Needs ``pip install gmmcore[audio]`` (soundfile, kaldi-native-fbank). What is written are SIDEKIT's
+HDF5 feature files, one a show, so that all that follows is the same as for stored features.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.faults import Fault, FaultyShowError, reading, report
+from gmmcore.features.lists import Entry, read_list
+from gmmcore.features.readers import need
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.files import PathLike, replace_bytes, replace_text
+
+__all__ = ["AudioSettings", "energy_vad", "extract", "mfcc"]
+
+_SUFFIXES = (".wav", ".flac")
+_BLOCK_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """How features are computed from audio.
+
+    Attributes
+    ----------
+    coefficients : int
+        Cepstral coefficients, without the log-energy.
+    filters : int
+        Mel filters.
+    low, high : float
+        Ends of the filters in Hz; a `high` of 0 is half the sampling rate.
+    window, shift : float
+        Length and distance of frames, in milliseconds.
+    channel : int
+        Of audio with several.
+    threshold, scale : float
+        A frame is louder than silence if its log-energy exceeds threshold + scale x mean.
+    reach : int
+        Frames on each side that have their say in the label of a frame.
+    share : float
+        Part of them that must be louder than silence.
+    """
+
+    coefficients: int = 19
+    filters: int = 24
+    low: float = 100.0
+    high: float = 0.0
+    window: float = 25.0
+    shift: float = 10.0
+    channel: int = 0
+    threshold: float = 5.5
+    scale: float = 0.5
+    reach: int = 2
+    share: float = 0.6
+
+
+def extract(
+    audio: PathLike,
+    output: PathLike,
+    settings: AudioSettings | None = None,
+    pattern: str | None = None,
+    root: str | None = None,
+) -> int:
+    """Write the features of every show of a list of audio files.
+
+    Parameters
+    ----------
+    audio : path
+        A list as of features (text, TSV, scp), or a folder of wav and flac files.
+    output : path
+        Folder for ``<show>.h5``, and for ``shows.txt``, the list of them, written last.
+    settings : AudioSettings, optional
+    pattern, root : str, optional
+        As in the configuration of features.
+
+    Returns
+    -------
+    int
+        Number of shows.
+
+    Raises
+    ------
+    GmmcoreError
+        With all faulty files, one a line, after the others were written; no list is written.
+    """
+    settings = settings or AudioSettings()
+    entries, faults, folder = _entries(audio, pattern, root)
+    rate: int | None = None
+    for entry in entries:
+        try:
+            target = _target(output, entry.show)
+            with reading():
+                found, frames = mfcc(os.path.join(folder, entry.path), settings, rate)
+            rate = found
+            labels = energy_vad(frames[:, 0], settings)
+            replace_bytes(target, _image(entry.show, frames, labels))
+        except FaultyShowError as error:
+            faults.append(error.fault(entry.show, entry.path))
+    if faults:
+        raise GmmcoreError(report(faults, f"{audio}"))
+    replace_text(Path(output) / "shows.txt", "".join(f"{entry.show}\n" for entry in entries))
+    return len(entries)
+
+
+def mfcc(
+    path: PathLike, settings: AudioSettings, rate: int | None = None
+) -> tuple[int, npt.NDArray[np.float32]]:
+    """Log-energy and MFCC of an audio file, a minute of which is in memory at a time.
+
+    Computed by kaldi-native-fbank as Kaldi does, of samples on the scale of 16 bits, without
+    dither: the same file gives the same numbers.
+
+    Parameters
+    ----------
+    path : path
+    settings : AudioSettings
+    rate : int, optional
+        The sampling rate that is expected.
+
+    Returns
+    -------
+    rate : int
+    frames : ndarray, shape (N, 1 + coefficients), float32
+        The log-energy comes first.
+
+    Raises
+    ------
+    FaultyShowError
+        If it is unreadable, of another rate, too short, or has no such channel.
+    """
+    soundfile = need("soundfile", "audio")
+    parts: list[npt.NDArray[np.float32]] = []
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as sound:
+            if rate is not None and sound.samplerate != rate:
+                raise FaultyShowError(
+                    f"{sound.samplerate} Hz", f"{rate}, as the files before it", "resample it"
+                )
+            if settings.channel >= sound.channels:
+                raise FaultyShowError(
+                    f"{sound.channels} channels",
+                    f"a channel {settings.channel}, counted from 0",
+                    "choose another",
+                )
+            rate = int(sound.samplerate)
+            computer = _computer(settings, rate)
+            done = 0
+            for block in sound.blocks(rate * _BLOCK_SECONDS, dtype="float32", always_2d=True):
+                computer.accept_waveform(rate, block[:, settings.channel] * 32768.0)
+                done = _gather(computer, done, parts)
+            computer.input_finished()
+            _gather(computer, done, parts)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise FaultyShowError(
+            f"unreadable ({error})", "a wav or flac file", "convert it again"
+        ) from None
+    if not parts:
+        raise FaultyShowError(
+            "less than a frame", f"{settings.window:g} ms of audio or more", "remove it"
+        )
+    return rate, np.concatenate(parts)
+
+
+def energy_vad(energy: npt.NDArray[np.floating], settings: AudioSettings) -> npt.NDArray[np.bool_]:
+    """Voice activity by the log-energy, as Kaldi's compute-vad finds it.
+
+    Parameters
+    ----------
+    energy : ndarray, shape (N,)
+        Natural logarithm of the energy, of samples on the scale of 16 bits.
+    settings : AudioSettings
+
+    Returns
+    -------
+    ndarray, shape (N,), bool
+    """
+    loud = energy > settings.threshold + settings.scale * energy.mean(dtype=np.float64)
+    running = np.concatenate([[0], np.cumsum(loud)])
+    places = np.arange(len(loud))
+    first = np.maximum(places - settings.reach, 0)
+    last = np.minimum(places + settings.reach + 1, len(loud))
+    votes = running[last] - running[first]
+    return np.asarray(votes >= settings.share * (last - first))
+
+
+def _entries(
+    audio: PathLike, pattern: str | None, root: str | None
+) -> tuple[list[Entry], list[Fault], str]:
+    patterns = [pattern]
+    if pattern is None and os.path.isdir(audio):
+        patterns = [f"{{show}}{suffix}" for suffix in _SUFFIXES]
+    entries: list[Entry] = []
+    faults: list[Fault] = []
+    folder = ""
+    for each in patterns:
+        given = {"list": os.fspath(audio), "pattern": each, "root": root}
+        settings = FeatureSettings.from_mapping(given)
+        folder = settings.folder
+        try:
+            listing = read_list(settings)
+        except GmmcoreError:
+            if len(patterns) == 1:
+                raise
+            continue  # no file of this suffix
+        entries += listing.entries
+        faults += listing.faults
+    if not entries and not faults:
+        raise GmmcoreError(f"{audio}: no wav or flac files; expected some; correct --audio")
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.show in seen:
+            faults.append(
+                Fault(entry.show, entry.path, "a second file of this show", "one", "rename it")
+            )
+        seen.add(entry.show)
+    return entries, faults, folder
+
+
+def _target(output: PathLike, show: str) -> Path:
+    """The file of a show; a name with folders in it makes folders, but none outside."""
+    parts = show.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise FaultyShowError("a name that leads elsewhere", "a file name", "rename it")
+    return Path(output, *parts[:-1], f"{parts[-1]}.h5")
+
+
+def _computer(settings: AudioSettings, rate: int) -> Any:
+    native = need("kaldi_native_fbank", "audio")
+    options = native.MfccOptions()
+    options.frame_opts.samp_freq = rate
+    options.frame_opts.frame_length_ms = settings.window
+    options.frame_opts.frame_shift_ms = settings.shift
+    options.frame_opts.dither = 0.0
+    options.frame_opts.snip_edges = True
+    options.mel_opts.num_bins = settings.filters
+    options.mel_opts.low_freq = settings.low
+    options.mel_opts.high_freq = settings.high
+    options.num_ceps = settings.coefficients + 1
+    options.use_energy = True  # in the place of the first coefficient
+    # Digital silence has no logarithm.
+    options.energy_floor = 1.0
+    return native.OnlineMfcc(options)
+
+
+def _gather(computer: Any, done: int, parts: list[npt.NDArray[np.float32]]) -> int:
+    """Take the frames that are ready: the library hands them out one by one."""
+    ready = computer.num_frames_ready
+    if ready > done:
+        parts.append(np.array([computer.get_frame(i) for i in range(done, ready)], np.float32))
+        computer.pop(ready - done)
+    return int(ready)
+
+
+def _image(show: str, frames: npt.NDArray[np.float32], labels: npt.NDArray[np.bool_]) -> bytes:
+    """A SIDEKIT feature file, with the statistics of the speech that SIDEKIT keeps there."""
+    import h5py
+
+    stream = io.BytesIO()
+    speech = frames[labels] if labels.any() else frames
+    with h5py.File(stream, "w") as file:
+        file["compression"] = 0
+        for name, columns in (("energy", 0), ("cep", slice(1, None))):
+            for suffix, data in (
+                ("", frames),
+                ("_mean", speech.mean(axis=0, dtype=np.float64)[np.newaxis]),
+                ("_std", speech.std(axis=0, dtype=np.float64)[np.newaxis]),
+            ):
+                values = np.asarray(data[:, columns], dtype=np.float32)
+                packed = {"compression": "gzip", "fletcher32": True} if not suffix else {}
+                values = values if not suffix else values[0]
+                file.create_dataset(f"{show}/{name}{suffix}", data=values, **packed)
+        file.create_dataset(f"{show}/vad", data=labels.astype(np.int8), compression="gzip")
+    return stream.getvalue()

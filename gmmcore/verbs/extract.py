@@ -1,0 +1,43 @@
+"""features of audio files, for those who have none"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    from gmmcore.features.audio import AudioSettings
+
+    parser.add_argument(
+        "--audio",
+        required=True,
+        help="a list of shows (text, TSV, scp) or a folder of wav and flac",
+    )
+    parser.add_argument(
+        "--output", required=True, help="folder for the feature files and their list, shows.txt"
+    )
+    parser.add_argument("--pattern", help='audio file of a show, such as "{show}.wav"')
+    parser.add_argument("--root", help="folder that relative paths start from")
+    group = parser.add_argument_group("features")
+    for field in fields(AudioSettings):
+        kind = int if isinstance(field.default, int) else float
+        group.add_argument(f"--{field.name}", type=kind, default=field.default)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compute the features and write them."""
+    from gmmcore.features.audio import AudioSettings, extract
+
+    values = {field.name: getattr(arguments, field.name) for field in fields(AudioSettings)}
+    count = extract(
+        arguments.audio,
+        arguments.output,
+        AudioSettings(**values),
+        arguments.pattern,
+        arguments.root,
+    )
+    print(f"{count} shows")
