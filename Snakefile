@@ -18,8 +18,15 @@ include: "rules/export.smk"
 include: "rules/report.smk"
 
 
+# On a cluster, what takes a second or two stays on the machine that submits: a job of its own would
+# wait longer than it works.
 localrules:
     all,
+    corpus,
+    initialise,
+    maximise,
+    finish,
+    report,
 
 
 # Every stage is named, not only the last: else raised limits of earlier ones go unnoticed.

@@ -12,6 +12,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.features.identity import fingerprint, shard_digests
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.table import ShowTable
+from gmmcore.files import check_writable
 from gmmcore.run import Run, hold_folder
 from gmmcore.verbs.initialise import DEFAULTS as INITIALISE
 from snakemake.logging import logger as snakemake_log
@@ -31,6 +32,9 @@ def stop(error):
     print(f"gmmcore: error: {error}", file=sys.stderr, flush=True)
     os._exit(1)
 
+
+# A full disk stops Snakemake's log file; a traceback for each of its lines would hide the reason.
+logging.raiseExceptions = False
 
 MAIN = workflow.is_main_process  # the process that schedules, not one that runs a job
 
@@ -102,6 +106,8 @@ def begin():
         return
     try:
         _begun.append(hold_folder("."))
+        check_writable(FOLDER)
+        check_writable(LOG)
         RUN.keep_configuration(CONFIG)
     except GmmcoreError as error:
         stop(error)
@@ -231,13 +237,16 @@ def jobs():
 
 
 def iteration_threads(wildcards):
-    """All cores for a job that makes the whole iteration here; on a cluster, what its profile says."""
-    return workflow.cores if one_job() and workflow.local_exec and workflow.cores else 1
+    """All cores for a job that makes a whole iteration."""
+    return workflow.cores if one_job() and workflow.cores else 1
 
 
 def one_job():
-    """Whether one job makes the whole iteration: E-step and M-step, in one process."""
-    return jobs() == 1
+    """Whether one job makes the whole iteration: E-step and M-step, in one process.
+
+    Not on a cluster, where the M-step stays on the machine that submits.
+    """
+    return MAIN and workflow.local_exec and jobs() == 1
 
 
 def previous(wildcards):

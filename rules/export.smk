@@ -29,6 +29,7 @@ for name in CONFIG["export"]:
             export_path(FOLDER, name),
         log:
             f"{LOG}/export-{name}.log",
+        localrule: True
         conda:
             "../envs/gmmcore.yaml"
         params:

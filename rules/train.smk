@@ -42,6 +42,7 @@ for stage in PLAN[1:]:
                 RUN.mixture(stage, 0),
             log:
                 f"{LOG}/{stage.name}/000.log",
+            localrule: True
             conda:
                 "../envs/gmmcore.yaml"
             params:
