@@ -81,6 +81,8 @@ class Kernel:
             self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
         self._own = threading.local()
+        self._ones = np.ones(self.rows, self.dtype)
+        self._origins: dict[str, AnyArray] = {}
 
     def zeros(self) -> Array:
         """Empty sums, shape (rows, width)."""
@@ -128,7 +130,7 @@ class Kernel:
         np.maximum(logs, self.lowest, out=logs)
         np.exp(logs, out=logs)
         # A product with ones adds faster, and in more parts, than sum().
-        total = np.ones(len(logs), self.dtype) @ logs
+        total = self._ones @ logs
         return 1 / total, float(top.sum(dtype=np.float64) + np.log(total).sum(dtype=np.float64))
 
     def sparse_posteriors(self, logs: AnyArray) -> tuple[Entries, float] | None:
@@ -142,15 +144,15 @@ class Kernel:
         if len(near) > _LARGEST_SHARE * best.size:
             return None
         # A frame that is not finite is near nothing; its logarithm of zero tells.
-        frame = near - near // frames * frames
+        frame = _remainder(near, frames)
         values = grouped.take(near, axis=1)
         values -= top[frame]
         np.maximum(values, self.lowest, out=values)
         np.exp(values, out=values)
-        total = np.bincount(frame, np.ones(_GROUP, self.dtype) @ values, frames)
+        total = np.bincount(frame, self._ones[:_GROUP] @ values, frames)
         values *= (1.0 / total).astype(self.dtype)[frame]
         kept = np.flatnonzero(values.ravel() > self.pruning)
-        column = kept - kept // len(near) * len(near)
+        column = _remainder(kept, len(near))
         bounds = np.searchsorted(near, np.arange(groups) * frames)
         bounds = (np.arange(_GROUP)[:, np.newaxis] * len(near) + bounds).ravel()
         starts = np.append(np.searchsorted(kept, bounds), len(kept))
@@ -161,15 +163,13 @@ class Kernel:
     def centred(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
         """Write frames - origin, subtracted in the better of both precisions."""
         work = np.result_type(frames.dtype, self.dtype)
-        np.subtract(
-            frames.astype(work, copy=False), self.origin.astype(work), out=out, casting="same_kind"
-        )
-
-    def centred_columns(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
-        """The same with a frame a column, shape (D, frames)."""
-        work = np.result_type(frames.dtype, self.dtype)
-        origin = self.origin.astype(work)[:, np.newaxis]
-        np.subtract(frames.astype(work, copy=False).T, origin, out=out, casting="same_kind")
+        # A row a frame: one run over the memory instead of one a frame.
+        origin = self._origins.get(work.char)
+        if origin is None:
+            origin = np.tile(self.origin.astype(work), (self.block, 1))
+            self._origins[work.char] = origin
+        origin = origin[: len(frames)]
+        np.subtract(frames.astype(work, copy=False), origin, out=out, casting="same_kind")
 
     def keeps_digits(self) -> bool:
         """Whether rounding leaves a frame near the mixture a sensible log-likelihood.
@@ -200,6 +200,13 @@ class Kernel:
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Count, first and second order statistics about the origin, in the frames' units."""
         raise NotImplementedError
+
+
+def _remainder(indices: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
+    """``indices % width``, which numpy has no fast loop for."""
+    if width & (width - 1) == 0:
+        return indices & (width - 1)
+    return indices - indices // width * width
 
 
 def rounded(columns: list[Array], rows: int, dtype: npt.DTypeLike) -> AnyArray:

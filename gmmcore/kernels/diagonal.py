@@ -26,6 +26,7 @@ class DiagonalKernel(Kernel):
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
+        self.is_scaled = bool((self.scale != 1.0).any())
         means = (mixture.means - self.origin) / self.scale
         precisions = mixture.precisions * self.scale**2
         linear = precisions * means
@@ -34,18 +35,25 @@ class DiagonalKernel(Kernel):
             [-0.5 * precisions, linear, offset[:, np.newaxis]], self.rows, dtype
         )
 
+    def zeros(self) -> Array:
+        """Empty sums, in the order of memory that the products leave them in."""
+        return super().zeros().T.copy().T if self.columns else super().zeros()
+
     def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:
         """Expand to [y^2, y, 1], shape (frames, width), and multiply."""
         dimension = self.mixture.dimension
         if self.columns:
             products = self.buffer("products", (self.width, len(frames))).T
             y = products[:, dimension : 2 * dimension]
-            self.centred_columns(frames, y.T)
+            # Subtracted before they are turned: runs over contiguous memory are longer.
+            centred = self.buffer("centred", frames.shape)
+            self.centred(frames, centred)
+            y[...] = centred
         else:
             products = self.buffer("products", (len(frames), self.width))
             y = products[:, dimension : 2 * dimension]
             self.centred(frames, y)
-        if (self.scale != 1.0).any():
+        if self.is_scaled:
             y *= (1.0 / self.scale).astype(self.dtype)
         np.square(y, out=products[:, :dimension])
         products[:, -1] = 1.0
@@ -62,7 +70,7 @@ class DiagonalKernel(Kernel):
             products *= scale[:, np.newaxis]
         if self.columns:
             part = self.buffer("part", (self.width, self.rows))
-            total += np.matmul(products.T, posteriors.T, out=part).T
+            total.T[...] += np.matmul(products.T, posteriors.T, out=part)
         else:
             total += np.matmul(posteriors, products, out=self.buffer("part", total.shape))
 
