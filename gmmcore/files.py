@@ -25,7 +25,10 @@ from typing import IO, Any
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
 __all__ = [
+    "ASIDE",
     "HEADER_SIZE",
+    "REMEDY",
+    "check_writable",
     "digest_of",
     "is_sealed",
     "make_folder",
@@ -34,6 +37,7 @@ __all__ = [
     "replace_text",
     "seal",
     "sealed_facts",
+    "set_aside",
     "unseal",
     "unseal_bytes",
     "writing",
@@ -43,6 +47,10 @@ HEADER_SIZE = 1024
 _MAGIC = b"gmmcore "
 _VERSION = b"1"
 _TEMPORARY = ".gmmcore-tmp"
+ASIDE = ".aside"
+"""Suffix of a file that is no longer used, and kept for whoever wants to know why."""
+REMEDY = "remove it and give the same command again"
+"""What mends a damaged file that a run made."""
 
 PathLike = str | os.PathLike[str]
 
@@ -71,7 +79,34 @@ def make_folder(folder: PathLike) -> None:
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise GmmcoreError(f"{folder}: cannot create this folder: {_reason(error)}") from error
+        raise GmmcoreError(
+            f"{folder}: this folder cannot be made: {_reason(error)}; remove what is in the way "
+            "or mend its parent, then give the same command again"
+        ) from error
+
+
+def check_writable(folder: PathLike) -> None:
+    """Create `folder` if need be, and raise `GmmcoreError` if nothing can be written there."""
+    make_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise GmmcoreError(
+            f"{folder}: cannot be written: read-only, or not yours; mend the folder, then give "
+            "the same command again"
+        )
+
+
+def set_aside(path: PathLike) -> str | None:
+    """Rename a file that must be made again; its new name, None if it was gone already."""
+    try:
+        os.replace(path, f"{os.fspath(path)}{ASIDE}")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise GmmcoreError(
+            f"{path}: cannot be set aside: {_reason(error)}; mend the folder, then give the same "
+            "command again"
+        ) from error
+    return f"{Path(path).name}{ASIDE}"
 
 
 @contextlib.contextmanager
@@ -211,12 +246,14 @@ def unseal_bytes(path: PathLike, kind: str, data: bytes) -> tuple[dict[str, Any]
         raise GmmcoreError(f"{path}: holds {found}, {kind} was expected")
     if len(data) != HEADER_SIZE + size:
         raise DamagedFileError(
-            f"{path}: damaged: {len(data)} bytes where {HEADER_SIZE + size} were written"
+            f"{path}: damaged: {len(data)} bytes where {HEADER_SIZE + size} were written; {REMEDY}"
         )
     start = data.index(b"\n") + 1
     view = memoryview(data)
     if hashlib.sha256(view[start:]).hexdigest() != digest:
-        raise DamagedFileError(f"{path}: damaged: its content does not match its checksum")
+        raise DamagedFileError(
+            f"{path}: damaged: its content does not match its checksum; {REMEDY}"
+        )
     facts = json.loads(data[start:HEADER_SIZE])
     facts["digest"] = digest
     return facts, data[HEADER_SIZE:]
@@ -244,7 +281,7 @@ def _first_line(kind: str, digest: str, size: int) -> bytes:
 
 def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
     if not is_sealed(head):
-        raise DamagedFileError(f"{path}: damaged, or not a file that gmmcore wrote")
+        raise DamagedFileError(f"{path}: damaged, or not a file that gmmcore wrote; {REMEDY}")
     try:
         kind, version, digest, size = head[len(_MAGIC) :].split(b"\n", 1)[0].split(b" ")
         if version != _VERSION or not digest.startswith(b"sha256:"):
@@ -252,7 +289,8 @@ def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
         return kind.decode(), digest[7:].decode(), int(size.removeprefix(b"bytes:"))
     except ValueError:
         raise DamagedFileError(
-            f"{path}: damaged: its first line is not one that this version of gmmcore writes"
+            f"{path}: damaged: its first line is not one that this version of gmmcore writes; "
+            f"{REMEDY}"
         ) from None
 
 

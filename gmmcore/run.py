@@ -8,7 +8,6 @@ with the current settings from the current frames, and its parent is the mixture
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -21,18 +20,18 @@ from gmmcore.corpus import Corpus
 from gmmcore.em import ARITHMETIC
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import (
+    ASIDE,
     digest_of,
     is_temporary,
     make_folder,
     remove_if_stale,
     replace_text,
     sealed_facts,
+    set_aside,
 )
 from gmmcore.schedule import Stage, train_stop
 
 __all__ = ["Position", "Run", "hold_folder"]
-
-ASIDE = ".aside"
 
 
 @dataclass(frozen=True)
@@ -184,17 +183,30 @@ class Run:
 
     def set_aside(self, path: str, reason: str) -> None:
         """Rename a file that must be made again, if this run may change anything."""
-        if self.mend:
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(path, path + ASIDE)
-                # A changed setting makes a whole stage stale: one line says so.
-                if (Path(path).parent, reason) not in self._told:
-                    self.say(f"{path}: {reason}; set aside as {Path(path).name}{ASIDE}, made again")
-                self._told.add((Path(path).parent, reason))
+        if self.mend and (name := set_aside(path)) is not None:
+            # A changed setting makes a whole stage stale: one line says so.
+            if (Path(path).parent, reason) not in self._told:
+                self.say(f"{path}: {reason}; set aside as {name}, made again")
+            self._told.add((Path(path).parent, reason))
+
+    def review_statistics(self, paths: Sequence[str], mixture: str) -> None:
+        """Set aside those of these files that were not taken with this mixture as it is.
+
+        They are of an interrupted run, which may have had other settings.
+        """
+        current = self._peek(mixture)
+        if current is None:
+            return
+        wanted = current["digest"], digest_of("accumulate", self.settings["accumulate"], ARITHMETIC)
+        for path in paths:
+            facts = self._peek(path, "statistics")
+            if facts and (facts.get("mixture"), facts.get("settings")) != wanted:
+                self.set_aside(path, "taken with another mixture or other settings")
 
     def leftovers(self) -> Iterator[Path]:
         """Statistics that an interrupted run left behind."""
-        yield from Path(self.folder).glob("*/*/*/*.stats.h5")
+        for suffix in ("", ASIDE):
+            yield from Path(self.folder).glob(f"*/*/*/*.stats.h5{suffix}")
 
     def tidy(self) -> None:
         """Remove leftovers, and temporary files of writers that no longer live."""
@@ -246,14 +258,14 @@ class Run:
             return "not the mixture of this name"
         return ""
 
-    def _peek(self, path: str) -> dict[str, Any] | None:
-        """Facts of a mixture file, verified once as long as it does not change."""
+    def _peek(self, path: str, kind: str = "mixture") -> dict[str, Any] | None:
+        """Facts of a sealed file, verified once as long as it does not change."""
         key = _identity(path)
         if key is None:
             return None
         if path not in self._facts or self._facts[path][0] != key:
             try:
-                self._facts[path] = key, sealed_facts(path, "mixture")
+                self._facts[path] = key, sealed_facts(path, kind)
             except GmmcoreError as error:
                 self._facts[path] = key, None
                 self.set_aside(path, "damaged" if isinstance(error, DamagedFileError) else "unread")
@@ -284,28 +296,31 @@ def hold_folder(folder: str) -> int:
     GmmcoreError
         If another living process holds the folder.
     """
-    make_folder(f"{folder}/.snakemake")
     path = f"{folder}/.snakemake/gmmcore.lock"
+    make_folder(f"{folder}/.snakemake")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise GmmcoreError(
+                f"another training runs in this folder (process {holder}); wait for it to end, "
+                "or stop it"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        state = Path(folder) / ".snakemake"
+        # Besides its locks, Snakemake marks files that a killed job may have left half-written.
+        # Ours are there whole or not at all, and to make one again that is done would be to ask
+        # for input that is gone.
+        for left in (*state.glob("locks/*.lock"), *state.glob("incomplete/**/*")):
+            if not left.is_dir():
+                left.unlink(missing_ok=True)
     except OSError as error:
-        raise GmmcoreError(f"{path}: cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
-        os.close(descriptor)
         raise GmmcoreError(
-            f"another training runs in this folder (process {holder}); wait for it to end, "
-            "or stop it"
-        ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    state = Path(folder) / ".snakemake"
-    # Besides its locks, Snakemake marks files that a killed job may have left half-written. Ours
-    # are there whole or not at all, and to make one again that is done would be to ask for input
-    # that is gone.
-    for left in (*state.glob("locks/*.lock"), *state.glob("incomplete/**/*")):
-        if not left.is_dir():
-            left.unlink(missing_ok=True)
+            f"{path}: cannot be written: {error.strerror}; free space or mend the folder, then "
+            "give the same command again"
+        ) from error
     return descriptor

@@ -277,7 +277,9 @@ def statistics_of_iteration(wildcards):
     if one_job():
         return []
     count = len(divided(len(shard_files()), jobs()))
-    return expand(STATISTICS, part=range(count), parts=count, **wildcards)
+    files = expand(STATISTICS, part=range(count), parts=count, **wildcards)
+    RUN.review_statistics(files, previous(wildcards))
+    return files
 
 
 def shards_of_iteration(wildcards):

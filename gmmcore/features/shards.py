@@ -23,7 +23,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.faults import Fault
 from gmmcore.features.moments import Moments
 from gmmcore.features.table import Row
-from gmmcore.files import PathLike, digest_of
+from gmmcore.files import REMEDY, PathLike, digest_of
 
 __all__ = [
     "BLOCK_FRAMES",
@@ -323,4 +323,4 @@ class PackedShard(Shard):
 
 
 def _damaged(path: PathLike, reason: str) -> DamagedFileError:
-    return DamagedFileError(f"{path}: damaged: {reason}; remove it and give the same command again")
+    return DamagedFileError(f"{path}: damaged: {reason}; {REMEDY}")

@@ -11,9 +11,8 @@ from gmmcore.verbs.common import (
     ACCUMULATE_DEFAULTS,
     accumulate_digest,
     add_settings,
-    explained,
-    frames_digest,
     open_shards,
+    reading_frames,
     settings_of,
 )
 
@@ -61,7 +60,7 @@ def statistics_of_shards(
                 f"{shard.path}: has dimension {shard.dimension}, "
                 f"the mixture has {mixture.dimension}"
             )
-        with explained(shard.path):
+        with reading_frames(shard.path):
             statistics = accumulate(
                 mixture,
                 shard,
@@ -69,4 +68,4 @@ def statistics_of_shards(
                 pruning=settings["pruning"],
                 threads=threads,
             )
-        yield ShardStatistics(shard.facts["shard"], frames_digest(shard), statistics, shard.path)
+        yield ShardStatistics(shard.facts["shard"], shard.content, statistics, shard.path)

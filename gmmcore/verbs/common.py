@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.errors import GmmcoreError
-from gmmcore.files import digest_of
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import REMEDY, digest_of, set_aside
 
 if TYPE_CHECKING:
     from gmmcore.em import MaximiseSettings
@@ -23,10 +23,10 @@ __all__ = [
     "add_reading",
     "add_settings",
     "explained",
-    "frames_digest",
     "maximise_settings",
     "open_shards",
     "read_any",
+    "reading_frames",
     "settings_of",
 ]
 
@@ -89,19 +89,14 @@ def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettin
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
     """The shards of these files."""
+    from gmmcore.features.shards import Shard, read_facts
+
+    if all(read_facts(path)[0]["packed"] for path in paths):
+        return [Shard(path) for path in paths]
+    # Imported only now: what processes features takes a while to start.
     from gmmcore.features.unpacked import open_shard
 
     return [open_shard(path) for path in paths]
-
-
-def frames_digest(shard: Shard | UnpackedShard) -> str:
-    """Digest of a shard's frames: the same frames have the same digest on any machine."""
-    facts = shard.facts
-    if facts["packed"]:
-        checksums = facts["checksums"]
-    else:
-        checksums = [[count, checksum] for _, count, checksum in facts["recipes"]]
-    return digest_of("frames", shard.frames, shard.dimension, checksums)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -134,3 +129,17 @@ def explained(path: str | Path) -> Iterator[None]:
         yield
     except (InvalidMixtureError, FloatingPointError, ValueError) as error:
         raise GmmcoreError(f"{path}: {error}") from error
+
+
+@contextmanager
+def reading_frames(path: str) -> Iterator[None]:
+    """`explained`, for a shard; one found damaged is set aside, so that it is made again."""
+    try:
+        with explained(path):
+            yield
+    except DamagedFileError as error:
+        name = set_aside(path)
+        raise DamagedFileError(
+            f"{str(error).removesuffix(REMEDY)}set aside as {name}; give the same command again, "
+            "which packs it anew and goes on"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gmmcore.verbs.common import explained, open_shards
+from gmmcore.verbs.common import open_shards, reading_frames
 
 __all__ = ["configure", "run"]
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     mixture = load_model(arguments.mixture).mixture
     totals, frames = np.zeros(2), 0
     for shard in open_shards(arguments.shards):
-        with explained(shard.path):
+        with reading_frames(shard.path):
             totals += [accumulate(model, shard).log_likelihood for model in (mixture, truth)]
         frames += shard.frames
     trained, known = totals / frames
