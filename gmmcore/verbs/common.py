@@ -89,10 +89,10 @@ def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettin
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
     """The shards of these files."""
-    from gmmcore.features.shards import Shard, read_facts
+    from gmmcore.features.shards import PackedShard, read_facts
 
     if all(read_facts(path)[0]["packed"] for path in paths):
-        return [Shard(path) for path in paths]
+        return [PackedShard(path) for path in paths]
     # Imported only now: what processes features takes a while to start.
     from gmmcore.features.unpacked import open_shard
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import frames_digest, open_shards
+from gmmcore.verbs.common import open_shards
 
 __all__ = ["configure", "run"]
 
@@ -41,9 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"warning: {frames} frames are fewer than 10 for each of {components} components")
     Corpus(
         tuple(
-            CorpusShard(
-                shard.facts["shard"], Path(shard.path).name, shard.frames, frames_digest(shard)
-            )
+            CorpusShard(shard.facts["shard"], Path(shard.path).name, shard.frames, shard.content)
             for shard in shards
         ),
         shards[0].dimension,
