@@ -32,6 +32,8 @@ _GROUP = 4
 # others costs more than it saves.
 _LEAST_COMPONENTS = 128
 _LARGEST_SHARE = 0.5
+# Numbers in the largest array of a thread.
+_LARGEST_BUFFER = 1 << 22
 
 
 class _Source(Protocol):
@@ -80,6 +82,8 @@ class Kernel:
             # All that is passed over has together at most fifty times `pruning` of a frame.
             self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
+        # Bounded in memory however many components or products there are.
+        self.block = max(64, min(self.block, _LARGEST_BUFFER // max(self.rows, width)))
         self._own = threading.local()
         self._ones = np.ones(self.rows, self.dtype)
         self._origins: dict[str, AnyArray] = {}

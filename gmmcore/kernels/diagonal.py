@@ -17,12 +17,15 @@ _FEW_COMPONENTS = 128
 class DiagonalKernel(Kernel):
     """Products are [y^2, y, 1], y scaled by a power of two where squares could leave the range."""
 
+    block = 2048
+
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
         dimension = mixture.dimension
         super().__init__(mixture, dtype, pruning, 2 * dimension + 1)
         # With few components, a frame's products in a column make the faster matrix products.
         self.columns = self.rows < _FEW_COMPONENTS
-        self.block = 512 if self.columns else 2048
+        if self.columns:
+            self.block = 512
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
