@@ -231,7 +231,10 @@ def judge(one: Sample, content: bytes, touched: int) -> str:
             warnings.simplefilter("error")
             found = decode_mixture("damaged", content)
     except GmmcoreError as error:
-        return "error" if "\n" not in str(error) and len(str(error)) < 800 else "unclear error"
+        text = str(error)
+        if "internal error" in text or "process that opens" in text:
+            return text[:150]
+        return "error" if "\n" not in text and len(text) < 800 else "unclear error"
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:150]
     count = one.mixture.components

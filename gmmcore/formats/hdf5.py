@@ -7,16 +7,17 @@ the file as it is. The group ``gmmcore`` and the sealed header hold what we add.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import is_sealed, read_bytes, seal, unseal, unseal_bytes
-from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, checked_mixture, refuse
 from gmmcore.formats.image import change_image, hdf5_image, open_image
 from gmmcore.formats.sidekit_layout import (
     FORMAT,
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
+
+Array = npt.NDArray[np.float64]
+Arrays = Mapping[str, Array]
 
 KIND = "mixture"
 GROUP = "gmmcore"
@@ -124,7 +128,7 @@ def load_model(path: PathLike) -> Model:
     facts, content = unseal(path, KIND)
     digest = facts.pop("digest")
     with open_image(path, content) as file:
-        mixture = get_mixture(path, file, "", largest_array(content, True))
+        mixture = get_mixture(path, file, "", largest_array(len(content), True))
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             table = in_file(path, file, f"{GROUP}/history")
@@ -151,11 +155,16 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
     GmmcoreError
         If there is no such mixture, or it is damaged or invalid.
     """
-    sealed = is_sealed(content)
-    if sealed:
+    if is_sealed(content):
         content = unseal_bytes(path, KIND, content)[1]
-    with open_image(path, content) as file:
-        return get_mixture(path, file, prefix, largest_array(content, sealed))
+        with open_image(path, content) as file:
+            return get_mixture(path, file, prefix, largest_array(len(content), True))
+    from gmmcore.formats import isolated
+
+    found = isolated.call("read", path, content, prefix)
+    weights, means, precisions = found["weights"], found["means"], found["precisions"]
+    control = found.get("variance_control")
+    return checked_mixture(path, FORMAT, weights, means, precisions, control)
 
 
 def write_hdf5(
@@ -190,7 +199,33 @@ def write_hdf5(
     if is_sealed(content):
         facts, content = unseal_bytes(path, KIND, content)
         del facts["digest"]
+        image = _with_mixture(path, content, prefix, mixture)
+    else:
+        from gmmcore.formats import isolated
 
+        image = isolated.call("add", path, content, prefix, _parts(mixture))["bytes"]
+    seal(path, KIND, image, **facts)
+
+
+def prefixes(path: PathLike, content: bytes) -> list[str]:
+    """The prefixes under which a model file holds mixtures, sorted."""
+    if is_sealed(content):
+        return _prefixes(path, unseal_bytes(path, KIND, content)[1])
+    from gmmcore.formats import isolated
+
+    found: list[str] = isolated.call("prefixes", path, content, "")["prefixes"]
+    return found
+
+
+_PARTS = ("weights", "means", "precisions", "variance_control")
+
+
+def _parts(mixture: GaussianMixture) -> dict[str, Array]:
+    values = {name: getattr(mixture, name) for name in _PARTS}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _with_mixture(path: PathLike, content: bytes, prefix: str, mixture: GaussianMixture) -> bytes:
     def add(file: h5py.File) -> None:
         if prefix + "w" in file:
             raise GmmcoreError(
@@ -198,18 +233,28 @@ def write_hdf5(
             )
         put_mixture(file, mixture, prefix, True)
 
-    seal(path, KIND, change_image(path, content, add), **facts)
+    return change_image(path, content, add)
 
 
-def prefixes(path: PathLike, content: bytes) -> list[str]:
-    """The prefixes under which a model file holds mixtures, sorted."""
-    if is_sealed(content):
-        content = unseal_bytes(path, KIND, content)[1]
+def _prefixes(path: PathLike, content: bytes) -> list[str]:
     with open_image(path, content) as file:
         names = set(file)
-        return sorted(
-            name[:-2] for name in names if name.endswith("mu") and name[:-2] + "w" in names
-        )
+        return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
+
+
+def _read_here(path: str, content: bytes, prefix: str, _: Arrays) -> Arrays:
+    with open_image(path, content) as file:
+        return _parts(get_mixture(path, file, prefix, largest_array(len(content), False)))
+
+
+ACTIONS: dict[str, Callable[[str, bytes, str, Arrays], Any]] = {
+    "read": _read_here,
+    "add": lambda path, content, prefix, parts: _with_mixture(
+        path, content, prefix, GaussianMixture(**parts)
+    ),
+    "prefixes": lambda path, content, prefix, parts: {"prefixes": _prefixes(path, content)},
+}
+"""What `gmmcore.formats.isolated` does with files that nobody vouches for."""
 
 
 def _entry(row: tuple[Any, ...]) -> HistoryEntry:

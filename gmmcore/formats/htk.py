@@ -35,6 +35,7 @@ TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)
 _LARGEST = float(np.finfo(np.float32).max)
 _STRING = re.compile(rb"\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}'")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _ITEM = re.compile(rb"<\s*([A-Za-z0-9_]{1,40})\s*>([^<>]*)")
 _UNSUPPORTED = {
     b"TMIX": "tied mixtures",
@@ -95,6 +96,7 @@ class _Parser:
         elif keyword == b"ENDHMM":
             state.finished, state.begun, state.in_state = True, False, False
         elif keyword == b"STATE":
+            self.integers(keyword, values, 1)
             state.states += 1
             if state.begun and state.states > 1:
                 self.refuse("its model has several states with mixtures, one was expected")
@@ -189,6 +191,8 @@ def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> Gaussian
     -----
     Mixtures that are not listed have weight 0; they get the mean and covariance of the others.
     """
+    if _CONTROL.search(content):
+        refuse(path, TITLE, "it holds bytes that are no text")
     text = _STRING.sub(b'""', content)
     parser = _Parser(path, options)
     at = text.find(b"<")

@@ -133,9 +133,12 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> Gau
     return mixture
 
 
-def largest_array(content: bytes, sealed: bool) -> int:
-    """The bytes that one array of a file may take: what we sealed is believed to compress well."""
-    return max(_FREE_BYTES, len(content) * (1032 if sealed else _LARGEST_EXPANSION))
+def largest_array(size: int, sealed: bool) -> int:
+    """The bytes that an array may take in a file of `size` bytes.
+
+    What we sealed is believed to compress as well as it does.
+    """
+    return max(_FREE_BYTES, size * (1032 if sealed else _LARGEST_EXPANSION))
 
 
 def in_file(path: PathLike, file: h5py.File, name: str) -> Any:

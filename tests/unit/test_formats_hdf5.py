@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import h5py
@@ -10,6 +12,7 @@ import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import sealed_facts
+from gmmcore.formats import hdf5, isolated
 from gmmcore.formats.hdf5 import load_model, prefixes, read_hdf5, save_model, write_hdf5
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
@@ -283,5 +286,24 @@ def test_a_full_mixture_of_diagonal_matrices_is_not_mistaken_for_that(
     save_model(path, mixture, {}, compress=True)
     assert path.stat().st_size * 4 < precisions.nbytes
     assert load_model(path).mixture.components == count
-    with pytest.raises(GmmcoreError, match="invcov claims"):
-        read_hdf5(path, path.read_bytes()[1024:])
+
+
+def test_a_file_that_makes_hdf5_crash_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = foreign(tmp_path / "m.h5")
+
+    def crash(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setitem(hdf5.ACTIONS, "read", crash)
+    content = path.read_bytes()
+    facts = {"action": "read", "path": "m.h5", "prefix": "", "arrays": {}}
+    line = isolated._in_a_copy(facts, b"", content)
+    assert b"m.h5: damaged: it made the HDF5 library crash" in line
+    # And with a server that has died, the next file has another.
+    assert read_hdf5(path, content).components == 4
+    isolated._server.process.kill()  # type: ignore[union-attr]
+    with pytest.raises(GmmcoreError, match="the process that opens HDF5 files ended"):
+        read_hdf5(path, content)
+    assert read_hdf5(path, content).components == 4
