@@ -1,0 +1,120 @@
+"""What the workflow itself costs: a whole training through Snakemake beside its E-steps alone.
+
+    python benchmarks/workflow.py                        # 200,000 frames x 60 to 64 components
+    python benchmarks/workflow.py --frames 5000000 --components 512
+
+Makes features, runs `snakemake` on them with SIDEKIT's schedule, then takes the E-step of every
+iteration again in this process, from the same shards and mixtures and with as many threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make_features(folder: Path, frames: int, dimension: int) -> None:
+    """Shows of 20,000 frames drawn from 256 components that overlap, as `.npy` files."""
+    rng = np.random.default_rng(1)
+    means = 2.0 * rng.standard_normal((256, dimension)).astype(np.float32)
+    deviations = rng.uniform(0.5, 1.5, (256, dimension)).astype(np.float32)
+    folder.mkdir(parents=True)
+    for index, start in enumerate(range(0, frames, 20_000)):
+        chosen = rng.integers(0, 256, min(20_000, frames - start))
+        noise = rng.standard_normal((len(chosen), dimension), dtype=np.float32)
+        np.save(folder / f"show{index:04d}.npy", means[chosen] + deviations[chosen] * noise)
+
+
+def run_workflow(folder: Path, config: dict[str, object], cores: int) -> float:
+    """Seconds of one run of Snakemake."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
+    start = time.perf_counter()
+    result = subprocess.run(
+        [*command, "--cores", str(cores)],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    seconds = time.perf_counter() - start
+    if result.returncode:
+        sys.exit(result.stdout + result.stderr)
+    return seconds
+
+
+def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tuple[float, int]:
+    """Seconds of all E-steps of a run in this process, and their number."""
+    from gmmcore.features.unpacked import open_shard
+    from gmmcore.formats.hdf5 import load_model
+    from gmmcore.statistics import accumulate
+
+    shards = [open_shard(path) for path in sorted((results / "shards").glob("*.npy"))]
+    seconds, count = 0.0, 0
+    for stage in sorted(results.glob("*/*/000.h5")):
+        iterations = sorted(stage.parent.glob("*.h5"))
+        for path in iterations[:-1]:
+            mixture = load_model(path).mixture
+            start = time.perf_counter()
+            for shard in shards:
+                accumulate(mixture, shard, precision=precision, pruning=pruning, threads=threads)
+            seconds += time.perf_counter() - start
+            count += 1
+    return seconds, count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=200_000)
+    parser.add_argument("--dimension", type=int, default=60)
+    parser.add_argument("--components", type=int, default=64)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--folder", help="where to work; a temporary folder by default")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="gmmcore-", dir=arguments.folder))
+    try:
+        make_features(folder / "features", arguments.frames, arguments.dimension)
+        config = {
+            "run": "cost",
+            "components": arguments.components,
+            "llk_gain": -1.0e9,  # every iteration of the schedule
+            "features": {"list": "features", "pattern": "{show}.npy", "vad": None},
+        }
+        prepare = {**config, "components": 1}
+        first = run_workflow(folder, prepare, arguments.cores)
+        idle = run_workflow(folder, prepare, arguments.cores)
+        whole = run_workflow(folder, config, arguments.cores)
+        from gmmcore.configuration import resolve
+
+        resolved = resolve(config)
+        kernels, count = e_steps(
+            folder / "results/cost", arguments.cores, resolved["precision"], resolved["pruning"]
+        )
+    finally:
+        shutil.rmtree(folder)
+    training = whole - idle
+    print(f"{arguments.frames} frames x {arguments.dimension}, {arguments.cores} cores")
+    print(f"preparing features and shards, with Snakemake's start   {first:8.2f} s")
+    print(f"Snakemake with nothing to do                            {idle:8.2f} s")
+    print(f"training to {arguments.components} components, {count} iterations, without that start "
+          f"{training:8.2f} s")  # fmt: skip
+    print(f"their E-steps alone, in one process                     {kernels:8.2f} s")
+    print(f"share of the E-steps, Snakemake's start included        {kernels / whole:8.1%}")
+    print(f"the workflow's own cost                                 "
+          f"{(training - kernels) / count:8.3f} s an iteration")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
