@@ -61,10 +61,13 @@ class Kernel:
         Frames worked on together. Part of the arithmetic: it fixes the order of addition.
     coefficients : ndarray, shape (rows, width)
         A row a component, and rows of weight zero until `rows` is a multiple of the groups.
+    typical : ndarray, shape (width - 1,)
+        Size of the products of a frame one overall deviation from the origin.
     """
 
     block = 1024
     coefficients: AnyArray
+    typical: Array
 
     def __init__(
         self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float, width: int
@@ -181,7 +184,7 @@ class Kernel:
         Where variances are tiny beside the overall one, the expanded quadratic is a small
         difference of large terms; such a mixture needs double precision.
         """
-        size = np.abs(self.coefficients[:, :-1], dtype=np.float64).sum(axis=1).max()
+        size = (np.abs(self.coefficients[:, :-1], dtype=np.float64) @ self.typical).max()
         return bool(np.finfo(self.dtype).eps * size < _SINGLE_TOLERANCE)
 
     def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:

@@ -29,6 +29,8 @@ class DiagonalKernel(Kernel):
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
+        deviations = np.sqrt(mixture.overall_variance) / self.scale
+        self.typical = np.concatenate([deviations**2, deviations])
         self.is_scaled = bool((self.scale != 1.0).any())
         means = (mixture.means - self.origin) / self.scale
         precisions = mixture.precisions * self.scale**2

@@ -26,6 +26,7 @@ class FullKernel(Kernel):
         packed = dimension * (dimension + 1) // 2
         super().__init__(mixture, dtype, pruning, packed + dimension + 1)
         self.packed = packed
+        self.typical = np.ones(self.width - 1)  # y is whitened
         weights = mixture.weights / mixture.weights.sum()
         centred = mixture.means - self.origin
         overall = np.tensordot(weights, mixture.covariances, 1)

@@ -191,3 +191,24 @@ def test_unknown_options_are_refused():
     for pruning in (-1e-9, 1.0, float("nan")):
         with pytest.raises(ValueError, match="pruning"):
             make_kernel(mixture, "single", pruning)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-3, 1.0, 1e3, 1e12])
+@pytest.mark.parametrize("full", [False, True])
+def test_the_unit_of_the_features_does_not_matter(unit, full):
+    frames, mixture = trained(64, full)
+    precisions = mixture.precisions / unit**2
+    moved = GaussianMixture(mixture.weights, mixture.means * unit, precisions)
+    assert make_kernel(moved, "single", 0.0).dtype == np.float32
+    here = accumulate(mixture, frames[:5000], precision="single")
+    there = accumulate(moved, frames[:5000] * np.float32(unit), precision="single")
+    expected = here.log_likelihood_per_frame - 12 * np.log(unit)
+    assert there.log_likelihood_per_frame == pytest.approx(expected, abs=2e-5)
+    np.testing.assert_allclose(there.count, here.count, rtol=1e-3)
+
+
+def test_variances_too_small_for_single_precision_are_worked_on_in_double():
+    rng = np.random.default_rng(22)
+    means = rng.standard_normal((4, 3))
+    narrow = GaussianMixture.from_covariances(np.full(4, 0.25), means, np.full((4, 3), 1e-7))
+    assert make_kernel(narrow, "single", 0.0).dtype == np.float64
