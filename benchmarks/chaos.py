@@ -67,7 +67,16 @@ def make_corpus(folder: Path) -> None:
     import json
 
     settings = json.dumps(DEMO)
-    command = [sys.executable, "-m", "gmmcore.cli", "demo", "--settings", settings, "--output", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "gmmcore.cli",
+        "demo",
+        "--settings",
+        settings,
+        "--output",
+        str(folder),
+    ]
     subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
 
 
@@ -103,8 +112,14 @@ def members(session: int) -> Iterator[tuple[int, str]]:
 def kill(process: subprocess.Popen[bytes], kind: str, rng: random.Random) -> str:
     """Kill what is asked for; says what was hit, nothing if there was no such process."""
     found = dict(members(process.pid))
-    jobs = {pid: words for pid, words in found.items() if "gmmcore " in words and pid != process.pid}
-    verbs = [words.split("bin/gmmcore ", 1)[1].split()[0] for words in jobs.values() if "bin/gmmcore " in words]
+    jobs = {
+        pid: words for pid, words in found.items() if "gmmcore " in words and pid != process.pid
+    }
+    verbs = [
+        words.split("bin/gmmcore ", 1)[1].split()[0]
+        for words in jobs.values()
+        if "bin/gmmcore " in words
+    ]
     during = f" during {verbs[0]}" if verbs else ""
     if kind == "job":
         victims = [rng.choice(sorted(jobs))] if jobs else []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import resource
 import struct
 import subprocess
 import sys
@@ -85,9 +86,12 @@ def measure(name: str, features: dict[str, object], folder: Path) -> None:
     config.write_text(json.dumps({"seed": 0, "features": {**features, "shards": 64}}))
     output = folder / "out" / name / "shows.tsv"
     command = [sys.executable, "-c", RUN, "shows", "--config", str(config), "--output", str(output)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds = time.perf_counter() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     peak = int(done.stdout.split()[-1])
     settings = FeatureSettings.from_mapping({**features, "shards": 64})
     begin = time.perf_counter()
@@ -96,7 +100,7 @@ def measure(name: str, features: dict[str, object], folder: Path) -> None:
     shard_digests(output, settings)
     digested = time.perf_counter()
     print(
-        f"{name:12} {seconds:7.1f} s  {peak / 1024:6.0f} MB peak  "
+        f"{name:12} {seconds:7.1f} s ({cpu:.1f} s of CPU)  {peak / 1024:6.0f} MB peak  "
         f"{output.stat().st_size / 1e6:5.1f} MB table;  when the workflow starts: "
         f"{looked - begin:.1f} s for changes of files, {digested - looked:.1f} s for shards",
         flush=True,

@@ -124,6 +124,7 @@ def sections(sizes: Sizes, speech_folder: Path, claims: list[Claim]) -> Iterator
     yield "## Growth\n\n" + scaling(frames, sizes)
     yield "## Memory\n\n" + memory(sizes, claims)
     yield "## Accuracy\n\n" + accuracy(data, sizes, claims)
+    yield (ROOT / "benchmarks" / "speeds" / "notes.md").read_text(encoding="utf-8").strip()
 
 
 def introduction(sizes: Sizes) -> str:
