@@ -6,7 +6,6 @@ HDF5 feature files, one a show, so that all that follows is the same as for stor
 
 from __future__ import annotations
 
-import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from gmmcore.features.faults import Fault, FaultyShowError, reading, report
 from gmmcore.features.lists import Entry, read_list
 from gmmcore.features.readers import need
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import PathLike, replace_bytes, replace_text
+from gmmcore.features.writing import write_sidekit_show
+from gmmcore.files import PathLike, replace_text
 
 __all__ = ["AudioSettings", "energy_vad", "extract", "mfcc"]
 
@@ -104,7 +104,7 @@ def extract(
                 found, frames = mfcc(os.path.join(folder, entry.path), settings, rate)
             rate = found
             labels = energy_vad(frames[:, 0], settings)
-            replace_bytes(target, _image(entry.show, frames, labels))
+            write_sidekit_show(target, entry.show, frames[:, 0], frames[:, 1:], labels)
         except FaultyShowError as error:
             faults.append(error.fault(entry.show, entry.path))
     if faults:
@@ -260,25 +260,3 @@ def _gather(computer: Any, done: int, parts: list[npt.NDArray[np.float32]]) -> i
         parts.append(np.array([computer.get_frame(i) for i in range(done, ready)], np.float32))
         computer.pop(ready - done)
     return int(ready)
-
-
-def _image(show: str, frames: npt.NDArray[np.float32], labels: npt.NDArray[np.bool_]) -> bytes:
-    """A SIDEKIT feature file, with the statistics of the speech that SIDEKIT keeps there."""
-    import h5py
-
-    stream = io.BytesIO()
-    speech = frames[labels] if labels.any() else frames
-    with h5py.File(stream, "w") as file:
-        file["compression"] = 0
-        for name, columns in (("energy", 0), ("cep", slice(1, None))):
-            for suffix, data in (
-                ("", frames),
-                ("_mean", speech.mean(axis=0, dtype=np.float64)[np.newaxis]),
-                ("_std", speech.std(axis=0, dtype=np.float64)[np.newaxis]),
-            ):
-                values = np.asarray(data[:, columns], dtype=np.float32)
-                packed = {"compression": "gzip", "fletcher32": True} if not suffix else {}
-                values = values if not suffix else values[0]
-                file.create_dataset(f"{show}/{name}{suffix}", data=values, **packed)
-        file.create_dataset(f"{show}/vad", data=labels.astype(np.int8), compression="gzip")
-    return stream.getvalue()

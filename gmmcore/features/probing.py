@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import Fault, FaultyShowError, reading
 from gmmcore.features.lists import Entry
 from gmmcore.features.settings import FeatureSettings
@@ -39,10 +40,18 @@ def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | 
     processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
     if files > 2 * _CHUNK and processes > 1 and settings.format != "kaldi":
         from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
 
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(_probe_chunk, work, [settings] * len(work)))
+        try:
+            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+                results = list(pool.map(_probe_chunk, work, [settings] * len(work)))
+        except BrokenProcessPool:
+            raise GmmcoreError(
+                f"{settings.list}: a process that looked up the shows was killed; expected memory "
+                "for it, and feature files that do not crash the HDF5 library; give the job more "
+                "memory, or check the latest files"
+            ) from None
     else:
         results = [_probe_chunk(part, settings) for part in work]
     found: dict[int, Probed | Fault] = {}

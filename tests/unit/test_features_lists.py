@@ -21,6 +21,7 @@ from features_files import (
 
 from gmmcore.cli import main
 from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.features import probing
 from gmmcore.features.checking import check_list
 from gmmcore.features.identity import fingerprint, shard_digests
 from gmmcore.features.lists import read_list
@@ -394,3 +395,14 @@ def test_one_changed_show_changes_one_shard(tmp_path: Path) -> None:
     assert not set(shard_digests(path, other).values()) & set(after.values())
     same = settings(tmp_path, "data", shards=5, on_error="skip", format="sidekit", seed=9)
     assert shard_digests(path, same) == after
+
+
+def test_several_processes_find_what_one_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path)
+    mine = settings(tmp_path, "list.tsv", on_error="skip")
+    alone = check_list(mine)
+    monkeypatch.setattr(probing, "_CHUNK", 11)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    assert check_list(mine) == alone
