@@ -72,9 +72,7 @@ class ShowReader:
         frames, labels = self._raw(row, source, place)
         frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
         if not len(frames):
-            raise FaultyShowError(
-                "no frame is selected", "some speech", "remove the show, or make its labels again"
-            )
+            raise _without_speech()
         if row.pick is not None:
             frames = self._picked(row, frames)
         _check_finite(frames, "after processing")
@@ -87,7 +85,10 @@ class ShowReader:
             return row.last - row.first
         source, place = self.opened(row.path)
         labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
-        return int(speech_labels(labels, self.settings).sum())
+        count = int(speech_labels(labels, self.settings).sum())
+        if not count:
+            raise _without_speech()
+        return count
 
     def _raw(self, row: Row, source: Source, place: Place) -> tuple[Frames, Labels]:
         frames = source.read(row.show, place, row.first, row.last)
@@ -109,9 +110,7 @@ class ShowReader:
             frames, labels = self._raw(row._replace(first=0, last=row.frames), source, place)
             labels = speech_labels(labels, self.settings)
             if not labels.any():
-                raise FaultyShowError(
-                    "no frame is speech", "some", "remove the show, or make its labels again"
-                )
+                raise _without_speech()
             speech = static_part(frames, self.settings)[labels]
             self._whole = (key, ShowStatistics.of(speech))
         return self._whole[1]
@@ -130,6 +129,12 @@ class ShowReader:
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
         chosen = np.random.default_rng(seed).choice(len(frames), row.pick, replace=False)
         return frames[np.sort(chosen)]
+
+
+def _without_speech() -> FaultyShowError:
+    return FaultyShowError(
+        "no frame is selected", "some speech", "remove the show, or make its labels again"
+    )
 
 
 def _check_finite(frames: Frames, where: str) -> None:

@@ -406,3 +406,11 @@ def test_several_processes_find_what_one_finds(
     monkeypatch.setattr(probing, "_CHUNK", 11)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     assert check_list(mine) == alone
+
+
+def test_a_subset_is_drawn_from_what_is_in_order(tmp_path: Path) -> None:
+    faults = plant(tmp_path)
+    checked = check_list(settings(tmp_path, "list.tsv", on_error="skip", frames=500))
+    # To count the frames to draw from, labels are read: shows without speech are known now.
+    assert {fault.show for fault in checked.faults} == faults.keys() - {"s13", "s14"}
+    assert sum(row.pick or 0 for row in checked.table.rows) == 500
