@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GmmcoreError as error:
         print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
         return 1
-    except MemoryError:
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         print(
             f"gmmcore {chosen}: error: out of memory; give the job more, or use more shards",
             file=sys.stderr,
@@ -96,6 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 1
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was refused to Python, to a library being loaded or to a new thread."""
+    signs = ("failed to map segment", "annot allocate memory", "can't start new thread")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def _obey_the_outside() -> None:
