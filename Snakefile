@@ -11,6 +11,7 @@ configfile: "config.yaml"
 
 include: "rules/common.smk"
 include: "rules/demo.smk"
+include: "rules/audio.smk"
 include: "rules/features.smk"
 include: "rules/train.smk"
 include: "rules/full.smk"

@@ -145,6 +145,8 @@ def _check_sense(values: Mapping[str, Any], source: str) -> None:
             raise GmmcoreError(
                 f"{source}: {section}.floor is {floor}, above {section}.ceiling, {ceiling}"
             )
+    if values["demo"]["folder"] and values["audio"]["list"]:
+        raise GmmcoreError(f"{source}: demo.folder and audio.list are both set; choose one")
     for key, value in _leaves(values, ""):
         if isinstance(value, float) and value != value:
             raise GmmcoreError(f"{source}: {key} is not a number")

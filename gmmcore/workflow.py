@@ -13,6 +13,7 @@ from gmmcore.schedule import Stage, stages
 
 __all__ = [
     "InitialMixture",
+    "audio_options",
     "demo_settings",
     "divided",
     "export_path",
@@ -116,6 +117,15 @@ def demo_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the demonstration corpus."""
     values = {key: value for key, value in config["demo"].items() if key != "folder"}
     return {**values, "seed": config["seed"]}
+
+
+def audio_options(config: Mapping[str, Any]) -> list[str]:
+    """Options of the verb ``extract``."""
+    options = []
+    for key, value in config["audio"].items():
+        if key not in ("list", "folder") and value is not None:
+            options += [f"--{key}", str(value)]
+    return options
 
 
 def divided(shards: int, jobs: int) -> list[range]:

@@ -18,6 +18,7 @@ from gmmcore.verbs.initialise import DEFAULTS as INITIALISE
 from snakemake.logging import logger as snakemake_log
 
 from gmmcore.workflow import (
+    audio_options,
     demo_settings,
     divided,
     export_path,
@@ -123,6 +124,21 @@ STATISTICS = (
 )
 LOG = f"logs/{CONFIG['run']}"
 DEMO = CONFIG["demo"]["folder"]
+AUDIO = CONFIG["audio"]["list"]
+
+
+def literal(path):
+    """A path from the configuration, in which Snakemake is to see no wildcards."""
+    return path.replace("{", "{{").replace("}", "}}")
+
+
+def made_list(wildcards):
+    """The feature list, if the workflow makes it."""
+    if DEMO:
+        return checkpoints.demo.get().output.shows
+    if AUDIO:
+        return checkpoints.extract.get().output.shows
+    return []
 
 
 _fingerprint = []

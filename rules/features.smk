@@ -7,7 +7,7 @@
 checkpoint shows:
     input:
         # The files themselves are too many for Snakemake; the fingerprint stands for them.
-        lambda wildcards: checkpoints.demo.get().output.shows if DEMO else [],
+        made_list,
     output:
         SHOWS,
     log:

@@ -10,6 +10,7 @@ from gmmcore.cli import main
 from gmmcore.configuration import load_schema, read_configuration, resolve
 from gmmcore.em import MaximiseSettings
 from gmmcore.errors import GmmcoreError
+from gmmcore.features.audio import AudioSettings
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.schedule import SIDEKIT_ITERATIONS
 from gmmcore.verbs.common import ACCUMULATE_DEFAULTS as ACCUMULATE
@@ -46,6 +47,9 @@ def test_defaults_of_schema_and_code_are_the_same():
     )
     assert tuple(values["iterations"]) == SIDEKIT_ITERATIONS
     assert {k: v for k, v in values["demo"].items() if k != "folder"} | {"seed": 1} == DEMO
+    audio = {k: v for k, v in values["audio"].items() if k in AudioSettings.__dataclass_fields__}
+    assert AudioSettings(**audio) == AudioSettings()
+    assert set(audio) == set(AudioSettings.__dataclass_fields__)
     assert list(EXPORTS) == load_schema()["properties"]["export"]["items"]["enum"]
     assert FeatureSettings.from_mapping(values["features"], 0) == FeatureSettings(list="x")
 
@@ -68,7 +72,7 @@ def test_every_key_is_documented():
     [
         ({"componets": 64}, "unknown key componets; did you mean components"),
         ({"variance": {"flor": 1}}, "unknown key variance.flor; did you mean floor"),
-        ({"zzz": 1}, "unknown key zzz; known here: components"),
+        ({"zzz": 1}, "unknown key zzz; known here: audio, components"),
         ({"components": 0}, "components is 0: integer at least 1"),
         ({"components": "many"}, "components is 'many': integer"),
         ({"llk_gain": "1e-3"}, "write 1.0e-3"),

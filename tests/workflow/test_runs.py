@@ -218,7 +218,7 @@ def test_packed_or_not_the_mixture_is_the_same(finished, again, pack):
     ("values", "message"),
     [
         ({"componets": 3}, "unknown key componets; did you mean components"),
-        ({"components": 2000}, "train fewer components or bring more shows"),
+        ({"components": 5000}, "train fewer components or bring more shows"),
         ({"init": {"from": "absent.h5"}}, "absent.h5"),
         ({"features": {"list": "absent.txt"}, "demo": {"folder": None}}, "absent.txt"),
         ({"features": {"normalisation": "cmvnn"}}, "normalisation"),
@@ -231,6 +231,33 @@ def test_mistakes_stop_before_any_training(again, values, message):
     assert message in log
     assert "Traceback" not in log
     assert made(log) == []
+
+
+def test_audio_is_turned_into_features_first(tmp_path):
+    soundfile = pytest.importorskip("soundfile")
+    pytest.importorskip("kaldi_native_fbank")
+    rng = np.random.default_rng(0)
+    (tmp_path / "audio").mkdir()
+    for index in range(4):
+        tone = np.sin(np.arange(32_000) * (0.05 + 0.03 * index))
+        envelope = np.repeat(rng.random(20), 1600)
+        sound = envelope * tone * 0.3 + 1e-3 * rng.standard_normal(32_000)
+        soundfile.write(tmp_path / f"audio/show{index}.wav", sound, 16_000)
+    flow = Workflow(tmp_path)
+    features = {"list": "features/shows.txt", "pattern": "{show}.h5", "delta": True}
+    flow.configure(
+        {
+            "components": 2,
+            "iterations": [2],
+            "audio": {"list": "audio", "pattern": "{show}.wav"},
+            "features": features,
+            "report": False,
+        }
+    )
+    assert made(flow.run()) == ["diag/2/1", "diag/2/2"]
+    model = load_model(tmp_path / "results/ubm/ubm.h5")
+    assert model.mixture.dimension == 40
+    assert "Nothing to be done" in flow.run()
 
 
 def test_every_faulty_show_is_named_at_once(again):
