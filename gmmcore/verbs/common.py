@@ -58,7 +58,7 @@ def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> d
     return {**defaults, **given}
 
 
-ACCUMULATE_DEFAULTS: dict[str, Any] = {"precision": "single", "pruning": 0.0}
+ACCUMULATE_DEFAULTS: dict[str, Any] = {"precision": "single", "pruning": 2e-8}
 
 
 def accumulate_digest(settings: Mapping[str, Any]) -> str:
