@@ -2,16 +2,17 @@
 
     python benchmarks/chaos.py --runs 200 --seed 1
 
-Every run trains in a folder of its own with a random number of cores and of jobs an iteration. It is
-killed with SIGKILL up to five times: one job, Snakemake alone (its jobs live on as orphans), or
-all processes at once. The same command is given again, at once, until it succeeds. All
-mixtures, the history and the tables must then have the bytes of an undisturbed training, and nothing
-may be left over.
+Every run trains in a folder of its own with a random number of cores and of jobs an iteration. It
+is killed with SIGKILL up to five times: one job, Snakemake alone (its jobs are orphans then), or
+all processes at once. The same command is given again, at once, until it succeeds. All mixtures,
+the history and the tables must then have the bytes of an undisturbed training, and nothing may be
+left over.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import random
@@ -128,10 +129,8 @@ def kill(process: subprocess.Popen[bytes], kind: str, rng: random.Random) -> str
     else:
         victims = list(found)
     for pid in victims:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return f"{kind}{during}" if victims else ""
 
 

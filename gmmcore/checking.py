@@ -200,7 +200,8 @@ def _chain(models: dict[str, tuple[Path, Model]], corpus: Corpus | None, checked
                 checked.wrong(path, "has a history but no parent")
             continue
         if parent not in models:
-            checked.wrong(path, f"its parent {str(parent)[:12]} is not among the mixtures here")
+            what = f"its parent {str(parent)[:12]} is not among the mixtures here"
+            checked.wrong(path, what, remove=False)
             continue
         before = models[parent][1].history
         if model.facts["iteration"] == 0:

@@ -110,7 +110,7 @@ class Run:
         """Write the configuration where the jobs read it, if it is not that already."""
         text = json.dumps(config, indent=1, sort_keys=True) + "\n"
         path = Path(self.config_path)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
+        if not path.exists() or path.read_bytes() != text.encode():
             replace_text(path, text)
 
     @property

@@ -71,7 +71,8 @@ class ShowTable:
             numbers = (str(row.first), str(row.last), str(row.frames))
             lines.append("\t".join((row.show, row.path, *numbers, row.shard, pick)))
         body = "\n".join(lines) + "\n"
-        facts = json.dumps({**self.facts, "digest": _digest(body)}, sort_keys=True)
+        digest = _digest(self.facts, body)
+        facts = json.dumps({**self.facts, "digest": digest}, sort_keys=True)
         replace_text(path, f"{_FIRST}{facts}\n{body}")
 
     @classmethod
@@ -88,7 +89,7 @@ class ShowTable:
             if not first.startswith(_FIRST):
                 raise ValueError
             facts = json.loads(first.removeprefix(_FIRST))
-            if facts.pop("digest") != _digest(body):
+            if facts.pop("digest") != _digest(facts, body):
                 raise ValueError
             rows = []
             for line in body.split("\n")[1:-1]:
@@ -111,5 +112,6 @@ class ShowTable:
             )
 
 
-def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
+def _digest(facts: dict[str, Any], body: str) -> str:
+    first = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(f"{first}\n{body}".encode()).hexdigest()
