@@ -22,7 +22,7 @@ __all__ = ["floor", "kaldi", "missing", "ours", "scikit_learn", "sidekit"]
 
 Frames = npt.NDArray[np.float32]
 Work = Callable[[], object]
-FREE = MaximiseSettings(floor=0.0, ceiling=np.inf, full_floor=0.0, full_ceiling=np.inf)
+SETTINGS = MaximiseSettings()
 
 
 def floor(mixture: GaussianMixture, frames: Frames, block: int = 512) -> Work:
@@ -56,7 +56,7 @@ def ours(mixture: GaussianMixture, frames: Frames, threads: int, pruning: float)
         statistics = accumulate(
             mixture, frames, precision="single", pruning=pruning, threads=threads
         )
-        return maximise(mixture, statistics, FREE).mixture
+        return maximise(mixture, statistics, SETTINGS).mixture
 
     return work
 
