@@ -21,6 +21,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from gmmcore.configuration import resolve
+from gmmcore.features.unpacked import open_shard
+from gmmcore.formats.hdf5 import load_model
+from gmmcore.statistics import accumulate
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -57,10 +62,6 @@ def run_workflow(folder: Path, config: dict[str, object], cores: int) -> float:
 
 def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tuple[float, int]:
     """Seconds of all E-steps of a run in this process, and their number."""
-    from gmmcore.features.unpacked import open_shard
-    from gmmcore.formats.hdf5 import load_model
-    from gmmcore.statistics import accumulate
-
     shards = [open_shard(path) for path in sorted((results / "shards").glob("*.npy"))]
     seconds, count = 0.0, 0
     for stage in sorted(results.glob("*/*/000.h5")):
@@ -73,6 +74,13 @@ def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tupl
             seconds += time.perf_counter() - start
             count += 1
     return seconds, count
+
+
+def processor() -> str:
+    """Name of the processor."""
+    with open("/proc/cpuinfo", encoding="utf-8") as stream:
+        names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
+    return names[0] if names else "unknown processor"
 
 
 def main() -> None:
@@ -96,24 +104,42 @@ def main() -> None:
         first = run_workflow(folder, prepare, arguments.cores)
         idle = run_workflow(folder, prepare, arguments.cores)
         whole = run_workflow(folder, config, arguments.cores)
-        from gmmcore.configuration import resolve
-
-        resolved = resolve(config)
+        settings = resolve(config)
+        results = folder / "results/cost"
         kernels, count = e_steps(
-            folder / "results/cost", arguments.cores, resolved["precision"], resolved["pruning"]
+            results, arguments.cores, settings["precision"], settings["pruning"]
         )
+        # Twenty more iterations of two components: nothing but iterations.
+        small = {**config, "components": 2}
+        run_workflow(folder, {**small, "iterations": [1]}, arguments.cores)
+        more = run_workflow(folder, {**small, "iterations": [21]}, arguments.cores)
+        shutil.rmtree(results / "diag")
+        run_workflow(folder, {**small, "iterations": [20]}, arguments.cores)
+        twenty, _ = e_steps(results, arguments.cores, settings["precision"], settings["pruning"])
     finally:
         shutil.rmtree(folder)
-    training = whole - idle
-    print(f"{arguments.frames} frames x {arguments.dimension}, {arguments.cores} cores")
-    print(f"preparing features and shards, with Snakemake's start   {first:8.2f} s")
-    print(f"Snakemake with nothing to do                            {idle:8.2f} s")
-    print(f"training to {arguments.components} components, {count} iterations, without that start "
-          f"{training:8.2f} s")  # fmt: skip
-    print(f"their E-steps alone, in one process                     {kernels:8.2f} s")
-    print(f"share of the E-steps, Snakemake's start included        {kernels / whole:8.1%}")
-    print(f"the workflow's own cost                                 "
-          f"{(training - kernels) / count:8.3f} s an iteration")  # fmt: skip
+    print(
+        f"{arguments.frames} frames x {arguments.dimension}, {arguments.cores} cores, {processor()}"
+    )
+    rows = [
+        ("preparing features and shards, with Snakemake's start", first, "s"),
+        ("Snakemake with nothing to do", idle, "s"),
+        (
+            f"training to {arguments.components} components, {count} iterations, after that",
+            whole - idle,
+            "s",
+        ),
+        ("their E-steps alone, in one process", kernels, "s"),
+        ("share of the E-steps in the run, Snakemake's start included", 100 * kernels / whole, "%"),
+        (
+            "cost of the workflow an iteration, splits included",
+            (whole - idle - kernels) / count,
+            "s",
+        ),
+        ("cost of the workflow an iteration, splits apart", (more - idle - twenty) / 20, "s"),
+    ]
+    for name, value, unit in rows:
+        print(f"{name:<64}{value:9.3f} {unit}")
 
 
 if __name__ == "__main__":

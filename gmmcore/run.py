@@ -74,6 +74,9 @@ class Run:
     settings: Mapping[str, Mapping[str, Any]]
     mend: bool = False
     say: Callable[[str], None] = print
+    _complete: dict[Stage, tuple[tuple[str, str | None], Position, str | None]] = field(
+        default_factory=dict, repr=False
+    )
     _corpus: tuple[tuple[int, ...], Corpus] | None = field(default=None, repr=False)
     _told: set[tuple[Path, str]] = field(default_factory=set, repr=False)
     _facts: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = field(
@@ -164,9 +167,17 @@ class Run:
         if corpus is None:
             return positions
         parent: str | None = None
+        digest = corpus.digest
         for stage in self.plan:
-            position, parent = self._walk(stage, corpus.digest, parent)
+            # Snakemake asks often; a stage that was seen complete is not looked through again.
+            key = (digest, parent)
+            if stage in self._complete and self._complete[stage][0] == key:
+                _, positions[stage], parent = self._complete[stage]
+                continue
+            position, parent = self._walk(stage, digest, parent)
             positions[stage] = position
+            if position.complete:
+                self._complete[stage] = key, position, parent
             if not position.complete:
                 break
         return positions
