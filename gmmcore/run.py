@@ -121,6 +121,17 @@ class Run:
         """Path of the final mixture."""
         return f"{self.folder}/ubm.h5"
 
+    def look_through(self) -> None:
+        """Set aside what is damaged, as far as can be told without reading frames.
+
+        To be called before Snakemake takes its inventory: what vanishes later, it misses.
+        """
+        for path in sorted(Path(self.folder).glob("*/*/*.h5")):
+            self._peek(str(path))
+        self._peek(self.final_path)
+        for path in sorted(Path(self.folder).glob("shards/*.npy")):
+            self.shard_is_whole(str(path))
+
     def corpus(self, shards: Sequence[str]) -> Corpus | None:
         """The corpus, if it has been gathered from exactly these shard files."""
         key = _identity(self.corpus_path)

@@ -115,6 +115,7 @@ def begin():
     snakemake_log.addFilter(TrainingLog())
     # Only now may stale and damaged files be set aside.
     RUN.mend = True
+    RUN.look_through()
 
 
 SHOWS = f"{FOLDER}/shows.tsv"
@@ -325,6 +326,8 @@ def shard_is_done(wildcards):
 def final_input(wildcards):
     """The last mixture; nothing if the final one was made from it."""
     source = last_mixture(PLAN[-1])
+    if not positions()[PLAN[-1]].complete:
+        return source
     return [] if RUN.final_is_done(source) else source
 
 

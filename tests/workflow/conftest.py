@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -84,6 +85,38 @@ class Workflow:
             str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.folder.glob(pattern))
         }
+
+
+PLAIN = {**TINY, "demo": {"folder": None}}
+"""The same training once its corpus is there."""
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A finished training, not to be touched; see `copied`."""
+    result = Workflow(tmp_path_factory.mktemp("trained") / "run")
+    result.folder.mkdir()
+    result.configure(TINY)
+    result.run()
+    (result.folder / "results/tiny/recovery.txt").unlink()
+    result.configure(PLAIN)
+    return result
+
+
+@pytest.fixture
+def copied(trained: Workflow, tmp_path: Path) -> Workflow:
+    """A copy of the finished training."""
+    shutil.copytree(trained.folder, tmp_path / "run")
+    return Workflow(tmp_path / "run")
+
+
+@pytest.fixture
+def nearly(copied: Workflow) -> Workflow:
+    """A copy of which the last iteration, and what comes after it, is yet to be done."""
+    results = copied.folder / "results/tiny"
+    for name in ("full/4/002.h5", "ubm.h5", "history.tsv"):
+        (results / name).unlink()
+    return copied
 
 
 @pytest.fixture
