@@ -1,4 +1,4 @@
-"""What goes wrong outside: each ends in one line that says what to do, and the same command mends it."""
+"""What goes wrong outside: one line says what to do, and the same command mends it."""
 
 from __future__ import annotations
 
