@@ -66,7 +66,8 @@ def scikit_learn(mixture: GaussianMixture, frames: npt.NDArray[Any], threads: in
     from sklearn.mixture import GaussianMixture as Peer
 
     kind = "full" if mixture.is_full else "diag"
-    peer = Peer(mixture.components, covariance_type=kind, reg_covar=0)
+    # Of the size of our floors: components may have fewer frames than dimensions.
+    peer = Peer(mixture.components, covariance_type=kind, reg_covar=1e-3)
     peer.weights_ = mixture.weights.astype(frames.dtype)
     peer.means_ = mixture.means.astype(frames.dtype)
     precisions = mixture.precisions
