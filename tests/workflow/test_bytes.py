@@ -20,7 +20,8 @@ os.execv({real!r}, sys.argv)
 """
 
 
-@pytest.mark.parametrize(("cores", "jobs"), [(1, 1), (2, 2), (4, 3)])
+# The training they are compared with used two cores and one job an iteration.
+@pytest.mark.parametrize(("cores", "jobs"), [(1, 2), (4, 3)])
 def test_cores_jobs_and_order_do_not_change_a_byte(trained, copied, cores, jobs):
     results = copied.folder / "results/tiny"
     before = trained.digests("results/tiny/shards/*")

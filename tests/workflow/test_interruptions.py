@@ -43,8 +43,10 @@ def slow_jobs(nearly: Workflow) -> Workflow:
     return nearly
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("whole_group", [True, False])
+@pytest.mark.parametrize(
+    ("number", "whole_group"),
+    [(signal.SIGINT, True), (signal.SIGTERM, True), (signal.SIGTERM, False)],
+)
 def test_asked_to_stop(trained, slow_jobs, number, whole_group):
     process = started(slow_jobs)
     (os.killpg if whole_group else os.kill)(process.pid, number)
