@@ -1,0 +1,63 @@
+"""Results do not depend on the threads of the caller's BLAS, nor on those of the E-step."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gmmcore.threads import ordered_map
+
+SCRIPT = """
+import hashlib
+import numpy as np
+from gmmcore.em import to_full
+from gmmcore.model import GaussianMixture
+from gmmcore.statistics import accumulate
+
+rng = np.random.default_rng(0)
+frames = rng.standard_normal((40_000, 24), dtype=np.float32)
+means = rng.standard_normal((128, 24))
+mixture = GaussianMixture(np.full(128, 1 / 128), means, np.ones((128, 24)))
+digest = hashlib.sha256()
+for one in (mixture, to_full(mixture)):
+    for precision in ("single", "double"):
+        statistics = accumulate(one, frames, precision=precision, threads={threads})
+        digest.update(statistics.second.tobytes() + statistics.count.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def digest(threads: int, blas: str | None) -> str:
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    if blas is not None:
+        environment |= dict.fromkeys(names, blas)
+    script = SCRIPT.replace("{threads}", str(threads))
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_threads_of_blas_do_not_matter():
+    one = digest(1, "1")
+    assert len(one) == 65
+    assert digest(1, None) == one
+    assert digest(2, "4") == one
+
+
+def test_results_come_in_the_order_of_the_items():
+    assert list(ordered_map(lambda item: item * item, range(20), 3)) == [i * i for i in range(20)]
+
+
+def test_an_error_in_a_thread_is_raised():
+    def work(item: int) -> int:
+        if item == 5:
+            raise ValueError("five")
+        return item
+
+    with pytest.raises(ValueError, match="five"):
+        list(ordered_map(work, range(10), 2))
