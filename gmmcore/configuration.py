@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,11 @@ __all__ = ["load_schema", "read_configuration", "resolve"]
 
 def load_schema() -> dict[str, Any]:
     """The schema of config.yaml."""
+    return copy.deepcopy(_schema())
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
     text = (Path(__file__).parent / "config.schema.yaml").read_text(encoding="utf-8")
     schema: dict[str, Any] = yaml.safe_load(text)
     return schema
@@ -56,7 +63,7 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
     GmmcoreError
         One line: the key, what was found, what was expected.
     """
-    schema = load_schema()
+    schema = load_schema()  # its own: defaults are handed out
     unknown = next(_unknown(values, schema, ""), None)
     if unknown is not None:
         key, known = unknown
