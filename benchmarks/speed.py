@@ -42,7 +42,7 @@ class Sizes:
     frames: int = 100_000
     diagonal: tuple[int, ...] = (64, 512, 2048)
     full: tuple[int, ...] = (128, 512)
-    full_frames: int = 20_000
+    full_frames: int = 50_000
     rounds: int = 7
     peer_rounds: int = 2
     pycave_frames: int = 1_000_000
@@ -330,7 +330,9 @@ def accuracy(data: dict[str, Frames], sizes: Sizes, claims: list[Claim]) -> str:
     for name, values in data.items():
         deviation = values.std(axis=0, dtype=float)
         for shift in (0, 1000):
-            frames = (values[: sizes.full_frames] + shift * deviation).astype(np.float32)
+            frames = (values[: min(20_000, sizes.full_frames)] + shift * deviation).astype(
+                np.float32
+            )
             ends = []
             for precision, pruning in (("double", 0.0), ("single", PRUNING)):
                 ends.append(trained_log_likelihood(frames, sizes.accuracy, precision, pruning))
