@@ -1,0 +1,192 @@
+"""EM over any frames: what must hold whatever the numbers are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from gmmcore.cli import main
+from gmmcore.corpus import Corpus, CorpusShard
+from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.formats.hdf5 import load_model, save_model
+from gmmcore.formats.statistics_file import ShardStatistics, save_statistics
+from gmmcore.history import HistoryEntry
+from gmmcore.model import GaussianMixture
+from gmmcore.statistics import ArraySource, Statistics, accumulate
+from gmmcore.training import moments
+from gmmcore.verbs.common import ACCUMULATE_DEFAULTS, accumulate_digest
+
+few = settings(deadline=None, max_examples=40)
+
+
+@st.composite
+def frames(draw):
+    """Frames of a few clusters, anywhere, of any spread."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count, dimension = draw(st.integers(30, 300)), draw(st.integers(1, 4))
+    centres = rng.standard_normal((draw(st.integers(1, 4)), dimension)) * 4
+    values = centres[rng.integers(len(centres), size=count)] + rng.standard_normal(
+        (count, dimension)
+    )
+    return values * 10.0 ** draw(st.integers(-3, 3)) + draw(st.sampled_from([0.0, 1.0, 1e3]))
+
+
+def start(values, components, full):
+    mixture = one_gaussian(*moments(ArraySource(values)))
+    while mixture.components < components:
+        mixture = split(mixture, min(components, 2 * mixture.components))
+    return to_full(mixture) if full else mixture
+
+
+@few
+@given(frames(), st.integers(1, 6), st.booleans(), st.sampled_from(["keep", "resplit", "remove"]))
+def test_every_update_is_a_mixture_within_its_bounds(values, components, full, weak):
+    mixture = start(values, components, full)
+    settings = MaximiseSettings(min_occupancy=3.0, weak=weak)
+    for _ in range(3):
+        update = maximise(mixture, accumulate(mixture, values), settings)
+        control = mixture.variance_control
+        mixture = update.mixture
+        assert abs(mixture.weights.sum() - 1) < 1e-9
+        assert (mixture.weights > 0).all()
+        if weak != "remove":
+            assert mixture.components == components
+        assert update.smallest_occupancy >= 0
+        assert all(count < 3.0 for _, count in update.weak)
+        if full:
+            deviation = np.sqrt(control[0])
+            scaled = mixture.covariances / np.multiply.outer(deviation, deviation)
+            low, high = np.linalg.eigvalsh(scaled)[:, [0, -1]].T
+            assert low.min() > 0.999 * settings.full_floor
+            assert high.max() < 1.001 * settings.full_ceiling
+        else:
+            ratio = mixture.covariances / control[0]
+            assert ratio.min() > 0.999999 * settings.floor
+            assert ratio.max() < 1.000001 * settings.ceiling
+
+
+@few
+@given(frames(), st.integers(1, 4), st.booleans())
+def test_the_likelihood_never_falls_without_bounds(values, components, full):
+    mixture = start(values, components, full)
+    free = MaximiseSettings(0.0, np.inf, 0.0, np.inf, min_occupancy=0.0)
+    before = -np.inf
+    for _ in range(4):
+        statistics = accumulate(mixture, values)
+        now = statistics.log_likelihood_per_frame
+        assert now >= before - 1e-9 * abs(now)
+        before = now
+        # Fewer frames than dimensions: there is no maximum.
+        assume(statistics.count.min() > 3 * values.shape[1] + 3)
+        mixture = maximise(mixture, statistics, free).mixture
+
+
+@few
+@given(frames(), st.integers(1, 4), st.booleans(), st.data())
+def test_statistics_add_up_wherever_the_frames_are_cut(values, components, full, data):
+    mixture = start(values, components, full)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(values)), max_size=4)))
+    parts = [accumulate(mixture, part) for part in np.split(values, cuts)]
+    total = sum(parts[1:], parts[0])
+    whole = accumulate(mixture, values)
+    assert total.frames == whole.frames
+    np.testing.assert_allclose(total.log_likelihood, whole.log_likelihood, rtol=1e-10)
+    for name in ("count", "first", "second"):
+        expected = getattr(whole, name)
+        scale = np.abs(expected).max() + 1e-300
+        np.testing.assert_allclose(getattr(total, name), expected, atol=1e-9 * scale)
+    np.testing.assert_allclose(total.count.sum(), len(values))
+
+
+def maximised(folder, fall, previous_floored=0, **settings):
+    """The verb, where the likelihood is lower by `fall` than in the iteration before."""
+    mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], np.ones((2, 1)), np.ones((2, 1)))
+    values = np.random.default_rng(1).standard_normal((1000, 1))
+    statistics = accumulate(mixture, values)
+    corpus = Corpus((CorpusShard("000", "000.npy", 1000, "a"),), 1, (0.0,), (1.0,))
+    corpus.write(folder / "corpus.json")
+    before = statistics.log_likelihood_per_frame + fall
+    entry = HistoryEntry(
+        "diag", 2, 1, 1000, before, float("nan"), previous_floored, 0, 0, "", 100.0
+    )
+    facts = {"corpus": corpus.digest, "iteration": 1}
+    digest = save_model(folder / "001.h5", mixture, facts, [entry])
+    save_statistics(
+        folder / "0.stats.h5",
+        [ShardStatistics("000", "a", statistics, "")],
+        mixture=digest,
+        settings=accumulate_digest(ACCUMULATE_DEFAULTS),
+    )
+    return main(
+        [
+            *("maximise", "--mixture", str(folder / "001.h5"), "--corpus"),
+            *(str(folder / "corpus.json"), "--statistics", str(folder / "0.stats.h5")),
+            *("--components", "2", "--output", str(folder / "002.h5")),
+            *("--settings", json.dumps(settings)),
+        ]
+    )
+
+
+def test_a_falling_likelihood_is_warned_of(tmp_path, capsys):
+    assert maximised(tmp_path, 0.5) == 0
+    captured = capsys.readouterr()
+    assert "gain -0.500000" in captured.out
+    assert "warning: diag 2, iteration 2: the log-likelihood per frame fell by 0.5" in captured.err
+    assert load_model(tmp_path / "002.h5").history[-1].gain == pytest.approx(-0.5)
+
+
+def test_a_falling_likelihood_stops_if_asked_to(tmp_path, capsys):
+    assert maximised(tmp_path, 0.5, on_decrease="stop") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("gmmcore maximise: error: diag 2, iteration 2: the log-likelihood")
+    assert "try precision: double" in message
+    assert not (tmp_path / "002.h5").exists()
+
+
+@pytest.mark.parametrize(("fall", "floored"), [(1e-9, 0), (0.5, 1), (-0.1, 0)])
+def test_rounding_bounds_and_gains_are_no_fall(tmp_path, capsys, fall, floored):
+    assert maximised(tmp_path, fall, floored, on_decrease="stop") == 0
+    assert "fell" not in capsys.readouterr().err
+
+
+def test_a_starved_component_is_told_in_the_log_and_the_history(tmp_path, capsys):
+    assert maximised(tmp_path, -0.1, occupancy=500.0, action="remove") == 0
+    assert "weak 1, remove: " in capsys.readouterr().out
+    model = load_model(tmp_path / "002.h5")
+    assert (model.history[-1].weak, model.history[-1].action) == (1, "remove")
+    assert model.mixture.components == 1
+
+
+def test_a_floor_that_is_reached_is_told(tmp_path, capsys):
+    assert maximised(tmp_path, -0.1, floor=5.0, ceiling=10.0) == 0
+    assert "floored 2  ceiled 0" in capsys.readouterr().out
+    model = load_model(tmp_path / "002.h5")
+    assert model.history[-1].floored == 2
+    np.testing.assert_allclose(model.mixture.covariances, 5.0)
+
+
+def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
+    good = accumulate(start(np.arange(40.0).reshape(20, 2) ** 1.5, 1, False), np.ones((5, 2)))
+    bad = Statistics(good.count * np.nan, good.first, good.second, good.origin, 0.0, 5, False)
+    save_statistics(
+        tmp_path / "0.stats.h5", [ShardStatistics("000", "a", bad, "")], mixture="m", settings="s"
+    )
+    Corpus((CorpusShard("000", "000.npy", 5, "a"),), 2, (0.0,), (1.0,)).write(tmp_path / "c.json")
+    digest = Corpus.read(tmp_path / "c.json").digest
+    mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
+    mixture_digest = save_model(tmp_path / "0.h5", mixture, {"corpus": digest, "iteration": 0})
+    save_statistics(
+        tmp_path / "0.stats.h5",
+        [ShardStatistics("000", "a", bad, "")],
+        mixture=mixture_digest,
+        settings=accumulate_digest(ACCUMULATE_DEFAULTS),
+    )
+    names = {name: str(tmp_path / name) for name in ("0.h5", "c.json", "0.stats.h5", "1.h5")}
+    command = ["maximise", "--mixture", names["0.h5"], "--corpus", names["c.json"], "--statistics"]
+    command += [names["0.stats.h5"], "--components", "1", "--output", names["1.h5"]]
+    assert main(command) == 1
+    assert "0.stats.h5: statistics of shard 000 hold a number that" in capsys.readouterr().err
