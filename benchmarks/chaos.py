@@ -243,7 +243,7 @@ def main() -> int:
 
     def work(number: int) -> Outcome:
         place = folder / f"run{number:04d}"
-        return chaotic_run(place, number, arguments.seed, expected, arguments.kills, seconds)
+        return chaotic_run(place, number, arguments.seed, expected, arguments.kills, seconds / 2)
 
     numbers = range(arguments.first, arguments.first + arguments.runs)
     with ThreadPoolExecutor(arguments.parallel) as pool:
