@@ -13,7 +13,7 @@ if AUDIO:
         conda:
             "../envs/gmmcore.yaml"
         params:
-            folder=CONFIG["audio"]["folder"],
+            folder=lambda wildcards, output: os.path.dirname(output.shows),
             options=lambda wildcards: audio_options(CONFIG),
         shell:
             "gmmcore extract --audio {input:q} --output {params.folder:q} {params.options:q} 2>&1"

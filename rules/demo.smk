@@ -13,7 +13,7 @@ if DEMO:
         conda:
             "../envs/gmmcore.yaml"
         params:
-            folder=DEMO,
+            folder=lambda wildcards, output: os.path.dirname(output.shows),
             settings=lambda wildcards: quoted(demo_settings(CONFIG)),
         shell:
             "gmmcore demo --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q}"
