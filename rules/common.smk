@@ -105,17 +105,22 @@ def begin():
         or workflow.touch
     ):
         return
+    if settings.forceall or settings.forcerun:
+        stop(
+            "--forceall and --forcerun would ask for input that a finished training no longer "
+            f"has; to make something again, remove its file, or {FOLDER} for all of it"
+        )
     try:
         _begun.append(hold_folder("."))
         check_writable(FOLDER)
         check_writable(LOG)
         RUN.keep_configuration(CONFIG)
+        snakemake_log.addFilter(TrainingLog())
+        # Only now may stale and damaged files be set aside.
+        RUN.mend = True
+        RUN.look_through()
     except GmmcoreError as error:
         stop(error)
-    snakemake_log.addFilter(TrainingLog())
-    # Only now may stale and damaged files be set aside.
-    RUN.mend = True
-    RUN.look_through()
 
 
 SHOWS = f"{FOLDER}/shows.tsv"

@@ -300,3 +300,10 @@ def test_a_mistake_in_the_configuration_stops_before_anything_runs(workflow, cha
     assert message in line
     assert "Traceback" not in log
     assert not (workflow.folder / "results").exists()
+
+
+@pytest.mark.parametrize("option", [["--forceall"], ["--forcerun", "maximise"]])
+def test_forcing_is_refused_before_anything_is_lost(trained, copied, option):
+    (line,) = errors(copied.run(*option, code=1))
+    assert "to make something again, remove its file, or results/tiny for all of it" in line
+    assert copied.digests() == trained.digests()
