@@ -8,6 +8,7 @@ with the current settings from the current frames, and its parent is the mixture
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -331,6 +332,10 @@ def hold_folder(folder: str) -> int:
                 f"another training runs in this folder (process {holder}); wait for it to end, "
                 "or stop it"
             ) from None
+        except OSError as error:
+            # Some network file systems know no locks: better to train than to be kept out.
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         state = Path(folder) / ".snakemake"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -192,3 +194,11 @@ def test_a_configuration_that_was_damaged_is_written_again(run):
     path.write_bytes(b"\xff\0")
     run.keep_configuration({"a": 1})
     assert path.read_bytes() == content
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    os.close(hold_folder(str(tmp_path)))

@@ -134,7 +134,9 @@ def test_a_file_where_the_results_should_be(nearly):
 
 
 def test_results_that_vanish_under_a_job(trained, nearly):
-    script = "import os, shutil, sys\nshutil.rmtree('results/tiny/full')\nos.execv(REAL, sys.argv)\n"
+    script = (
+        "import os, shutil, sys\nshutil.rmtree('results/tiny/full')\nos.execv(REAL, sys.argv)\n"
+    )
     job_wrapper(nearly, script)
     (line,) = errors(nearly.run(code=1))
     assert re.search(r"results/tiny/\S+: cannot be read: No such file", line)
