@@ -130,7 +130,9 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
         )
         with os.fdopen(descriptor, "w+b") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Where files cannot be locked, what dead writers leave is not recognised, no more.
+            with contextlib.suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~_umask())

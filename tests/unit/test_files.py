@@ -107,6 +107,18 @@ def test_only_temporary_files_of_dead_writers_are_removed(tmp_path):
         assert names(tmp_path) == sorted([living.name, other.name, "file"])
 
 
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    left = tmp_path / ".file.12345678.gmmcore-tmp"
+    left.touch()
+    replace_bytes(tmp_path / "file", b"whole")
+    # Whether its writer lives cannot be known.
+    assert names(tmp_path) == [left.name, "file"]
+
+
 def test_two_writers_of_one_file(tmp_path):
     """Each is whole; the last to end wins."""
     path = tmp_path / "file"
