@@ -25,7 +25,7 @@ class DiagonalKernel(Kernel):
         # With few components, a frame's products in a column make the faster matrix products.
         self.columns = self.rows < _FEW_COMPONENTS
         if self.columns:
-            self.block = 512
+            self.block = 4096  # threads meet at the interpreter between blocks: few, long ones
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
