@@ -271,6 +271,13 @@ def one_job():
     return MAIN and workflow.local_exec and jobs() == 1
 
 
+def last_iteration(wildcards):
+    """Iteration up to which a job goes on by itself; 0 if it makes only its own."""
+    if not one_job():
+        return 0
+    return RUN.stage(wildcards.kind, wildcards.components).iterations
+
+
 def previous(wildcards):
     """The mixture before this one, in the same stage."""
     stage = RUN.stage(wildcards.kind, wildcards.components)

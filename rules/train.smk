@@ -71,7 +71,8 @@ rule accumulate:
         " | tee {log:q}"
 
 
-# Statistics are removed by the job that used them: temp() would keep all of them to the end,
+# A job that makes whole iterations goes on to the end of its stage; it is asked again for what it
+# did not come to. Statistics are removed by the job that used them: temp() would keep all of them to the end,
 # because Snakemake cannot know how many checkpoints are to come.
 checkpoint maximise:
     input:
@@ -88,10 +89,14 @@ checkpoint maximise:
     conda:
         "../envs/gmmcore.yaml"
     threads: iteration_threads
+    resources:
+        # Not a parameter: another limit makes no iteration stale.
+        last_iteration=last_iteration,
     params:
         settings=lambda wildcards: quoted(SETTINGS[wildcards.kind]),
     shell:
         "gmmcore maximise --mixture {input.mixture:q} --statistics {input.statistics:q}"
         " --shards {input.shards:q} --threads {threads} --corpus {input.corpus:q}"
         " --components {wildcards.components} --settings {params.settings:q}"
+        " --until {resources.last_iteration} --llk-gain {CONFIG[llk_gain]}"
         " --output {output:q} 2>&1 | tee {log:q} && rm -f {input.statistics:q}"

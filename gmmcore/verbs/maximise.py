@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
@@ -40,11 +42,47 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--components", type=int, required=True, help="of the stage")
     parser.add_argument("--output", required=True)
+    parser.add_argument(
+        "--until",
+        type=int,
+        default=0,
+        metavar="ITERATION",
+        help="with --shards: go on to this iteration, each in a file beside --output",
+    )
+    parser.add_argument(
+        "--llk-gain",
+        type=float,
+        default=-math.inf,
+        help="end earlier, after an iteration that gains less a frame (natural logarithm)",
+    )
     add_settings(parser, ", ".join({**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS}))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the next mixture and print the iteration's line of the training log."""
+    """Write the next mixture and print the iteration's line of the training log.
+
+    Then go on, if that is asked for: a process an iteration would spend most of its time on
+    starting. Each mixture is a whole file before the next is begun.
+    """
+    from gmmcore.schedule import train_stop
+
+    iteration, gain = _iterate(arguments, arguments.mixture, arguments.output)
+    output = Path(arguments.output)
+    # What ends it early is not this iteration's failure: its file is whole, and must not be
+    # taken for that of a failed job. The job of the iteration that fails will say why.
+    with suppress(GmmcoreError, MemoryError, KeyboardInterrupt):
+        while arguments.shards and iteration < arguments.until:
+            following = output.with_name(f"{iteration + 1:03d}{output.suffix}")
+            if train_stop(gain, arguments.llk_gain) or following.exists():
+                return
+            iteration, gain = _iterate(arguments, str(output), str(following))
+            output = following
+
+
+def _iterate(
+    arguments: argparse.Namespace, source: str, output: str
+) -> tuple[int, float | None]:
+    """One iteration, from file to file; its number, and its gain if it is not the first."""
     from gmmcore.corpus import Corpus
     from gmmcore.em import ARITHMETIC, maximise
     from gmmcore.files import digest_of
@@ -54,11 +92,11 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.training import history_entry
 
     settings = settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
-    model = load_model(arguments.mixture)
+    model = load_model(source)
     corpus = Corpus.read(arguments.corpus)
     if model.facts["corpus"] != corpus.digest:
         raise GmmcoreError(
-            f"{arguments.mixture}: comes from other frames than {arguments.corpus}; "
+            f"{source}: comes from other frames than {arguments.corpus}; "
             "remove the mixture and give the same command again"
         )
     if arguments.shards:
@@ -73,28 +111,30 @@ def run(arguments: argparse.Namespace) -> None:
     for part in parts:
         total = total + part.statistics
     update_settings = maximise_settings(settings, model.mixture.is_full)
-    with explained(arguments.mixture):
+    with explained(source):
         update = maximise(model.mixture, total, update_settings)
     iteration = int(model.facts["iteration"]) + 1
     kind = "full" if model.mixture.is_full else "diag"
     stage = Stage(kind, arguments.components, 0, "")
     previous = model.history[-1] if iteration > 1 else None
     entry = history_entry(stage, iteration, total, update, update_settings, previous)
-    print(log_line(entry, update))
+    gain = None if previous is None else entry.gain
+    print(log_line(entry, update), flush=True)
     _look_at_decrease(entry, previous, settings["on_decrease"], settings["precision"])
     save_model(
-        arguments.output,
+        output,
         update.mixture,
         {
             **{"stage": kind, "components": arguments.components, "iteration": iteration},
             "log_likelihood": entry.log_likelihood,
-            "gain": None if previous is None else entry.gain,
+            "gain": gain,
             "parent": model.digest,
             "corpus": corpus.digest,
             "settings": digest_of("maximise", settings, ARITHMETIC),
         },
         (*model.history, entry),
     )
+    return iteration, gain
 
 
 def log_line(entry: HistoryEntry, update: Update) -> str:

@@ -246,7 +246,12 @@ def test_statistics_that_an_interrupted_run_left(trained, nearly):
 
 
 def test_two_runs_in_one_folder(trained, nearly):
-    script = "import os, sys, time\ntime.sleep(4)\nos.execv(REAL, sys.argv)\n"
+    # Its jobs wait for the other run to have ended, however slowly that starts.
+    script = (
+        "import os, sys, time\n"
+        "while not os.path.exists('go'):\n    time.sleep(0.05)\n"
+        "os.execv(REAL, sys.argv)\n"
+    )
     job_wrapper(nearly, script)
     first = nearly.start()
     for line in first.stdout:
@@ -256,6 +261,7 @@ def test_two_runs_in_one_folder(trained, nearly):
     while not holder.exists() or not holder.read_text():
         pass
     second = unwrapped(nearly).run(code=1)
+    (nearly.folder / "go").touch()
     (line,) = errors(second)
     assert f"another training runs in this folder (process {first.pid}); wait for it" in line
     assert first.wait(120) == 0

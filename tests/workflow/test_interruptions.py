@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import signal
 import subprocess
@@ -11,9 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Workflow
+from conftest import TINY, Workflow
 
+from gmmcore.cli import main
+from gmmcore.configuration import resolve
+from gmmcore.errors import GmmcoreError
+from gmmcore.formats import hdf5
 from gmmcore.lifeline import VARIABLE, own_line
+from gmmcore.workflow import InitialMixture, verb_settings
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +43,7 @@ def slow_jobs(nearly: Workflow) -> Workflow:
     real = Path(sys.executable).parent / "gmmcore"
     (folder / "gmmcore").write_text(f"#!/bin/sh\nsleep 1\nexec '{real}' \"$@\"\n")
     (folder / "gmmcore").chmod(0o755)
-    (nearly.folder / "logs/tiny/full/4/002.log").unlink()
+    (nearly.folder / "logs/tiny/full/4/002.log").unlink(missing_ok=True)
     path = f"{folder}{os.pathsep}{nearly.environment()['PATH']}"
     nearly.environment = lambda: {**os.environ, "PATH": path}  # type: ignore[method-assign]
     return nearly
@@ -129,3 +135,38 @@ def test_a_job_whose_scheduler_is_gone_or_out_of_sight():
             capture_output=True,
         )
         assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    "trouble", [GmmcoreError("no space"), KeyboardInterrupt(), MemoryError(), RuntimeError("bug")]
+)
+def test_what_ends_a_job_that_goes_on(trained, copied, trouble, monkeypatch):
+    stage = copied.folder / "results/tiny/diag/4"
+    for path in stage.glob("00[123].h5"):
+        path.unlink()
+    real, calls = hdf5.save_model, []
+
+    def save(path, *arguments):
+        calls.append(path)
+        if len(calls) == 3:
+            raise trouble
+        return real(path, *arguments)
+
+    monkeypatch.setattr(hdf5, "save_model", save)
+    monkeypatch.chdir(copied.folder)
+    shards = sorted(map(str, Path("results/tiny/shards").glob("*.npy")))
+    settings = json.dumps(verb_settings(resolve(TINY), InitialMixture())["diag"])
+    command = [
+        *("maximise", "--mixture", f"{stage}/000.h5", "--shards", *shards, "--components", "4"),
+        *("--corpus", "results/tiny/corpus.json", "--settings", settings),
+        *("--output", f"{stage}/001.h5", "--until", "3"),
+    ]
+    if isinstance(trouble, RuntimeError):
+        with pytest.raises(RuntimeError, match="bug"):
+            main(command)
+    else:
+        # The file it was started for is whole: Snakemake must not take it for a failed job's.
+        assert main(command) == 0
+    assert sorted(path.name for path in stage.glob("*.h5")) == ["000.h5", "001.h5", "002.h5"]
+    copied.run()
+    assert copied.digests() == trained.digests()
