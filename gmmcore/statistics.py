@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,8 +16,8 @@ from gmmcore.threads import ordered_map, single_blas
 __all__ = ["ArraySource", "FrameSource", "Statistics", "accumulate", "pack", "unpack"]
 
 Array = npt.NDArray[np.float64]
-# Frames a task of a thread works on. Part of the arithmetic: it fixes the order of addition.
-CHUNK_FRAMES = 16384
+# Frames a task of a thread works on, at most.
+_PIECE_FRAMES = 16384
 
 
 @runtime_checkable
@@ -167,16 +168,16 @@ def accumulate(
         )
     kernel = make_kernel(mixture, precision, pruning)
 
-    def work(start: int) -> tuple[Array, float]:
-        stop = min(start + CHUNK_FRAMES, frames.frames)
-        return kernel.sums(frames, start, stop)
+    def work(piece: tuple[int, int]) -> tuple[Array, float]:
+        return kernel.sums(frames, *piece)
 
     total: Array | None = None
     log_likelihood = 0.0
     with single_blas():
         # The pieces are added in their own order, whichever is ready first.
-        for sums, piece in ordered_map(work, range(0, frames.frames, CHUNK_FRAMES), threads):
-            log_likelihood += piece
+        edges = pairwise(_edges(frames.frames, kernel.least_frames))
+        for sums, of_piece in ordered_map(work, edges, threads):
+            log_likelihood += of_piece
             if total is None:
                 total = sums
             else:
@@ -192,6 +193,21 @@ def accumulate(
     return Statistics(
         count, first, second, kernel.origin, log_likelihood, frames.frames, mixture.is_full
     )
+
+
+def _edges(frames: int, least: int) -> list[int]:
+    """Where the pieces that threads work on begin and end; the last number is `frames`.
+
+    They are of one size, and where frames allow it sixteen of them or a multiple, so that the
+    usual numbers of threads end together. The number of threads itself plays no part: the pieces
+    fix the order of addition.
+    """
+    count = -(-frames // _PIECE_FRAMES)
+    for multiple in (16, 8, 4, 2):
+        if frames >= multiple * least:
+            count += -count % multiple
+            break
+    return [frames * index // max(count, 1) for index in range(count + 1)]
 
 
 def _as_source(source: Any) -> FrameSource:

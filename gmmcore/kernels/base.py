@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,7 +59,9 @@ class Kernel:
     width : int
         Products of a frame's coordinates, the constant included.
     block : int
-        Frames worked on together. Part of the arithmetic: it fixes the order of addition.
+        Frames worked on together, at most. Part of the arithmetic: it fixes the order of addition.
+    least_frames : int
+        Frames that are worth a task of a thread, with sums of its own.
     coefficients : ndarray, shape (rows, width)
         A row a component, and rows of weight zero until `rows` is a multiple of the groups.
     typical : ndarray, shape (width - 1,)
@@ -66,6 +69,7 @@ class Kernel:
     """
 
     block = 1024
+    least_frames = 8192
     coefficients: AnyArray
     typical: Array
 
@@ -110,35 +114,42 @@ class Kernel:
         log_likelihood = 0.0
         # A frame that is not finite makes its log-likelihood so; `accumulate` looks at that.
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            for first in range(start, stop, self.block):
-                frames = source.read(first, min(first + self.block, stop))
-                log_likelihood += self.add_block(frames, total)
+            # Of one size: a short block at the end would cost as many calls as a long one.
+            count = -(-(stop - start) // self.block)
+            edges = [start + (stop - start) * index // count for index in range(count + 1)]
+            # What the dense blocks leave is summed at the end: between two calls of numpy, threads
+            # may have to wait for each other.
+            shifts = self.buffer("shifts", (stop - start,))
+            sums = self.buffer("sums", (stop - start,))
+            dense = 0
+            for first, last in pairwise(edges):
+                frames = source.read(first, last)
+                logs = self.buffer("logs", (self.rows, len(frames)))
+                products = self.log_likelihoods(frames, logs)
+                found = self.sparse_posteriors(logs) if self.grouped else None
+                if found is not None:
+                    entries, of_block = found
+                    self.add_sparse(entries, products, total)
+                    log_likelihood += of_block
+                    continue
+                block = slice(dense, dense + len(frames))
+                dense = block.stop
+                self.dense_posteriors(logs, shifts[block], sums[block])
+                self.add_dense(logs, 1 / sums[block], products, total)
+            log_likelihood += float(
+                shifts[:dense].sum(dtype=np.float64) + np.log(sums[:dense]).sum(dtype=np.float64)
+            )
             self.flush(total)
         return total, log_likelihood
 
-    def add_block(self, frames: npt.NDArray[np.floating], total: Array) -> float:
-        """Add a block's statistics to `total`; its log-likelihood."""
-        logs = self.buffer("logs", (self.rows, len(frames)))
-        products = self.log_likelihoods(frames, logs)
-        if self.grouped:
-            found = self.sparse_posteriors(logs)
-            if found is not None:
-                entries, log_likelihood = found
-                self.add_sparse(entries, products, total)
-                return log_likelihood
-        scale, log_likelihood = self.dense_posteriors(logs)
-        self.add_dense(logs, scale, products, total)
-        return log_likelihood
-
-    def dense_posteriors(self, logs: AnyArray) -> tuple[AnyArray, float]:
-        """Exponentials in place of `logs`, their factor a frame, and the sum of logarithms."""
-        top = logs.max(axis=0)
-        logs -= top
+    def dense_posteriors(self, logs: AnyArray, shifts: AnyArray, sums: AnyArray) -> None:
+        """Exponentials of logs - shift in place of `logs`; a frame's shift and sum of them."""
+        logs.max(axis=0, out=shifts)
+        logs -= shifts
         np.maximum(logs, self.lowest, out=logs)
         np.exp(logs, out=logs)
         # A product with ones adds faster, and in more parts, than sum().
-        total = self._ones @ logs
-        return 1 / total, float(top.sum(dtype=np.float64) + np.log(total).sum(dtype=np.float64))
+        np.matmul(self._ones, logs, out=sums)
 
     def sparse_posteriors(self, logs: AnyArray) -> tuple[Entries, float] | None:
         """The posteriors from `pruning` on, and the sum of logarithms; None if too many count."""

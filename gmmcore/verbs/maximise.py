@@ -79,9 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
             output = following
 
 
-def _iterate(
-    arguments: argparse.Namespace, source: str, output: str
-) -> tuple[int, float | None]:
+def _iterate(arguments: argparse.Namespace, source: str, output: str) -> tuple[int, float | None]:
     """One iteration, from file to file; its number, and its gain if it is not the first."""
     from gmmcore.corpus import Corpus
     from gmmcore.em import ARITHMETIC, maximise
