@@ -1,7 +1,7 @@
 """What the workflow itself costs: a whole training through Snakemake beside its E-steps alone.
 
-    python benchmarks/workflow.py                        # 200,000 frames x 60 to 64 components
-    python benchmarks/workflow.py --frames 5000000 --components 512
+    python -m benchmarks.workflow                        # 200,000 frames x 60 to 64 components
+    python -m benchmarks.workflow --frames 5000000 --components 512
 
 Makes features, runs `snakemake` on them with SIDEKIT's schedule, then takes the E-step of every
 iteration again in this process, from the same shards and mixtures and with as many threads.
@@ -17,10 +17,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import yaml
 
+from benchmarks.speeds.clock import processor
 from gmmcore.configuration import resolve
 from gmmcore.features.unpacked import open_shard
 from gmmcore.formats.hdf5 import load_model
@@ -76,70 +78,94 @@ def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tupl
     return seconds, count
 
 
-def processor() -> str:
-    """Name of the processor."""
-    with open("/proc/cpuinfo", encoding="utf-8") as stream:
-        names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
+class Costs(NamedTuple):
+    """Seconds of a training, and of its parts.
+
+    Attributes
+    ----------
+    prepare : float
+        Features to shards, with Snakemake's start.
+    idle : float
+        Snakemake with nothing to do.
+    whole : float
+        The training, with Snakemake's start.
+    kernels : float
+        Its E-steps alone, in one process.
+    iterations : int
+    """
+
+    prepare: float
+    idle: float
+    whole: float
+    kernels: float
+    iterations: int
+
+    @property
+    def share(self) -> float:
+        """Share of the E-steps in the run."""
+        return self.kernels / self.whole
+
+    @property
+    def an_iteration(self) -> float:
+        """What the workflow adds to an iteration, with splits and M-steps."""
+        return (self.whole - self.idle - self.kernels) / self.iterations
+
+
+def costs(
+    frames: int, components: int, cores: int, *, dimension: int = 60, parent: str | None = None
+) -> Costs:
+    """Train in a folder that is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="gmmcore-", dir=parent))
+    try:
+        make_features(folder / "features", frames, dimension)
+        config = {
+            "run": "cost",
+            "components": components,
+            "llk_gain": -1.0e9,  # every iteration of the schedule
+            "features": {"list": "features", "pattern": "{show}.npy", "vad": None},
+        }
+        one = {**config, "components": 1}
+        prepare = run_workflow(folder, one, cores)
+        idle = run_workflow(folder, one, cores)
+        whole = run_workflow(folder, config, cores)
+        settings = resolve(config)
+        kernels, iterations = e_steps(
+            folder / "results/cost", cores, settings["precision"], settings["pruning"]
+        )
+    finally:
+        shutil.rmtree(folder)
+    return Costs(prepare, idle, whole, kernels, iterations)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, default=200_000)
     parser.add_argument("--dimension", type=int, default=60)
     parser.add_argument("--components", type=int, default=64)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--folder", help="where to work; a temporary folder by default")
-    arguments = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="gmmcore-", dir=arguments.folder))
-    try:
-        make_features(folder / "features", arguments.frames, arguments.dimension)
-        config = {
-            "run": "cost",
-            "components": arguments.components,
-            "llk_gain": -1.0e9,  # every iteration of the schedule
-            "features": {"list": "features", "pattern": "{show}.npy", "vad": None},
-        }
-        prepare = {**config, "components": 1}
-        first = run_workflow(folder, prepare, arguments.cores)
-        idle = run_workflow(folder, prepare, arguments.cores)
-        whole = run_workflow(folder, config, arguments.cores)
-        settings = resolve(config)
-        results = folder / "results/cost"
-        kernels, count = e_steps(
-            results, arguments.cores, settings["precision"], settings["pruning"]
-        )
-        # Twenty more iterations of two components: nothing but iterations.
-        small = {**config, "components": 2}
-        run_workflow(folder, {**small, "iterations": [1]}, arguments.cores)
-        more = run_workflow(folder, {**small, "iterations": [21]}, arguments.cores)
-        shutil.rmtree(results / "diag")
-        run_workflow(folder, {**small, "iterations": [20]}, arguments.cores)
-        twenty, _ = e_steps(results, arguments.cores, settings["precision"], settings["pruning"])
-    finally:
-        shutil.rmtree(folder)
-    print(
-        f"{arguments.frames} frames x {arguments.dimension}, {arguments.cores} cores, {processor()}"
+    given = parser.parse_args()
+    found = costs(
+        given.frames,
+        given.components,
+        given.cores,
+        dimension=given.dimension,
+        parent=given.folder,
     )
+    print(f"{given.frames} frames x {given.dimension}, {given.cores} cores, {processor()}")
     rows = [
-        ("preparing features and shards, with Snakemake's start", first, "s"),
-        ("Snakemake with nothing to do", idle, "s"),
+        ("preparing features and shards, with Snakemake's start", f"{found.prepare:9.2f} s"),
+        ("Snakemake with nothing to do", f"{found.idle:9.2f} s"),
         (
-            f"training to {arguments.components} components, {count} iterations, after that",
-            whole - idle,
-            "s",
+            f"training to {given.components} components, {found.iterations} iterations, with that",
+            f"{found.whole:9.2f} s",
         ),
-        ("their E-steps alone, in one process", kernels, "s"),
-        ("share of the E-steps in the run, Snakemake's start included", 100 * kernels / whole, "%"),
-        (
-            "cost of the workflow an iteration, splits included",
-            (whole - idle - kernels) / count,
-            "s",
-        ),
-        ("cost of the workflow an iteration, splits apart", (more - idle - twenty) / 20, "s"),
+        ("its E-steps alone, in one process", f"{found.kernels:9.2f} s"),
+        ("share of the E-steps in the run", f"{found.share:9.1%}"),
+        ("what the workflow adds to an iteration, with splits", f"{found.an_iteration:9.3f} s"),
     ]
-    for name, value, unit in rows:
-        print(f"{name:<64}{value:9.3f} {unit}")
+    for name, value in rows:
+        print(f"{name:<64}{value}")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Statistics:
         Sums of posterior x (frame - origin)^2; for full covariances the lower triangle
         of the products, by rows.
     origin : ndarray, shape (D,), float64
-        The mixture's overall mean, near which no digits cancel.
+        The mixture's overall mean, or zero if that is near it: there no digits cancel.
     log_likelihood : float
         Natural logarithm, sum over the frames.
     frames : int

@@ -55,7 +55,9 @@ class Kernel:
     Attributes
     ----------
     origin : ndarray, shape (D,), float64
-        The mixture's overall mean, which the statistics are about.
+        The mixture's overall mean, or zero where that is near, which the statistics are about.
+    is_centred : bool
+        Whether the origin is zero.
     width : int
         Products of a frame's coordinates, the constant included.
     block : int
@@ -80,8 +82,8 @@ class Kernel:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.pruning = pruning
         self.width = width
-        # Rounded to single precision, so that subtracting it is exact in either precision.
-        self.origin = mixture.overall_mean.astype(np.float32).astype(np.float64)
+        self.origin = _origin(mixture)
+        self.is_centred = not self.origin.any()
         self.grouped = pruning > 0.0 and mixture.components >= _LEAST_COMPONENTS
         self.rows = mixture.components
         if self.grouped:
@@ -178,6 +180,14 @@ class Kernel:
         log_likelihood = top.sum(dtype=np.float64) + np.log(total).sum()
         return entries, float(log_likelihood)
 
+    def about_origin(self, frames: npt.NDArray[np.floating]) -> AnyArray:
+        """Frames about the origin; the frames themselves if that is zero."""
+        if self.is_centred:
+            return frames.astype(self.dtype, copy=False)
+        centred = self.buffer("centred", frames.shape)
+        self.centred(frames, centred)
+        return centred
+
     def centred(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
         """Write frames - origin, subtracted in the better of both precisions."""
         work = np.result_type(frames.dtype, self.dtype)
@@ -218,6 +228,16 @@ class Kernel:
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Count, first and second order statistics about the origin, in the frames' units."""
         raise NotImplementedError
+
+
+def _origin(mixture: GaussianMixture) -> Array:
+    """Where statistics lose no digits: frames are a few deviations away."""
+    mean = mixture.overall_mean
+    # Zero serves features that were normalised as well, and spares a pass over the frames.
+    if (np.abs(mean) <= np.sqrt(mixture.overall_variance)).all():
+        return np.zeros_like(mean)
+    # Rounded to single precision, so that subtracting it is exact in either precision.
+    return mean.astype(np.float32).astype(np.float64)
 
 
 def _remainder(indices: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:

@@ -51,14 +51,14 @@ class DiagonalKernel(Kernel):
         if self.columns:
             products = self.buffer("products", (self.width, len(frames))).T
             y = products[:, dimension : 2 * dimension]
-            # Subtracted before they are turned: runs over contiguous memory are longer.
-            centred = self.buffer("centred", frames.shape)
-            self.centred(frames, centred)
-            y[...] = centred
+            y[...] = self.about_origin(frames)
         else:
             products = self.buffer("products", (len(frames), self.width))
             y = products[:, dimension : 2 * dimension]
-            self.centred(frames, y)
+            if self.is_centred:
+                y[...] = frames
+            else:
+                self.centred(frames, y)
         if self.is_scaled:
             y *= (1.0 / self.scale).astype(self.dtype)
         np.square(y, out=products[:, :dimension])

@@ -50,9 +50,7 @@ class FullKernel(Kernel):
         """Expand to the packed products, y and 1, shape (width, frames), and multiply."""
         products = self.buffer("products", (self.width, len(frames)))
         y = products[self.packed : -1]
-        centred = self.buffer("centred", frames.shape)
-        self.centred(frames, centred)
-        np.matmul(self.whitening.astype(self.dtype), centred.T, out=y)
+        np.matmul(self.whitening.astype(self.dtype), self.about_origin(frames).T, out=y)
         position = 0
         for row in range(self.mixture.dimension):
             target = products[position : position + row + 1]

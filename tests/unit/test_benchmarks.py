@@ -27,6 +27,7 @@ def test_the_speed_benchmark_runs(tmp_path):
         "Growth",
         "Memory",
         "Accuracy",
+        "The workflow itself",
     ]
     assert [title in page for title in titles] == [True] * len(titles)
     assert "covariances, speech" not in page

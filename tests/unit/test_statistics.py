@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from gmmcore import density
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.model import GaussianMixture
-from gmmcore.statistics import _edges, Statistics, accumulate, pack, unpack
+from gmmcore.statistics import Statistics, _edges, accumulate, pack, unpack
 
 FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
 
