@@ -6,9 +6,6 @@ is computed from them, so that a file that is read and written again keeps its b
 
 from __future__ import annotations
 
-import re
-from typing import Protocol
-
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +21,7 @@ from gmmcore.formats.base import (
     parse_numbers,
     refuse,
 )
+from gmmcore.formats.kaldi_items import TITLES, BinaryItems, Items, TextItems
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import pack, unpack
 
@@ -31,122 +29,12 @@ __all__ = ["FORMATS", "encode_binary", "encode_text"]
 
 Array = npt.NDArray[np.float64]
 
-_TITLES = {True: "Kaldi text", False: "Kaldi binary"}
 _END = {b"<DiagGMM>": b"</DiagGMM>", b"<FullGMM>": b"</FullGMM>"}
 _OLD = {b"<DiagGMMBegin>": b"<DiagGMMEnd>", b"<FullGMMBegin>": b"<FullGMMEnd>"}
-_TEXT_ITEM = re.compile(rb"\s*(<[^<>\[\]\s]{1,40}>|\[[^<>\[\]]*\])")
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-class _Items(Protocol):
-    """Tokens, vectors and matrices, one after the other."""
-
-    title: str
-    path: PathLike
-
-    def token(self) -> bytes: ...
-    def numbers(self, kind: bytes) -> Array: ...
-    def at_end(self) -> bool: ...
-
-
-class _BinaryItems:
-    title = _TITLES[False]
-
-    def __init__(self, path: PathLike, content: bytes) -> None:
-        self.path = path
-        self._content = content
-        self._at = 2
-
-    def token(self) -> bytes:
-        end = self._content.find(b" ", self._at, self._at + 40)
-        if end < 0:
-            refuse(self.path, self.title, f"no token at byte {self._at}: truncated or damaged")
-        found = self._content[self._at : end]
-        self._at = end + 1
-        return found
-
-    def numbers(self, kind: bytes) -> Array:
-        """A vector (``V``), the rows of a matrix (``M``) or of a lower triangle (``P``)."""
-        found = self.token()
-        if found not in (b"F" + kind, b"D" + kind):
-            what = {b"V": "a vector", b"M": "a matrix", b"P": "a packed matrix"}[kind]
-            refuse(self.path, self.title, f"{what} was expected before byte {self._at}")
-        dtype = np.dtype("<f4" if found[:1] == b"F" else "<f8")
-        sizes = [self._int() for _ in range(2 if kind == b"M" else 1)]
-        count = sizes[0] * (sizes[1] if kind == b"M" else 1)
-        if kind == b"P":
-            count = sizes[0] * (sizes[0] + 1) // 2
-        left = len(self._content) - self._at
-        if min(sizes) < 0 or count * dtype.itemsize > left:
-            refuse(
-                self.path,
-                self.title,
-                f"{sizes} numbers are claimed at byte {self._at}, {left} bytes are left: "
-                "truncated, damaged or of another byte order",
-            )
-        with np.errstate(invalid="ignore"):  # signalling NaNs
-            values = np.frombuffer(self._content, dtype, count, self._at).astype(np.float64)
-        self._at += count * dtype.itemsize
-        return values.reshape(sizes) if kind == b"M" else values
-
-    def at_end(self) -> bool:
-        return self._at == len(self._content)
-
-    def _int(self) -> int:
-        field = self._content[self._at : self._at + 5]
-        if len(field) < 5 or field[0] != 4:
-            refuse(self.path, self.title, f"no size at byte {self._at}: truncated or damaged")
-        self._at += 5
-        return int.from_bytes(field[1:], "little", signed=True)
-
-
-class _TextItems:
-    title = _TITLES[True]
-
-    def __init__(self, path: PathLike, content: bytes) -> None:
-        self.path = path
-        self._content = content
-        self._at = 0
-
-    def token(self) -> bytes:
-        item = self._item()
-        if not item.startswith(b"<"):
-            refuse(self.path, self.title, f"a token was expected before byte {self._at}")
-        return item
-
-    def numbers(self, kind: bytes) -> Array:
-        item = self._item()
-        if not item.startswith(b"["):
-            refuse(self.path, self.title, f"numbers were expected before byte {self._at}")
-        if kind != b"M":
-            return self._parse(item[1:-1])
-        rows = [self._parse(line) for line in item[1:-1].split(b"\n") if line.strip()]
-        if len({row.size for row in rows}) != 1:
-            refuse(self.path, self.title, f"rows of unequal length before byte {self._at}")
-        return np.array(rows)
-
-    def at_end(self) -> bool:
-        return not self._content[self._at :].strip()
-
-    def _item(self) -> bytes:
-        match = _TEXT_ITEM.match(self._content, self._at)
-        if match is None:
-            refuse(
-                self.path,
-                self.title,
-                f"neither a token nor bracketed numbers at byte {self._at}: truncated or damaged",
-            )
-        self._at = match.end()
-        return match[1]
-
-    def _parse(self, text: bytes) -> Array:
-        values = parse_numbers(text)
-        if values is None:
-            refuse(self.path, self.title, f"something that is no number before byte {self._at}")
-        return values
-
-
-def _decode(items: _Items) -> GaussianMixture:
+def _decode(items: Items) -> GaussianMixture:
     path, title = items.path, items.title
     begin = items.token()
     end = (_END | _OLD).get(begin)
@@ -195,7 +83,7 @@ def _decode(items: _Items) -> GaussianMixture:
     return mixture
 
 
-def _expect(items: _Items, found: bytes, wanted: bytes) -> None:
+def _expect(items: Items, found: bytes, wanted: bytes) -> None:
     if found != wanted:
         refuse(items.path, items.title, f"{_shown(found)} where {wanted.decode()} was expected")
 
@@ -270,7 +158,7 @@ def encode_binary(path: PathLike, mixture: GaussianMixture) -> bytes:
         body += one(b"M", precisions)
     body += end + b" "
     head = b"\0B" + begin + b" "
-    read = _reread(_BinaryItems(path, head + body))
+    read = _reread(BinaryItems(path, head + body))
     with np.errstate(over="ignore"):
         return head + b"<GCONSTS> " + one(b"V", _gconsts(read)) + body
 
@@ -302,7 +190,7 @@ def encode_text(path: PathLike, mixture: GaussianMixture) -> bytes:
     body += b"".join(triangle(row) for row in held) if mixture.is_full else matrix(held)
     body += end + b" \n"
     head = begin + b" \n"
-    read = _reread(_TextItems(path, head + body))
+    read = _reread(TextItems(path, head + body))
     return head + b"<GCONSTS> " + vector(_gconsts(read)) + body
 
 
@@ -319,12 +207,12 @@ def _tokens(full: bool) -> tuple[bytes, bytes, tuple[bytes, bytes]]:
 def _check_range(path: PathLike, text: bool, *arrays: Array) -> None:
     if any(np.abs(values).max() > _LARGEST for values in arrays):
         raise GmmcoreError(
-            f"{path}: cannot be written as {_TITLES[text]}: a number is beyond single precision; "
+            f"{path}: cannot be written as {TITLES[text]}: a number is beyond single precision; "
             "use sidekit or alize"
         )
 
 
-def _reread(items: _Items) -> GaussianMixture:
+def _reread(items: Items) -> GaussianMixture:
     try:
         return _decode(items)
     except GmmcoreError as error:
@@ -342,18 +230,18 @@ def _is_text(content: bytes) -> bool:
 FORMATS = (
     Format(
         "kaldi",
-        _TITLES[False],
+        TITLES[False],
         (".kaldi", ".dubm", ".ubm", ".mdl", ".bin"),
         lambda content: content.startswith(b"\0B"),
-        lambda path, content, options: _decode(_BinaryItems(path, content)),
+        lambda path, content, options: _decode(BinaryItems(path, content)),
         lambda path, mixture: replace_bytes(path, encode_binary(path, mixture)),
     ),
     Format(
         "kaldi-text",
-        _TITLES[True],
+        TITLES[True],
         (".kaldi-text", ".txt"),
         _is_text,
-        lambda path, content, options: _decode(_TextItems(path, content)),
+        lambda path, content, options: _decode(TextItems(path, content)),
         lambda path, mixture: replace_bytes(path, encode_text(path, mixture)),
     ),
 )

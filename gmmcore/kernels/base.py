@@ -29,10 +29,8 @@ _SINGLE_TOLERANCE = 0.05
 # Components that are looked at, or passed over, together. A mixture that was split holds its
 # relatives C / 4 apart, and so they are grouped.
 _GROUP = 4
-# With fewer components, or a larger share of groups near the best one, passing over the
-# others costs more than it saves.
+# With fewer components, passing over some costs more than it saves.
 _LEAST_COMPONENTS = 128
-_LARGEST_SHARE = 0.5
 # Numbers in the largest array of a thread.
 _LARGEST_BUFFER = 1 << 22
 
@@ -64,6 +62,9 @@ class Kernel:
         Frames worked on together, at most. Part of the arithmetic: it fixes the order of addition.
     least_frames : int
         Frames that are worth a task of a thread, with sums of its own.
+    largest_share : float
+        Share of groups near the best one above which passing over the others costs more than
+        it saves.
     coefficients : ndarray, shape (rows, width)
         A row a component, and rows of weight zero until `rows` is a multiple of the groups.
     typical : ndarray, shape (width - 1,)
@@ -72,6 +73,7 @@ class Kernel:
 
     block = 1024
     least_frames = 8192
+    largest_share = 0.5
     coefficients: AnyArray
     typical: Array
 
@@ -160,9 +162,10 @@ class Kernel:
         grouped = logs.reshape(_GROUP, groups * frames)
         best = grouped.max(axis=0).reshape(groups, frames)
         top = best.max(axis=0)
-        near = np.flatnonzero(best > top + self.group_threshold)
-        if len(near) > _LARGEST_SHARE * best.size:
+        is_near = best > top + self.group_threshold
+        if np.count_nonzero(is_near) > self.largest_share * best.size:
             return None
+        near = np.flatnonzero(is_near)
         # A frame that is not finite is near nothing; its logarithm of zero tells.
         frame = _remainder(near, frames)
         values = grouped.take(near, axis=1)

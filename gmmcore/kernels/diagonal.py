@@ -19,6 +19,7 @@ class DiagonalKernel(Kernel):
 
     block = 2048
     least_frames = 2048
+    largest_share = 0.16
 
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
         dimension = mixture.dimension
