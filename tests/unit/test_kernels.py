@@ -10,6 +10,7 @@ import pytest
 from gmmcore import density
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.kernels import make_kernel
+from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import Statistics, accumulate, pack
 
@@ -43,6 +44,12 @@ def trained(components: int, full: bool) -> tuple[np.ndarray, GaussianMixture]:
         statistics = accumulate(mixture, frames, precision="single")
         mixture = maximise(mixture, statistics, settings).mixture
     return frames, mixture
+
+
+@pytest.fixture(autouse=True)
+def _skipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Components are passed over in these small mixtures too, where it would not pay."""
+    monkeypatch.setattr(DiagonalKernel, "largest_share", 0.5)
 
 
 def assert_same(one: Statistics, other: Statistics) -> None:
@@ -182,6 +189,19 @@ def test_no_denormal_numbers_reach_the_products(full):
     assert logs.min() < logs.max() - 110  # exp() alone would give some
     kernel.dense_posteriors(logs, np.empty(256, np.float32), np.empty(256, np.float32))
     assert logs.min() > 1e-30
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_both_ways_through_a_block_agree(full, monkeypatch):
+    frames, mixture = trained(128, full)
+    kind = type(make_kernel(mixture, "double", DEFAULT_PRUNING))
+    monkeypatch.setattr(kind, "largest_share", 1.0)
+    sparse = accumulate(mixture, frames, pruning=DEFAULT_PRUNING)
+    monkeypatch.setattr(kind, "largest_share", 0.0)
+    dense = accumulate(mixture, frames, pruning=DEFAULT_PRUNING)
+    assert 0 < dense.log_likelihood - sparse.log_likelihood < 1e-6 * len(frames)
+    np.testing.assert_allclose(sparse.count, dense.count, atol=DEFAULT_PRUNING * len(frames))
+    assert_same(dense, accumulate(mixture, frames))
 
 
 def test_unknown_options_are_refused():
