@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.bounds import bounded_precisions, bounded_variances
 from gmmcore.model import GaussianMixture, InvalidMixtureError
 from gmmcore.statistics import Statistics, unpack
+from gmmcore.threads import ordered_map, single_blas
 
 __all__ = [
     "ARITHMETIC",
@@ -26,6 +28,8 @@ ARITHMETIC = 1
 # Occupancy, in frames, that the weight of a component without any is computed from: its
 # logarithm stays finite, and it can win frames again.
 _LEAST_OCCUPANCY = 1e-3
+# Components a task of a thread works on.
+_PIECE_COMPONENTS = 32
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,11 @@ def to_full(mixture: GaussianMixture) -> GaussianMixture:
 
 
 def maximise(
-    mixture: GaussianMixture, statistics: Statistics, settings: MaximiseSettings
+    mixture: GaussianMixture,
+    statistics: Statistics,
+    settings: MaximiseSettings,
+    *,
+    threads: int = 1,
 ) -> Update:
     """M-step: the mixture that the statistics call for.
 
@@ -184,6 +192,8 @@ def maximise(
     statistics : Statistics
         Of all frames.
     settings : MaximiseSettings
+    threads : int
+        Threads over components. The result does not depend on it.
 
     Returns
     -------
@@ -213,21 +223,36 @@ def maximise(
     safe = np.where(usable, count, 1.0)[:, np.newaxis]
     offsets = statistics.first / safe
     control = _control(mixture, statistics)
-    if mixture.is_full:
-        moments = unpack(statistics.second) / safe[:, :, np.newaxis]
-        raw = moments - offsets[:, :, np.newaxis] * offsets[:, np.newaxis, :]
-        covariances, floored, ceiled = _bound_full(raw, control, settings, ~weak & usable)
-    else:
-        raw = statistics.second / safe - offsets * offsets
-        covariances, floored, ceiled = _bound_diagonal(raw, control, settings, ~weak & usable)
     kept = weak | ~usable
-    precisions = mixture.precisions.copy()
     means = mixture.means.copy()
     means[~kept] = statistics.origin + offsets[~kept]
-    if (~kept).any():
-        precisions[~kept] = GaussianMixture.from_covariances(
-            np.full(int((~kept).sum()), 1.0 / (~kept).sum()), means[~kept], covariances[~kept]
-        ).precisions
+    precisions = mixture.precisions.copy()
+    if mixture.is_full:
+        floored = ceiled = 0
+
+        def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int]:
+            mean = offsets[piece]
+            moments = unpack(statistics.second[piece]) / count[piece, np.newaxis, np.newaxis]
+            return bounded_precisions(
+                moments - mean[:, :, np.newaxis] * mean[:, np.newaxis, :],
+                control[piece],
+                (settings.full_floor, settings.full_ceiling),
+                piece,
+            )
+
+        pieces = np.array_split(np.flatnonzero(~kept), -(-mixture.components // _PIECE_COMPONENTS))
+        with single_blas():
+            done = ordered_map(work, pieces, threads)
+            for piece, (values, below, above) in zip(pieces, done, strict=True):
+                precisions[piece] = values
+                floored += below
+                ceiled += above
+    else:
+        raw = statistics.second / safe - offsets * offsets
+        variances, floored, ceiled = bounded_variances(
+            raw, control, (settings.floor, settings.ceiling), ~kept
+        )
+        precisions[~kept] = 1.0 / variances[~kept]
     occupancy = np.maximum(count, _LEAST_OCCUPANCY)
     updated = GaussianMixture(
         occupancy / occupancy.sum(), means, precisions, mixture.variance_control
@@ -267,60 +292,6 @@ def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
         second = np.diagonal(unpack(second))
     variance = second / total - mean**2
     return np.broadcast_to(variance, mixture.means.shape)
-
-
-def _bound_diagonal(
-    raw: Array, control: Array, settings: MaximiseSettings, counted: npt.NDArray[np.bool_]
-) -> tuple[Array, int, int]:
-    low, high = settings.floor * control, settings.ceiling * control
-    below = (raw < low) & counted[:, np.newaxis]
-    above = (raw > high) & counted[:, np.newaxis]
-    bounded = np.clip(raw, low, high)
-    flat = (bounded <= 0) & counted[:, np.newaxis]
-    if flat.any():
-        component, dimension = np.argwhere(flat)[0]
-        raise InvalidMixtureError(
-            f"component {component} has no variance in dimension {dimension}; "
-            "set a floor above zero, or train fewer components"
-        )
-    return bounded, int(below.sum()), int(above.sum())
-
-
-def _bound_full(
-    raw: Array, control: Array, settings: MaximiseSettings, counted: npt.NDArray[np.bool_]
-) -> tuple[Array, int, int]:
-    deviation = np.sqrt(control)
-    unit = deviation[:, :, np.newaxis] * deviation[:, np.newaxis, :]
-    result = raw.copy()
-    floored = ceiled = 0
-    for component in np.flatnonzero(counted):
-        scaled = raw[component] / unit[component]
-        if _within(scaled, settings.full_floor, settings.full_ceiling):
-            continue
-        values, vectors = np.linalg.eigh(scaled)
-        floored += int((values < settings.full_floor).sum())
-        ceiled += int((values > settings.full_ceiling).sum())
-        values = np.clip(values, settings.full_floor, settings.full_ceiling)
-        if values[0] <= 0:
-            raise InvalidMixtureError(
-                f"the covariance of component {component} is not positive definite; "
-                "set a floor above zero, or train fewer components"
-            )
-        bounded = (vectors * values) @ vectors.T
-        result[component] = 0.5 * (bounded + bounded.T) * unit[component]
-    return result, floored, ceiled
-
-
-def _within(scaled: Array, floor: float, ceiling: float) -> bool:
-    """Whether all eigenvalues lie between the bounds: two factorisations, far below `eigh`."""
-    identity = np.eye(len(scaled))
-    try:
-        np.linalg.cholesky(scaled - floor * identity)
-        if np.isfinite(ceiling):
-            np.linalg.cholesky(ceiling * identity - scaled)
-    except np.linalg.LinAlgError:
-        return False
-    return True
 
 
 def _without(mixture: GaussianMixture, weak: npt.NDArray[np.bool_]) -> GaussianMixture:

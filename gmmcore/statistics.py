@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,8 +15,9 @@ from gmmcore.threads import ordered_map, single_blas
 __all__ = ["ArraySource", "FrameSource", "Statistics", "accumulate", "pack", "unpack"]
 
 Array = npt.NDArray[np.float64]
-# Frames a task of a thread works on, at most.
-_PIECE_FRAMES = 16384
+# Pieces of the frames, for threads, are multiples of this. Blocks of shards have this length too:
+# what is read need not be put together from two of them.
+_PIECE_FRAMES = 4096
 
 
 @runtime_checkable
@@ -166,17 +166,18 @@ def accumulate(
         raise ValueError(
             f"frames have dimension {frames.dimension}, the mixture has {mixture.dimension}"
         )
-    kernel = make_kernel(mixture, precision, pruning)
-
-    def work(piece: tuple[int, int]) -> tuple[Array, float]:
-        return kernel.sums(frames, *piece)
-
-    total: Array | None = None
-    log_likelihood = 0.0
     with single_blas():
+        kernel = make_kernel(mixture, precision, pruning)
+
+        piece = _piece_frames(frames.frames, kernel.least_frames)
+
+        def work(start: int) -> tuple[Array, float]:
+            return kernel.sums(frames, start, min(start + piece, frames.frames))
+
+        total: Array | None = None
+        log_likelihood = 0.0
         # The pieces are added in their own order, whichever is ready first.
-        edges = pairwise(_edges(frames.frames, kernel.least_frames))
-        for sums, of_piece in ordered_map(work, edges, threads):
+        for sums, of_piece in ordered_map(work, range(0, frames.frames, piece), threads):
             log_likelihood += of_piece
             if total is None:
                 total = sums
@@ -195,19 +196,14 @@ def accumulate(
     )
 
 
-def _edges(frames: int, least: int) -> list[int]:
-    """Where the pieces that threads work on begin and end; the last number is `frames`.
+def _piece_frames(frames: int, least: int, most: int = 16384) -> int:
+    """Frames that a task of a thread works on.
 
-    They are of one size, and where frames allow it sixteen of them or a multiple, so that the
-    usual numbers of threads end together. The number of threads itself plays no part: the pieces
-    fix the order of addition.
+    Sixteen tasks or more, if frames allow it, so that threads end together; and none shorter than
+    is worth while. The number of threads itself plays no part: pieces fix the order of addition.
     """
-    count = -(-frames // _PIECE_FRAMES)
-    for multiple in (16, 8, 4, 2):
-        if frames >= multiple * least:
-            count += -count % multiple
-            break
-    return [frames * index // max(count, 1) for index in range(count + 1)]
+    wanted = frames // 16 // _PIECE_FRAMES * _PIECE_FRAMES
+    return max(least, min(wanted, most))
 
 
 def _as_source(source: Any) -> FrameSource:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["ordered_map", "single_blas"]
 
@@ -21,10 +22,16 @@ def single_blas() -> Iterator[None]:
     if os.environ.get("OPENBLAS_NUM_THREADS") == "1" == os.environ.get("MKL_NUM_THREADS"):
         yield  # said before numpy was imported (the command line does), nothing to look up
         return
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _libraries() -> Any:
+    """What is loaded, looked up once: that takes as long as a small E-step."""
     import threadpoolctl
 
-    with threadpoolctl.threadpool_limits(limits=1, user_api="blas"):
-        yield
+    return threadpoolctl.ThreadpoolController()
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -138,7 +138,7 @@ def iterate(
             pruning=settings.pruning,
             threads=settings.threads,
         )
-        update = maximise(mixture, statistics, settings.update)
+        update = maximise(mixture, statistics, settings.update, threads=settings.threads)
         previous = history[-1] if history else None
         entry = history_entry(stage, iteration, statistics, update, settings.update, previous)
         mixture = update.mixture

@@ -56,7 +56,7 @@ def ours(mixture: GaussianMixture, frames: Frames, threads: int, pruning: float)
         statistics = accumulate(
             mixture, frames, precision="single", pruning=pruning, threads=threads
         )
-        return maximise(mixture, statistics, SETTINGS).mixture
+        return maximise(mixture, statistics, SETTINGS, threads=threads).mixture
 
     return work
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -59,7 +58,8 @@ class Kernel:
     width : int
         Products of a frame's coordinates, the constant included.
     block : int
-        Frames worked on together, at most. Part of the arithmetic: it fixes the order of addition.
+        Frames worked on together: a power of two, at most 4096, so that they lie in one block of a
+        shard. Part of the arithmetic: it fixes the order of addition.
     least_frames : int
         Frames that are worth a task of a thread, with sums of its own.
     largest_share : float
@@ -94,7 +94,8 @@ class Kernel:
             self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
         # Bounded in memory however many components or products there are.
-        self.block = max(64, min(self.block, _LARGEST_BUFFER // max(self.rows, width)))
+        fitting = _LARGEST_BUFFER // max(self.rows, width)
+        self.block = max(64, min(self.block, 1 << fitting.bit_length() - 1))
         self._own = threading.local()
         self._ones = np.ones(self.rows, self.dtype)
         self._origins: dict[str, AnyArray] = {}
@@ -118,16 +119,13 @@ class Kernel:
         log_likelihood = 0.0
         # A frame that is not finite makes its log-likelihood so; `accumulate` looks at that.
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            # Of one size: a short block at the end would cost as many calls as a long one.
-            count = -(-(stop - start) // self.block)
-            edges = [start + (stop - start) * index // count for index in range(count + 1)]
             # What the dense blocks leave is summed at the end: between two calls of numpy, threads
             # may have to wait for each other.
             shifts = self.buffer("shifts", (stop - start,))
             sums = self.buffer("sums", (stop - start,))
             dense = 0
-            for first, last in pairwise(edges):
-                frames = source.read(first, last)
+            for first in range(start, stop, self.block):
+                frames = source.read(first, min(first + self.block, stop))
                 logs = self.buffer("logs", (self.rows, len(frames)))
                 products = self.log_likelihoods(frames, logs)
                 found = self.sparse_posteriors(logs) if self.grouped else None

@@ -18,7 +18,7 @@ class DiagonalKernel(Kernel):
     """Products are [y^2, y, 1], y scaled by a power of two where squares could leave the range."""
 
     block = 2048
-    least_frames = 2048
+    least_frames = 4096
     largest_share = 0.16
 
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shards", nargs="*", default=[], help="instead: all shards, to take the statistics of"
     )
-    parser.add_argument("--threads", type=int, default=1, help="for that")
+    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--components", type=int, required=True, help="of the stage")
     parser.add_argument("--output", required=True)
@@ -110,7 +110,7 @@ def _iterate(arguments: argparse.Namespace, source: str, output: str) -> tuple[i
         total = total + part.statistics
     update_settings = maximise_settings(settings, model.mixture.is_full)
     with explained(source):
-        update = maximise(model.mixture, total, update_settings)
+        update = maximise(model.mixture, total, update_settings, threads=arguments.threads)
     iteration = int(model.facts["iteration"]) + 1
     kind = "full" if model.mixture.is_full else "diag"
     stage = Stage(kind, arguments.components, 0, "")

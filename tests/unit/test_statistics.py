@@ -8,8 +8,9 @@ from scipy.stats import multivariate_normal
 
 from gmmcore import density
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.features.shards import BLOCK_FRAMES
 from gmmcore.model import GaussianMixture
-from gmmcore.statistics import Statistics, _edges, accumulate, pack, unpack
+from gmmcore.statistics import Statistics, _piece_frames, accumulate, pack, unpack
 
 FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
 
@@ -175,13 +176,10 @@ def test_extreme_variances_stay_finite(precision):
     )
 
 
-@pytest.mark.parametrize("least", [2048, 8192])
-@pytest.mark.parametrize("frames", [0, 1, 2047, 5000, 16384, 32768, 50_000, 100_000, 12_345_678])
-def test_threads_get_pieces_of_one_size(frames, least):
-    edges = _edges(frames, least)
-    sizes = np.diff(edges)
-    assert (edges[0], edges[-1]) == (0, frames)
-    assert len(sizes) == 0 or 0 < sizes.min() >= sizes.max() - 1
-    assert len(sizes) <= 1 or least <= sizes.max() <= 16384
-    if frames >= 16 * least:
-        assert len(sizes) % 16 == 0
+@pytest.mark.parametrize("least", [4096, 8192])
+@pytest.mark.parametrize("frames", [0, 1, 5000, 65_536, 100_000, 200_000, 12_345_678])
+def test_pieces_are_whole_blocks_of_a_shard(frames, least):
+    piece = _piece_frames(frames, least)
+    assert piece % BLOCK_FRAMES == 0
+    assert least <= piece <= 16384
+    assert piece == least or frames >= 16 * piece

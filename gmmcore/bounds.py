@@ -1,0 +1,117 @@
+"""Covariances within bounds that are relative to the variance of all frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.model import InvalidMixtureError, covariance_to_precision
+
+__all__ = ["bounded_precisions", "bounded_variances"]
+
+Array = npt.NDArray[np.float64]
+
+
+def bounded_variances(
+    raw: Array, control: Array, bounds: tuple[float, float], counted: npt.NDArray[np.bool_]
+) -> tuple[Array, int, int]:
+    """Variances within bounds.
+
+    Parameters
+    ----------
+    raw, control : ndarray, shape (C, D), float64
+        Variances, and what the bounds are relative to.
+    bounds : tuple of float
+        Floor and ceiling.
+    counted : ndarray, shape (C,), bool
+        Components that matter.
+
+    Returns
+    -------
+    variances : ndarray, shape (C, D)
+    floored, ceiled : int
+        How many of those that matter were raised and lowered.
+
+    Raises
+    ------
+    InvalidMixtureError
+        If one that matters is zero although no floor was asked for.
+    """
+    low, high = bounds[0] * control, bounds[1] * control
+    below = (raw < low) & counted[:, np.newaxis]
+    above = (raw > high) & counted[:, np.newaxis]
+    bounded = np.clip(raw, low, high)
+    flat = (bounded <= 0) & counted[:, np.newaxis]
+    if flat.any():
+        component, dimension = np.argwhere(flat)[0]
+        raise InvalidMixtureError(
+            f"component {component} has no variance in dimension {dimension}; "
+            "set a floor above zero, or train fewer components"
+        )
+    return bounded, int(below.sum()), int(above.sum())
+
+
+def bounded_precisions(
+    covariances: Array, control: Array, bounds: tuple[float, float], names: npt.NDArray[np.intp]
+) -> tuple[Array, int, int]:
+    """Precisions of covariances whose eigenvalues are brought within bounds.
+
+    Parameters
+    ----------
+    covariances : ndarray, shape (N, D, D), float64
+        Overwritten by those within the bounds.
+    control : ndarray, shape (N, D), float64
+        The bounds are those of eigenvalues in the space where these variances are one.
+    bounds : tuple of float
+        Floor and ceiling.
+    names : ndarray, shape (N,), int
+        What an error calls the components.
+
+    Returns
+    -------
+    precisions : ndarray, shape (N, D, D)
+    floored, ceiled : int
+        How many eigenvalues were raised and lowered.
+
+    Raises
+    ------
+    InvalidMixtureError
+        If one is not positive definite although no floor was asked for.
+    """
+    deviation = np.sqrt(control)
+    unit = deviation[:, :, np.newaxis] * deviation[:, np.newaxis, :]
+    floored = ceiled = 0
+    for index in range(len(covariances)):
+        scaled = covariances[index] / unit[index]
+        if _within(scaled, *bounds):
+            continue
+        values, vectors = np.linalg.eigh(scaled)
+        floored += int((values < bounds[0]).sum())
+        ceiled += int((values > bounds[1]).sum())
+        values = np.clip(values, *bounds)
+        bounded = (vectors * values) @ vectors.T
+        covariances[index] = 0.5 * (bounded + bounded.T) * unit[index]
+    try:
+        return covariance_to_precision(covariances), floored, ceiled
+    except InvalidMixtureError:
+        bad = next(i for i, one in enumerate(covariances) if not _is_definite(one))
+        raise InvalidMixtureError(
+            f"the covariance of component {names[bad]} is not positive definite; "
+            "set a floor above zero, or train fewer components"
+        ) from None
+
+
+def _within(scaled: Array, floor: float, ceiling: float) -> bool:
+    """Whether all eigenvalues lie between the bounds: two factorisations, far below `eigh`."""
+    identity = np.eye(len(scaled))
+    return _is_definite(scaled - floor * identity) and (
+        not np.isfinite(ceiling) or _is_definite(ceiling * identity - scaled)
+    )
+
+
+def _is_definite(matrix: Array) -> bool:
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
