@@ -1,4 +1,4 @@
-"""Results do not depend on the threads of the caller's BLAS, nor on those of the E-step."""
+"""Results do not depend on the threads of the caller's BLAS, nor on its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gmmcore.threads import ordered_map
 SCRIPT = """
 import hashlib
 import numpy as np
-from gmmcore.em import to_full
+from gmmcore.em import MaximiseSettings, maximise, to_full
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import accumulate
 
@@ -26,6 +26,11 @@ for one in (mixture, to_full(mixture)):
     for precision in ("single", "double"):
         statistics = accumulate(one, frames, precision=precision, threads={threads})
         digest.update(statistics.second.tobytes() + statistics.count.tobytes())
+        # Some components within the bounds and some beyond.
+        settings = MaximiseSettings(floor=0.6, full_floor=0.4)
+        update = maximise(one, statistics, settings, threads={threads})
+        assert 0 < update.floored < 128 * 12
+        digest.update(update.mixture.means.tobytes() + update.mixture.precisions.tobytes())
 print(digest.hexdigest())
 """
 
