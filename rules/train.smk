@@ -90,13 +90,14 @@ checkpoint maximise:
         "../envs/gmmcore.yaml"
     threads: iteration_threads
     resources:
-        # Not a parameter: another limit makes no iteration stale.
+        # Not parameters: other limits make no iteration stale.
         last_iteration=last_iteration,
+        llk_gain=lambda wildcards: str(CONFIG["llk_gain"]),
     params:
         settings=lambda wildcards: quoted(SETTINGS[wildcards.kind]),
     shell:
         "gmmcore maximise --mixture {input.mixture:q} --statistics {input.statistics:q}"
         " --shards {input.shards:q} --threads {threads} --corpus {input.corpus:q}"
         " --components {wildcards.components} --settings {params.settings:q}"
-        " --until {resources.last_iteration} --llk-gain {CONFIG[llk_gain]}"
+        " --until {resources.last_iteration} --llk-gain={resources.llk_gain}"
         " --output {output:q} 2>&1 | tee {log:q} && rm -f {input.statistics:q}"
