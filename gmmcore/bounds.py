@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.model import InvalidMixtureError, covariance_to_precision
+from gmmcore.model import (
+    InvalidMixtureError,
+    covariance_to_precision,
+    first_indefinite,
+    is_definite,
+)
 
 __all__ = ["bounded_precisions", "bounded_variances"]
 
@@ -89,29 +94,26 @@ def bounded_precisions(
         floored += int((values < bounds[0]).sum())
         ceiled += int((values > bounds[1]).sum())
         values = np.clip(values, *bounds)
+        if values[0] <= 0:
+            raise _indefinite(names[index])
         bounded = (vectors * values) @ vectors.T
         covariances[index] = 0.5 * (bounded + bounded.T) * unit[index]
     try:
         return covariance_to_precision(covariances), floored, ceiled
     except InvalidMixtureError:
-        bad = next(i for i, one in enumerate(covariances) if not _is_definite(one))
-        raise InvalidMixtureError(
-            f"the covariance of component {names[bad]} is not positive definite; "
-            "set a floor above zero, or train fewer components"
-        ) from None
+        raise _indefinite(names[first_indefinite(covariances)]) from None
+
+
+def _indefinite(component: int) -> InvalidMixtureError:
+    return InvalidMixtureError(
+        f"the covariance of component {component} is not positive definite; "
+        "set a floor above zero, or train fewer components"
+    )
 
 
 def _within(scaled: Array, floor: float, ceiling: float) -> bool:
     """Whether all eigenvalues lie between the bounds: two factorisations, far below `eigh`."""
     identity = np.eye(len(scaled))
-    return _is_definite(scaled - floor * identity) and (
-        not np.isfinite(ceiling) or _is_definite(ceiling * identity - scaled)
+    return is_definite(scaled - floor * identity) and (
+        not np.isfinite(ceiling) or is_definite(ceiling * identity - scaled)
     )
-
-
-def _is_definite(matrix: Array) -> bool:
-    try:
-        np.linalg.cholesky(matrix)
-    except np.linalg.LinAlgError:
-        return False
-    return True

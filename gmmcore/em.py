@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.bounds import bounded_precisions, bounded_variances
-from gmmcore.model import GaussianMixture, InvalidMixtureError
+from gmmcore.model import GaussianMixture, InvalidMixtureError, covariance_to_precision
 from gmmcore.statistics import Statistics, unpack
 from gmmcore.threads import ordered_map, single_blas
 
@@ -252,7 +252,7 @@ def maximise(
         variances, floored, ceiled = bounded_variances(
             raw, control, (settings.floor, settings.ceiling), ~kept
         )
-        precisions[~kept] = 1.0 / variances[~kept]
+        precisions[~kept] = covariance_to_precision(variances[~kept])
     occupancy = np.maximum(count, _LEAST_OCCUPANCY)
     updated = GaussianMixture(
         occupancy / occupancy.sum(), means, precisions, mixture.variance_control

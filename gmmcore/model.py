@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GaussianMixture", "InvalidMixtureError", "covariance_to_precision"]
+__all__ = [
+    "GaussianMixture",
+    "InvalidMixtureError",
+    "covariance_to_precision",
+    "first_indefinite",
+    "is_definite",
+]
 
 Array = npt.NDArray[np.float64]
 
@@ -226,7 +232,7 @@ class GaussianMixture:
         except np.linalg.LinAlgError:
             finite = False
         if not finite:
-            bad = _first_indefinite(precisions)
+            bad = first_indefinite(precisions)
             raise InvalidMixtureError(
                 f"the precision matrix of component {bad} is not positive definite"
             )
@@ -251,20 +257,25 @@ def covariance_to_precision(covariances: npt.ArrayLike) -> Array:
     try:
         lower = np.linalg.cholesky(values)
     except np.linalg.LinAlgError:
-        bad = _first_indefinite(values)
+        bad = first_indefinite(values)
         raise InvalidMixtureError(f"covariance {bad} is not positive definite") from None
     inverse = np.linalg.inv(lower)
     result: Array = inverse.transpose(0, 2, 1) @ inverse
     return 0.5 * (result + result.transpose(0, 2, 1))
 
 
-def _first_indefinite(matrices: Array) -> int:
-    for index, matrix in enumerate(matrices):
-        try:
-            np.linalg.cholesky(matrix)
-        except np.linalg.LinAlgError:
-            return index
-    return -1
+def is_definite(matrix: Array) -> bool:
+    """Whether a symmetric matrix (D, D) is positive definite."""
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def first_indefinite(matrices: Array) -> int:
+    """Index of the first of the matrices (N, D, D) that is not positive definite; -1 if all are."""
+    return next((index for index, one in enumerate(matrices) if not is_definite(one)), -1)
 
 
 def _read_only(values: npt.NDArray[Any]) -> Array:

@@ -30,7 +30,7 @@ from gmmcore.files import (
     sealed_facts,
     set_aside,
 )
-from gmmcore.schedule import Stage, train_stop
+from gmmcore.schedule import Stage, iteration_name, train_stop
 
 __all__ = ["Position", "Run", "hold_folder"]
 
@@ -98,7 +98,7 @@ class Run:
 
     def mixture(self, stage: Stage, iteration: int) -> str:
         """Path of the mixture after `iteration` iterations of a stage."""
-        return f"{self.folder}/{stage.name}/{iteration:03d}.h5"
+        return f"{self.folder}/{stage.name}/{iteration_name(iteration)}.h5"
 
     @property
     def corpus_path(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["SIDEKIT_ITERATIONS", "Stage", "stages", "train_stop"]
+__all__ = ["SIDEKIT_ITERATIONS", "Stage", "iteration_name", "stages", "train_stop"]
 
 SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split, as SIDEKIT's ``EM_split`` has by default."""
@@ -86,6 +86,11 @@ def stages(
     if full_iterations:
         result.append(Stage("full", components, full_iterations, "tofull"))
     return tuple(result)
+
+
+def iteration_name(iteration: int) -> str:
+    """What the file of an iteration is called, without extension."""
+    return f"{iteration:03d}"
 
 
 def train_stop(gain: float | None, llk_gain: float) -> bool:

@@ -14,6 +14,7 @@ from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.table import ShowTable
 from gmmcore.files import check_writable
 from gmmcore.run import Run, hold_folder
+from gmmcore.schedule import iteration_name
 from gmmcore.verbs.initialise import DEFAULTS as INITIALISE
 from snakemake.logging import logger as snakemake_log
 
@@ -230,7 +231,9 @@ def last_mixture(stage):
     iteration = max(position.last, 0) + 1
     # Raises as long as the iteration is to be made; Snakemake then asks again.
     checkpoints.maximise.get(
-        kind=stage.kind, components=stage.components, iteration=f"{iteration:03d}"
+        kind=stage.kind,
+        components=stage.components,
+        iteration=iteration_name(iteration),
     )
     return RUN.mixture(stage, iteration)
 

@@ -72,8 +72,8 @@ rule accumulate:
 
 
 # A job that makes whole iterations goes on to the end of its stage; it is asked again for what it
-# did not come to. Statistics are removed by the job that used them: temp() would keep all of them to the end,
-# because Snakemake cannot know how many checkpoints are to come.
+# did not come to. Statistics are removed by the job that used them: temp() would keep all of them
+# to the end, because Snakemake cannot know how many checkpoints are to come.
 checkpoint maximise:
     input:
         mixture=unless_done(previous),

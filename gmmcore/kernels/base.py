@@ -93,12 +93,15 @@ class Kernel:
             # All that is passed over has together at most fifty times `pruning` of a frame.
             self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
-        # Bounded in memory however many components or products there are.
-        fitting = _LARGEST_BUFFER // max(self.rows, width)
-        self.block = max(64, min(self.block, 1 << fitting.bit_length() - 1))
+        self.block = self.fitting(self.block)
         self._own = threading.local()
         self._ones = np.ones(self.rows, self.dtype)
         self._origins: dict[str, AnyArray] = {}
+
+    def fitting(self, block: int) -> int:
+        """`block`, or less: bounded in memory however many components or products there are."""
+        most = _LARGEST_BUFFER // max(self.rows, self.width)
+        return max(64, min(block, 1 << most.bit_length() - 1))
 
     def zeros(self) -> Array:
         """Empty sums, shape (rows, width)."""
@@ -182,7 +185,7 @@ class Kernel:
         return entries, float(log_likelihood)
 
     def about_origin(self, frames: npt.NDArray[np.floating]) -> AnyArray:
-        """Frames about the origin; the frames themselves if that is zero."""
+        """Frames about the origin; without a copy if that is zero."""
         if self.is_centred:
             return frames.astype(self.dtype, copy=False)
         centred = self.buffer("centred", frames.shape)
@@ -191,6 +194,9 @@ class Kernel:
 
     def centred(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
         """Write frames - origin, subtracted in the better of both precisions."""
+        if self.is_centred:
+            out[...] = frames
+            return
         work = np.result_type(frames.dtype, self.dtype)
         # A row a frame: one run over the memory instead of one a frame.
         origin = self._origins.get(work.char)

@@ -27,7 +27,8 @@ class DiagonalKernel(Kernel):
         # With few components, a frame's products in a column make the faster matrix products.
         self.columns = self.rows < _FEW_COMPONENTS
         if self.columns:
-            self.block = 4096  # threads meet at the interpreter between blocks: few, long ones
+            # Threads meet at the interpreter between blocks: few, long ones.
+            self.block = self.fitting(4096)
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
@@ -56,10 +57,7 @@ class DiagonalKernel(Kernel):
         else:
             products = self.buffer("products", (len(frames), self.width))
             y = products[:, dimension : 2 * dimension]
-            if self.is_centred:
-                y[...] = frames
-            else:
-                self.centred(frames, y)
+            self.centred(frames, y)
         if self.is_scaled:
             y *= (1.0 / self.scale).astype(self.dtype)
         np.square(y, out=products[:, :dimension])

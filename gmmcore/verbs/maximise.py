@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.verbs.accumulate import statistics_of_shards
 from gmmcore.verbs.common import (
     ACCUMULATE_DEFAULTS,
@@ -22,6 +21,7 @@ from gmmcore.verbs.common import (
 )
 
 if TYPE_CHECKING:
+    from gmmcore.corpus import Corpus
     from gmmcore.em import Update
     from gmmcore.history import HistoryEntry
 
@@ -64,24 +64,37 @@ def run(arguments: argparse.Namespace) -> None:
     Then go on, if that is asked for: a process an iteration would spend most of its time on
     starting. Each mixture is a whole file before the next is begun.
     """
-    from gmmcore.schedule import train_stop
+    from gmmcore.corpus import Corpus
+    from gmmcore.schedule import iteration_name, train_stop
 
-    iteration, gain = _iterate(arguments, arguments.mixture, arguments.output)
+    settings = settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
+    corpus = Corpus.read(arguments.corpus)
     output = Path(arguments.output)
-    # What ends it early is not this iteration's failure: its file is whole, and must not be
-    # taken for that of a failed job. The job of the iteration that fails will say why.
-    with suppress(GmmcoreError, MemoryError, KeyboardInterrupt):
+    iteration, gain = _iterate(arguments, settings, corpus, arguments.mixture, str(output))
+    try:
         while arguments.shards and iteration < arguments.until:
-            following = output.with_name(f"{iteration + 1:03d}{output.suffix}")
+            following = output.with_name(iteration_name(iteration + 1) + output.suffix)
             if train_stop(gain, arguments.llk_gain) or following.exists():
                 return
-            iteration, gain = _iterate(arguments, str(output), str(following))
+            iteration, gain = _iterate(arguments, settings, corpus, str(output), str(following))
             output = following
+    # What ends it early is not the first iteration's failure: its file is whole, and must not be
+    # taken for that of a failed job. The job of the iteration that fails will say why;
+    except DamagedFileError as error:
+        # but not what was set aside, which it does not meet again.
+        print(f"warning: {error}", file=sys.stderr)
+    except (GmmcoreError, MemoryError, KeyboardInterrupt):
+        return
 
 
-def _iterate(arguments: argparse.Namespace, source: str, output: str) -> tuple[int, float | None]:
+def _iterate(
+    arguments: argparse.Namespace,
+    settings: dict[str, Any],
+    corpus: Corpus,
+    source: str,
+    output: str,
+) -> tuple[int, float | None]:
     """One iteration, from file to file; its number, and its gain if it is not the first."""
-    from gmmcore.corpus import Corpus
     from gmmcore.em import ARITHMETIC, maximise
     from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import load_model, save_model
@@ -89,9 +102,7 @@ def _iterate(arguments: argparse.Namespace, source: str, output: str) -> tuple[i
     from gmmcore.schedule import Stage
     from gmmcore.training import history_entry
 
-    settings = settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
     model = load_model(source)
-    corpus = Corpus.read(arguments.corpus)
     if model.facts["corpus"] != corpus.digest:
         raise GmmcoreError(
             f"{source}: comes from other frames than {arguments.corpus}; "

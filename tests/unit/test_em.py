@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gmmcore.bounds import bounded_precisions
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
-from gmmcore.model import GaussianMixture, InvalidMixtureError
+from gmmcore.model import GaussianMixture, InvalidMixtureError, is_definite
 from gmmcore.recovery import compare_to_truth
 from gmmcore.statistics import Statistics, accumulate
 from gmmcore.synthetic import draw_shows, known_mixture
@@ -101,6 +102,19 @@ def test_eigenvalues_of_full_covariances_are_bounded():
     values = np.linalg.eigvalsh(update.mixture.covariances[0] / scale)
     assert update.floored == 1
     np.testing.assert_allclose(values, [0.05, 2.0], rtol=1e-3)
+
+
+def test_a_singular_covariance_is_refused_however_it_is_rounded():
+    factors = np.random.default_rng(0).standard_normal((400, 1, 4, 3))
+    products = factors @ factors.transpose(0, 1, 3, 2)
+    # Rounding makes some of them definite, and would make others when they are put together again.
+    found = [
+        one for one in products if np.linalg.eigh(one[0])[0][0] <= 0 and not is_definite(one[0])
+    ]
+    assert len(found) > 50
+    for singular in found:
+        with pytest.raises(InvalidMixtureError, match="component 7 is not positive definite; set"):
+            bounded_precisions(singular, np.ones((1, 4)), (0.0, np.inf), np.array([7]))
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -204,6 +204,14 @@ def test_both_ways_through_a_block_agree(full, monkeypatch):
     assert_same(dense, accumulate(mixture, frames))
 
 
+@pytest.mark.parametrize("dimension", [60, 600, 6000])
+def test_buffers_are_bounded_in_any_dimension(dimension):
+    ones = np.ones((2, dimension))
+    kernel = make_kernel(GaussianMixture(np.array([0.5, 0.5]), ones, ones), "single", 0.0)
+    assert kernel.block * max(kernel.rows, kernel.width) <= 1 << 22
+    assert kernel.block == {60: 4096, 600: 2048, 6000: 256}[dimension]
+
+
 def test_unknown_options_are_refused():
     mixture = trained(64, False)[1]
     with pytest.raises(ValueError, match="'half'"):

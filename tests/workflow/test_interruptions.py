@@ -137,13 +137,26 @@ def test_a_job_whose_scheduler_is_gone_or_out_of_sight():
         assert done.returncode == code
 
 
+def going_on(flow: Workflow) -> tuple[Path, list[str]]:
+    """A stage without its iterations, and the command that makes them."""
+    stage = flow.folder / "results/tiny/diag/4"
+    for path in stage.glob("00[123].h5"):
+        path.unlink()
+    shards = sorted(map(str, flow.folder.glob("results/tiny/shards/*.npy")))
+    settings = json.dumps(verb_settings(resolve(TINY), InitialMixture())["diag"])
+    command = [
+        *("maximise", "--mixture", f"{stage}/000.h5", "--shards", *shards, "--components", "4"),
+        *("--corpus", f"{flow.folder}/results/tiny/corpus.json", "--settings", settings),
+        *("--output", f"{stage}/001.h5", "--until", "3"),
+    ]
+    return stage, command
+
+
 @pytest.mark.parametrize(
     "trouble", [GmmcoreError("no space"), KeyboardInterrupt(), MemoryError(), RuntimeError("bug")]
 )
 def test_what_ends_a_job_that_goes_on(trained, copied, trouble, monkeypatch):
-    stage = copied.folder / "results/tiny/diag/4"
-    for path in stage.glob("00[123].h5"):
-        path.unlink()
+    stage, command = going_on(copied)
     real, calls = hdf5.save_model, []
 
     def save(path, *arguments):
@@ -153,14 +166,6 @@ def test_what_ends_a_job_that_goes_on(trained, copied, trouble, monkeypatch):
         return real(path, *arguments)
 
     monkeypatch.setattr(hdf5, "save_model", save)
-    monkeypatch.chdir(copied.folder)
-    shards = sorted(map(str, Path("results/tiny/shards").glob("*.npy")))
-    settings = json.dumps(verb_settings(resolve(TINY), InitialMixture())["diag"])
-    command = [
-        *("maximise", "--mixture", f"{stage}/000.h5", "--shards", *shards, "--components", "4"),
-        *("--corpus", "results/tiny/corpus.json", "--settings", settings),
-        *("--output", f"{stage}/001.h5", "--until", "3"),
-    ]
     if isinstance(trouble, RuntimeError):
         with pytest.raises(RuntimeError, match="bug"):
             main(command)
@@ -168,5 +173,27 @@ def test_what_ends_a_job_that_goes_on(trained, copied, trouble, monkeypatch):
         # The file it was started for is whole: Snakemake must not take it for a failed job's.
         assert main(command) == 0
     assert sorted(path.name for path in stage.glob("*.h5")) == ["000.h5", "001.h5", "002.h5"]
+    copied.run()
+    assert copied.digests() == trained.digests()
+
+
+def test_a_shard_that_is_damaged_under_a_job_that_goes_on(trained, copied, monkeypatch, capsys):
+    stage, command = going_on(copied)
+    shard = min((copied.folder / "results/tiny/shards").glob("*.npy"))
+    real = hdf5.save_model
+
+    def save(*arguments):
+        content = bytearray(shard.read_bytes())
+        content[3000] ^= 1
+        shard.write_bytes(content)
+        return real(*arguments)
+
+    monkeypatch.setattr(hdf5, "save_model", save)
+    assert main(command) == 0
+    # It was set aside, and so the next job does not meet it: this one says so.
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: {shard}: damaged: frames 0 to ")
+    assert f"set aside as {shard.name}.aside; give the same command again" in warning
+    assert sorted(path.name for path in stage.glob("*.h5")) == ["000.h5", "001.h5"]
     copied.run()
     assert copied.digests() == trained.digests()
