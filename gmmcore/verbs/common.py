@@ -84,7 +84,12 @@ def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettin
     bounds = {"floor": settings["floor"], "ceiling": settings["ceiling"]}
     if full:
         bounds = {f"full_{name}": value for name, value in bounds.items()}
-    return MaximiseSettings(**bounds, min_occupancy=settings["occupancy"], weak=settings["action"])
+    try:
+        return MaximiseSettings(
+            **bounds, min_occupancy=settings["occupancy"], weak=settings["action"]
+        )
+    except ValueError as error:
+        raise GmmcoreError(f"--settings: {error}") from error
 
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:

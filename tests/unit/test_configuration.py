@@ -14,7 +14,7 @@ from gmmcore.features.audio import AudioSettings
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.schedule import SIDEKIT_ITERATIONS
 from gmmcore.verbs.common import ACCUMULATE_DEFAULTS as ACCUMULATE
-from gmmcore.verbs.common import MAXIMISE_DEFAULTS
+from gmmcore.verbs.common import MAXIMISE_DEFAULTS, maximise_settings
 from gmmcore.verbs.demo import DEFAULTS as DEMO
 from gmmcore.workflow import EXPORTS, InitialMixture, verb_settings
 
@@ -100,3 +100,10 @@ def test_validate_exits_with_one(tmp_path, capsys):
     path.write_text("components: [\n")
     assert main(["validate", str(path)]) == 1
     assert "not YAML" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_bounds_given_to_the_verb_itself_are_checked_in_one_line(full):
+    settings = {**MAXIMISE_DEFAULTS, "floor": 5.0, "ceiling": 1.0}
+    with pytest.raises(GmmcoreError, match=r"^--settings: 0 <= floor <= ceiling was expected"):
+        maximise_settings(settings, full)
