@@ -51,11 +51,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         argv = sys.argv[1:]
         _obey_the_outside()
-    argv = list(argv)
     # Threads run over blocks of frames, each with one BLAS thread; it must be said before
     # numpy is imported, and saying it here spares the import of a library that says it later.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = "1"
+    argv = list(argv)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        return _run(argv, chosen)
+    except GmmcoreError as error:
+        print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
+        return 1
+    except SyntaxError as error:
+        # Python's compiler finds errors that are not there when memory is refused to it while
+        # it reads a module (seen with CPython 3.11).
+        print(
+            f"gmmcore {chosen}: error: {error.filename}, line {error.lineno}: Python cannot read "
+            f"this part of gmmcore ({error.msg}): memory ran out, give the job more; or the "
+            "installation is damaged, install it again",
+            file=sys.stderr,
+        )
+        return 1
+    except (MemoryError, ImportError, RuntimeError, SystemError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        print(
+            f"gmmcore {chosen}: error: out of memory; give the job more, or use more shards",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _run(argv: list[str], chosen: str | None) -> int:
+    """Parse the arguments and run the verb; the exit code, or an exception."""
     parser = argparse.ArgumentParser(
         prog="gmmcore",
         description="Train, convert and inspect Gaussian mixtures.",
@@ -63,7 +96,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
-    chosen = next((word for word in argv if not word.startswith("-")), None)
     module = None
     for verb, help_text in sorted(VERBS.items()):
         subparser = subparsers.add_parser(verb, help=help_text, description=help_text)
@@ -79,30 +111,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if module is None:
         parser.print_help()
         return 2
-    try:
-        module.run(arguments)
-    except GmmcoreError as error:
-        print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
-        return 1
-    except (MemoryError, ImportError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        print(
-            f"gmmcore {chosen}: error: out of memory; give the job more, or use more shards",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 1
+    module.run(arguments)
     return 0
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory was refused to Python, to a library being loaded or to a new thread."""
-    signs = ("failed to map segment", "annot allocate memory", "can't start new thread")
+    signs = (
+        *("failed to map segment", "annot allocate memory", "can't start new thread"),
+        "returned NULL without setting an exception",  # Python's compiler
+    )
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 

@@ -1,0 +1,42 @@
+"""What the command line makes of failures that no verb foresees."""
+
+from __future__ import annotations
+
+import pytest
+
+from gmmcore.cli import main
+from gmmcore.verbs import info
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (MemoryError(), "out of memory; give the job more"),
+        (SyntaxError("expected ':'", ("em.py", 268, 1, "def _shift()")), "em.py, line 268: Python"),
+        (SystemError("compile returned NULL without setting an exception"), "out of memory; give"),
+        (ImportError("x.so: failed to map segment from shared object"), "out of memory; give"),
+        (RuntimeError("can't start new thread"), "out of memory; give"),
+    ],
+)
+@pytest.mark.parametrize("place", ["configure", "run"])
+def test_memory_refused_to_python_is_one_line(monkeypatch, capsys, failure, message, place):
+    def fail(argument):
+        raise failure
+
+    monkeypatch.setattr(info, place, fail)
+    if place == "run":
+        monkeypatch.setattr(info, "configure", lambda parser: None)
+    assert main(["info"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("gmmcore info: error: ")
+    assert message in line
+
+
+def test_an_error_of_the_program_is_not_hidden(monkeypatch):
+    def fail(argument):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(info, "configure", lambda parser: None)
+    monkeypatch.setattr(info, "run", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        main(["info"])
