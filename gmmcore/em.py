@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Version of the numbers: raised with every change that alters a result in any bit."""
 # Occupancy, in frames, that the weight of a component without any is computed from: its
 # logarithm stays finite, and it can win frames again.

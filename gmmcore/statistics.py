@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,9 +16,8 @@ from gmmcore.threads import ordered_map, single_blas
 __all__ = ["ArraySource", "FrameSource", "Statistics", "accumulate", "pack", "unpack"]
 
 Array = npt.NDArray[np.float64]
-# Pieces of the frames, for threads, are multiples of this. Blocks of shards have this length too:
-# what is read need not be put together from two of them.
-_PIECE_FRAMES = 4096
+# The longest piece of the frames, for a thread.
+_LARGEST_PIECE = 16384
 
 
 @runtime_checkable
@@ -168,16 +168,15 @@ def accumulate(
         )
     with single_blas():
         kernel = make_kernel(mixture, precision, pruning)
+        kernel.prepare(frames)
 
-        piece = _piece_frames(frames.frames, kernel.least_frames)
-
-        def work(start: int) -> tuple[Array, float]:
-            return kernel.sums(frames, start, min(start + piece, frames.frames))
+        def work(piece: tuple[int, int]) -> tuple[Array, float]:
+            return kernel.sums(frames, *piece)
 
         total: Array | None = None
         log_likelihood = 0.0
         # The pieces are added in their own order, whichever is ready first.
-        for sums, of_piece in ordered_map(work, range(0, frames.frames, piece), threads):
+        for sums, of_piece in ordered_map(work, _pieces(frames.frames, kernel.piece), threads):
             log_likelihood += of_piece
             if total is None:
                 total = sums
@@ -196,14 +195,18 @@ def accumulate(
     )
 
 
-def _piece_frames(frames: int, least: int, most: int = 16384) -> int:
-    """Frames that a task of a thread works on.
+def _pieces(frames: int, least: int) -> Iterator[tuple[int, int]]:
+    """Starts and stops of the frames that the tasks of threads work on, multiples of `least`.
 
-    Sixteen tasks or more, if frames allow it, so that threads end together; and none shorter than
-    is worth while. The number of threads itself plays no part: pieces fix the order of addition.
+    They become shorter towards the end, so that threads end together. The number of threads
+    plays no part: pieces fix the order of addition.
     """
-    wanted = frames // 16 // _PIECE_FRAMES * _PIECE_FRAMES
-    return max(least, min(wanted, most))
+    start = 0
+    while start < frames:
+        wanted = min((frames - start) // 8, _LARGEST_PIECE) // least * least
+        stop = min(start + max(wanted, least), frames)
+        yield start, stop
+        start = stop
 
 
 def _as_source(source: Any) -> FrameSource:

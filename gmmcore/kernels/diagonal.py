@@ -6,29 +6,23 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.density import constants
-from gmmcore.kernels.base import AnyArray, Array, Entries, Kernel, rounded
+from gmmcore.kernels.base import AnyArray, Array, Kernel
+from gmmcore.kernels.grouped import Entries
 from gmmcore.model import GaussianMixture
 
 __all__ = ["DiagonalKernel"]
-
-_FEW_COMPONENTS = 128
 
 
 class DiagonalKernel(Kernel):
     """Products are [y^2, y, 1], y scaled by a power of two where squares could leave the range."""
 
     block = 2048
-    least_frames = 4096
-    largest_share = 0.16
+    piece = 4096
+    largest_share = 0.15
 
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
         dimension = mixture.dimension
         super().__init__(mixture, dtype, pruning, 2 * dimension + 1)
-        # With few components, a frame's products in a column make the faster matrix products.
-        self.columns = self.rows < _FEW_COMPONENTS
-        if self.columns:
-            # Threads meet at the interpreter between blocks: few, long ones.
-            self.block = self.fitting(4096)
         # A power of two: scaling rounds nothing, and so ordinary features need none.
         exponent = np.round(0.5 * np.log2(mixture.overall_variance))
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
@@ -38,53 +32,46 @@ class DiagonalKernel(Kernel):
         means = (mixture.means - self.origin) / self.scale
         precisions = mixture.precisions * self.scale**2
         linear = precisions * means
-        offset = constants(mixture) - 0.5 * (linear * means).sum(axis=1)
-        self.coefficients = rounded(
-            [-0.5 * precisions, linear, offset[:, np.newaxis]], self.rows, dtype
+        own = constants(mixture)
+        offset = own - 0.5 * (linear * means).sum(axis=1)
+        # The overall Gaussian, its constant such that it is near the mixture's log-likelihood: the
+        # mean of a frame's quadratic is D / 2 in its own component and in the overall one.
+        weights = mixture.weights[mixture.weights > 0]
+        mean = (mixture.overall_mean - self.origin) / self.scale
+        precision = deviations**-2
+        constant = weights @ own[mixture.weights > 0] / weights.sum()
+        constant -= 0.5 * precision @ mean**2
+        self.set_coefficients(
+            [-0.5 * precisions, linear, offset[:, np.newaxis]],
+            np.concatenate([-0.5 * precision, precision * mean, [constant]]),
         )
 
-    def zeros(self) -> Array:
-        """Empty sums, in the order of memory that the products leave them in."""
-        return super().zeros().T.copy().T if self.columns else super().zeros()
+    def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
+        """[y^2, y, 1]; a frame's products together for the sparse product, else apart.
 
-    def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:
-        """Expand to [y^2, y, 1], shape (frames, width), and multiply."""
+        Apart they make the faster dense ones.
+        """
         dimension = self.mixture.dimension
-        if self.columns:
-            products = self.buffer("products", (self.width, len(frames))).T
-            y = products[:, dimension : 2 * dimension]
-            y[...] = self.about_origin(frames)
+        if by_frame:
+            products = self.buffer("products", (len(frames), self.width)).T
+            y = products[dimension : 2 * dimension]
+            self.centred(frames, y.T)
         else:
-            products = self.buffer("products", (len(frames), self.width))
-            y = products[:, dimension : 2 * dimension]
-            self.centred(frames, y)
+            products = self.buffer("products", (self.width, len(frames)))
+            y = products[dimension : 2 * dimension]
+            y[...] = self.about_origin(frames).T
         if self.is_scaled:
-            y *= (1.0 / self.scale).astype(self.dtype)
-        np.square(y, out=products[:, :dimension])
-        products[:, -1] = 1.0
-        np.matmul(self.coefficients, products.T, out=out)
+            y *= (1.0 / self.scale).astype(self.dtype)[:, np.newaxis]
+        np.square(y, out=products[:dimension])
+        products[-1] = 1.0
         return products
-
-    def add_dense(
-        self, posteriors: AnyArray, scale: AnyArray, products: AnyArray, total: Array
-    ) -> None:
-        """One matrix product, the smaller factor scaled before."""
-        if self.rows < self.width:
-            posteriors *= scale
-        else:
-            products *= scale[:, np.newaxis]
-        if self.columns:
-            part = self.buffer("part", (self.width, self.rows))
-            total.T[...] += np.matmul(products.T, posteriors.T, out=part)
-        else:
-            total += np.matmul(posteriors, products, out=self.buffer("part", total.shape))
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
         """A sparse matrix of posteriors times the products."""
         from scipy.sparse import csr_array
 
-        shape = (self.rows, len(products))
-        total += csr_array((entries.values, entries.frames, entries.starts), shape) @ products
+        shape = (self.rows, products.shape[1])
+        total += csr_array((entries.values, entries.frames, entries.starts), shape) @ products.T
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Undo the scaling."""

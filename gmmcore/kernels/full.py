@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.density import constants
-from gmmcore.kernels.base import AnyArray, Array, Entries, Kernel, rounded
+from gmmcore.kernels.base import AnyArray, Array, Kernel
+from gmmcore.kernels.grouped import Entries
 from gmmcore.model import GaussianMixture
 
 __all__ = ["FULL_PACKING", "FullKernel"]
@@ -40,14 +41,12 @@ class FullKernel(Kernel):
         rows, columns = np.tril_indices(dimension)
         # An off-diagonal product stands for both halves of the matrix.
         double = np.where(rows == columns, 0.5, 1.0)
-        self.coefficients = rounded(
-            [-(precisions[:, rows, columns] * double), linear, offset[:, np.newaxis]],
-            self.rows,
-            dtype,
+        self.set_coefficients(
+            [-(precisions[:, rows, columns] * double), linear, offset[:, np.newaxis]]
         )
 
-    def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:
-        """Expand to the packed products, y and 1, shape (width, frames), and multiply."""
+    def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
+        """The packed products, y and 1."""
         products = self.buffer("products", (self.width, len(frames)))
         y = products[self.packed : -1]
         np.matmul(self.whitening.astype(self.dtype), self.about_origin(frames).T, out=y)
@@ -57,15 +56,7 @@ class FullKernel(Kernel):
             np.multiply(y[row], y[: row + 1], out=target)
             position += row + 1
         products[-1] = 1.0
-        np.matmul(self.coefficients, products, out=out)
         return products
-
-    def add_dense(
-        self, posteriors: AnyArray, scale: AnyArray, products: AnyArray, total: Array
-    ) -> None:
-        """One matrix product."""
-        posteriors *= scale
-        total += np.matmul(posteriors, products.T, out=self.buffer("part", total.shape))
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
         """Keep the posteriors, and [y, 1] of the block, for `flush`."""

@@ -12,10 +12,12 @@ from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.kernels import make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
-from gmmcore.statistics import Statistics, accumulate, pack
+from gmmcore.statistics import ArraySource, Statistics, accumulate, pack
 
 FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
 DEFAULT_PRUNING = 2e-8  # the default of the configuration
+# Dense blocks: whether covariances are full, and whether a reference serves them.
+WAYS = [(False, True), (False, False), (True, False)]
 
 
 def speech_like(frames: int, dimension: int) -> np.ndarray:
@@ -180,15 +182,73 @@ def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
     )
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_no_denormal_numbers_reach_the_products(full):
+@pytest.mark.parametrize(("full", "referenced"), WAYS)
+def test_no_denormal_numbers_reach_the_products(full, referenced):
     frames, mixture = trained(64, full)
     kernel = make_kernel(mixture, "single", 0.0)
-    logs = np.empty((kernel.rows, 256), np.float32)
-    kernel.log_likelihoods(frames[:256], logs)
+    kernel.is_referenced = referenced
+    logs = kernel.expand(frames[:256]).T @ kernel.coefficients
     assert logs.min() < logs.max() - 110  # exp() alone would give some
-    kernel.dense_posteriors(logs, np.empty(256, np.float32), np.empty(256, np.float32))
-    assert logs.min() > 1e-30
+    kernel.dense(frames[:256], kernel.zeros(), *np.empty((2, 256), np.float32))
+    assert kernel.buffer("logs", (256, 64)).min() > 1e-35
+
+
+def narrow_and_wide(full: bool) -> tuple[np.ndarray, GaussianMixture]:
+    """Frames of which a tenth, like silence, has variances of a ten-thousandth; and outliers."""
+    rng = np.random.default_rng(23)
+    frames = rng.standard_normal((5000, 12)) * np.where(np.arange(5000) % 10, 1.0, 0.01)[:, None]
+    frames[[7, 300, 301, 4999]] *= 30.0
+    weights = np.array([0.1, 0.45, 0.45])
+    means = np.array([0.0, -0.2, 0.2])[:, np.newaxis] * np.ones(12)
+    covariances = np.array([1e-4, 1.0, 1.2])[:, np.newaxis] * np.ones(12)
+    mixture = GaussianMixture.from_covariances(weights, means, covariances)
+    return frames.astype("f"), to_full(mixture) if full else mixture
+
+
+@pytest.mark.parametrize(("full", "referenced"), WAYS)
+@pytest.mark.parametrize("precision", ["single", "double"])
+def test_frames_far_from_the_overall_gaussian(full, precision, referenced):
+    frames, mixture = narrow_and_wide(full)
+    kernel = make_kernel(mixture, precision, 0.0)
+    assert kernel.dtype == (np.float32 if precision == "single" else np.float64)
+    kernel.is_referenced = referenced
+    total, log_likelihood = kernel.sums(ArraySource(frames), 0, len(frames))
+    count, first, _ = kernel.finish(total)
+    rtol = 2e-6 if precision == "single" else 1e-12
+    posteriors = density.posteriors(mixture, frames)
+    np.testing.assert_allclose(count, posteriors.sum(axis=0), rtol=rtol)
+    centred = frames - kernel.origin
+    np.testing.assert_allclose(first, posteriors.T @ centred, atol=rtol * len(frames))
+    expected = density.log_likelihood(mixture, frames).sum()
+    assert log_likelihood == pytest.approx(expected, rel=rtol)
+
+
+def test_some_frames_are_far_from_the_overall_gaussian():
+    """What the test above is about does occur in it."""
+    frames, mixture = narrow_and_wide(False)
+    kernel = make_kernel(mixture, "single", 0.0)
+    with np.errstate(over="ignore"):
+        sums = np.exp(kernel.expand(frames[:512]).T @ kernel.relative).sum(axis=1)
+    far = ~((sums > kernel.least_sum) & (sums < kernel.largest_sum))
+    assert 0.005 < far.mean() < 0.2
+
+
+def test_the_way_is_chosen_by_the_frames():
+    frames, mixture = trained(128, False)
+    kernel = make_kernel(mixture, "single", DEFAULT_PRUNING)
+    kernel.prepare(ArraySource(frames))
+    assert kernel.is_sparse
+    kernel = make_kernel(mixture, "single", 0.0)
+    kernel.prepare(ArraySource(frames))
+    assert not kernel.is_sparse
+    assert kernel.is_referenced
+    kernel.prepare(ArraySource(frames * np.float32(10)))
+    assert not kernel.is_referenced
+    # Most components count for every frame: nothing to pass over.
+    soft = GaussianMixture(mixture.weights, 0.01 * mixture.means, mixture.precisions)
+    kernel = make_kernel(soft, "single", DEFAULT_PRUNING)
+    kernel.prepare(ArraySource(frames))
+    assert not kernel.is_sparse
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -209,7 +269,7 @@ def test_buffers_are_bounded_in_any_dimension(dimension):
     ones = np.ones((2, dimension))
     kernel = make_kernel(GaussianMixture(np.array([0.5, 0.5]), ones, ones), "single", 0.0)
     assert kernel.block * max(kernel.rows, kernel.width) <= 1 << 22
-    assert kernel.block == {60: 4096, 600: 2048, 6000: 256}[dimension]
+    assert kernel.block == {60: 2048, 600: 2048, 6000: 256}[dimension]
 
 
 def test_unknown_options_are_refused():

@@ -10,7 +10,7 @@ from gmmcore import density
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.features.shards import BLOCK_FRAMES
 from gmmcore.model import GaussianMixture
-from gmmcore.statistics import Statistics, _piece_frames, accumulate, pack, unpack
+from gmmcore.statistics import Statistics, _pieces, accumulate, pack, unpack
 
 FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
 
@@ -176,10 +176,15 @@ def test_extreme_variances_stay_finite(precision):
     )
 
 
-@pytest.mark.parametrize("least", [4096, 8192])
+@pytest.mark.parametrize("least", [2048, 4096])
 @pytest.mark.parametrize("frames", [0, 1, 5000, 65_536, 100_000, 200_000, 12_345_678])
-def test_pieces_are_whole_blocks_of_a_shard(frames, least):
-    piece = _piece_frames(frames, least)
-    assert piece % BLOCK_FRAMES == 0
-    assert least <= piece <= 16384
-    assert piece == least or frames >= 16 * piece
+def test_pieces_cover_the_frames_and_become_shorter(frames, least):
+    pieces = list(_pieces(frames, least))
+    starts, stops = [start for start, _ in pieces], [stop for _, stop in pieces]
+    assert [0, *stops] == [*starts, frames]
+    assert all(start % least == 0 and BLOCK_FRAMES % least == 0 for start in starts)
+    lengths = [stop - start for start, stop in pieces]
+    assert lengths == sorted(lengths, reverse=True)
+    assert max(lengths, default=0) <= max(least, min(frames // 8, 16384))
+    # Whatever the number of threads, the last ones have little to wait for.
+    assert frames < 8 * least or set(lengths[-4:-1]) == {least}

@@ -41,7 +41,7 @@ def slow_jobs(nearly: Workflow) -> Workflow:
     folder = nearly.folder / "bin"
     folder.mkdir()
     real = Path(sys.executable).parent / "gmmcore"
-    (folder / "gmmcore").write_text(f"#!/bin/sh\nsleep 1\nexec '{real}' \"$@\"\n")
+    (folder / "gmmcore").write_text(f"#!/bin/sh\nsleep 5\nexec '{real}' \"$@\"\n")
     (folder / "gmmcore").chmod(0o755)
     (nearly.folder / "logs/tiny/full/4/002.log").unlink(missing_ok=True)
     path = f"{folder}{os.pathsep}{nearly.environment()['PATH']}"
