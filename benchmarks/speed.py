@@ -162,7 +162,9 @@ def diagonal(name: str, frames: Frames, sizes: Sizes, claims: list[Claim]) -> st
     rows = []
     for components, mixture in mixtures(frames, list(sizes.diagonal), full=False).items():
         times = contest(mixture, frames, sizes, peers.floor(mixture, frames))
-        rows.append([str(components), *cells(times)])
+        *own, others = cells(times)
+        gain = f"{gain_of_two(mixture, frames, PRUNING, sizes.rounds):.2f} x"
+        rows.append([str(components), *own, gain, others])
         what = f"diagonal, {name}, {components}"
         limit = 1.0 if components >= 2048 else 1.25
         found = times["default"].processor / times["floor"].processor
@@ -170,7 +172,6 @@ def diagonal(name: str, frames: Frames, sizes: Sizes, claims: list[Claim]) -> st
             Claim(f"{what}: default / floor", f"at most {limit}", f"{found:.2f}", found <= limit)
         )
         claims += against_peer(what, times)
-        rows[-1].insert(-1, f"{gain_of_two(mixture, frames, PRUNING, sizes.rounds):.2f} x")
         two = times["default"].wall / times["default 2"].wall
         claims.append(Claim(f"{what}: 2 threads", "1.8 x", f"{two:.2f} x", two >= 1.8))
     return table(["C", *HEAD[:-1], "2 processes", HEAD[-1]], rows)

@@ -118,7 +118,9 @@ def _run(argv: list[str], chosen: str | None) -> int:
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether memory was refused to Python, to a library being loaded or to a new thread."""
     signs = (
-        *("failed to map segment", "annot allocate memory", "can't start new thread"),
+        "failed to map segment",
+        "annot allocate memory",
+        "can't start new thread",
         "returned NULL without setting an exception",  # Python's compiler
     )
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)

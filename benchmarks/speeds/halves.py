@@ -23,8 +23,9 @@ def gain_of_two(mixture: GaussianMixture, frames: Frames, pruning: float, rounds
     ends, processes = [], []
     for part in (frames, frames[:half], frames[half:]):
         here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, mixture, part, pruning))
+        process = context.Process(target=_serve, args=(there, mixture, part, pruning), daemon=True)
         process.start()
+        there.close()  # so that a process that ends early is noticed
         ends.append(here)
         processes.append(process)
     best = [float("inf")] * 2

@@ -161,7 +161,7 @@ class Kernel:
         Either way is right for all frames. What is chosen depends on nothing but the frames.
         """
         few = min(_SAMPLE_FRAMES, self.block // _SAMPLE_PLACES, source.frames // 64)
-        if not few:
+        if not few or not (self.grouped or self.is_referenced):
             return
         apart = source.frames // _SAMPLE_PLACES
         with np.errstate(invalid="ignore", over="ignore"):
@@ -236,7 +236,7 @@ class Kernel:
             return
         far = self._far(sums)
         logs = products[:, far].T @ self.relative
-        largest, sums_far = shifts[far], sums[far]
+        largest, sums_far = np.empty((2, len(far)), self.dtype)
         self._about_maximum(logs, largest, sums_far)
         out[far], sums[far] = logs, sums_far
         shifts[far] += largest
@@ -255,11 +255,11 @@ class Kernel:
         """Add statistics of the components that count; None if those are too many."""
         logs = self.buffer("logs", (self.rows, len(frames)))
         products = self.log_likelihoods(frames, logs)
-        best, is_near = near(logs, self.group_threshold)
+        top, is_near = near(logs, self.group_threshold)
         # By now a product is made, and would be made again.
         if np.count_nonzero(is_near) > 2 * self.largest_share * is_near.size:
             return None
-        entries, log_likelihood = near_posteriors(logs, best, is_near, self.lowest, self.pruning)
+        entries, log_likelihood = near_posteriors(logs, top, is_near, self.lowest, self.pruning)
         self.add_sparse(entries, products, total)
         return log_likelihood
 

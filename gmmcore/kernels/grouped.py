@@ -34,7 +34,7 @@ def exponentials(logs: AnyArray, lowest: AnyArray) -> AnyArray:
 
 
 def near(logs: AnyArray, threshold: AnyArray) -> tuple[AnyArray, npt.NDArray[np.bool_]]:
-    """The best log-likelihood of each group, and which are within `threshold` of a frame's best.
+    """The best log-likelihood of each frame, and the groups that have one within `threshold` of it.
 
     Parameters
     ----------
@@ -45,17 +45,18 @@ def near(logs: AnyArray, threshold: AnyArray) -> tuple[AnyArray, npt.NDArray[np.
 
     Returns
     -------
-    best : ndarray, shape (C / GROUP, frames)
+    top : ndarray, shape (frames,)
     is_near : ndarray of bool, shape (C / GROUP, frames)
         A frame that is not finite is near nothing.
     """
     best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, logs.shape[1])
-    return best, best > best.max(axis=0) + threshold
+    top = best.max(axis=0)
+    return top, best > top + threshold
 
 
 def near_posteriors(
     logs: AnyArray,
-    best: AnyArray,
+    top: AnyArray,
     is_near: npt.NDArray[np.bool_],
     lowest: AnyArray,
     pruning: float,
@@ -65,8 +66,7 @@ def near_posteriors(
     The log-likelihood is summed over the frames; it leaves out the other groups. A frame that is
     not finite has the logarithm of zero.
     """
-    groups, frames = best.shape
-    top = best.max(axis=0)
+    groups, frames = is_near.shape
     chosen = np.flatnonzero(is_near)
     frame = _remainder(chosen, frames)
     values = logs.reshape(GROUP, -1).take(chosen, axis=1)
