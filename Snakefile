@@ -6,45 +6,54 @@ from snakemake.utils import min_version
 min_version("9.0")
 
 
-configfile: "config.yaml"
+# A configuration that says what its features are stands alone.
+if not {"features", "demo", "audio"} & config.keys():
+
+    configfile: "config.yaml"
 
 
 include: "rules/common.smk"
-include: "rules/demo.smk"
+include: "rules/again.smk"
 include: "rules/audio.smk"
 include: "rules/features.smk"
+include: "rules/demo.smk"
+include: "rules/scatter.smk"
 include: "rules/train.smk"
-include: "rules/full.smk"
-include: "rules/export.smk"
-include: "rules/report.smk"
+include: "rules/products.smk"
 
 
 # On a cluster, what takes a second or two stays on the machine that submits: a job of its own would
 # wait longer than it works.
 localrules:
     all,
+    again,
     corpus,
     initialise,
-    maximise,
+    split,
+    diag2full,
     finish,
+    history,
+    export,
     report,
+    checksums,
 
 
-# Every stage is named, not only the last: else raised limits of earlier ones go unnoticed.
+# Files that later ones are made from are named too: else nobody would miss them.
 rule all:
     default_target: True
     input:
-        last_of_every_stage,
-        RUN.final_path,
-        f"{FOLDER}/history.tsv",
-        exports(),
-        f"{FOLDER}/report.html" if CONFIG["report"] else [],
-        f"{FOLDER}/recovery.txt" if CONFIG["demo"]["folder"] else [],
-
-
-onsuccess:
-    RUN.tidy()
-    print(f"finished: {RUN.final_path}")
+        [
+            f"results/{folder}"
+            for run in RUNS.values()
+            for folder in [
+                f"features/{run.corpus}/shows.tsv",
+                f"features/{run.corpus}/corpus.json",
+                *(f"{run.name}/{stage.name}.h5" for stage in run.plan),
+                f"{run.name}/ubm.h5",
+                *(f"{run.name}/{name}" for name in run.products),
+                f"{run.name}/SHA256SUMS",
+            ]
+        ],
 
 
 onerror:

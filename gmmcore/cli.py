@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -14,23 +15,26 @@ __all__ = ["main"]
 
 # A verb's module is imported only when the verb is used: a job must start quickly.
 VERBS = {
-    "accumulate": "sufficient statistics of one or more shards under a mixture",
-    "check": "verify every file of a run and its chain of parents",
+    "accumulate": "sufficient statistics of a part of the shards under a mixture",
+    "check": "verify every file of the runs of a configuration",
+    "checksums": "SHA-256 of the final files of a run",
     "compare": "compare two mixtures, whatever their formats",
     "convert": "read a mixture in any format and write it in another",
     "corpus": "gather the shards, their faults and their moments",
     "demo": "make the demonstration corpus",
+    "diag2full": "turn a diagonal mixture into a full-covariance one",
     "extract": "features of audio files, for those who have none",
-    "finish": "gather a training into the final mixture and its history",
+    "finish": "the last mixture of a training as the user takes it away",
+    "history": "the iterations that led to a mixture as a table",
     "info": "say what a mixture file holds",
     "initialise": "one Gaussian, or a given mixture, to start a training from",
+    "iterate": "EM iterations to the end of a stage, each in a file of its own",
     "maximise": "statistics of all shards to the next mixture",
     "recovery": "how close a trained mixture came to a known one",
     "report": "history and plots of a training as one HTML page",
     "shard": "process the shows of one shard and pack their frames",
     "shows": "check the feature list and deal its shows to shards",
     "split": "divide components in two along their largest deviation",
-    "tofull": "turn a diagonal mixture into a full-covariance one",
     "validate": "check a configuration",
 }
 
@@ -50,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None:
         argv = sys.argv[1:]
-        _obey_the_outside()
+        # Asked to end, a job ends as it does at Ctrl-C: nothing half-written is left.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Threads run over blocks of frames, each with one BLAS thread; it must be said before
     # numpy is imported, and saying it here spares the import of a library that says it later.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -124,17 +129,6 @@ def _is_out_of_memory(error: Exception) -> bool:
         "returned NULL without setting an exception",  # Python's compiler
     )
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
-
-
-def _obey_the_outside() -> None:
-    """End cleanly when asked to, and with the Snakemake that started this process."""
-    import signal
-
-    from gmmcore.lifeline import VARIABLE, end_with
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if VARIABLE in os.environ:
-        end_with(os.environ[VARIABLE])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import yaml
 
 from gmmcore.errors import GmmcoreError
 
-__all__ = ["load_schema", "read_configuration", "resolve"]
+__all__ = ["load_schema", "read_configuration", "resolve", "resolve_runs"]
 
 
 def load_schema() -> dict[str, Any]:
@@ -30,12 +30,12 @@ def _schema() -> dict[str, Any]:
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read and resolve a configuration file.
+    """What a configuration file says, not yet checked.
 
     Raises
     ------
     GmmcoreError
-        If it cannot be read, is no YAML mapping, or does not fit the schema.
+        If it cannot be read, or is not a YAML mapping.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -43,13 +43,64 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise GmmcoreError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise GmmcoreError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, Mapping):
+    if not isinstance(values, dict):
         raise GmmcoreError(f"{path}: holds no keys; `key: value` lines were expected")
-    return resolve(values, str(path))
+    return values
+
+
+def resolve_runs(
+    values: Mapping[str, Any], source: str = "config.yaml"
+) -> dict[str, dict[str, Any]]:
+    """The configuration of every run, by its name.
+
+    Parameters
+    ----------
+    values
+        What the user wrote. ``runs`` maps names to overrides of the keys beside it; without it
+        there is one run, whose name is ``run``.
+    source
+        Where, for messages.
+
+    Raises
+    ------
+    GmmcoreError
+        One line: the key, what was found, what was expected.
+    """
+    whole = {key: value for key, value in values.items() if key != "runs"}
+    runs = values.get("runs")
+    if runs is None:
+        one = resolve(whole, source)
+        return {one["run"]: one}
+    if not isinstance(runs, Mapping) or not runs:
+        raise GmmcoreError(
+            f"{source}: runs is {runs!r}; names of runs, each with the keys it overrides, "
+            "were expected, such as `runs: {small: {components: 64}}`"
+        )
+    if "run" in whole:
+        raise GmmcoreError(f"{source}: run and runs are both given; remove run")
+    result = {}
+    for name, overrides in runs.items():
+        where = f"{source}: runs.{name}"
+        if not isinstance(overrides, Mapping | None) or "run" in (overrides or {}):
+            raise GmmcoreError(f"{where}: keys to override were expected, without run")
+        result[name] = resolve({**_merged(whole, overrides or {}), "run": name}, where)
+    return result
+
+
+def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with those of `overrides` in their place; mappings are merged key by key."""
+    result = dict(values)
+    for key, value in overrides.items():
+        before = result.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            result[key] = _merged(before, value)
+        else:
+            result[key] = value
+    return result
 
 
 def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Any]:
-    """A configuration with every default filled in.
+    """The configuration of one run with every default filled in.
 
     Parameters
     ----------
@@ -67,12 +118,18 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
     unknown = next(_unknown(values, schema, ""), None)
     if unknown is not None:
         key, known = unknown
+        known = [name for name in known if name != "runs"] if "runs." in source else known
         guess = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
         advice = f"did you mean {guess[0]}?" if guess else f"known here: {', '.join(known)}"
         raise GmmcoreError(f"{source}: unknown key {key}; {advice}")
     result = _filled(values, schema)
     _check_types(result, schema, source)
     _check_sense(result, source)
+    made = result["demo"]["folder"] or (result["audio"]["list"] and result["audio"]["folder"])
+    features = result["features"]
+    if features["list"] is None and made:
+        features["list"] = f"{made}/shows.txt"
+        features["pattern"] = features["pattern"] or "{show}.h5"
     return result
 
 
@@ -152,6 +209,8 @@ def _check_sense(values: Mapping[str, Any], source: str) -> None:
             raise GmmcoreError(
                 f"{source}: {section}.floor is {floor}, above {section}.ceiling, {ceiling}"
             )
+    if values["run"] == "features":
+        raise GmmcoreError(f"{source}: a run cannot be called features; choose another name")
     if values["demo"]["folder"] and values["audio"]["list"]:
         raise GmmcoreError(f"{source}: demo.folder and audio.list are both set; choose one")
     for key, value in _leaves(values, ""):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
@@ -49,6 +48,8 @@ class Corpus:
         Mean of all frames and sum of squared deviations from it, each (D,).
     skipped : int
         Faulty shows that were left out.
+    skipped_digest : str
+        SHA-256 of the table that names them, ``skipped.tsv``.
     """
 
     shards: tuple[CorpusShard, ...]
@@ -56,6 +57,7 @@ class Corpus:
     mean: tuple[float, ...]
     second: tuple[float, ...]
     skipped: int = 0
+    skipped_digest: str = ""
 
     @property
     def frames(self) -> int:
@@ -67,10 +69,9 @@ class Corpus:
         """Of all frames, in the order of the shards."""
         return digest_of("corpus", [[shard.shard, shard.digest] for shard in self.shards])
 
-    @property
-    def files(self) -> list[str]:
-        """Names of the shards' files, in their order."""
-        return [shard.file for shard in self.shards]
+    def paths(self, path: PathLike) -> list[str]:
+        """The shards' files, in their order, beside the corpus in `path`."""
+        return [os.path.join(os.path.dirname(path), shard.file) for shard in self.shards]
 
     def write(self, path: PathLike) -> None:
         """Write the file, whole or not at all."""
@@ -102,7 +103,3 @@ class Corpus:
             raise DamagedFileError(
                 f"{path}: damaged; remove it and give the same command again"
             ) from None
-
-    def matches(self, files: Sequence[str]) -> bool:
-        """Whether the shards' files are exactly these."""
-        return self.files == list(files)

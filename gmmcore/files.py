@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and that know when they have been altered.
 
-Two services, used by everything that writes:
+Two services are used by everything that writes:
 
 * `writing` and `replace_bytes`: a file is written beside its place, flushed to
   disk and renamed into it. A temporary file is locked for as long as its writer
@@ -8,6 +8,9 @@ Two services, used by everything that writes:
 * `seal` and `unseal`: a block of 1024 bytes before the content holds the kind of the
   file, the SHA-256 of everything behind the first line, and a few facts as JSON. HDF5 allows such
   a user block, so a sealed HDF5 file is an ordinary HDF5 file to everybody else.
+
+A file is never older than what this process has read: where a clock was set back, or an input
+is dated in the future, a workflow manager would take the new file for stale.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -25,19 +30,19 @@ from typing import IO, Any
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
 __all__ = [
-    "ASIDE",
     "HEADER_SIZE",
     "REMEDY",
-    "check_writable",
     "digest_of",
+    "holding",
     "is_sealed",
-    "make_folder",
+    "is_temporary",
+    "note_reading",
     "read_bytes",
     "replace_bytes",
     "replace_text",
     "seal",
     "sealed_facts",
-    "set_aside",
+    "touch",
     "unseal",
     "unseal_bytes",
     "writing",
@@ -47,12 +52,12 @@ HEADER_SIZE = 1024
 _MAGIC = b"gmmcore "
 _VERSION = b"1"
 _TEMPORARY = ".gmmcore-tmp"
-ASIDE = ".aside"
-"""Suffix of a file that is no longer used, and kept for whoever wants to know why."""
 REMEDY = "remove it and give the same command again"
-"""What mends a damaged file that a run made."""
+"""How a damaged file that a run made is replaced."""
 
 PathLike = str | os.PathLike[str]
+
+_newest_read = 0
 
 
 def digest_of(*parts: object) -> str:
@@ -68,45 +73,44 @@ def digest_of(*parts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_folder(folder: PathLike) -> None:
-    """Create `folder` and its parents.
+def note_reading(status: os.stat_result) -> None:
+    """Remember the time of a file that is read: what is written later is not made older."""
+    global _newest_read
+    _newest_read = max(_newest_read, status.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def holding(folder: PathLike) -> Iterator[None]:
+    """Be the only process that works in `folder`; wait for another one, and say for whom.
+
+    The hold is a lock of the operating system: it ends with its process, however that dies.
+    On file systems without such locks nobody waits.
 
     Raises
     ------
     GmmcoreError
-        If it cannot be created.
+        If the folder cannot be written.
     """
+    path = Path(folder) / ".lock"
+    _make_folder(path.parent)
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        stream = open(path, "a+b")
     except OSError as error:
-        raise GmmcoreError(
-            f"{folder}: this folder cannot be made: {_reason(error)}; remove what is in the way "
-            "or mend its parent, then give the same command again"
-        ) from error
-
-
-def check_writable(folder: PathLike) -> None:
-    """Create `folder` if need be, and raise `GmmcoreError` if nothing can be written there."""
-    make_folder(folder)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise GmmcoreError(
-            f"{folder}: cannot be written: read-only, or not yours; mend the folder, then give "
-            "the same command again"
-        )
-
-
-def set_aside(path: PathLike) -> str | None:
-    """Rename a file that must be made again; its new name, None if it was gone already."""
-    try:
-        os.replace(path, f"{os.fspath(path)}{ASIDE}")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise GmmcoreError(
-            f"{path}: cannot be set aside: {_reason(error)}; mend the folder, then give the same "
-            "command again"
-        ) from error
-    return f"{Path(path).name}{ASIDE}"
+        raise _unwritable(path, error) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            holder = stream.read(64).decode(errors="replace").strip()
+            print(f"{folder}: waiting for process {holder}, which works here", flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f"warning: {path}: this file system has no locks: {error}", file=sys.stderr)
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n".encode())
+        stream.flush()
+        yield
 
 
 @contextlib.contextmanager
@@ -122,7 +126,7 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
         If the folder or the file cannot be written (full disk, no permission, ...).
     """
     path = Path(path)
-    make_folder(path.parent)
+    _make_folder(path.parent)
     _remove_stale(path)
     temporary: str | None = None
     try:
@@ -136,19 +140,24 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            if os.fstat(stream.fileno()).st_mtime_ns < _newest_read:
+                os.utime(stream.fileno(), ns=(_newest_read, _newest_read))
             os.fsync(stream.fileno())
             os.replace(temporary, path)
             temporary = None
         _sync_folder(path.parent)
     except OSError as error:
-        raise GmmcoreError(
-            f"{path}: cannot be written: {_reason(error)}; free space or mend the folder, "
-            "then give the same command again"
-        ) from error
+        raise _unwritable(path, error) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def touch(path: PathLike) -> None:
+    """Date a file that needs no change as if it had been written now."""
+    now = max(time.time_ns(), _newest_read)
+    os.utime(path, ns=(now, now))
 
 
 def replace_bytes(path: PathLike, content: bytes) -> None:
@@ -179,9 +188,10 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
     """
     try:
         with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if limit is not None and size > limit:
-                raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
+            status = os.fstat(stream.fileno())
+            if limit is not None and status.st_size > limit:
+                raise GmmcoreError(f"{path}: {status.st_size} bytes, at most {limit} were expected")
+            note_reading(status)
             return stream.read()
     except OSError as error:
         raise GmmcoreError(f"{path}: cannot be read: {_reason(error)}") from error
@@ -296,24 +306,32 @@ def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
         ) from None
 
 
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GmmcoreError(
+            f"{folder}: this folder cannot be made: {_reason(error)}; remove what is in the way "
+            "or make its parent writable, then give the same command again"
+        ) from error
+
+
+def _unwritable(path: Path, error: OSError) -> GmmcoreError:
+    return GmmcoreError(
+        f"{path}: cannot be written: {_reason(error)}; free space or make the folder writable, "
+        "then give the same command again"
+    )
+
+
 def _remove_stale(path: Path) -> None:
     """Remove temporary files of `path` whose writer no longer lives."""
     prefix = f".{path.name}."
     with contextlib.suppress(OSError):
         for name in os.listdir(path.parent):
             if name.startswith(prefix) and name.endswith(_TEMPORARY):
-                remove_if_stale(path.parent / name)
-
-
-def remove_if_stale(temporary: Path) -> bool:
-    """Remove `temporary` if no living process holds it; say whether it was removed."""
-    try:
-        with open(temporary, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(temporary)
-            return True
-    except OSError:
-        return False
+                with contextlib.suppress(OSError), open(path.parent / name, "rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(path.parent / name)
 
 
 def is_temporary(name: str) -> bool:

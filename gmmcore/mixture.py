@@ -330,7 +330,7 @@ class Mixture:
         mixture, history = training.iterate(
             start,
             _frames(features_server, featureList),
-            Stage("full", start.components, iterations, "tofull"),
+            Stage("full", start.components, iterations, "diag2full"),
             training.TrainingSettings(llk_gain=-np.inf, threads=num_thread),
         )
         self._adopt(mixture)

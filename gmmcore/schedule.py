@@ -23,7 +23,7 @@ class Stage:
     iterations : int
         At most this many EM iterations.
     origin : str
-        What makes its first mixture: ``initialise``, ``split`` or ``tofull``.
+        What makes its first mixture: ``initialise``, ``split`` or ``diag2full``.
     """
 
     kind: str
@@ -84,7 +84,7 @@ def stages(
         result.append(Stage("diag", current, limit, "split"))
         position += 1
     if full_iterations:
-        result.append(Stage("full", components, full_iterations, "tofull"))
+        result.append(Stage("full", components, full_iterations, "diag2full"))
     return tuple(result)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -19,6 +19,7 @@ __all__ = [
     "TrainingSettings",
     "history_entry",
     "iterate",
+    "iterations",
     "moments",
     "train",
     "uniform_start",
@@ -101,6 +102,55 @@ def history_entry(
     )
 
 
+def iterations(
+    mixture: GaussianMixture,
+    statistics: Callable[[GaussianMixture], Statistics],
+    stage: Stage,
+    llk_gain: float,
+    settings: MaximiseSettings,
+    *,
+    previous: HistoryEntry | None = None,
+    threads: int = 1,
+    least: int = 1,
+) -> Iterator[tuple[HistoryEntry, Update]]:
+    """EM iterations until the gain falls under `llk_gain` or the stage's are used.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        The mixture to go on from.
+    statistics : callable
+        Gives the statistics of all frames under a mixture.
+    stage : Stage
+    llk_gain : float
+        Growth of the log-likelihood per frame (natural logarithm) under which the stage ends.
+    settings : MaximiseSettings
+    previous : HistoryEntry, optional
+        The iteration that made `mixture`; None if it is the stage's first.
+    threads : int
+        Of the M-step.
+    least : int
+        The gain does not end the stage before this iteration.
+
+    Yields
+    ------
+    entry : HistoryEntry
+    update : Update
+        Of each iteration; the next one begins when the caller asks for it.
+    """
+    done = 0 if previous is None else previous.iteration
+    for iteration in range(done + 1, stage.iterations + 1):
+        found = statistics(mixture)
+        update = maximise(mixture, found, settings, threads=threads)
+        entry = history_entry(stage, iteration, found, update, settings, previous)
+        gain = None if previous is None else entry.gain
+        ended = iteration >= least and train_stop(gain, llk_gain)
+        mixture, previous = update.mixture, entry
+        yield entry, update
+        if ended:
+            return
+
+
 def iterate(
     mixture: GaussianMixture,
     source: FrameSource,
@@ -110,7 +160,7 @@ def iterate(
     *,
     least: int = 1,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
-    """EM iterations until the gain falls under ``llk_gain`` or the stage's are used.
+    """The `iterations` of a stage over one source of frames.
 
     Parameters
     ----------
@@ -129,26 +179,30 @@ def iterate(
     mixture : GaussianMixture
     history : list of HistoryEntry
     """
-    history: list[HistoryEntry] = []
-    for iteration in range(1, stage.iterations + 1):
-        statistics = accumulate(
-            mixture,
+
+    def statistics(current: GaussianMixture) -> Statistics:
+        return accumulate(
+            current,
             source,
             precision=settings.precision,
             pruning=settings.pruning,
             threads=settings.threads,
         )
-        update = maximise(mixture, statistics, settings.update, threads=settings.threads)
-        previous = history[-1] if history else None
-        entry = history_entry(stage, iteration, statistics, update, settings.update, previous)
+
+    history: list[HistoryEntry] = []
+    for entry, update in iterations(
+        mixture,
+        statistics,
+        stage,
+        settings.llk_gain,
+        settings.update,
+        threads=settings.threads,
+        least=least,
+    ):
         mixture = update.mixture
         history.append(entry)
         if report is not None:
             report(entry, mixture)
-        if iteration >= least and train_stop(
-            None if previous is None else entry.gain, settings.llk_gain
-        ):
-            break
     return mixture, history
 
 
@@ -205,7 +259,7 @@ def train(
             # A stage may have lost components, if weak ones are removed.
             wanted = min(stage.components, 2 * mixture.components)
             mixture = split(mixture, wanted)
-        elif stage.origin == "tofull":
+        elif stage.origin == "diag2full":
             mixture = to_full(mixture)
         mixture, entries = iterate(mixture, frames, stage, settings, report)
         history += entries

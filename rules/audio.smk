@@ -1,20 +1,30 @@
 # requires  audio files, and their list or folder
 # promises  <audio.folder>/shows.txt    features of all shows, and their list
 
-if AUDIO:
 
-    checkpoint extract:
-        input:
-            literal(AUDIO),
-        output:
-            shows=f"{CONFIG['audio']['folder']}/shows.txt",
-        log:
-            f"{LOG}/extract.log",
-        conda:
-            "../envs/gmmcore.yaml"
-        params:
-            folder=lambda wildcards, output: os.path.dirname(output.shows),
-            options=lambda wildcards: audio_options(CONFIG),
-        shell:
-            "gmmcore extract --audio {input:q} --output {params.folder:q} {params.options:q} 2>&1"
-            " | tee {log:q}"
+def audio_options(wildcards):
+    """Options of the verb `extract`."""
+    return [
+        f"--{key}={value}"
+        for key, value in AUDIOS[wildcards.audio].items()
+        if key not in ("list", "folder") and value is not None
+    ]
+
+
+rule extract:
+    input:
+        lambda wildcards: local(literal(AUDIOS[wildcards.audio]["list"])),
+    output:
+        "{audio}/shows.txt",
+    log:
+        "logs/{audio}/extract.log",
+    wildcard_constraints:
+        audio=alternatives(AUDIOS),
+    conda:
+        "../envs/gmmcore.yaml"
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+        options=audio_options,
+    shell:
+        "gmmcore extract --audio {input:q} --output {params.folder:q} {params.options:q} 2>&1"
+        " | tee {log:q}"

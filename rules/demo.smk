@@ -2,33 +2,46 @@
 # promises  <demo.folder>/shows.txt   the list of the demonstration corpus
 #           <demo.folder>/truth.h5    the mixture its frames were drawn from
 
-if DEMO:
 
-    checkpoint demo:
-        output:
-            shows=f"{DEMO}/shows.txt",
-            truth=f"{DEMO}/truth.h5",
-        log:
-            f"{LOG}/demo.log",
-        conda:
-            "../envs/gmmcore.yaml"
-        params:
-            folder=lambda wildcards, output: os.path.dirname(output.shows),
-            settings=lambda wildcards: quoted(demo_settings(CONFIG)),
-        shell:
-            "gmmcore demo --settings {params.settings:q} --output {params.folder:q} 2>&1 | tee {log:q}"
+def demo_settings(wildcards):
+    """Settings of a demonstration corpus."""
+    config = DEMOS[wildcards.demo]
+    values = {key: value for key, value in config["demo"].items() if key != "folder"}
+    return quoted({**values, "seed": config["seed"]})
 
-    rule recovery:
-        input:
-            truth=f"{DEMO}/truth.h5",
-            mixture=RUN.final_path,
-            shards=lambda wildcards: shard_files(),
-        output:
-            f"{FOLDER}/recovery.txt",
-        log:
-            f"{LOG}/recovery.log",
-        conda:
-            "../envs/gmmcore.yaml"
-        shell:
-            "gmmcore recovery --truth {input.truth:q} --mixture {input.mixture:q}"
-            " --shards {input.shards:q} --output {output:q} 2>&1 | tee {log:q}"
+
+rule demo:
+    output:
+        shows="{demo}/shows.txt",
+        truth="{demo}/truth.h5",
+    log:
+        "logs/{demo}/demo.log",
+    wildcard_constraints:
+        demo=alternatives(DEMOS),
+    conda:
+        "../envs/gmmcore.yaml"
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output.shows),
+        settings=demo_settings,
+    shell:
+        "gmmcore demo --settings {params.settings:q} --output {params.folder:q} 2>&1"
+        " | tee {log:q}"
+
+
+rule recovery:
+    input:
+        truth=lambda wildcards: f"{RUNS[wildcards.run].config['demo']['folder']}/truth.h5",
+        mixture="results/{run}/ubm.h5",
+        corpus=corpus_of_run,
+        again=again("results/{run}/recovery.txt"),
+    output:
+        "results/{run}/recovery.txt",
+    log:
+        "logs/{run}/recovery.log",
+    wildcard_constraints:
+        run=alternatives(name for name, run in RUNS.items() if run.config["demo"]["folder"]),
+    conda:
+        "../envs/gmmcore.yaml"
+    shell:
+        "gmmcore recovery --truth {input.truth:q} --mixture {input.mixture:q}"
+        " --corpus {input.corpus:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,58 +1,89 @@
 # requires  the feature list and the files it names
-# promises  results/<run>/shows.tsv             the checked list, dealt to shards
-#           results/<run>/shards/<shard>.npy    frames ready to use
-#           results/<run>/corpus.json           what was gathered, with its moments
+# promises  results/features/<corpus>/shows.tsv      the checked list, dealt to shards
+#           results/features/<corpus>/<shard>.npy    frames ready to use
+#           results/features/<corpus>/corpus.json    which shards there are, with their moments
+#           results/features/<corpus>/skipped.tsv    the faulty shows that were left out
+#
+# <corpus> stands for the settings of `features`: runs that share them share the folder.
+
+
+def corpus_settings(wildcards):
+    """Settings of the features of a corpus."""
+    run = CORPORA[wildcards.corpus]
+    features = features_of(run)
+    return quoted({"features": features.as_mapping(), "seed": run.config["seed"]})
+
+
+def shards_of_corpus(wildcards):
+    """Files of all shards, which are known once the list is checked."""
+    table = checkpoints.shows.get(**wildcards).output[0]
+    return [
+        literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
+    ]
+
+
+def corpus_of_run(wildcards):
+    """The frames that a run trains on."""
+    return f"results/features/{RUNS[wildcards.run].corpus}/corpus.json"
 
 
 checkpoint shows:
     input:
-        # The files themselves are too many for Snakemake; the fingerprint stands for them.
-        made_list,
+        # The files themselves are too many for Snakemake; the table holds a digest of them.
+        list=lambda wildcards: [
+            path for path in [CORPORA[wildcards.corpus].features.list] if path in LISTS
+        ],
+        again=again("results/features/{corpus}/shows.tsv"),
     output:
-        SHOWS,
+        update("results/features/{corpus}/shows.tsv"),
     log:
-        f"{LOG}/shows.log",
+        "logs/features/{corpus}/shows.log",
     conda:
         "../envs/gmmcore.yaml"
     params:
-        config=RUN.config_path,
-        fingerprint=lambda wildcards: features_fingerprint(),
+        settings=corpus_settings,
     shell:
-        "gmmcore shows --config {params.config:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore shows --config {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule shard:
     input:
-        lambda wildcards: [] if shard_is_done(wildcards) else SHOWS,
+        shows="results/features/{corpus}/shows.tsv",
+        again=again("results/features/{corpus}/{shard}-{digest}.npy"),
     output:
-        f"{FOLDER}/shards/{{shard}}-{{digest}}.npy",
+        update("results/features/{corpus}/{shard}-{digest}.npy"),
     log:
-        f"{LOG}/shards/{{shard}}-{{digest}}.log",
+        "logs/features/{corpus}/{shard}-{digest}.log",
+    benchmark:
+        "logs/features/{corpus}/{shard}-{digest}.benchmark.tsv"
     wildcard_constraints:
         shard=r"\d+",
         digest="[0-9a-f]{12}",
     conda:
         "../envs/gmmcore.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 500 * attempt,
     params:
-        config=RUN.config_path,
-        shows=SHOWS,
+        settings=corpus_settings,
     shell:
-        "gmmcore shard --config {params.config:q} --shows {params.shows:q}"
+        "gmmcore shard --config {params.settings:q} --shows {input.shows:q}"
         " --shard {wildcards.shard} --output {output:q} 2>&1 | tee {log:q}"
 
 
-checkpoint corpus:
+rule corpus:
     input:
-        lambda wildcards: shard_files(),
+        shows="results/features/{corpus}/shows.tsv",
+        shards=shards_of_corpus,
+        again=again("results/features/{corpus}/corpus.json"),
     output:
-        RUN.corpus_path,
+        corpus=update("results/features/{corpus}/corpus.json"),
+        skipped=update("results/features/{corpus}/skipped.tsv"),
     log:
-        f"{LOG}/corpus.log",
+        "logs/features/{corpus}/corpus.log",
     conda:
         "../envs/gmmcore.yaml"
     params:
-        components=CONFIG["components"],
-        on_error=CONFIG["features"]["on_error"],
+        on_error=lambda wildcards: CORPORA[wildcards.corpus].features.on_error,
     shell:
-        "gmmcore corpus --shards {input:q} --components {params.components}"
-        " --on-error {params.on_error} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore corpus --shows {input.shows:q} --on-error {params.on_error}"
+        " --output {output.corpus:q} --skipped {output.skipped:q} 2>&1 | tee {log:q}"

@@ -1,103 +1,122 @@
-# requires  results/<run>/corpus.json and its shards
-# promises  results/<run>/<kind>/<components>/<iteration>.h5    the mixture after each iteration;
-#           iteration 000 is the one just initialised, split or made full
+# requires  results/features/<corpus>/corpus.json and the shards beside it
+# promises  results/<run>/<kind>/<components>/000.h5    the first mixture of a stage
+#           results/<run>/<kind>/<components>/001.h5    and so on: the mixture after each iteration
+#           results/<run>/<kind>/<components>.h5        the last mixture of a stage
+#
+# A stage is a kind of covariances and a number of components, such as diag/64.
+
+FIRST = "results/{run}/{stage}/000.h5"
+LAST = "results/{run}/{stage}.h5"
 
 
-wildcard_constraints:
-    kind="diag|full",
-    components=r"\d+",
-    iteration=r"\d\d\d+",
-    part=r"\d+",
-    parts=r"\d+",
+def initial_mixture(wildcards):
+    """The mixture that a run starts from, if it is given one."""
+    path = RUNS[wildcards.run].config["init"]["from"]
+    return local(literal(path)) if path else []
+
+
+def last_of_stage_before(wildcards):
+    """The last mixture of the stage before."""
+    run = RUNS[wildcards.run]
+    return f"results/{run.name}/{run.before(run.stage(wildcards.stage)).name}.h5"
+
+
+def twin(wildcards):
+    """The same stage of another run, if that makes the iterations of both."""
+    run = RUNS[wildcards.run]
+    maker = MAKERS[run.recipe(run.stage(wildcards.stage))]
+    if maker is run or {run.config["jobs"], maker.config["jobs"]} != {"auto"}:
+        return []
+    return f"results/{maker.name}/{wildcards.stage}.h5"
 
 
 rule initialise:
     input:
-        start_input(PLAN[0]),
+        corpus=corpus_of_run,
+        source=initial_mixture,
+        again=again(FIRST),
     output:
-        RUN.mixture(PLAN[0], 0),
+        FIRST,
     log:
-        f"{LOG}/{PLAN[0].name}/000.log",
+        "logs/{run}/{stage}/000.log",
+    wildcard_constraints:
+        run=runs_with("initialise"),
     conda:
         "../envs/gmmcore.yaml"
     params:
-        settings=lambda wildcards: quoted(SETTINGS["initialise"]),
-        source=lambda wildcards: (
-            ["--from", CONFIG["init"]["from"]] if CONFIG["init"]["from"] else []
-        ),
+        settings=lambda wildcards: quoted(RUNS[wildcards.run].settings["initialise"]),
+        source=lambda wildcards, input: ["--from", input.source] if input.source else [],
+        components=lambda wildcards: RUNS[wildcards.run].config["components"],
     shell:
-        "gmmcore initialise --corpus {input:q} {params.source:q} --settings {params.settings:q}"
+        "gmmcore initialise --corpus {input.corpus:q} {params.source:q}"
+        " --settings {params.settings:q} --components {params.components}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 
-for stage in PLAN[1:]:
-    if stage.origin == "split":
-
-        rule:
-            name:
-                f"split_{stage.components}"
-            input:
-                start_input(stage),
-            output:
-                RUN.mixture(stage, 0),
-            log:
-                f"{LOG}/{stage.name}/000.log",
-            localrule: True
-            conda:
-                "../envs/gmmcore.yaml"
-            params:
-                components=stage.components,
-            shell:
-                "gmmcore split --mixture {input:q} --components {params.components}"
-                " --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule accumulate:
+rule split:
     input:
-        mixture=previous,
-        shards=shards_of_part,
+        mixture=last_of_stage_before,
+        again=again(FIRST),
     output:
-        STATISTICS,
+        FIRST,
     log:
-        f"{LOG}/{{kind}}/{{components}}/{{iteration}}/{{part}}-of-{{parts}}.log",
+        "logs/{run}/{stage}/000.log",
+    wildcard_constraints:
+        run=runs_with("split"),
     conda:
         "../envs/gmmcore.yaml"
-    threads: 1
     params:
-        settings=lambda wildcards: quoted(SETTINGS["accumulate"]),
+        components=lambda wildcards: RUNS[wildcards.run].stage(wildcards.stage).components,
     shell:
-        "gmmcore accumulate --mixture {input.mixture:q} --shards {input.shards:q}"
+        "gmmcore split --mixture {input.mixture:q} --components {params.components}"
+        " --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule diag2full:
+    input:
+        mixture=last_of_stage_before,
+        again=again(FIRST),
+    output:
+        FIRST,
+    log:
+        "logs/{run}/{stage}/000.log",
+    wildcard_constraints:
+        run=runs_with("diag2full"),
+    conda:
+        "../envs/gmmcore.yaml"
+    shell:
+        "gmmcore diag2full --mixture {input.mixture:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+# One job makes what is left of a stage. Its iterations are no outputs, because Snakemake removes
+# outputs before it starts a job; the job goes on from those that are valid.
+rule iterate:
+    input:
+        mixture=FIRST,
+        corpus=corpus_of_run,
+        twin=twin,
+        scattered=scattered,
+        again=again(LAST),
+    output:
+        LAST,
+    log:
+        "logs/{run}/{stage}.log",
+    benchmark:
+        "logs/{run}/{stage}.benchmark.tsv"
+    wildcard_constraints:
+        run=runs_with(),
+    conda:
+        "../envs/gmmcore.yaml"
+    threads: threads
+    resources:
+        mem_mb=memory,
+    params:
+        iterations=lambda wildcards: RUNS[wildcards.run].stage(wildcards.stage).iterations,
+        llk_gain=lambda wildcards: float(RUNS[wildcards.run].config["llk_gain"]),
+        settings=maximising,
+        twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
+    shell:
+        "gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q} {params.twin:q}"
+        " --iterations {params.iterations} --llk-gain={params.llk_gain}"
         " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1"
         " | tee {log:q}"
-
-
-# A job that makes whole iterations goes on to the end of its stage; it is asked again for what it
-# did not come to. Statistics are removed by the job that used them: temp() would keep all of them
-# to the end, because Snakemake cannot know how many checkpoints are to come.
-checkpoint maximise:
-    input:
-        mixture=unless_done(previous),
-        statistics=unless_done(statistics_of_iteration),
-        shards=unless_done(shards_of_iteration),
-        corpus=unless_done(lambda wildcards: RUN.corpus_path),
-    output:
-        MIXTURE,
-    log:
-        f"{LOG}/{{kind}}/{{components}}/{{iteration}}.log",
-    wildcard_constraints:
-        iteration=r"(?!000)\d\d\d+",
-    conda:
-        "../envs/gmmcore.yaml"
-    threads: iteration_threads
-    resources:
-        # Not parameters: other limits make no iteration stale.
-        last_iteration=last_iteration,
-        llk_gain=lambda wildcards: str(CONFIG["llk_gain"]),
-    params:
-        settings=lambda wildcards: quoted(SETTINGS[wildcards.kind]),
-    shell:
-        "gmmcore maximise --mixture {input.mixture:q} --statistics {input.statistics:q}"
-        " --shards {input.shards:q} --threads {threads} --corpus {input.corpus:q}"
-        " --components {wildcards.components} --settings {params.settings:q}"
-        " --until {resources.last_iteration} --llk-gain={resources.llk_gain}"
-        " --output {output:q} 2>&1 | tee {log:q} && rm -f {input.statistics:q}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.dealing import deal, number_of_shards
 from gmmcore.features.faults import Fault, FaultyShowError, report
-from gmmcore.features.identity import fingerprint
+from gmmcore.features.identity import fingerprint, shard_digests
 from gmmcore.features.lists import Entry, read_list
 from gmmcore.features.probing import Probed, probe
 from gmmcore.features.processing import output_dimension
@@ -70,17 +70,19 @@ def check_list(settings: FeatureSettings) -> CheckedList:
     weights = [row.last - row.first if row.pick is None else row.pick for row in rows]
     shards = number_of_shards(sum(weights), len(rows), settings.shards)
     dealt = deal([f"{row.show}\t{row.first}" for row in rows], weights, shards)
+    names = [shard_name(i, shards) for i in range(shards)]
+    rows = [row._replace(shard=names[i]) for row, i in zip(rows, dealt, strict=True)]
+    dimension = output_dimension(raw, settings)
     facts = {
         "shards": shards,
-        "dimension": output_dimension(raw, settings),
+        "dimension": dimension,
         "raw_dimension": raw,
         "shows": len(rows),
         "frames": sum(row.last - row.first for row in rows),
-        "skipped": len(faults),
+        "faults": [fault.facts() for fault in faults],
         "fingerprint": identity,
+        "digests": shard_digests(names, rows, settings, dimension),
     }
-    names = [shard_name(i, shards) for i in range(shards)]
-    rows = [row._replace(shard=names[i]) for row, i in zip(rows, dealt, strict=True)]
     return CheckedList(ShowTable(facts, rows), faults)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.lists import Listing, read_list
@@ -14,7 +13,7 @@ from gmmcore.features.settings import FEATURES_VERSION, FeatureSettings
 from gmmcore.features.table import Row, ShowTable
 from gmmcore.files import PathLike, digest_of
 
-__all__ = ["fingerprint", "shard_digest", "shard_digests"]
+__all__ = ["fingerprint", "shard_digest", "shard_digests", "shard_paths"]
 
 
 class _Files:
@@ -82,18 +81,26 @@ def shard_digest(rows: list[Row], settings: FeatureSettings, dimension: int) -> 
     return _digest(rows, settings, dimension, _Files(settings.folder), LabelSource(settings))
 
 
-def shard_digests(table: PathLike, settings: FeatureSettings) -> dict[str, str]:
-    """The digest of every shard of ``shows.tsv``, by the shard's name."""
-    content = ShowTable.read(table)
+def shard_digests(
+    names: list[str], rows: list[Row], settings: FeatureSettings, dimension: int
+) -> dict[str, str]:
+    """The `shard_digest` of every shard, by its name."""
     files, labels = _Files(settings.folder), LabelSource(settings)
-    rows: dict[str, list[Row]] = {name: [] for name in content.shards}
-    for row in content.rows:
-        if row.shard not in rows:
-            raise GmmcoreError(f"{table}: unknown shard {row.shard}; remove it and start again")
-        rows[row.shard].append(row)
-    dimension = int(content.facts["dimension"])
+    members: dict[str, list[Row]] = {name: [] for name in names}
+    for row in rows:
+        members[row.shard].append(row)
     return {
-        name: _digest(members, settings, dimension, files, labels) for name, members in rows.items()
+        name: _digest(part, settings, dimension, files, labels) for name, part in members.items()
+    }
+
+
+def shard_paths(table: PathLike) -> dict[str, str]:
+    """The file of every shard of ``shows.tsv``, beside the table, by the digest of its content."""
+    folder = os.path.dirname(table)
+    digests: dict[str, str] = ShowTable.read(table).facts["digests"]
+    return {
+        digest: os.path.join(folder, f"{name}-{digest[:12]}.npy")
+        for name, digest in digests.items()
     }
 
 

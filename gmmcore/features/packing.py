@@ -48,7 +48,7 @@ def pack_shard(
     content.check_shard(table, shard)
     rows = content.of_shard(shard)
     dimension = int(content.facts["dimension"])
-    digest = shard_digest(rows, settings, dimension)
+    digest = content.facts["digests"][shard]
     faults: list[Fault] = []
     changed: list[Fault] = []
     with writing(output) as stream, ShowReader(settings) as reader:
@@ -72,8 +72,8 @@ def pack_shard(
                 (changed if error.changed else faults).append(error.fault(row.show, row.path))
         if not changed and shard_digest(rows, settings, dimension) != digest:
             raise GmmcoreError(
-                f"{output}: feature files of shard {shard} changed while they were read; "
-                "expected them to stay as they are; give the same command again"
+                f"{output}: feature files of shard {shard} changed since {table} was made, or "
+                "while they were read; give the same command again, once they stay as they are"
             )
         if changed:
             raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))

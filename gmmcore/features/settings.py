@@ -114,13 +114,17 @@ class FeatureSettings:
         known = {field.name: field for field in dataclasses.fields(cls)}
         values: dict[str, Any] = {"seed": seed}
         for key, value in mapping.items():
+            if key == "list" and value is None:
+                continue
             if key not in known:
                 raise GmmcoreError(
                     f"features: {key}: unknown key; expected one of {', '.join(sorted(known))}"
                 )
             values[key] = _checked(key, value)
         if "list" not in values:
-            raise GmmcoreError("features: list: missing; give the path of a list or a folder")
+            raise GmmcoreError(
+                "features.list is required: the path of a list of shows, or of a folder"
+            )
         return cls(**values)
 
     def __post_init__(self) -> None:

@@ -46,7 +46,8 @@ class ShowTable:
     ----------
     facts : dict
         ``shards`` (number), ``dimension`` (of processed frames), ``raw_dimension`` (of those in
-        the files), ``shows``, ``frames`` (before selection), ``skipped``, ``fingerprint``.
+        the files), ``shows``, ``frames`` (before selection), ``faults`` (of shows that were
+        skipped), ``fingerprint``, ``digests`` (of what decides the content of each shard).
     rows : list of Row
     """
 

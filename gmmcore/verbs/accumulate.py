@@ -1,71 +1,54 @@
-"""Sufficient statistics of one or more shards under a mixture."""
+"""Sufficient statistics of a part of the shards under a mixture."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.verbs.common import (
-    ACCUMULATE_DEFAULTS,
     accumulate_digest,
-    add_settings,
+    add_maximising,
+    maximising_settings,
     open_shards,
-    reading_frames,
-    settings_of,
+    statistics_of_shards,
 )
 
-if TYPE_CHECKING:
-    from gmmcore.formats.statistics_file import ShardStatistics
-    from gmmcore.model import GaussianMixture
-
-__all__ = ["configure", "run", "statistics_of_shards"]
+__all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--mixture", required=True)
-    parser.add_argument("--shards", nargs="+", required=True, help="in the order of the run's")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--part", type=int, default=0, help="which part of the shards, from 0")
+    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument(
+        "--unless", help="the next mixture: where it is there already, no statistics are taken"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
-    add_settings(parser, ", ".join(ACCUMULATE_DEFAULTS))
+    add_maximising(parser, "what the statistics are taken with")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the statistics of each shard."""
+    """Write the statistics of each shard of the part."""
+    from gmmcore.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
+    from gmmcore.resume import is_iteration
 
-    settings = settings_of(arguments, ACCUMULATE_DEFAULTS)
+    settings = maximising_settings(arguments)
     model = load_model(arguments.mixture)
+    paths = Corpus.read(arguments.corpus).paths(arguments.corpus)
+    part, parts = arguments.part, arguments.parts
+    if not 0 <= part < parts:
+        raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
+    if arguments.unless and is_iteration(arguments.unless, model.digest, settings):
+        paths = []
+    # Contiguous, in order, as equal as can be.
+    chosen = paths[round(part * len(paths) / parts) : round((part + 1) * len(paths) / parts)]
+    found = statistics_of_shards(model.mixture, open_shards(chosen), settings, arguments.threads)
     save_statistics(
         arguments.output,
-        list(statistics_of_shards(model.mixture, arguments.shards, settings, arguments.threads)),
+        list(found),
         mixture=model.digest,
         settings=accumulate_digest(settings),
     )
-
-
-def statistics_of_shards(
-    mixture: GaussianMixture, paths: Sequence[str], settings: Mapping[str, Any], threads: int
-) -> Iterator[ShardStatistics]:
-    """The statistics of each shard, one after the other."""
-    from gmmcore.formats.statistics_file import ShardStatistics
-    from gmmcore.statistics import accumulate
-
-    for shard in open_shards(paths):
-        if shard.dimension != mixture.dimension:
-            raise GmmcoreError(
-                f"{shard.path}: has dimension {shard.dimension}, "
-                f"the mixture has {mixture.dimension}"
-            )
-        with reading_frames(shard.path):
-            statistics = accumulate(
-                mixture,
-                shard,
-                precision=settings["precision"],
-                pruning=settings["pruning"],
-                threads=threads,
-            )
-        yield ShardStatistics(shard.facts["shard"], shard.content, statistics, shard.path)

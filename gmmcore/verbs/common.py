@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import REMEDY, digest_of, set_aside
+from gmmcore.files import REMEDY, digest_of
 
 if TYPE_CHECKING:
+    from gmmcore.corpus import Corpus
     from gmmcore.em import MaximiseSettings
     from gmmcore.features.shards import Shard
     from gmmcore.features.unpacked import UnpackedShard
+    from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.model import GaussianMixture
+    from gmmcore.statistics import Statistics
 
 __all__ = [
     "accumulate_digest",
+    "add_maximising",
     "add_reading",
     "add_settings",
     "explained",
     "maximise_settings",
+    "maximising_settings",
     "open_shards",
     "read_any",
     "reading_frames",
     "settings_of",
+    "statistics_of_shards",
+    "sum_in_order",
 ]
 
 
@@ -92,6 +99,18 @@ def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettin
         raise GmmcoreError(f"--settings: {error}") from error
 
 
+def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
+    """Declare what every verb that makes iterations needs."""
+    parser.add_argument("--mixture", required=True, help=mixture)
+    parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
+    add_settings(parser, ", ".join({**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS}))
+
+
+def maximising_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of an iteration: of E-step and M-step."""
+    return settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
+
+
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
     """The shards of these files."""
     from gmmcore.features.shards import PackedShard, read_facts
@@ -102,6 +121,44 @@ def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
     from gmmcore.features.unpacked import open_shard
 
     return [open_shard(path) for path in paths]
+
+
+def statistics_of_shards(
+    mixture: GaussianMixture,
+    shards: Sequence[Shard | UnpackedShard],
+    settings: Mapping[str, Any],
+    threads: int,
+) -> Iterator[ShardStatistics]:
+    """The statistics of each shard, one after the other."""
+    from gmmcore.formats.statistics_file import ShardStatistics
+    from gmmcore.statistics import accumulate
+
+    for shard in shards:
+        if shard.dimension != mixture.dimension:
+            raise GmmcoreError(
+                f"{shard.path}: has dimension {shard.dimension}, "
+                f"the mixture has {mixture.dimension}"
+            )
+        with reading_frames(shard.path):
+            statistics = accumulate(
+                mixture,
+                shard,
+                precision=settings["precision"],
+                pruning=settings["pruning"],
+                threads=threads,
+            )
+        yield ShardStatistics(shard.facts["shard"], shard.content, statistics, shard.path)
+
+
+def sum_in_order(found: Iterable[ShardStatistics], corpus: Corpus) -> Statistics:
+    """The sum of the statistics of all shards, added in their order."""
+    from gmmcore.formats.statistics_file import in_order
+
+    parts = in_order(found, [(shard.shard, shard.digest) for shard in corpus.shards])
+    total = next(parts).statistics
+    for part in parts:
+        total = total + part.statistics
+    return total
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -138,13 +195,13 @@ def explained(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def reading_frames(path: str) -> Iterator[None]:
-    """`explained`, for a shard; one found damaged is set aside, so that it is made again."""
+    """`explained`, for a shard; one found damaged is removed, so that it is made again."""
     try:
         with explained(path):
             yield
     except DamagedFileError as error:
-        name = set_aside(path)
+        Path(path).unlink(missing_ok=True)
         raise DamagedFileError(
-            f"{str(error).removesuffix(REMEDY)}set aside as {name}; give the same command again, "
-            "which packs it anew and goes on"
+            f"{str(error).removesuffix(REMEDY)}removed; give the same command again, which packs "
+            "the shard anew and goes on"
         ) from error

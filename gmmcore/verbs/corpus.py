@@ -1,8 +1,9 @@
-"""Gather the shards: every faulty show in one report, and the moments of all frames."""
+"""Gather the shards, their faults and their moments."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from pathlib import Path
 
 from gmmcore.errors import GmmcoreError
@@ -13,32 +14,35 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--shards", nargs="+", required=True, help="all shards of the run")
-    parser.add_argument("--components", type=int, default=1, help="those of the final mixture")
+    parser.add_argument("--shows", required=True, help="shows.tsv; its shards lie beside it")
     parser.add_argument("--on-error", choices=["stop", "skip"], default="stop")
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", required=True, help="corpus.json")
+    parser.add_argument("--skipped", required=True, help="a table of the faulty shows")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write corpus.json."""
+    """Write corpus.json, and skipped.tsv with the faults found by then."""
     from gmmcore.corpus import Corpus, CorpusShard
-    from gmmcore.features.faults import report
+    from gmmcore.features.faults import Fault, fault_table, report
+    from gmmcore.features.identity import shard_paths
     from gmmcore.features.moments import merge_moments
     from gmmcore.features.shards import faults_of
+    from gmmcore.features.table import ShowTable
+    from gmmcore.files import replace_text
 
-    faults = faults_of(arguments.shards)
-    if faults and arguments.on_error == "stop":
-        raise GmmcoreError(report(faults, "features"))
-    shards = open_shards(arguments.shards)
+    paths = list(shard_paths(arguments.shows).values())
+    found = faults_of(paths)
+    if found and arguments.on_error == "stop":
+        raise GmmcoreError(report(found, "features"))
+    faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
+    shards = open_shards(paths)
     moments = merge_moments(shard.moments for shard in shards)
-    frames, components = moments.count, arguments.components
-    if frames < max(components, 2):
+    if moments.count < 2:
         raise GmmcoreError(
-            f"components: {components}, but there are only {frames} frames; "
-            "train fewer components or bring more shows"
+            report(faults, f"{arguments.shows}: no show has a frame that can be used")
         )
-    if frames < 10 * components:
-        print(f"warning: {frames} frames are fewer than 10 for each of {components} components")
+    table = fault_table(faults)
+    replace_text(arguments.skipped, table)
     Corpus(
         tuple(
             CorpusShard(shard.facts["shard"], Path(shard.path).name, shard.frames, shard.content)
@@ -48,6 +52,11 @@ def run(arguments: argparse.Namespace) -> None:
         tuple(moments.mean.tolist()),
         tuple(moments.scatter.tolist()),
         len(faults),
+        hashlib.sha256(table.encode()).hexdigest(),
     ).write(arguments.output)
-    skipped = f", {len(faults)} faulty shows skipped" if faults else ""
-    print(f"{frames} frames of dimension {shards[0].dimension} in {len(shards)} shards{skipped}")
+    skipped = ""
+    if faults:
+        shows = "1 faulty show" if len(faults) == 1 else f"{len(faults)} faulty shows"
+        skipped = f"; {shows} skipped, named in {arguments.skipped}"
+    parts = "1 shard" if len(shards) == 1 else f"{len(shards)} shards"
+    print(f"{moments.count} frames of dimension {shards[0].dimension} in {parts}{skipped}")

@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--from", dest="source", help="a mixture file of any format")
+    parser.add_argument("--components", type=int, default=1, help="those of the final mixture")
     parser.add_argument("--output", required=True)
     add_settings(parser, "prefix (of its datasets), digest (its SHA-256)")
 
@@ -30,6 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = settings_of(arguments, DEFAULTS)
     corpus = Corpus.read(arguments.corpus)
+    _check_frames(corpus.frames, arguments.components)
     source = arguments.source
     if source is None:
         with explained(arguments.corpus):
@@ -59,3 +61,13 @@ def run(arguments: argparse.Namespace) -> None:
         f"{kind} {mixture.components:>5}  start from {source or 'the Gaussian of all frames'}: "
         f"{corpus.frames} frames of dimension {corpus.dimension}"
     )
+
+
+def _check_frames(frames: int, components: int) -> None:
+    if frames < components:
+        raise GmmcoreError(
+            f"components: {components}, but there are only {frames} frames; "
+            "train fewer components or bring more shows"
+        )
+    if frames < 10 * components:
+        print(f"warning: {frames} frames are fewer than 10 for each of {components} components")

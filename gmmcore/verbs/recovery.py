@@ -13,7 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--truth", required=True)
     parser.add_argument("--mixture", required=True)
-    parser.add_argument("--shards", nargs="+", required=True)
+    parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
     parser.add_argument("--output", required=True)
 
 
@@ -21,6 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write and print the comparison."""
     import numpy as np
 
+    from gmmcore.corpus import Corpus
     from gmmcore.files import replace_text
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.recovery import compare_to_truth
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     truth = load_model(arguments.truth).mixture
     mixture = load_model(arguments.mixture).mixture
     totals, frames = np.zeros(2), 0
-    for shard in open_shards(arguments.shards):
+    for shard in open_shards(Corpus.read(arguments.corpus).paths(arguments.corpus)):
         with reading_frames(shard.path):
             totals += [accumulate(model, shard).log_likelihood for model in (mixture, truth)]
         frames += shard.frames
@@ -39,9 +40,9 @@ def run(arguments: argparse.Namespace) -> None:
     lines = [
         f"log-likelihood/frame: {trained:.4f} trained, {known:.4f} of the true mixture "
         f"({trained - known:+.4f})",
-        f"components found: {recovery.found()} of {truth.components} (all coefficients of the "
-        "mean within half a deviation)",
-        f"error of the means, in deviations: median {np.median(errors):.3f}, "
+        f"{recovery.found()} of {truth.components} true components recovered (every coefficient "
+        "of the mean within 0.5 standard deviations)",
+        f"error of the means, in standard deviations: median {np.median(errors):.3f}, "
         f"largest {errors.max():.3f}",
         f"error of the weights: median {np.median(np.abs(recovery.weight_errors)):.1%}",
     ]

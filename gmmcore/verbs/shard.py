@@ -1,11 +1,15 @@
-"""process the shows of one shard and pack their frames"""
+"""Process the shows of one shard and pack their frames."""
 
 from __future__ import annotations
 
 import argparse
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.features.configuration import read_settings
 from gmmcore.features.packing import pack_shard
+from gmmcore.features.table import ShowTable
+from gmmcore.features.unpacked import open_shard
+from gmmcore.files import touch
 
 __all__ = ["configure", "run"]
 
@@ -19,10 +23,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Process the shows of one shard and write its file."""
+    """Process the shows of one shard and write its file, unless it is there and whole."""
     settings = read_settings(arguments.config)
+    if _is_whole(arguments.output, ShowTable.read(arguments.shows).facts["digests"], arguments):
+        touch(arguments.output)
+        print(f"shard {arguments.shard}: verified")
+        return
     facts = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
-    print(
-        f"shard {facts['shard']}: {facts['shows']} shows, {facts['frames']} frames, "
-        f"{len(facts['faults'])} faults"
-    )
+    faults = f", {len(facts['faults'])} faulty" if facts["faults"] else ""
+    print(f"shard {facts['shard']}: {facts['shows']} shows, {facts['frames']} frames{faults}")
+
+
+def _is_whole(path: str, digests: dict[str, str], arguments: argparse.Namespace) -> bool:
+    """Whether the file is this shard, down to the last frame."""
+    try:
+        with open_shard(path) as shard:
+            if shard.digest != digests.get(arguments.shard):
+                return False
+            return sum(len(block) for block in shard.blocks()) == shard.frames
+    except GmmcoreError:
+        return False

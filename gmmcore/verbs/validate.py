@@ -17,10 +17,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Say whether the configuration is one that the workflow takes."""
     import yaml
 
-    from gmmcore.configuration import read_configuration
+    from gmmcore.configuration import read_configuration, resolve_runs
 
-    values = read_configuration(arguments.config)
+    runs = resolve_runs(read_configuration(arguments.config), arguments.config)
     if arguments.print:
+        values = runs if len(runs) > 1 else next(iter(runs.values()))
         print(yaml.safe_dump(values, sort_keys=False), end="")
     else:
-        print(f"{arguments.config}: valid")
+        print(f"{arguments.config}: valid (the files it names are not checked)")

@@ -26,6 +26,6 @@ def run(arguments: argparse.Namespace) -> None:
         "iteration": 0,
         "parent": model.digest,
         "corpus": model.facts.get("corpus"),
-        "settings": digest_of("tofull", ARITHMETIC),
+        "settings": digest_of("diag2full", ARITHMETIC),
     }
     save_model(arguments.output, to_full(model.mixture), facts, model.history)

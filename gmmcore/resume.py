@@ -1,0 +1,365 @@
+"""What is valid of the files that are there: where a stage goes on, and what must be made again.
+
+A file is valid if it is intact and was made by the current settings from files that are valid.
+Every file holds what is needed to tell: digests of its content, of its settings and of what it was
+made from. The functions here only read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gmmcore.corpus import Corpus
+from gmmcore.em import ARITHMETIC
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.features.identity import fingerprint, shard_paths
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.shards import read_facts
+from gmmcore.features.table import ShowTable
+from gmmcore.files import digest_of, read_bytes, sealed_facts
+from gmmcore.runs import Run
+from gmmcore.schedule import Stage, iteration_name, train_stop
+
+__all__ = [
+    "Walk",
+    "checksums",
+    "corpus_problems",
+    "is_iteration",
+    "mixture_path",
+    "run_problems",
+    "superseded",
+    "walk_iterations",
+]
+
+_OTHER_SETTINGS = "made with other settings"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The longest valid beginning of a stage's iterations.
+
+    Attributes
+    ----------
+    last : int
+        The last valid iteration; 0 is the stage's first mixture.
+    digest : str
+        Digest of its file.
+    complete : bool
+        Whether the stage ends with it.
+    fault : str
+        What is wrong with the file of the next iteration; empty if there is none.
+    """
+
+    last: int
+    digest: str
+    complete: bool
+    fault: str = ""
+
+
+def mixture_path(folder: str | os.PathLike[str], iteration: int) -> str:
+    """The file of an iteration in the folder of a stage."""
+    return os.path.join(folder, f"{iteration_name(iteration)}.h5")
+
+
+def walk_iterations(
+    folder: str | os.PathLike[str],
+    first: str,
+    corpus: str,
+    settings: str,
+    iterations: int,
+    llk_gain: float,
+) -> Walk:
+    """Follow the iterations in a stage's folder as long as they are valid.
+
+    Parameters
+    ----------
+    folder
+        Of the stage.
+    first, corpus, settings
+        Digests of the stage's first mixture, of the frames, and of the settings of ``maximise``.
+    iterations, llk_gain
+        When the stage ends.
+    """
+    digest, last, complete = first, 0, iterations == 0
+    while not complete:
+        path = mixture_path(folder, last + 1)
+        if not os.path.lexists(path):
+            return Walk(last, digest, False)
+        facts, fault = _facts(path)
+        fault = fault or _stale(facts, last + 1, settings, corpus, digest)
+        if fault:
+            return Walk(last, digest, False, fault)
+        last, digest = last + 1, facts["digest"]
+        complete = last == iterations or train_stop(facts["gain"], llk_gain)
+    return Walk(last, digest, complete)
+
+
+def is_iteration(path: str, before: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a file is the mixture made from the one of digest `before` by these settings."""
+    facts, fault = _facts(path)
+    made = digest_of("maximise", settings, ARITHMETIC)
+    return not fault and (facts.get("parent"), facts.get("settings")) == (before, made)
+
+
+def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:
+    """Files in a stage's folder that no longer count once `last` is its last iteration."""
+    for path in Path(folder).glob("*.h5"):
+        if path.stem.isdigit() and int(path.stem) > last:
+            yield path
+    yield from Path(folder).glob("*/*.stats.h5")
+
+
+def corpus_problems(settings: FeatureSettings, folder: str) -> tuple[_Chain, Corpus | None]:
+    """Walk from the feature list to ``corpus.json``.
+
+    Returns
+    -------
+    chain : _Chain
+        To be continued by `run_problems`.
+    corpus : Corpus or None
+        If all of it is valid.
+    """
+    chain = _Chain()
+    table, path = f"{folder}/shows.tsv", f"{folder}/corpus.json"
+    corpus: list[Corpus] = []
+    shards: dict[str, str] = {}
+
+    def judge_table() -> str:
+        facts = ShowTable.read(table).facts
+        # Without the features, the frames made of them are used as they are.
+        if os.path.exists(settings.list) and facts["fingerprint"] != fingerprint(settings):
+            return "the features, or what is to be done with them, changed"
+        return ""
+
+    def judge_corpus() -> str:
+        corpus.append(Corpus.read(path))
+        known = [(shard.file, shard.digest) for shard in corpus[0].shards]
+        if known != [(os.path.basename(p), read_facts(p)[0]["content"]) for p in shards.values()]:
+            return "gathered from other shards"
+        skipped = f"{folder}/skipped.tsv"
+        if not os.path.exists(skipped) or _sha256(skipped) != corpus[0].skipped_digest:
+            return "skipped.tsv beside it is not the one written with it"
+        return ""
+
+    if chain.look(table, judge_table):
+        shards = shard_paths(table)
+        for digest, shard in shards.items():
+            chain.look_beside(shard, lambda d=digest, s=shard: _shard_fault(s, d))  # type: ignore[misc]
+    chain.look(path, judge_corpus)
+    return chain, corpus[0] if chain.whole else None
+
+
+def run_problems(run: Run, folder: str, features: FeatureSettings, corpus: str) -> dict[str, str]:
+    """Files of a run that Snakemake may take for current though they are not, with the reason.
+
+    Parameters
+    ----------
+    run : Run
+    folder
+        Of the run's results.
+    features
+        Its features, with the path of the list as it is seen from here.
+    corpus
+        Folder of its frames.
+
+    Returns
+    -------
+    dict
+        In the order in which files are made. Where a file is missing, the first one made from it
+        is named; what is made from a file that is named is not.
+    """
+    chain, frames = corpus_problems(features, corpus)
+    digest = frames.digest if frames else ""
+    parent: str | None = None
+    for stage in run.plan:
+        parent = _look_at_stage(chain, run, stage, f"{folder}/{stage.name}", digest, parent)
+    final = f"{folder}/ubm.h5"
+    chain.look(final, lambda: "" if _sealed(final)["parent"] == parent else "of another mixture")
+    _look_at_products(chain, run, folder, final)
+    return {**chain.found, **chain.beside}
+
+
+def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
+    """The text of ``SHA256SUMS``, which ``sha256sum -c`` reads; its first line vouches for the rest.
+
+    Raises
+    ------
+    GmmcoreError
+        If one of the files cannot be read.
+    """
+    lines = "".join(f"{_sha256(f'{folder}/{name}')}  {name}\n" for name in names)
+    return f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}"
+
+
+def _look_at_stage(
+    chain: _Chain, run: Run, stage: Stage, folder: str, corpus: str, parent: str | None
+) -> str | None:
+    """Walk through a stage; the digest of its last mixture."""
+    first, last = mixture_path(folder, 0), f"{folder}.h5"
+
+    def judge_first() -> str:
+        facts = _sealed(first)
+        fault = _stale(facts, 0, run.digest(stage.origin), corpus, parent)
+        named = (facts["stage"], facts["components"]) == (stage.kind, stage.components)
+        return fault or ("" if named else "not the mixture of this name")
+
+    walk: list[Walk] = []
+
+    def judge_last() -> str:
+        if not walk[0].complete:
+            return walk[0].fault or "not the end of its stage"
+        if _sealed(last)["digest"] != walk[0].digest:
+            return "not the last iteration of its stage"
+        return "superseded iterations lie in its folder" if any(superseded(folder, at)) else ""
+
+    at = 0
+    if chain.look(first, judge_first):
+        settings = run.digest("maximise", stage.kind)
+        limits = (stage.iterations, float(run.config["llk_gain"]))
+        walk.append(walk_iterations(folder, _sealed(first)["digest"], corpus, settings, *limits))
+        at = walk[0].last
+        if walk[0].fault:
+            chain.beside[mixture_path(folder, at + 1)] = walk[0].fault
+        wanted = walk[0].digest, run.digest("accumulate")
+        for path in Path(folder).glob("*/*.stats.h5"):
+            facts, fault = _facts(str(path), "statistics")
+            if fault or (facts.get("mixture"), facts.get("settings")) != wanted:
+                chain.beside[str(path)] = fault or "of another mixture or other settings"
+    chain.look(last, judge_last)
+    return walk[0].digest if walk else None
+
+
+def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
+    path = f"{folder}/SHA256SUMS"
+    sums = ""
+    if chain.whole and os.path.lexists(path):
+        fault = ""
+        try:
+            sums = read_bytes(path).decode()
+            head, _, lines = sums.partition("\n")
+            if head != f"# {hashlib.sha256(lines.encode()).hexdigest()}":
+                fault = "damaged"
+            elif [line[66:] for line in lines.splitlines()] != ["ubm.h5", *run.products]:
+                fault = "names other files"
+            elif f"{_sha256(final)}  ubm.h5\n" not in sums:
+                fault = "of another mixture"
+        except (GmmcoreError, UnicodeDecodeError) as error:
+            fault = _reason(error)
+        if fault:
+            chain.found[path], sums = fault, ""
+    for name in run.products:
+        product = f"{folder}/{name}"
+        if os.path.lexists(product) and not chain.asked:
+            if not sums:
+                chain.found[product] = "SHA256SUMS does not vouch for it"
+            elif not os.path.isfile(product) or f"{_sha256(product)}  {name}\n" not in sums:
+                chain.found[product] = "not what SHA256SUMS says"
+
+
+@dataclass
+class _Chain:
+    """Files, each made from the one before it, looked at in their order.
+
+    Attributes
+    ----------
+    found : dict
+        What is wrong, by file.
+    beside : dict
+        The same for files that the chain does not depend on as long as its end is right.
+    missing : str
+        A file that is not there, as long as nothing made from it was met.
+    asked : bool
+        Whether a file was found wrong: all that follows is made again with it.
+    """
+
+    found: dict[str, str] = field(default_factory=dict)
+    beside: dict[str, str] = field(default_factory=dict)
+    missing: str = ""
+    asked: bool = False
+
+    @property
+    def whole(self) -> bool:
+        return not self.missing and not self.asked
+
+    def look(self, path: str, judge: Callable[[], str]) -> bool:
+        """Look at the next file; whether all is right up to it."""
+        if self.asked:
+            return False
+        if not os.path.lexists(path):
+            self.missing = self.missing or path
+            return False
+        reason = f"made from {self.missing}, which is missing" if self.missing else _judged(judge)
+        if reason:
+            self.found[path] = reason
+            self.asked = True
+        return not reason
+
+    def look_beside(self, path: str, judge: Callable[[], str]) -> None:
+        """Look at one of several files that the next one is made from."""
+        if not os.path.lexists(path):
+            self.missing = self.missing or path
+        elif reason := _judged(judge):
+            self.found[path] = reason
+            self.asked = True
+
+
+def _judged(judge: Callable[[], str]) -> str:
+    try:
+        return judge()
+    except (GmmcoreError, KeyError) as error:
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    return "damaged" if isinstance(error, DamagedFileError) else f"cannot be used: {error}"
+
+
+def _stale(
+    facts: dict[str, Any], iteration: int, settings: str, corpus: str, parent: str | None
+) -> str:
+    """Why a mixture cannot be used; empty if it can."""
+    if facts.get("settings") != settings:
+        return _OTHER_SETTINGS
+    if facts.get("corpus") != corpus:
+        return "made from other frames"
+    if facts.get("parent") != parent:
+        return "made from another mixture"
+    return "" if facts.get("iteration") == iteration else "not the mixture of this name"
+
+
+def _shard_fault(path: str, digest: str) -> str:
+    return "" if read_facts(path)[0]["digest"] == digest else "not the shard of this name"
+
+
+def _sealed(path: str) -> dict[str, Any]:
+    facts, fault = _facts(path)
+    if fault:
+        raise DamagedFileError(fault)
+    return facts
+
+
+def _facts(path: str, kind: str = "mixture") -> tuple[dict[str, Any], str]:
+    """Facts of a sealed file and what is wrong with it, verified once as long as it is the same."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return {}, str(error.strerror)
+    return _verified(path, kind, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=None)
+def _verified(path: str, kind: str, _: tuple[int, ...]) -> tuple[dict[str, Any], str]:
+    try:
+        return sealed_facts(path, kind), ""
+    except GmmcoreError as error:
+        return {}, _reason(error)
+
+
+def _sha256(path: str) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()

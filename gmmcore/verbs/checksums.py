@@ -1,0 +1,24 @@
+"""SHA-256 of the final files of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("files", metavar="FILE", nargs="+", help="all in the folder of --output")
+    parser.add_argument("--output", required=True)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write what ``sha256sum -c`` reads."""
+    from gmmcore.files import replace_text
+    from gmmcore.resume import checksums
+
+    output = Path(arguments.output)
+    names = [Path(name).name for name in arguments.files]
+    replace_text(output, checksums(output.parent, names))

@@ -1,0 +1,128 @@
+"""EM iterations to the end of a stage, each in a file of its own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.verbs.common import (
+    add_maximising,
+    explained,
+    maximise_settings,
+    maximising_settings,
+    open_shards,
+    statistics_of_shards,
+    sum_in_order,
+)
+from gmmcore.verbs.iteration import save_iteration
+
+if TYPE_CHECKING:
+    from gmmcore.model import GaussianMixture
+    from gmmcore.resume import Walk
+    from gmmcore.statistics import Statistics
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--iterations", type=int, required=True, help="at most")
+    parser.add_argument(
+        "--llk-gain",
+        type=float,
+        required=True,
+        help="end after an iteration that gains less per frame (natural logarithm)",
+    )
+    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
+    parser.add_argument(
+        "--twin", default=None, help="the same stage of another run, whose iterations are copied"
+    )
+    parser.add_argument("--output", required=True, help="the stage's last mixture")
+    add_maximising(parser, "first mixture of the stage; iterations are written beside it")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make what is missing of a stage; what is there and valid is kept.
+
+    Each iteration is a whole file before the next one begins. Another process that works in the
+    stage's folder, such as one left by a killed Snakemake, is waited for.
+    """
+    from gmmcore.files import holding, read_bytes, replace_bytes
+    from gmmcore.resume import mixture_path, superseded
+
+    folder = Path(arguments.mixture).parent
+    with holding(folder):
+        last = _last_iteration(arguments, folder)
+        for path in superseded(folder, last):
+            path.unlink(missing_ok=True)
+        replace_bytes(arguments.output, read_bytes(mixture_path(folder, last)))
+
+
+def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
+    """Go on from the longest valid beginning of the stage; the number of its last iteration."""
+    from gmmcore.corpus import Corpus
+    from gmmcore.em import ARITHMETIC
+    from gmmcore.files import digest_of, read_bytes, replace_bytes
+    from gmmcore.formats.hdf5 import load_model
+    from gmmcore.resume import mixture_path, walk_iterations
+    from gmmcore.schedule import Stage
+    from gmmcore.training import iterations
+
+    settings = maximising_settings(arguments)
+    corpus = Corpus.read(arguments.corpus)
+    first = load_model(arguments.mixture)
+    if first.facts["corpus"] != corpus.digest:
+        raise GmmcoreError(
+            f"{arguments.mixture}: comes from other frames than {arguments.corpus}; "
+            "remove the mixture and give the same command again"
+        )
+    stage = Stage(first.facts["stage"], first.facts["components"], arguments.iterations, "")
+
+    def walk(place: str | Path) -> Walk:
+        return walk_iterations(
+            place,
+            first.digest,
+            corpus.digest,
+            digest_of("maximise", settings, ARITHMETIC),
+            arguments.iterations,
+            arguments.llk_gain,
+        )
+
+    done = walk(folder)
+    if arguments.twin is not None:
+        twin = Path(arguments.twin).with_suffix("")
+        if (there := walk(twin)).last > done.last:
+            print(
+                f"{stage.kind} {stage.components:>5}  iterations {done.last + 1} to {there.last} "
+                f"are those of {twin}, which has the same features and settings"
+            )
+            for iteration in range(done.last + 1, there.last + 1):
+                copied = read_bytes(mixture_path(twin, iteration))
+                replace_bytes(mixture_path(folder, iteration), copied)
+            done = walk(folder)
+    if done.complete:
+        return done.last
+    last, source = done.last, mixture_path(folder, done.last)
+    model = load_model(source) if last else first
+    shards = open_shards(corpus.paths(arguments.corpus))
+
+    def statistics(mixture: GaussianMixture) -> Statistics:
+        found = statistics_of_shards(mixture, shards, settings, arguments.threads)
+        return sum_in_order(found, corpus)
+
+    loop = iterations(
+        model.mixture,
+        statistics,
+        stage,
+        arguments.llk_gain,
+        maximise_settings(settings, model.mixture.is_full),
+        previous=model.history[-1] if last else None,
+        threads=arguments.threads,
+    )
+    with explained(source):
+        for entry, update in loop:
+            model = save_iteration(mixture_path(folder, entry.iteration), model, entry, update, settings)
+            last = entry.iteration
+    return last

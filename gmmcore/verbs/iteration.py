@@ -1,0 +1,96 @@
+"""What the verbs that make iterations do with each: say it, look at it, write it."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gmmcore.errors import GmmcoreError
+
+if TYPE_CHECKING:
+    from gmmcore.em import Update
+    from gmmcore.formats.hdf5 import Model
+    from gmmcore.history import HistoryEntry
+
+__all__ = ["log_line", "save_iteration"]
+
+# What rounding alone may take from a log-likelihood per frame, relative to its size.
+_ROUNDING = {"double": 1e-12, "single": 1e-6}
+
+
+def save_iteration(
+    path: str, before: Model, entry: HistoryEntry, update: Update, settings: Mapping[str, Any]
+) -> Model:
+    """Print an iteration's line of the training log and write its mixture.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    before
+        The mixture that the iteration began with.
+    entry, update
+        The iteration.
+    settings
+        Of E-step and M-step.
+
+    Returns
+    -------
+    Model
+        What the file holds.
+    """
+    from gmmcore.em import ARITHMETIC
+    from gmmcore.files import digest_of
+    from gmmcore.formats.hdf5 import Model, save_model
+
+    print(log_line(entry, update), flush=True)
+    previous = before.history[-1] if entry.iteration > 1 else None
+    _look_at_decrease(entry, previous, settings["on_decrease"], settings["precision"])
+    facts = {
+        "stage": entry.stage,
+        "components": entry.components,
+        "iteration": entry.iteration,
+        "log_likelihood": entry.log_likelihood,
+        "gain": None if previous is None else entry.gain,
+        "parent": before.digest,
+        "corpus": before.facts["corpus"],
+        "settings": digest_of("maximise", settings, ARITHMETIC),
+    }
+    history = (*before.history, entry)
+    digest = save_model(path, update.mixture, facts, history)
+    return Model(update.mixture, facts, history, digest)
+
+
+def log_line(entry: HistoryEntry, update: Update) -> str:
+    """One line of the training log."""
+    gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
+    line = (
+        f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
+        f"  log-likelihood/frame {entry.log_likelihood:.6f}{gain}"
+    )
+    if entry.floored or entry.ceiled:
+        line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
+    if update.weak:
+        shown = ", ".join(f"{index} ({count:.1f} frames)" for index, count in update.weak[:5])
+        more = f" and {len(update.weak) - 5} more" if len(update.weak) > 5 else ""
+        line += f"  weak {len(update.weak)}, {entry.action}: {shown}{more}"
+    return line
+
+
+def _look_at_decrease(
+    entry: HistoryEntry, previous: HistoryEntry | None, action: str, precision: str
+) -> None:
+    if previous is None or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood):
+        return
+    if previous.floored or previous.ceiled or previous.weak:
+        return  # the M-step before was not the unconstrained maximum; the history says so
+    message = (
+        f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
+        f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update; "
+        "try precision: double and pruning: 0"
+    )
+    if action == "stop":
+        raise GmmcoreError(message)
+    print(f"warning: {message}", file=sys.stderr)
