@@ -14,6 +14,7 @@ if not {"features", "demo", "audio"} & config.keys():
 
 include: "rules/common.smk"
 include: "rules/again.smk"
+include: "rules/notes.smk"
 include: "rules/audio.smk"
 include: "rules/features.smk"
 include: "rules/demo.smk"

@@ -94,20 +94,20 @@ def holding(folder: PathLike) -> Iterator[None]:
     path = Path(folder) / ".lock"
     _make_folder(path.parent)
     try:
-        stream = open(path, "a+b")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise _unwritable(path, error) from error
-    with stream:
+    with os.fdopen(descriptor, "r+b") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            stream.seek(0)
             holder = stream.read(64).decode(errors="replace").strip()
             print(f"{folder}: waiting for process {holder}, which works here", flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError as error:
             print(f"warning: {path}: this file system has no locks: {error}", file=sys.stderr)
-        stream.truncate(0)
+        stream.seek(0)
+        stream.truncate()
         stream.write(f"{os.getpid()}\n".encode())
         stream.flush()
         yield

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,7 @@ def run_problems(run: Run, folder: str, features: FeatureSettings, corpus: str) 
 
 
 def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
-    """The text of ``SHA256SUMS``, which ``sha256sum -c`` reads; its first line vouches for the rest.
+    """The text of ``SHA256SUMS``, for ``sha256sum -c``; its first line vouches for the others.
 
     Raises
     ------
@@ -213,7 +213,8 @@ def _look_at_stage(
 
     def judge_last() -> str:
         if not walk[0].complete:
-            return walk[0].fault or "not the end of its stage"
+            fault = f"iteration {at + 1} is not valid: {walk[0].fault}" if walk[0].fault else ""
+            return fault or "not the end of its stage"
         if _sealed(last)["digest"] != walk[0].digest:
             return "not the last iteration of its stage"
         return "superseded iterations lie in its folder" if any(superseded(folder, at)) else ""
@@ -353,7 +354,7 @@ def _facts(path: str, kind: str = "mixture") -> tuple[dict[str, Any], str]:
     return _verified(path, kind, (status.st_ino, status.st_size, status.st_mtime_ns))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _verified(path: str, kind: str, _: tuple[int, ...]) -> tuple[dict[str, Any], str]:
     try:
         return sealed_facts(path, kind), ""

@@ -1,4 +1,4 @@
-"""From the configuration to runs: each with its features, its stages and the settings of its verbs."""
+"""From the configuration to runs, each with its features, its stages and its settings."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> d
     GmmcoreError
         If the configuration contradicts itself, or an initial mixture cannot be read.
     """
-    return {name: _run(name, values, source) for name, values in resolve_runs(config, source).items()}
+    return {
+        name: _run(name, values, source) for name, values in resolve_runs(config, source).items()
+    }
 
 
 def _run(name: str, config: dict[str, Any], source: str) -> Run:

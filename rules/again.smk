@@ -1,10 +1,9 @@
-# requires  a file that the configuration would not make so of its input
-# promises  logs/again/<file>.<number>    a note that says why it is made again
-
+# Files that must be made again. No rule here.
+#
 # What a file is made by, of what, and with which settings, is written in it. Snakemake's own
 # records say it too, but they may be lost, and they know nothing of features and of damage.
-# Where a file is not what it should be, its rule has one more input: a note, which does not exist
-# yet and so is made first. The last note of a file remains an input of its rule.
+# Where a file is not what it should be, the job that makes it has one more input, a note. It does
+# not exist yet, and so is made first. The last note of a file remains an input.
 
 import glob
 import time
@@ -18,9 +17,14 @@ def problem(path):
     """Why a file must be made again; empty if it need not, or has been since Snakemake started."""
     if not _PROBLEMS:
         for run in RUNS.values():
-            places = (f"{prefix()}results/{name}" for name in (run.name, f"features/{run.corpus}"))
+            places = (
+                f"{prefix()}results/{name}"
+                for name in (run.name, f"features/{run.corpus}")
+            )
             folder, corpus = places
-            for name, reason in run_problems(run, folder, features_of(run), corpus).items():
+            for name, reason in run_problems(
+                run, folder, features_of(run), corpus
+            ).items():
                 _PROBLEMS[name] = reason, changed(name)
         _PROBLEMS[""] = "", None
     reason, when = _PROBLEMS.get(path, ("", None))
@@ -43,7 +47,10 @@ def note(path, number):
 
 def newer(status, other):
     """Whether a file was written after another one, and is dated so."""
-    return status.st_ctime_ns > other.st_ctime_ns and status.st_mtime_ns > other.st_mtime_ns
+    return (
+        status.st_ctime_ns > other.st_ctime_ns
+        and status.st_mtime_ns > other.st_mtime_ns
+    )
 
 
 def again(pattern):
@@ -52,7 +59,9 @@ def again(pattern):
     def last_note(wildcards):
         path = pattern.format(**wildcards)
         place = f"{prefix()}{note(path, '')}"
-        numbers = [int(name[len(place) :]) for name in glob.glob(f"{glob.escape(place)}[0-9]*")]
+        numbers = [
+            int(name[len(place) :]) for name in glob.glob(f"{glob.escape(place)}[0-9]*")
+        ]
         number = max(numbers, default=0)
         written = os.stat(f"{place}{number}") if number else None
         if problem(prefix() + path):
@@ -66,22 +75,3 @@ def again(pattern):
         return note(path, number) if number else []
 
     return last_note
-
-
-rule again:
-    output:
-        "logs/again/{path}.{number}",
-    wildcard_constraints:
-        path="results/.+",
-        number=r"\d+",
-    log:
-        "logs/again/{path}.log.{number}",
-    conda:
-        "../envs/gmmcore.yaml"
-    params:
-        # Derived from the output, or else another reason would be another parameter.
-        reason=lambda wildcards, output: (
-            f"{prefix()}{wildcards.path}: {problem(prefix() + wildcards.path) or 'made before'}"
-        ),
-    shell:
-        "echo {params.reason:q}'; it is made again' 2> {log:q} | tee {output:q}"

@@ -2,15 +2,6 @@
 # promises  <audio.folder>/shows.txt    features of all shows, and their list
 
 
-def audio_options(wildcards):
-    """Options of the verb `extract`."""
-    return [
-        f"--{key}={value}"
-        for key, value in AUDIOS[wildcards.audio].items()
-        if key not in ("list", "folder") and value is not None
-    ]
-
-
 rule extract:
     input:
         lambda wildcards: local(literal(AUDIOS[wildcards.audio]["list"])),

@@ -6,9 +6,13 @@ import re
 import sys
 from dataclasses import replace
 
+from gmmcore.corpus import Corpus
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.identity import shard_paths
+from gmmcore.files import sealed_facts
+from gmmcore.resume import mixture_path, walk_iterations
 from gmmcore.runs import EXPORTS, read_runs
+from gmmcore.schedule import iteration_name
 
 try:
     RUNS = read_runs(config)
@@ -29,6 +33,17 @@ AUDIOS = {
 # Lists that the workflow makes.
 LISTS = {f"{folder}/shows.txt" for folder in [*DEMOS, *AUDIOS]}
 
+FIRST = "results/{run}/{stage}/000.h5"
+LAST = "results/{run}/{stage}.h5"
+ITERATION = "results/{run}/{stage}/{iteration}.h5"
+STATISTICS = "results/{run}/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
+FINAL = "results/{run}/ubm.h5"
+
+# Runs whose statistics are files between jobs; a chain of iterations is then a chain of jobs, which
+# Snakemake walks recursively.
+SCATTERED = {name for name, run in RUNS.items() if run.config["jobs"] != "auto"}
+sys.setrecursionlimit(100_000)
+
 # The first run with a stage makes it, and the others copy its iterations.
 MAKERS = {}
 for run in RUNS.values():
@@ -48,12 +63,15 @@ def alternatives(values):
 
 def runs_with(origin=None):
     """A constraint of `run`: it has the stage that follows, with this origin if one is given."""
-    return "|".join(
-        rf"{re.escape(run.name)}(?=/{stage.name}\b)"
-        for run in RUNS.values()
-        for stage in run.plan
-        if origin in (None, stage.origin)
-    ) or "(?!)"
+    return (
+        "|".join(
+            rf"{re.escape(run.name)}(?=/{stage.name}\b)"
+            for run in RUNS.values()
+            for stage in run.plan
+            if origin in (None, stage.origin)
+        )
+        or "(?!)"
+    )
 
 
 def prefix():
@@ -96,6 +114,100 @@ def threads(wildcards):
     """All cores, but one each where several small stages can be made side by side."""
     small = RUNS[wildcards.run].stage(wildcards.stage).components < 64
     return max(1, (workflow.cores or 1) // (len(RUNS) if small else 1))
+
+
+def demo_settings(wildcards):
+    """Settings of a demonstration corpus."""
+    config = DEMOS[wildcards.demo]
+    values = {key: value for key, value in config["demo"].items() if key != "folder"}
+    return quoted({**values, "seed": config["seed"]})
+
+
+def audio_options(wildcards):
+    """Options of the verb `extract`."""
+    return [
+        f"--{key}={value}"
+        for key, value in AUDIOS[wildcards.audio].items()
+        if key not in ("list", "folder") and value is not None
+    ]
+
+
+def corpus_settings(wildcards):
+    """Settings of the features of a corpus."""
+    run = CORPORA[wildcards.corpus]
+    features = features_of(run)
+    return quoted({"features": features.as_mapping(), "seed": run.config["seed"]})
+
+
+def shards_of_corpus(wildcards):
+    """Files of all shards, which are known once the list is checked."""
+    table = checkpoints.shows.get(**wildcards).output[0]
+    return [
+        literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
+    ]
+
+
+def corpus_of_run(wildcards):
+    """The frames that a run trains on."""
+    return f"results/features/{RUNS[wildcards.run].corpus}/corpus.json"
+
+
+def initial_mixture(wildcards):
+    """The mixture that a run starts from, if it is given one."""
+    path = RUNS[wildcards.run].config["init"]["from"]
+    return local(literal(path)) if path else []
+
+
+def last_of_stage_before(wildcards):
+    """The last mixture of the stage before."""
+    run = RUNS[wildcards.run]
+    return f"results/{run.name}/{run.before(run.stage(wildcards.stage)).name}.h5"
+
+
+def twin(wildcards):
+    """The same stage of another run, if that makes the iterations of both."""
+    run = RUNS[wildcards.run]
+    maker = MAKERS[run.recipe(run.stage(wildcards.stage))]
+    if maker is run or {run.config["jobs"], maker.config["jobs"]} != {"auto"}:
+        return []
+    return f"results/{maker.name}/{wildcards.stage}.h5"
+
+
+def scattered(wildcards):
+    """The last iteration of a stage; asks for the next one as long as the stage goes on."""
+    run = RUNS[wildcards.run]
+    stage = run.stage(wildcards.stage)
+    if run.name not in SCATTERED or not stage.iterations:
+        return []
+    folder = f"{prefix()}results/{run.name}/{stage.name}"
+    last, complete = 0, False
+    try:
+        corpus = Corpus.read(f"{prefix()}{corpus_of_run(wildcards)}")
+        first = sealed_facts(mixture_path(folder, 0), "mixture")["digest"]
+        settings = run.digest("maximise", stage.kind)
+        limits = (stage.iterations, float(run.config["llk_gain"]))
+        walk = walk_iterations(folder, first, corpus.digest, settings, *limits)
+        last, complete = walk.last, walk.complete
+    except GmmcoreError:
+        pass  # What the stage begins with is yet to be made.
+    if complete:
+        return ITERATION.format(iteration=iteration_name(last), **wildcards)
+    return checkpoints.maximise.get(
+        iteration=iteration_name(last + 1), **wildcards
+    ).output
+
+
+def previous(wildcards):
+    """The mixture before this one, in the same stage."""
+    return mixture_path(
+        f"results/{wildcards.run}/{wildcards.stage}", int(wildcards.iteration) - 1
+    )
+
+
+def statistics_of_iteration(wildcards):
+    """The files of all E-step jobs of an iteration."""
+    parts = RUNS[wildcards.run].config["jobs"]
+    return expand(STATISTICS, part=range(parts), parts=parts, **wildcards)
 
 
 wildcard_constraints:

@@ -3,13 +3,6 @@
 #           <demo.folder>/truth.h5    the mixture its frames were drawn from
 
 
-def demo_settings(wildcards):
-    """Settings of a demonstration corpus."""
-    config = DEMOS[wildcards.demo]
-    values = {key: value for key, value in config["demo"].items() if key != "folder"}
-    return quoted({**values, "seed": config["seed"]})
-
-
 rule demo:
     output:
         shows="{demo}/shows.txt",
@@ -39,7 +32,9 @@ rule recovery:
     log:
         "logs/{run}/recovery.log",
     wildcard_constraints:
-        run=alternatives(name for name, run in RUNS.items() if run.config["demo"]["folder"]),
+        run=alternatives(
+            name for name, run in RUNS.items() if run.config["demo"]["folder"]
+        ),
     conda:
         "../envs/gmmcore.yaml"
     shell:

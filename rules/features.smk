@@ -7,26 +7,6 @@
 # <corpus> stands for the settings of `features`: runs that share them share the folder.
 
 
-def corpus_settings(wildcards):
-    """Settings of the features of a corpus."""
-    run = CORPORA[wildcards.corpus]
-    features = features_of(run)
-    return quoted({"features": features.as_mapping(), "seed": run.config["seed"]})
-
-
-def shards_of_corpus(wildcards):
-    """Files of all shards, which are known once the list is checked."""
-    table = checkpoints.shows.get(**wildcards).output[0]
-    return [
-        literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
-    ]
-
-
-def corpus_of_run(wildcards):
-    """The frames that a run trains on."""
-    return f"results/features/{RUNS[wildcards.run].corpus}/corpus.json"
-
-
 checkpoint shows:
     input:
         # The files themselves are too many for Snakemake; the table holds a digest of them.

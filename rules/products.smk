@@ -5,8 +5,6 @@
 #           results/<run>/report.html    the training's history, to look at
 #           results/<run>/SHA256SUMS     the checksums of all these
 
-FINAL = "results/{run}/ubm.h5"
-
 
 rule finish:
     input:

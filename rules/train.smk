@@ -5,30 +5,6 @@
 #
 # A stage is a kind of covariances and a number of components, such as diag/64.
 
-FIRST = "results/{run}/{stage}/000.h5"
-LAST = "results/{run}/{stage}.h5"
-
-
-def initial_mixture(wildcards):
-    """The mixture that a run starts from, if it is given one."""
-    path = RUNS[wildcards.run].config["init"]["from"]
-    return local(literal(path)) if path else []
-
-
-def last_of_stage_before(wildcards):
-    """The last mixture of the stage before."""
-    run = RUNS[wildcards.run]
-    return f"results/{run.name}/{run.before(run.stage(wildcards.stage)).name}.h5"
-
-
-def twin(wildcards):
-    """The same stage of another run, if that makes the iterations of both."""
-    run = RUNS[wildcards.run]
-    maker = MAKERS[run.recipe(run.stage(wildcards.stage))]
-    if maker is run or {run.config["jobs"], maker.config["jobs"]} != {"auto"}:
-        return []
-    return f"results/{maker.name}/{wildcards.stage}.h5"
-
 
 rule initialise:
     input:
@@ -66,7 +42,9 @@ rule split:
     conda:
         "../envs/gmmcore.yaml"
     params:
-        components=lambda wildcards: RUNS[wildcards.run].stage(wildcards.stage).components,
+        components=lambda wildcards: RUNS[wildcards.run]
+        .stage(wildcards.stage)
+        .components,
     shell:
         "gmmcore split --mixture {input.mixture:q} --components {params.components}"
         " --output {output:q} 2>&1 | tee {log:q}"
@@ -111,7 +89,9 @@ rule iterate:
     resources:
         mem_mb=memory,
     params:
-        iterations=lambda wildcards: RUNS[wildcards.run].stage(wildcards.stage).iterations,
+        iterations=lambda wildcards: RUNS[wildcards.run]
+        .stage(wildcards.stage)
+        .iterations,
         llk_gain=lambda wildcards: float(RUNS[wildcards.run].config["llk_gain"]),
         settings=maximising,
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],

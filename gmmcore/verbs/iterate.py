@@ -123,6 +123,8 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     )
     with explained(source):
         for entry, update in loop:
-            model = save_iteration(mixture_path(folder, entry.iteration), model, entry, update, settings)
+            model = save_iteration(
+                mixture_path(folder, entry.iteration), model, entry, update, settings
+            )
             last = entry.iteration
     return last

@@ -16,7 +16,7 @@ from gmmcore.schedule import SIDEKIT_ITERATIONS
 from gmmcore.verbs.common import ACCUMULATE_DEFAULTS as ACCUMULATE
 from gmmcore.verbs.common import MAXIMISE_DEFAULTS, maximise_settings
 from gmmcore.verbs.demo import DEFAULTS as DEMO
-from gmmcore.workflow import EXPORTS, InitialMixture, verb_settings
+from gmmcore.runs import EXPORTS, InitialMixture, verb_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
