@@ -97,6 +97,8 @@ def test_signatures_are_those_of_sidekit() -> None:
 
 def test_the_package_exports_lazily() -> None:
     assert set(gmmcore.__all__) <= set(dir(gmmcore))
+    assert set(gmmcore.__all__) == {name for name in dir(gmmcore) if not name.startswith("__")}
+    assert "__version__" in dir(gmmcore)
     for name in gmmcore.__all__:
         assert getattr(gmmcore, name).__name__ == name
     with pytest.raises(AttributeError, match="nothing"):
