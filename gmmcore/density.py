@@ -6,12 +6,17 @@ E-step has kernels of its own (`gmmcore.statistics`), which are tested against t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.model import GaussianMixture
 
 __all__ = [
+    "InvalidFramesError",
+    "checked_frames",
     "component_log_likelihoods",
     "constants",
     "log_likelihood",
@@ -24,6 +29,62 @@ LOG_TWO_PI = float(np.log(2.0 * np.pi))
 _BLOCK = 4096
 # The expanded quadratic loses eps * (sum of its terms); above this we subtract the means first.
 _EXPANSION_TOLERANCE = 1e-10
+
+
+class InvalidFramesError(GmmcoreError, ValueError):
+    """An array that cannot be used as frames; the message says which and why."""
+
+
+def checked_frames(
+    values: npt.ArrayLike, what: str = "frames", *, finite: bool = False
+) -> npt.NDArray[Any]:
+    """`values` as an array of real numbers, of any shape.
+
+    NumPy drops a mask or an imaginary part where it converts an array: without this check,
+    numbers that nobody meant would be computed with.
+
+    Parameters
+    ----------
+    values : array_like
+    what : str
+        What the values are called in a message.
+    finite : bool
+        Whether every value must be finite.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape and dtype; no copy of an array.
+
+    Raises
+    ------
+    InvalidFramesError
+        If the values are masked, not numbers, complex, or not finite where they must be.
+    """
+    parts = values if isinstance(values, list | tuple) else [values]
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        raise InvalidFramesError(
+            f"{what}: a masked array, whose mask cannot be respected; expected a plain array; "
+            "leave out the masked frames, and give the rest as x.data"
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise InvalidFramesError(
+            f"{what}: rows of different lengths; expected an array (F, D); correct the shape"
+        ) from None
+    if array.dtype.kind not in "fiub":
+        raise InvalidFramesError(
+            f"{what}: values of type {array.dtype}; expected real numbers; "
+            "convert them, for instance with astype(float)"
+        )
+    if finite and not np.isfinite(array).all():
+        bad = int(np.argwhere(~np.isfinite(array))[0, 0]) if array.ndim > 1 else 0
+        raise InvalidFramesError(
+            f"{what}: frame {bad} (counted from 0) holds a value that is not finite; "
+            "expected numbers only; mend or leave out the frame"
+        )
+    return array
 
 
 def constants(mixture: GaussianMixture) -> Array:
@@ -49,8 +110,8 @@ def component_log_likelihoods(mixture: GaussianMixture, frames: npt.ArrayLike) -
 
     Raises
     ------
-    ValueError
-        If the frames have another dimension than the mixture.
+    InvalidFramesError
+        If the frames have another dimension than the mixture, or are masked or no real numbers.
     """
     values = _checked(mixture, frames)
     result = np.empty((values.shape[0], mixture.components))
@@ -90,10 +151,12 @@ def log_sum_exp(logs: Array) -> Array:
 
 
 def _checked(mixture: GaussianMixture, frames: npt.ArrayLike) -> Array:
-    values = np.asarray(frames, dtype=np.float64)
+    values = checked_frames(frames)
     if values.ndim != 2 or values.shape[1] != mixture.dimension:
-        raise ValueError(f"frames have shape {values.shape}, (F, {mixture.dimension}) was expected")
-    return values
+        raise InvalidFramesError(
+            f"frames have shape {values.shape}, (F, {mixture.dimension}) was expected"
+        )
+    return np.asarray(values, dtype=np.float64)
 
 
 def _quadratic_diagonal(mixture: GaussianMixture, block: Array, out: Array) -> None:

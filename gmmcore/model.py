@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.errors import GmmcoreError
+
 __all__ = [
     "GaussianMixture",
     "InvalidMixtureError",
@@ -22,7 +24,7 @@ WEIGHT_SUM_TOLERANCE = 1e-4
 """Formats that keep seven digits a weight may miss a sum of one by this much."""
 
 
-class InvalidMixtureError(ValueError):
+class InvalidMixtureError(GmmcoreError, ValueError):
     """Parameters that are no Gaussian mixture; the message says which and why."""
 
 
@@ -45,8 +47,9 @@ class GaussianMixture:
     Raises
     ------
     InvalidMixtureError
-        If a shape is wrong, a value is not finite, a weight is negative, the weights
-        do not sum to one, or a covariance is not positive definite.
+        If a shape is wrong, an array is masked or not of real numbers, a value is not finite,
+        a weight is negative, the weights do not sum to one, or a covariance is not positive
+        definite.
 
     Notes
     -----
@@ -284,7 +287,15 @@ def _read_only(values: npt.NDArray[Any]) -> Array:
 
 
 def _frozen(name: str, values: npt.ArrayLike) -> Array:
-    result = np.array(values, dtype=np.float64, order="C", copy=True)
+    # NumPy would drop a mask, and warn only of imaginary parts.
+    if np.ma.isMaskedArray(values):
+        raise InvalidMixtureError(f"{name} are a masked array, a plain array was expected")
+    try:
+        if np.iscomplexobj(values):
+            raise TypeError
+        result = np.array(values, dtype=np.float64, order="C", copy=True)
+    except (TypeError, ValueError):
+        raise InvalidMixtureError(f"{name} are not an array of real numbers") from None
     if not np.isfinite(result).all():
         raise InvalidMixtureError(f"{name} hold a value that is not finite")
     result.flags.writeable = False

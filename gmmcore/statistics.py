@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.density import InvalidFramesError, checked_frames
 from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.threads import ordered_map, single_blas
@@ -37,12 +38,18 @@ class FrameSource(Protocol):
 
 
 class ArraySource:
-    """An array of shape (F, D) as a `FrameSource`."""
+    """An array of shape (F, D) as a `FrameSource`.
+
+    Raises
+    ------
+    InvalidFramesError
+        If it has another shape, is masked, or does not hold real numbers.
+    """
 
     def __init__(self, values: npt.ArrayLike) -> None:
-        array = np.asarray(values)
-        if array.ndim != 2:
-            raise ValueError(f"frames have shape {array.shape}, (F, D) was expected")
+        array = checked_frames(values)
+        if array.ndim != 2 or not array.shape[1]:
+            raise InvalidFramesError(f"frames have shape {array.shape}, (F, D) was expected")
         self._values = array if array.dtype in (np.float32, np.float64) else array.astype(float)
 
     @property
@@ -155,15 +162,17 @@ def accumulate(
 
     Raises
     ------
+    InvalidFramesError
+        If the dimensions do not fit, or the frames are masked or no real numbers.
     ValueError
-        If the dimensions do not fit or an option is unknown.
+        If an option is unknown.
     FloatingPointError
         If a frame is not finite, or so far from every component that its
         log-likelihood is not.
     """
     frames = _as_source(source)
     if frames.dimension != mixture.dimension:
-        raise ValueError(
+        raise InvalidFramesError(
             f"frames have dimension {frames.dimension}, the mixture has {mixture.dimension}"
         )
     with single_blas():

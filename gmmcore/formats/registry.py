@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import read_bytes
@@ -10,8 +12,13 @@ from gmmcore.formats import alize, hdf5, htk, kaldi
 from gmmcore.formats.base import MAX_BYTES, Format, PathLike, ReadOptions
 from gmmcore.model import GaussianMixture
 
+if TYPE_CHECKING:
+    from gmmcore.mixture import Mixture
+
 __all__ = [
+    "core_mixture",
     "decode_mixture",
+    "format_by_extension",
     "format_by_name",
     "format_of",
     "format_to_write",
@@ -59,7 +66,7 @@ def format_of(path: PathLike, content: bytes) -> Format:
     for one in _FORMATS:
         if one.recognises(content):
             return one
-    found = _by_extension(path)
+    found = format_by_extension(path)
     if found is None:
         raise GmmcoreError(
             f"{path}: neither its content nor its name is that of a mixture; the formats are "
@@ -76,9 +83,9 @@ def format_to_write(path: PathLike, format: str | None = None) -> Format:
     GmmcoreError
         If there is no such format, or the extension tells none.
     """
+    found = format_by_extension(path)
     if format is not None:
         return format_by_name(format)
-    found = _by_extension(path)
     if found is None:
         known = ", ".join(f"{f.extensions[0]} ({f.title})" for f in _FORMATS)
         raise GmmcoreError(f"{path}: its extension tells no format; use {known}, or name one")
@@ -129,6 +136,7 @@ def read_mixture(
     GmmcoreError
         If the file is missing, damaged, of an unknown kind, or holds no valid mixture.
     """
+    _check_name(path)
     return decode_mixture(
         path,
         read_bytes(path, MAX_BYTES),
@@ -139,14 +147,16 @@ def read_mixture(
     )
 
 
-def write_mixture(path: PathLike, mixture: GaussianMixture, format: str | None = None) -> None:
+def write_mixture(
+    path: PathLike, mixture: GaussianMixture | Mixture, format: str | None = None
+) -> None:
     """Write a mixture; reading and writing it again gives the same bytes.
 
     Parameters
     ----------
     path
         The file, written whole or not at all.
-    mixture
+    mixture : GaussianMixture or Mixture
         The parameters.
     format
         Name of the format; by the extension of `path` when None.
@@ -154,14 +164,58 @@ def write_mixture(path: PathLike, mixture: GaussianMixture, format: str | None =
     Raises
     ------
     GmmcoreError
-        If the format is unknown, cannot hold the mixture, or the file cannot be written.
+        If the format is unknown, cannot hold the mixture, or the file cannot be written; or
+        if `mixture` is neither kind of mixture, or an empty one.
     """
-    format_to_write(path, format).write(path, mixture)
+    chosen = format_to_write(path, format)
+    chosen.write(path, core_mixture(path, mixture))
 
 
-def _by_extension(path: PathLike) -> Format | None:
+def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
+    """The core's mixture of a `GaussianMixture` or a `Mixture`.
+
+    Parameters
+    ----------
+    name
+        What the message begins with.
+    mixture : GaussianMixture or Mixture
+
+    Raises
+    ------
+    GmmcoreError
+        If it is neither, or a `Mixture` without valid parameters.
+    """
+    if isinstance(mixture, GaussianMixture):
+        return mixture
+    # `gmmcore.mixture` imports this module: a `Mixture` is known by what it can do.
+    if isinstance(mixture, type) or not hasattr(mixture, "gaussian_mixture"):
+        raise GmmcoreError(
+            f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
+            "GaussianMixture; read or train one first"
+        )
+    result: GaussianMixture = mixture.gaussian_mixture()
+    return result
+
+
+def format_by_extension(path: PathLike) -> Format | None:
+    """The format that the extension of `path` belongs to; None if it belongs to none.
+
+    Raises
+    ------
+    GmmcoreError
+        If `path` is not the name of a file.
+    """
+    _check_name(path)
     extension = Path(path).suffix.lower()
     for one in _FORMATS:
         if extension in one.extensions:
             return one
     return None
+
+
+def _check_name(path: PathLike) -> None:
+    # `open` would take a number for a file that is open already.
+    if not isinstance(path, str | os.PathLike):
+        raise GmmcoreError(
+            f"path: a value of type {type(path).__name__}; expected the name of a file; correct it"
+        )

@@ -16,7 +16,8 @@ from gmmcore.formats.registry import (
     read_mixture,
     write_mixture,
 )
-from gmmcore.model import GaussianMixture
+from gmmcore.mixture import Mixture
+from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 NAMES = [one.name for one in formats()]
 EXACT = ("sidekit", "alize", "alize-xml")
@@ -398,3 +399,29 @@ def test_htk_claims_take_no_memory() -> None:
     )
     with pytest.raises(GmmcoreError, match="1000000 mixtures are claimed, 1 are there"):
         decode_mixture("m", text.encode())
+
+
+def test_a_mixture_of_either_kind_is_written(tmp_path: Path) -> None:
+    for name in NAMES:
+        write_mixture(tmp_path / "core", diagonal(), name)
+        write_mixture(tmp_path / "face", Mixture.from_gaussian_mixture(diagonal()), name)
+        assert (tmp_path / "face").read_bytes() == (tmp_path / "core").read_bytes()
+
+
+def test_what_is_no_mixture_is_not_written(tmp_path: Path) -> None:
+    for other in (None, "b.h5", np.zeros(3)):
+        with pytest.raises(GmmcoreError, match=r"a\.h5: .*expected a Mixture"):
+            write_mixture(tmp_path / "a.h5", other)
+    with pytest.raises(GmmcoreError, match="it is empty"):
+        write_mixture(tmp_path / "a.h5", Mixture())
+    with pytest.raises(GmmcoreError, match="expected the name of a file"):
+        write_mixture(diagonal(), "a.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "values", [[["a"]], [[1j]], [[1], [1, 2]], np.ma.array([[1.0]], mask=True)]
+)
+def test_parameters_that_are_no_numbers(values: object) -> None:
+    with pytest.raises(InvalidMixtureError, match="means"):
+        GaussianMixture([1], values, [[1]])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +99,8 @@ def test_signatures_are_those_of_sidekit() -> None:
 
 def test_the_package_exports_lazily() -> None:
     assert set(gmmcore.__all__) <= set(dir(gmmcore))
+    assert set(gmmcore.__all__) == {name for name in dir(gmmcore) if not name.startswith("__")}
+    assert "__version__" in dir(gmmcore)
     for name in gmmcore.__all__:
         assert getattr(gmmcore, name).__name__ == name
     with pytest.raises(AttributeError, match="nothing"):
@@ -106,9 +110,22 @@ def test_the_package_exports_lazily() -> None:
 def test_an_empty_mixture() -> None:
     mixture = Mixture(name="x")
     assert mixture.name == "x"
-    assert mixture.distrib_nb() == 0
+    assert mixture.distrib_nb() == mixture.get_distrib_nb() == mixture.sv_size() == 0
     assert not mixture.validate()
     assert "empty" in repr(mixture)
+    for method, given in (
+        ("dim", ()),
+        ("get_mean_super_vector", ()),
+        ("get_invcov_super_vector", ()),
+        ("to_sklearn", ()),
+        ("_compute_all", ()),
+        ("write", ("m.h5",)),
+        ("compute_log_posterior_probabilities", (np.zeros((1, 2)),)),
+        ("compute_log_posterior_probabilities_full", (np.zeros((1, 2)),)),
+    ):
+        refused("mixture x: it is empty", getattr(mixture, method), *given)
+    options = {"distrib_nb": 2, "do_init": False}
+    refused("mixture x: it is empty", mixture.EM_uniform, np.zeros((9, 2)), **options)
 
 
 def test_split_training() -> None:
@@ -155,10 +172,19 @@ def test_the_first_value_is_of_the_mixture_before_its_update() -> None:
 
 
 def test_partial_mixtures_are_saved_before_each_split(tmp_path: Path) -> None:
-    name = str(tmp_path / "new" / "ubm")
+    name = str(tmp_path / "ubm")
     trained(save_partial=True, output_file_name=name)
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["ubm_1g.h5", "ubm_2g.h5"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ubm_1g.h5", "ubm_2g.h5"]
     assert Mixture(f"{name}_2g.h5").distrib_nb() == 2
+
+
+def test_a_missing_folder_is_told_before_the_training(tmp_path: Path) -> None:
+    source = server()
+    for name in (tmp_path / "new" / "ubm", None):
+        with pytest.raises(GmmcoreError, match=r"output_file_name: .*expected"):
+            Mixture().EM_split(source, SHOWS, 4, save_partial=True, output_file_name=name)
+    assert source.loaded == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_floor_and_ceiling() -> None:
@@ -229,8 +255,218 @@ def test_a_bad_show_is_named(frames: np.ndarray, message: str) -> None:
 def test_no_frames_and_no_list() -> None:
     with pytest.raises(GmmcoreError, match="no frames are left"):
         Mixture().EM_split(Server({"a": np.zeros((0, 3))}), ["a"], 2)
-    with pytest.raises(GmmcoreError, match="a list of shows was expected"):
-        Mixture().EM_split(server(), "s0", 2)
+
+
+# Mistakes: one line each
+
+FRAMES = server().shows["s0"]
+NAN = np.where(np.arange(700)[:, np.newaxis] == 4, np.nan, FRAMES)
+MASKED = np.ma.array(FRAMES, mask=FRAMES > 5)
+
+
+def refused(message: str, function: Callable[..., object], *given: Any, **options: Any) -> None:
+    with pytest.raises(GmmcoreError, match=message) as caught:
+        function(*given, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_array_serves_as_features(dtype: type) -> None:
+    frames = FRAMES.astype(dtype)
+    one, other = Mixture(), Mixture()
+    llk = one.EM_split(frames, None, 4)
+    assert llk == other.EM_split(Server({"a": frames}), ["a"], 4)
+    assert one.gaussian_mixture() == other.gaussian_mixture()
+    llk = Mixture().EM_diag2full(one, frames, None)
+    assert llk == Mixture().EM_diag2full(one, Server({"a": frames}), ["a"])
+
+
+@pytest.mark.parametrize(
+    ("source", "shows", "message"),
+    [
+        (FRAMES, SHOWS, "feature_list: .* expected None"),
+        ([FRAMES, FRAMES], None, r"features_server: .*list; expected .*load\(show"),
+        (None, SHOWS, "features_server: .*NoneType; expected"),
+        (gmmcore.FeaturesServer, SHOWS, "features_server: the class FeaturesServer"),
+        (FRAMES[:, 0], None, r"frames have shape \(700,\)"),
+        (FRAMES[:0], None, "frames: none were given"),
+        (FRAMES[:, :0], None, "frames have shape"),
+        (NAN, None, "frame 4 .*not finite"),
+        (MASKED, None, "frames: .*mask"),
+        (FRAMES * 1j, None, "frames: .*complex64.*real numbers"),
+        (FRAMES.astype(object), None, "frames: .*object.*real numbers"),
+        (server(), None, "feature list: .*NoneType; a list of shows"),
+        (server(), "s0", "feature list: .*str; a list of shows"),
+        (server(), b"s0", "feature list: .*bytes; a list of shows"),
+        (server(), 5, "feature list: .*int; a list of shows"),
+        (server(), {"s0", "s1"}, "feature list: .*set; a list of shows"),
+        (server(), [FRAMES], "feature list: .*ndarray where the name of a show was expected"),
+        (server(), FRAMES, "feature list: .*ndarray where the name of a show was expected"),
+        (server(), [b"s0"], "feature list: .*bytes where the name of a show was expected"),
+        (server(), ["s0", None], "feature list: .*NoneType where the name of a show"),
+        (server(), ["s0", "nothing"], "show nothing: .*KeyError"),
+    ],
+)
+def test_frames_and_lists_that_are_none(source: Any, shows: Any, message: str) -> None:
+    refused(message, Mixture().EM_split, source, shows, 2)
+    diagonal = Mixture.from_gaussian_mixture(gmmcore.GaussianMixture([1], [[0] * 3], [[1] * 3]))
+    refused(message, Mixture().EM_diag2full, diagonal, source, shows)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "message"),
+    [
+        ([0], [None, None], "2 rightids, 1 start and 2 stop"),
+        ([np.nan, 0], [None, None], "show s0: .*nan; expected a whole number"),
+        ([1.5, 0], [None, None], "show s0: .*1.5; expected a whole number"),
+        (["a", 0], [None, None], "show s0: .*'a'; expected a whole number"),
+        ([0, 9], [None, 3], "show s1: .*from 9 to 3"),
+    ],
+)
+def test_segments_that_are_none(start: list[Any], stop: list[Any], message: str) -> None:
+    segments = SimpleNamespace(rightids=["s0", "s1"], start=start, stop=stop)
+    refused(message, Mixture().EM_split, server(), segments, 2)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "message"),
+    [
+        (None, r"show a: .*NoneType; expected \(frames, label\)"),
+        (FRAMES, r"show a: .*ndarray; expected \(frames, label\)"),
+        ((FRAMES,), r"show a: .*tuple and length 1; expected \(frames, label\)"),
+        ((None, None), "show a: .*real numbers"),
+        ((MASKED, None), "show a: .*mask"),
+        ((FRAMES * 1j, None), "show a: .*real numbers"),
+        (([[1.0], [2.0, 3.0]], None), "show a: .*rows of different lengths"),
+        (OSError("it is gone"), "show a: .*it is gone"),
+    ],
+)
+def test_answers_of_a_server_that_are_no_features(loaded: Any, message: str) -> None:
+    def load(show: str) -> Any:
+        if isinstance(loaded, Exception):
+            raise loaded
+        return loaded
+
+    refused(message, Mixture().EM_split, SimpleNamespace(load=load), ["a"], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("iterations", [(1, -2), (1.5,), 3, (), "12", None]),
+        ("num_thread", [0, 1.5, None]),
+        ("llk_gain", [np.nan, "a", None]),
+        ("floor_cov", [-1, 20, np.nan, "a"]),
+        ("ceil_cov", [np.nan, 1e-9]),
+        ("distrib_nb", [0, -1, 2.5, "4", None, SHOWS, FRAMES]),
+    ],
+)
+def test_settings_of_a_training_that_make_no_sense(name: str, values: list[Any]) -> None:
+    source = server()
+    for value in values:
+        options = {"distrib_nb": 4, name: value}
+        refused(f"{name}.*: .*expected", Mixture().EM_split, source, SHOWS, **options)
+    assert source.loaded == []
+
+
+def test_settings_of_other_trainings_that_make_no_sense() -> None:
+    uniform, full = Mixture().EM_uniform, Mixture().EM_diag2full
+    for value in (0, -1, 2.5, "4", None):
+        refused("distrib_nb: .*expected", uniform, FRAMES, value)
+    for name in ("iteration_min", "iteration_max"):
+        for bad in (-1, 2.5, None):
+            refused(f"{name}: .*expected", uniform, FRAMES, 2, **{name: bad})
+    refused("llk_gain: nan", uniform, FRAMES, 2, llk_gain=np.nan)
+    refused("distrib_nb: 7; expected 4", trained()[0].EM_uniform, FRAMES, 7, do_init=False)
+    for given in (-1, 1.5, (1, 2)):
+        refused("iterations: .*expected", full, trained()[0], server(), SHOWS, iterations=given)
+    refused("num_thread: 0", full, trained()[0], server(), SHOWS, num_thread=0)
+    for other in (None, "ubm.h5"):
+        refused("expected a Mixture", full, other, server(), SHOWS)
+        refused("expected a Mixture", Mixture().init_from_diag, other)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (MASKED, "frames: .*mask"),
+        ([MASKED[0], MASKED[1]], "frames: .*mask"),
+        (FRAMES * 1j, "frames: .*real numbers"),
+        (FRAMES.astype(object), "frames: .*real numbers"),
+        (None, "frames: .*real numbers"),
+        ("abc", "frames: .*real numbers"),
+        ([FRAMES, FRAMES[:3]], "frames: rows of different lengths"),
+        ([FRAMES, FRAMES], "frames have shape"),
+        ([], "frames have shape"),
+        (NAN, "frame 4 .*not finite"),
+    ],
+)
+def test_frames_that_are_none(frames: Any, message: str) -> None:
+    mixture, _ = trained()
+    refused(message, Mixture().EM_uniform, frames, 2)
+    refused(message, mixture.compute_log_posterior_probabilities, frames)
+    refused(message, mixture.compute_log_posterior_probabilities_full, frames)
+
+
+def test_means_of_another_shape() -> None:
+    mixture, _ = trained()
+    logs = mixture.compute_log_posterior_probabilities
+    for mu in (np.zeros(5), mixture.mu.T, "x", np.ma.array(mixture.mu, mask=True), [[1], [1, 2]]):
+        refused("m(u|eans)", logs, FRAMES, mu)
+    vector = mixture.get_mean_super_vector()
+    np.testing.assert_array_equal(logs(FRAMES, vector[np.newaxis]), logs(FRAMES))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"feature_filename_structure": 5},
+        {"sources": gmmcore.FeaturesServer()},
+        {"sources": [gmmcore.FeaturesServer()]},
+        {"dataset_list": 5},
+        {"sdc": True, "sdc_config": 3},
+        {"context": 5},
+        {"context": (1, 2, 3)},
+        {"context": (-1, 2)},
+        {"context": (1.5, 2)},
+    ],
+)
+def test_a_features_server_of_something_else(options: dict[str, Any]) -> None:
+    refused("FeaturesServer: .*expected", gmmcore.FeaturesServer, **options)
+
+
+def test_loading_something_else(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", FRAMES)
+    features = gmmcore.FeaturesServer(feature_filename_structure=tmp_path / "{}.npy")
+    assert len(features.load("x", start=np.int64(3))[0]) == 697
+    for show in (5, None, tmp_path):
+        refused("show: .*expected its name", features.load, show)
+    refused("show x: start 0.5", features.load, "x", start=0.5)
+    refused("1 labels; expected 700", features.load, "x", label=True)
+    for bad in (MASKED, FRAMES * 1j, FRAMES[:, 0]):
+        refused("(frames|feat): .*expected", features.get_context, bad)
+
+
+def test_merging_what_does_not_fit() -> None:
+    mixture, _ = trained()
+    full, other = Mixture(), gmmcore.GaussianMixture([1], [[0, 0]], [[1, 1]])
+    full.init_from_diag(mixture)
+    for models, message in (
+        ([], "model_list: .*expected"),
+        (mixture, "model_list: .*expected"),
+        (["a"], "expected a Mixture"),
+        ([mixture, other], "dimension 2> beside .* dimension 3"),
+        ([mixture, full], "full"),
+        ([mixture, Mixture()], "it is empty"),
+    ):
+        refused(message, Mixture().merge, models)
+    merged = Mixture()
+    merged.merge([mixture.gaussian_mixture(), mixture])
+    assert merged.distrib_nb() == 8
+
+
+def test_variance_control_with_a_floor_above_its_ceiling() -> None:
+    refused("flooring", Mixture.variance_control, np.ones((2, 3)), 10, 1, np.ones((2, 3)))
 
 
 def test_uniform_training_uses_its_slices() -> None:
@@ -413,6 +649,32 @@ def test_files(tmp_path: Path) -> None:
         mixture.write(tmp_path / "m.h5", mode="x")
     with pytest.raises(GmmcoreError, match="cannot be read as ALIZE RAW"):
         Mixture.read_alize(tmp_path / "m.mmf")
+
+
+def test_an_extension_of_another_format_is_refused(tmp_path: Path) -> None:
+    mixture, _ = trained()
+    for method, names, instead in (
+        ("write", ("a.dubm", "a.txt"), "write_mixture"),
+        ("write", ("a.gmm", "a.XML"), "write_alize"),
+        ("write", ("a.mmf",), "write_htk"),
+        ("write_alize", ("a.h5",), "write"),
+        ("write_htk", ("a.gmm",), "write_alize"),
+    ):
+        for name in names:
+            refused(f"{name}: .*{instead}", getattr(mixture, method), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+    for name in ("ubm", "ubm.model", "ubm.512"):
+        mixture.write(tmp_path / name)
+        assert Mixture(tmp_path / name).gaussian_mixture() == mixture.gaussian_mixture()
+    # `read_alize` takes this name for XML.
+    mixture.write_alize(tmp_path / "m.xml")
+    np.testing.assert_array_equal(Mixture.read_alize(tmp_path / "m.xml").mu, mixture.mu)
+
+
+def test_names_of_files_that_are_none() -> None:
+    for given in (None, 5, FRAMES):
+        refused("expected the name of a file", Mixture, given)
+        refused("expected the name of a file", trained()[0].write, given)
 
 
 def test_copies_and_pickles() -> None:

@@ -8,9 +8,10 @@ from scipy.stats import multivariate_normal
 
 from gmmcore import density
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.errors import GmmcoreError
 from gmmcore.features.shards import BLOCK_FRAMES
 from gmmcore.model import GaussianMixture
-from gmmcore.statistics import Statistics, _pieces, accumulate, pack, unpack
+from gmmcore.statistics import ArraySource, Statistics, _pieces, accumulate, pack, unpack
 
 FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
 
@@ -188,3 +189,23 @@ def test_pieces_cover_the_frames_and_become_shorter(frames, least):
     assert max(lengths, default=0) <= max(least, min(frames // 8, 16384))
     # Whatever the number of threads, the last ones have little to wait for.
     assert frames < 8 * least or set(lengths[-4:-1]) == {least}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.ma.array(np.zeros((4, 2)), mask=np.eye(4, 2)),
+        np.zeros((4, 2), dtype=complex),
+        np.zeros((4, 2), dtype=object),
+        np.full((4, 2), "1"),
+        np.zeros((4, 2), dtype="datetime64[s]"),
+        [[0.0, 0.0], [0.0]],
+    ],
+)
+def test_frames_that_are_no_real_numbers_are_refused(frames):
+    mixture = GaussianMixture([1], [[0, 0]], [[1, 1]])
+    for function in (accumulate, density.log_likelihood, density.posteriors):
+        with pytest.raises(GmmcoreError, match=r"frames: .*expected"):
+            function(mixture, frames)
+    with pytest.raises(GmmcoreError, match=r"frames: .*expected"):
+        ArraySource(frames)
