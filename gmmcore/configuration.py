@@ -68,10 +68,10 @@ def resolve_runs(
     """
     whole = {key: value for key, value in values.items() if key != "runs"}
     runs = values.get("runs")
-    if runs is None:
+    if runs is None or runs == {}:
         one = resolve(whole, source)
         return {one["run"]: one}
-    if not isinstance(runs, Mapping) or not runs:
+    if not isinstance(runs, Mapping):
         raise GmmcoreError(
             f"{source}: runs is {runs!r}; names of runs, each with the keys it overrides, "
             "were expected, such as `runs: {small: {components: 64}}`"
@@ -124,6 +124,7 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
         raise GmmcoreError(f"{source}: unknown key {key}; {advice}")
     result = _filled(values, schema)
     _check_types(result, schema, source)
+    del result["runs"]
     _check_sense(result, source)
     made = result["demo"]["folder"] or (result["audio"]["list"] and result["audio"]["folder"])
     features = result["features"]

@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmmcore.cli import main
-from gmmcore.configuration import load_schema, read_configuration, resolve
+from gmmcore.configuration import load_schema, read_configuration, resolve, resolve_runs
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.workflow import InitialMixture, plan_of, verb_settings
+from gmmcore.runs import read_runs
 
 few = settings(deadline=None, max_examples=60)
 SCHEMA = load_schema()
@@ -55,11 +54,7 @@ def changed(path: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 def whole_check(values: Any) -> None:
     """All that the Snakefile asks of a configuration before anything runs."""
-    config = resolve(values)
-    FeatureSettings.from_mapping(config["features"], config["seed"])
-    initial = InitialMixture()
-    plan_of(config, initial)
-    verb_settings(config, initial)
+    read_runs(values)
 
 
 def taken_or_one_line(check: Callable[[Any], object], values: Any) -> None:
@@ -209,7 +204,7 @@ def test_any_file_is_a_configuration_or_one_line(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         path.write_bytes(content)
-        taken_or_one_line(read_configuration, path)
+        taken_or_one_line(lambda file: resolve_runs(read_configuration(file)), path)
 
 
 @few
@@ -234,9 +229,8 @@ def test_what_is_resolved_is_complete_and_stays_as_it_is(values):
     assert resolve(config) == config
     assert resolve(json.loads(json.dumps(config))) == config
     assert resolve(yaml.safe_load(yaml.safe_dump(config))) == config
-    assert all(
-        stage.components <= config["components"] for stage in plan_of(config, InitialMixture())
-    )
+    (run,) = read_runs(config).values()
+    assert all(stage.components <= config["components"] for stage in run.plan)
 
 
 def test_the_command_exits_with_one(tmp_path, capsys):
@@ -251,5 +245,5 @@ def test_the_command_exits_with_one(tmp_path, capsys):
 def test_yaml_that_would_run_or_never_end_is_refused(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(GmmcoreError) as caught:
-        read_configuration(tmp_path / "config.yaml")
+        read_runs(read_configuration(tmp_path / "config.yaml"))
     assert "\n" not in str(caught.value)

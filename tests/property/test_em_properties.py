@@ -113,7 +113,7 @@ def maximised(folder, fall, previous_floored=0, **settings):
     entry = HistoryEntry(
         "diag", 2, 1, 1000, before, float("nan"), previous_floored, 0, 0, "", 100.0
     )
-    facts = {"corpus": corpus.digest, "iteration": 1}
+    facts = {"stage": "diag", "components": 2, "corpus": corpus.digest, "iteration": 1}
     digest = save_model(folder / "001.h5", mixture, facts, [entry])
     save_statistics(
         folder / "0.stats.h5",
@@ -125,7 +125,7 @@ def maximised(folder, fall, previous_floored=0, **settings):
         [
             *("maximise", "--mixture", str(folder / "001.h5"), "--corpus"),
             *(str(folder / "corpus.json"), "--statistics", str(folder / "0.stats.h5")),
-            *("--components", "2", "--output", str(folder / "002.h5")),
+            *("--output", str(folder / "002.h5")),
             *("--settings", json.dumps(settings)),
         ]
     )
@@ -178,7 +178,8 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
     Corpus((CorpusShard("000", "000.npy", 5, "a"),), 2, (0.0,), (1.0,)).write(tmp_path / "c.json")
     digest = Corpus.read(tmp_path / "c.json").digest
     mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
-    mixture_digest = save_model(tmp_path / "0.h5", mixture, {"corpus": digest, "iteration": 0})
+    facts = {"stage": "diag", "components": 1, "corpus": digest, "iteration": 0}
+    mixture_digest = save_model(tmp_path / "0.h5", mixture, facts)
     save_statistics(
         tmp_path / "0.stats.h5",
         [ShardStatistics("000", "a", bad, "")],
@@ -187,6 +188,6 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
     )
     names = {name: str(tmp_path / name) for name in ("0.h5", "c.json", "0.stats.h5", "1.h5")}
     command = ["maximise", "--mixture", names["0.h5"], "--corpus", names["c.json"], "--statistics"]
-    command += [names["0.stats.h5"], "--components", "1", "--output", names["1.h5"]]
+    command += [names["0.stats.h5"], "--output", names["1.h5"]]
     assert main(command) == 1
     assert "0.stats.h5: statistics of shard 000 hold a number that" in capsys.readouterr().err

@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 
 from gmmcore.cli import main
-from gmmcore.configuration import load_schema, read_configuration, resolve
+from gmmcore.configuration import load_schema, read_configuration, resolve, resolve_runs
 from gmmcore.em import MaximiseSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.audio import AudioSettings
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.runs import EXPORTS, InitialMixture, read_runs, verb_settings
 from gmmcore.schedule import SIDEKIT_ITERATIONS
 from gmmcore.verbs.common import ACCUMULATE_DEFAULTS as ACCUMULATE
 from gmmcore.verbs.common import MAXIMISE_DEFAULTS, maximise_settings
 from gmmcore.verbs.demo import DEFAULTS as DEMO
-from gmmcore.runs import EXPORTS, InitialMixture, verb_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_shipped_configuration_is_valid():
-    values = read_configuration(ROOT / "config.yaml")
+    values = resolve(read_configuration(ROOT / "config.yaml"))
     assert values["components"] == 64
     assert values["features"]["shards"] == 4
 
@@ -107,3 +107,80 @@ def test_bounds_given_to_the_verb_itself_are_checked_in_one_line(full):
     settings = {**MAXIMISE_DEFAULTS, "floor": 5.0, "ceiling": 1.0}
     with pytest.raises(GmmcoreError, match=r"^--settings: 0 <= floor <= ceiling was expected"):
         maximise_settings(settings, full)
+
+
+BASE = {
+    "components": 8,
+    "features": {"list": "x", "pattern": "{show}.h5"},
+    "variance": {"floor": 0.1},
+}
+
+
+def test_without_runs_there_is_one():
+    assert list(resolve_runs({**BASE, "run": "a"})) == ["a"]
+    assert list(resolve_runs(BASE)) == ["ubm"]
+
+
+def test_runs_override_any_key():
+    runs = {"a": None, "b": {"components": 16, "features": {"normalisation": "cmvn"}}}
+    a, b = resolve_runs({**BASE, "runs": runs}).values()
+    assert a == {**resolve(BASE), "run": "a"}
+    assert (b["run"], b["components"], b["features"]["normalisation"]) == ("b", 16, "cmvn")
+    assert b["features"]["list"] == "x"
+    assert b["variance"] == a["variance"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"runs": ["a"]}, "runs is ['a']; names of runs"),
+        ({"runs": {"a": 3}}, "runs.a: keys to override were expected"),
+        ({"runs": {"a": {"run": "b"}}}, "runs.a: keys to override were expected, without run"),
+        ({"runs": {"a": {}}, "run": "b"}, "run and runs are both given"),
+        ({"runs": {"a/b": {}}}, "runs.a/b: run is 'a/b'"),
+        ({"runs": {"features": {}}}, "a run cannot be called features"),
+        ({"runs": {3: {}}}, "run is 3"),
+        ({"runs": {"a": {"componets": 3}}}, "runs.a: unknown key componets; did you mean comp"),
+        ({"runs": {"a": {"components": "x"}}}, "runs.a: components is 'x'"),
+    ],
+)
+def test_mistakes_in_runs_are_told_in_one_line(values, message):
+    with pytest.raises(GmmcoreError) as caught:
+        resolve_runs({**BASE, **values})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_with_the_same_features_share_their_frames():
+    runs = {
+        "a": {},
+        "b": {"components": 16},
+        "c": {"features": {"normalisation": "cms"}},
+        "d": {"seed": 2},
+    }
+    a, b, c, d = read_runs({**BASE, "runs": runs}).values()
+    assert a.corpus == b.corpus == d.corpus != c.corpus
+    e = read_runs({**BASE, "features": {"list": "x", "frames": 9}})["ubm"]
+    f = read_runs({**BASE, "features": {"list": "x", "frames": 9}, "seed": 2})["ubm"]
+    assert e.corpus != f.corpus
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"components": 16}, True),
+        ({"full": {"iterations": 3}}, True),
+        ({"export": ["htk"]}, True),
+        ({"iterations": [1, 2, 9]}, True),
+        ({"iterations": [2, 2]}, False),
+        ({"llk_gain": 0.1}, False),
+        ({"precision": "double"}, False),
+        ({"weak": {"action": "remove"}}, False),
+        ({"features": {"list": "y"}}, False),
+    ],
+)
+def test_what_two_runs_have_in_common_up_to_a_stage(change, same):
+    one = read_runs({**BASE, "iterations": [1, 2, 3]})["ubm"]
+    other = read_runs({**BASE, "iterations": [1, 2, 3], **change})["ubm"]
+    stages = [run.stage("diag/4") for run in (one, other)]
+    assert (one.recipe(stages[0]) == other.recipe(stages[1])) is same

@@ -263,7 +263,7 @@ def test_skipping_leaves_out_these_and_no_others(tmp_path: Path) -> None:
     assert (np.sort(frames, axis=0) == np.sort(expected, axis=0)).all()
 
 
-def test_the_verb_writes_table_and_skipped_shows(
+def test_the_verb_writes_the_table_with_the_faults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plant(tmp_path)
@@ -279,9 +279,9 @@ def test_the_verb_writes_table_and_skipped_shows(
     config["features"]["on_error"] = "skip"
     (tmp_path / "skip.json").write_text(json.dumps(config))
     assert main(["shows", "--config", str(tmp_path / "skip.json"), *arguments]) == 0
-    rows = (tmp_path / "out" / "skipped.tsv").read_text().splitlines()
-    assert rows[0].split("\t") == ["show", "path", "found", "expected", "remedy"]
-    assert len(rows) == 1 + 11  # the other three are found when shards are packed
+    faults = ShowTable.read(output).facts["faults"]
+    assert set(faults[0]) == {"show", "path", "found", "expected", "remedy"}
+    assert len(faults) == 11  # the other three are found when shards are packed
     assert "39 shows" in capsys.readouterr().out
 
 
@@ -382,7 +382,11 @@ def test_one_changed_show_changes_one_shard(tmp_path: Path) -> None:
 
     def digests() -> dict[str, str]:
         check_list(mine).table.write(path)
-        return shard_digests(path, mine)
+        return ShowTable.read(path).facts["digests"]
+
+    def others(other: FeatureSettings) -> dict[str, str]:
+        table = ShowTable.read(path)
+        return shard_digests(table.shards, table.rows, other, table.facts["dimension"])
 
     before = digests()
     assert len(before) == 5
@@ -392,9 +396,9 @@ def test_one_changed_show_changes_one_shard(tmp_path: Path) -> None:
     after = digests()
     assert [shard for shard in before if before[shard] != after[shard]] == [row.shard]
     other = settings(tmp_path, "data", shards=5, delta=True)
-    assert not set(shard_digests(path, other).values()) & set(after.values())
+    assert not set(others(other).values()) & set(after.values())
     same = settings(tmp_path, "data", shards=5, on_error="skip", format="sidekit", seed=9)
-    assert shard_digests(path, same) == after
+    assert others(same) == after
 
 
 def test_several_processes_find_what_one_finds(

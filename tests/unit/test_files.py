@@ -14,13 +14,12 @@ import pytest
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import (
     HEADER_SIZE,
-    check_writable,
     digest_of,
+    holding,
     read_bytes,
     replace_bytes,
     seal,
     sealed_facts,
-    set_aside,
     unseal,
     writing,
 )
@@ -181,20 +180,53 @@ def test_files_that_cannot_be_read(tmp_path):
         read_bytes(tmp_path / "large", 4)
 
 
-def test_set_aside(tmp_path):
-    path = tmp_path / "file"
-    assert set_aside(path) is None
-    path.write_bytes(b"old")
-    assert set_aside(path) == "file.aside"
-    assert (tmp_path / "file.aside").read_bytes() == b"old"
-
-
 def test_folders_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(GmmcoreError, match=r"this folder cannot be made: .*; remove what is in"):
-        check_writable(tmp_path / "file" / "folder")
-    check_writable(tmp_path / "a" / "b")
-    assert (tmp_path / "a" / "b").is_dir()
+        replace_bytes(tmp_path / "file" / "folder" / "x", b"")
+
+
+def test_what_is_written_is_never_older_than_what_was_read(tmp_path):
+    """A clock that was set back must not make new files look stale."""
+    code = (
+        "import sys; from gmmcore.files import read_bytes, replace_bytes, touch\n"
+        "read_bytes(sys.argv[1]); replace_bytes(sys.argv[2], b'x'); touch(sys.argv[3])"
+    )
+    source, first, second = (tmp_path / name for name in ("source", "first", "second"))
+    source.touch()
+    second.touch()
+    later = source.stat().st_mtime_ns + 10**18
+    os.utime(source, ns=(later, later))
+    subprocess.run([sys.executable, "-c", code, source, first, second], check=True)
+    assert first.stat().st_mtime_ns == second.stat().st_mtime_ns == later
+
+
+def test_one_works_in_a_folder_at_a_time(tmp_path, capfd):
+    code = (
+        "import sys; from gmmcore.files import holding\n"
+        "with holding(sys.argv[1]):\n    print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as first, subprocess.Popen(command, **pipes) as second:
+        lines = {first.stdout.readline(): first, second.stdout.readline(): second}
+        holder = lines.pop("held\n")
+        ((line, waiting),) = lines.items()
+        assert line == f"{tmp_path}: waiting for process {holder.pid}, which works here\n"
+        # A hold ends with its process, however that dies.
+        holder.kill()
+        assert waiting.stdout.readline() == "held\n"
+        waiting.stdin.close()
+
+
+def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with holding(tmp_path):
+        pass
+    assert "this file system has no locks" in capsys.readouterr().err
 
 
 def test_digests_tell_values_apart():

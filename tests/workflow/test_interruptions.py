@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, Workflow
+from gmmcore.lifeline import VARIABLE, own_line
+from gmmcore.workflow import InitialMixture, verb_settings
 
 from gmmcore.cli import main
 from gmmcore.configuration import resolve
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats import hdf5
-from gmmcore.lifeline import VARIABLE, own_line
-from gmmcore.workflow import InitialMixture, verb_settings
 
 pytestmark = pytest.mark.slow
 
