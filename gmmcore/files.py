@@ -8,9 +8,6 @@ Two services are used by everything that writes:
 * `seal` and `unseal`: a block of 1024 bytes before the content holds the kind of the
   file, the SHA-256 of everything behind the first line, and a few facts as JSON. HDF5 allows such
   a user block, so a sealed HDF5 file is an ordinary HDF5 file to everybody else.
-
-A file is never older than what this process has read: where a clock was set back, or an input
-is dated in the future, a workflow manager would take the new file for stale.
 """
 
 from __future__ import annotations
@@ -22,7 +19,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -36,13 +32,11 @@ __all__ = [
     "holding",
     "is_sealed",
     "is_temporary",
-    "note_reading",
     "read_bytes",
     "replace_bytes",
     "replace_text",
     "seal",
     "sealed_facts",
-    "touch",
     "unseal",
     "unseal_bytes",
     "writing",
@@ -57,8 +51,6 @@ REMEDY = "remove it and give the same command again"
 
 PathLike = str | os.PathLike[str]
 
-_newest_read = 0
-
 
 def digest_of(*parts: object) -> str:
     """SHA-256, in hexadecimal, of a sequence of JSON-like values.
@@ -71,12 +63,6 @@ def digest_of(*parts: object) -> str:
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def note_reading(status: os.stat_result) -> None:
-    """Remember the time of a file that is read: what is written later is not made older."""
-    global _newest_read
-    _newest_read = max(_newest_read, status.st_mtime_ns)
 
 
 @contextlib.contextmanager
@@ -140,8 +126,6 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~_umask())
-            if os.fstat(stream.fileno()).st_mtime_ns < _newest_read:
-                os.utime(stream.fileno(), ns=(_newest_read, _newest_read))
             os.fsync(stream.fileno())
             os.replace(temporary, path)
             temporary = None
@@ -152,12 +136,6 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-
-
-def touch(path: PathLike) -> None:
-    """Date a file that needs no change as if it had been written now."""
-    now = max(time.time_ns(), _newest_read)
-    os.utime(path, ns=(now, now))
 
 
 def replace_bytes(path: PathLike, content: bytes) -> None:
@@ -188,10 +166,9 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
     """
     try:
         with open(path, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if limit is not None and status.st_size > limit:
-                raise GmmcoreError(f"{path}: {status.st_size} bytes, at most {limit} were expected")
-            note_reading(status)
+            size = os.fstat(stream.fileno()).st_size
+            if limit is not None and size > limit:
+                raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
             return stream.read()
     except OSError as error:
         raise GmmcoreError(f"{path}: cannot be read: {_reason(error)}") from error

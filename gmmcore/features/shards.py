@@ -23,7 +23,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.faults import Fault
 from gmmcore.features.moments import Moments
 from gmmcore.features.table import Row
-from gmmcore.files import REMEDY, PathLike, digest_of, note_reading
+from gmmcore.files import REMEDY, PathLike, digest_of
 
 __all__ = [
     "BLOCK_FRAMES",
@@ -172,9 +172,7 @@ def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
     """
     try:
         with open(path, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            note_reading(status)
-            size = status.st_size
+            size = os.fstat(stream.fileno()).st_size
             if size < HEADER_SIZE + _FOOTER:
                 raise _damaged(path, f"{size} bytes")
             stream.seek(size - _FOOTER)

@@ -32,7 +32,6 @@ def run(arguments: argparse.Namespace) -> None:
     If the mixture is there already, it is kept, and the statistics are not read.
     """
     from gmmcore.corpus import Corpus
-    from gmmcore.files import touch
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import read_statistics
     from gmmcore.resume import is_iteration
@@ -48,7 +47,6 @@ def run(arguments: argparse.Namespace) -> None:
             "remove the mixture and give the same command again"
         )
     if is_iteration(arguments.output, model.digest, settings):
-        touch(arguments.output)
         return
     iteration = int(model.facts["iteration"]) + 1
     total = sum_in_order(

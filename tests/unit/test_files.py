@@ -186,21 +186,6 @@ def test_folders_that_cannot_be_made(tmp_path):
         replace_bytes(tmp_path / "file" / "folder" / "x", b"")
 
 
-def test_what_is_written_is_never_older_than_what_was_read(tmp_path):
-    """A clock that was set back must not make new files look stale."""
-    code = (
-        "import sys; from gmmcore.files import read_bytes, replace_bytes, touch\n"
-        "read_bytes(sys.argv[1]); replace_bytes(sys.argv[2], b'x'); touch(sys.argv[3])"
-    )
-    source, first, second = (tmp_path / name for name in ("source", "first", "second"))
-    source.touch()
-    second.touch()
-    later = source.stat().st_mtime_ns + 10**18
-    os.utime(source, ns=(later, later))
-    subprocess.run([sys.executable, "-c", code, source, first, second], check=True)
-    assert first.stat().st_mtime_ns == second.stat().st_mtime_ns == later
-
-
 def test_one_works_in_a_folder_at_a_time(tmp_path, capfd):
     code = (
         "import sys; from gmmcore.files import holding\n"

@@ -1,0 +1,139 @@
+"""Whole runs of the workflow in folders of their own, for the tests in workflow/ and soak/."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gmmcore.runs import read_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TINY: dict[str, Any] = {
+    "run": "tiny",
+    "components": 4,
+    "iterations": [2, 3],
+    "full": {"iterations": 2},
+    "report": False,
+    "features": {"list": "corpus/shows.txt", "pattern": "{show}.h5", "shards": 3},
+    "demo": {
+        "folder": "corpus",
+        "components": 4,
+        "dimension": 4,
+        "shows": 6,
+        "speakers": 2,
+        "frames": 3000,
+    },
+}
+"""A real training, demonstration corpus included, of a few seconds."""
+
+PLAIN: dict[str, Any] = {**TINY, "demo": {"folder": None}}
+"""The same training once its corpus is there."""
+
+
+class Workflow:
+    """A folder in which `snakemake` is run with this checkout's Snakefile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def configure(self, values: Mapping[str, Any]) -> None:
+        """Write config.yaml."""
+        text = yaml.safe_dump(dict(values), sort_keys=False)
+        (self.folder / "config.yaml").write_text(text)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What config.yaml says."""
+        values: dict[str, Any] = yaml.safe_load((self.folder / "config.yaml").read_text())
+        return values
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of a run; two cores unless `arguments` say otherwise."""
+        cores = [] if "--cores" in arguments else ["--cores", "2"]
+        snakefile = [] if "-s" in arguments else ["-s", str(ROOT / "Snakefile")]
+        return [sys.executable, "-m", "snakemake", *snakefile, *cores, *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """With the commands of this Python first in the path."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "PATH": path}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a run in a process group of its own."""
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            # A shell that starts the tests in its background has them ignore it, and all below.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def attempt(self, *arguments: str) -> tuple[int, str]:
+        """Run to the end; the exit code and what was printed."""
+        process = self.start(*arguments)
+        output, _ = process.communicate(timeout=600)
+        return process.returncode, output
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        """Run to the end; what it printed. The exit code must be `code`."""
+        found, output = self.attempt(*arguments)
+        assert found == code, output
+        return output
+
+    def verb(self, *arguments: str) -> tuple[int, str]:
+        """Exit code and output of `gmmcore`."""
+        done = subprocess.run(
+            ["gmmcore", *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        return done.returncode, done.stdout
+
+    def copy_to(self, folder: Path) -> Workflow:
+        """A copy, with the times of the files."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Workflow(folder)
+
+    def digests(self, pattern: str = "results/*/**/*.h5") -> dict[str, str]:
+        """SHA-256 of files, by their paths."""
+        return {
+            str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.folder.glob(pattern))
+            if path.is_file()
+        }
+
+    def made(self) -> dict[str, str]:
+        """SHA-256 of all that the configuration asks for, iterations included, by path."""
+        result: dict[str, str] = {}
+        for run in read_runs({**self.config, **self._initial_path()}).values():
+            place = f"results/{run.name}"
+            for pattern in [
+                f"results/features/{run.corpus}/[!.]*",
+                *(f"{place}/{stage.name}{end}" for stage in run.plan for end in (".h5", "/*.h5")),
+                *(f"{place}/{name}" for name in ["ubm.h5", "SHA256SUMS", *run.products]),
+            ]:
+                result |= self.digests(pattern)
+        return result
+
+    def _initial_path(self) -> dict[str, Any]:
+        init = dict(self.config.get("init") or {})
+        if init.get("from"):
+            init["from"] = str(self.folder / init["from"])
+        return {"init": init}

@@ -1,0 +1,179 @@
+"""Damage to the files of a finished run, and changes of its configuration: the tables."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import random
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flows import PLAIN, Workflow
+
+CONFIG: dict[str, Any] = {**PLAIN, "export": ["kaldi"]}
+DAMAGES = ("remove", "truncate", "zero", "swap", "postdate", "flip")
+
+
+def damage(path: Path, how: str, other: Path) -> None:
+    """Damage one file; `swap` exchanges it with another one."""
+    if how != "swap" and not path.exists():
+        return
+    if how == "remove":
+        path.unlink()
+    elif how == "truncate":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "zero":
+        path.write_bytes(bytes(path.stat().st_size))
+    elif how == "postdate":
+        later = time.time() + 1e8
+        os.utime(path, (later, later))
+    elif how == "flip":
+        # As a disk would: the time of the file does not change.
+        status = path.stat()
+        content = bytearray(path.read_bytes())
+        content[len(content) * 2 // 3] ^= 4
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif path.exists() and other.exists():
+        aside = path.with_name("aside")
+        path.rename(aside)
+        other.rename(path)
+        aside.rename(other)
+
+
+def files_of(flow: Workflow) -> list[str]:
+    """All that the run made."""
+    return sorted(flow.made())
+
+
+Damage = tuple[str, str, str]
+
+
+def cases(files: list[str], seed: int, triples: int) -> Iterator[list[Damage]]:
+    """Every file with every damage, every pair of files, and random triples of files."""
+    rng = random.Random(seed)
+
+    def one(name: str, how: str | None = None) -> Damage:
+        # Frames are verified when they are read, not when a finished run is looked at.
+        usable = [d for d in DAMAGES if d != "flip" or not name.endswith(".npy")]
+        return name, how or rng.choice(usable), rng.choice(files)
+
+    for name in files:
+        for how in DAMAGES:
+            if how != "flip" or not name.endswith(".npy"):
+                yield [one(name, how)]
+    for pair in itertools.combinations(files, 2):
+        yield [one(name) for name in pair]
+        yield [one(name, "remove") for name in pair]
+    for _ in range(triples):
+        yield [one(name) for name in rng.sample(files, 3)]
+
+
+def outcome_of(flow: Workflow, expected: dict[str, str], *, twice: bool = False) -> str:
+    """Give the same command and say what is wrong with what comes of it; empty if nothing is."""
+    differs = flow.made() != expected
+    code, output = flow.verb("check")
+    if "Traceback" in output:
+        return f"check, before: {output}"
+    if bool(code) != differs:
+        return f"check before says {code}, files differ: {differs}\n{output}"
+    code, output = flow.attempt()
+    if "Traceback" in output:
+        return output
+    if code:
+        lines = [line for line in output.splitlines() if re.match(r"gmmcore( \w+)?: error: ", line)]
+        if len(lines) != 1:
+            return f"{len(lines)} lines of error\n{output}"
+        code, output = flow.verb("check")
+        return "" if code else f"failed, and check finds nothing\n{output}"
+    found = flow.made()
+    if found != expected:
+        names = sorted({name for name, _ in set(found.items()) ^ set(expected.items())})
+        return f"finished, but these differ: {names}\n{output}"
+    code, message = flow.verb("check")
+    if code:
+        return f"finished, but check says: {message}\n{output}"
+    if twice:
+        code, output = flow.attempt()
+        if code or "Nothing to be done" not in output:
+            return f"not at rest: {output}"
+    return ""
+
+
+def try_damage(
+    finished: Workflow, expected: dict[str, str], case: list[Damage], place: Path, *, state: bool
+) -> str:
+    """Damage a copy of a finished run, with or without Snakemake's own records."""
+    flow = finished.copy_to(place)
+    for name, how, other in case:
+        damage(flow.folder / name, how, flow.folder / other)
+    if not state:
+        shutil.rmtree(flow.folder / ".snakemake")
+    wrong = outcome_of(flow, expected, twice=True)
+    shutil.rmtree(place)
+    return wrong
+
+
+CHANGES: list[tuple[str, Any]] = [
+    ("components", 3),
+    ("components", 2),
+    ("components", 6),
+    ("iterations", [1, 3]),
+    ("iterations", [3, 3]),
+    ("iterations", [2, 2]),
+    ("iterations", [2, 1]),
+    ("iterations", [1]),
+    ("iterations", [0, 2]),
+    ("llk_gain", 0.5),
+    ("llk_gain", 0.05),
+    ("llk_gain", -1.0e9),
+    ("llk_gain", 100.0),
+    ("variance.floor", 0.2),
+    ("variance.ceiling", 0.9),
+    ("full.iterations", 0),
+    ("full.iterations", 1),
+    ("full.iterations", 4),
+    ("full.floor", 0.3),
+    ("full.ceiling", 2.0),
+    ("weak.occupancy", 900.0),
+    ("weak.action", "remove"),
+    ("on_decrease", "stop"),
+    ("precision", "double"),
+    ("pruning", 0.0),
+    ("pruning", 1.0e-3),
+    ("jobs", 2),
+    ("jobs", 5),
+    ("export", []),
+    ("export", ["htk", "kaldi-text"]),
+    ("report", True),
+    ("seed", 2),
+    ("features.normalisation", "cmvn"),
+    ("features.normalisation", "cms"),
+    ("features.frames", 500),
+    ("features.shards", 1),
+    ("features.shards", 2),
+    ("features.delta", True),
+    ("features.select_speech", False),
+    ("features.on_error", "skip"),
+    ("features.pack", False),
+    ("features.mask", "[0-2]"),
+    ("init.from", "start.h5"),
+]
+"""Keys and other values of them; half of them decide numbers, half do not."""
+
+
+def changed(changes: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The configuration with some keys changed."""
+    config = copy.deepcopy(CONFIG)
+    for key, value in changes:
+        *sections, name = key.split(".")
+        place = config
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    return config
