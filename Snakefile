@@ -14,7 +14,6 @@ if not {"features", "demo", "audio"} & config.keys():
 
 include: "rules/common.smk"
 include: "rules/again.smk"
-include: "rules/notes.smk"
 include: "rules/audio.smk"
 include: "rules/features.smk"
 include: "rules/demo.smk"
@@ -27,7 +26,6 @@ include: "rules/products.smk"
 # wait longer than it works.
 localrules:
     all,
-    again,
     corpus,
     initialise,
     split,
