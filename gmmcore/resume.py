@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -146,7 +145,7 @@ def corpus_problems(settings: FeatureSettings, folder: str) -> tuple[_Chain, Cor
         skipped = f"{folder}/skipped.tsv"
         if not os.path.exists(skipped) or _sha256(skipped) != corpus[0].skipped_digest:
             return "skipped.tsv beside it is not the one written with it"
-        return _future(skipped)
+        return ""
 
     if chain.look(table, judge_table):
         shards = shard_paths(table)
@@ -228,9 +227,6 @@ def _look_at_stage(
         at = walk[0].last
         if walk[0].fault:
             chain.beside[mixture_path(folder, at + 1)] = walk[0].fault
-        for iteration in range(1, at + 1):
-            if late := _future(mixture_path(folder, iteration)):
-                chain.beside[mixture_path(folder, iteration)] = late
         wanted = walk[0].digest, run.digest("accumulate")
         for path in Path(folder).glob("*/*.stats.h5"):
             facts, fault = _facts(str(path), "statistics")
@@ -254,7 +250,6 @@ def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
                 fault = "names other files"
             elif f"{_sha256(final)}  ubm.h5\n" not in sums:
                 fault = "of another mixture"
-            fault = fault or _future(path)
         except (GmmcoreError, UnicodeDecodeError) as error:
             fault = _reason(error)
         if fault:
@@ -266,8 +261,6 @@ def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
                 chain.found[product] = "SHA256SUMS does not vouch for it"
             elif not os.path.isfile(product) or f"{_sha256(product)}  {name}\n" not in sums:
                 chain.found[product] = "not what SHA256SUMS says"
-            elif late := _future(product):
-                chain.found[product] = late
 
 
 @dataclass
@@ -302,8 +295,8 @@ class _Chain:
         if not os.path.lexists(path):
             self.missing = self.missing or path
             return False
-        reason = f"made from {self.missing}, which is missing" if self.missing else ""
-        if reason := reason or _judged(path, judge):
+        reason = f"made from {self.missing}, which is missing" if self.missing else _judged(judge)
+        if reason:
             self.found[path] = reason
             self.asked = True
         return not reason
@@ -312,21 +305,16 @@ class _Chain:
         """Look at one of several files that the next one is made from."""
         if not os.path.lexists(path):
             self.missing = self.missing or path
-        elif reason := _judged(path, judge):
+        elif reason := _judged(judge):
             self.found[path] = reason
             self.asked = True
 
 
-def _judged(path: str, judge: Callable[[], str]) -> str:
+def _judged(judge: Callable[[], str]) -> str:
     try:
-        return judge() or _future(path)
+        return judge()
     except (GmmcoreError, KeyError) as error:
         return _reason(error)
-
-
-def _future(path: str) -> str:
-    """A clock was set back: whatever is made from the file would look older than it."""
-    return "dated in the future" if os.stat(path).st_mtime > time.time() else ""
 
 
 def _reason(error: Exception) -> str:

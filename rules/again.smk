@@ -7,6 +7,7 @@
 
 import contextlib
 import functools
+import glob
 import time
 
 from gmmcore.files import replace_text
@@ -20,9 +21,23 @@ def write_notes():
         folders = [
             f"{prefix()}results/{name}" for name in (run.name, f"features/{run.corpus}")
         ]
+        redate(folders)
         problems = run_problems(run, folders[0], features_of(run), folders[1])
         for path, reason in problems.items():
             write_note(path, reason)
+
+
+def redate(folders):
+    """Date files of the future, when a clock was set back, as if they had been written now.
+
+    Else, all that is made from them would be older than they are, which Snakemake refuses.
+    """
+    now = time.time()
+    for folder in folders:
+        for path in glob.iglob(f"{glob.escape(folder)}/**/*", recursive=True):
+            with contextlib.suppress(FileNotFoundError):
+                if os.lstat(path).st_mtime > now:
+                    os.utime(path, (now, now), follow_symlinks=False)
 
 
 def write_note(path, reason):
