@@ -30,6 +30,7 @@ localrules:
     initialise,
     split,
     diag2full,
+    maximise,
     finish,
     history,
     export,

@@ -5,7 +5,9 @@ import os
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+import gmmcore
 from gmmcore.corpus import Corpus
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.identity import shard_paths
@@ -18,6 +20,14 @@ try:
     RUNS = read_runs(config)
 except GmmcoreError as error:
     sys.exit(f"gmmcore: error: {error}")
+
+# What envs/gmmcore.post-deploy.sh installs: this checkout, or the release that is in use.
+PROJECT = Path(gmmcore.__file__).parents[1]
+os.environ["GMMCORE_SOURCE"] = (
+    str(PROJECT)
+    if (PROJECT / "pyproject.toml").exists()
+    else f"gmmcore=={gmmcore.__version__}"
+)
 
 CORPORA = {run.corpus: run for run in RUNS.values()}
 DEMOS = {
