@@ -23,10 +23,9 @@ except GmmcoreError as error:
 
 # What envs/gmmcore.post-deploy.sh installs: this checkout, or the release that is in use.
 PROJECT = Path(gmmcore.__file__).parents[1]
-os.environ["GMMCORE_SOURCE"] = (
-    str(PROJECT)
-    if (PROJECT / "pyproject.toml").exists()
-    else f"gmmcore=={gmmcore.__version__}"
+RELEASE = f"gmmcore=={gmmcore.__version__}"
+os.environ.update(
+    GMMCORE_SOURCE=str(PROJECT) if (PROJECT / "pyproject.toml").exists() else RELEASE
 )
 
 CORPORA = {run.corpus: run for run in RUNS.values()}
