@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -60,6 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # numpy is imported, and saying it here spares the import of a library that says it later.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = "1"
+    # A terminal that cannot show a name shows its code points.
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
     argv = list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:

@@ -82,7 +82,7 @@ def checked_frames(
         bad = int(np.argwhere(~np.isfinite(array))[0, 0]) if array.ndim > 1 else 0
         raise InvalidFramesError(
             f"{what}: frame {bad} (counted from 0) holds a value that is not finite; "
-            "expected numbers only; mend or leave out the frame"
+            "expected numbers only; fix or leave out the frame"
         )
     return array
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.dealing import deal, number_of_shards
@@ -48,6 +48,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
     found = probe(listing.entries, settings)
     faults += [item for item in found if isinstance(item, Fault)]
     probed = [item for item in found if isinstance(item, Probed)]
+    settings, probed = _labelled(settings, probed, faults)
     with ShowReader(settings) as reader:
         probed = _of_one_dimension(probed, faults)
         rows = _without_duplicates([show.row for show in probed], faults)
@@ -79,11 +80,32 @@ def check_list(settings: FeatureSettings) -> CheckedList:
         "raw_dimension": raw,
         "shows": len(rows),
         "frames": sum(row.last - row.first for row in rows),
+        "vad": settings.vad,
         "faults": [fault.facts() for fault in faults],
         "fingerprint": identity,
         "digests": shard_digests(names, rows, settings, dimension),
     }
     return CheckedList(ShowTable(facts, rows), faults)
+
+
+def _labelled(
+    settings: FeatureSettings, probed: list[Probed], faults: list[Fault]
+) -> tuple[FeatureSettings, list[Probed]]:
+    """The shows with labels; where no show has any, all of them, and settings for all frames."""
+    if not any(show.labelled for show in probed):
+        return replace(settings, vad=None), probed
+    faults += [
+        Fault(
+            show.row.show,
+            show.row.path,
+            "no voice-activity labels in the file",
+            "one per frame, as in other shows",
+            "set features: vad to null (all frames), or to a vad.scp or a segments file",
+        )
+        for show in probed
+        if not show.labelled
+    ]
+    return settings, [show for show in probed if show.labelled]
 
 
 def _of_one_dimension(probed: list[Probed], faults: list[Fault]) -> list[Probed]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,6 +12,8 @@ from gmmcore.errors import GmmcoreError
 
 __all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "reading", "report"]
 
+_TOLD = 3
+_PARTICULAR = re.compile(r"\S*[/\d]\S*")
 COLUMNS = ("show", "path", "found", "expected", "remedy")
 
 
@@ -69,20 +72,40 @@ def reading() -> Iterator[None]:
     """Turn what the system says of a feature file into a `FaultyShowError`."""
     try:
         yield
+    except GmmcoreError:
+        raise
     except OSError as error:
         raise FaultyShowError(
             f"cannot be read ({error.strerror or error})",
             "a readable feature file",
-            "mend the disk or its permissions, or extract it again",
+            "fix the disk or its permissions, or extract it again",
+        ) from None
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # No reader foresees all that can be in a file from elsewhere.
+        raise FaultyShowError(
+            f"damaged ({type(error).__name__}: {printable(str(error)[:200])})",
+            "a feature file in a known format",
+            "extract it again",
         ) from None
 
 
 def report(faults: Iterable[Fault], what: str = "features") -> str:
-    """All faults as one message: a line that counts them, then one line each."""
+    """All faults as one message: a line that counts them, then one line each.
+
+    Of the faults that differ only in numbers and paths, the first three are told.
+    """
     faults = list(faults)
     number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    advice = "mend or remove these shows, or set features: on_error: skip"
-    return "\n".join([f"{what}: {number}; {advice}", *("  " + f.line() for f in faults)])
+    lines = [f"{what}: {number}; fix or remove these shows, or set features: on_error: skip"]
+    alike: dict[tuple[str, ...], list[Fault]] = {}
+    for fault in faults:
+        texts = (fault.found, fault.expected, fault.remedy)
+        alike.setdefault(tuple(_PARTICULAR.sub("", text) for text in texts), []).append(fault)
+    for group in alike.values():
+        lines += ["  " + fault.line() for fault in group[:_TOLD]]
+        if (more := len(group) - _TOLD) > 0:
+            lines.append(f"  and {more} more {'show' if more == 1 else 'shows'} with this fault")
+    return "\n".join(lines)
 
 
 def fault_table(faults: Iterable[Fault]) -> str:

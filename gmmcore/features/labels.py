@@ -56,18 +56,15 @@ class LabelSource:
         """Whether labels have files of their own."""
         return self.kind not in (None, "file")
 
-    def check(self, show: str, description: Description) -> None:
-        """Raise `FaultyShowError` if the labels of a show are missing or of another length.
+    def check(self, show: str, description: Description) -> bool:
+        """Whether a show has labels; raise `FaultyShowError` if they are of another length.
 
-        The lengths of labels in a vad.scp are checked when they are read.
+        The lengths of labels in a vad.scp are checked when they are read. Raises as well if a
+        vad.scp or a segments file does not name the show.
         """
         if self.kind == "file":
             if description.labels is None:
-                raise FaultyShowError(
-                    "no voice-activity labels in the file",
-                    "one a frame",
-                    "set features: vad to null (all frames), or to a vad.scp or a segments file",
-                )
+                return False
             _same_length(description.labels, description.frames)
         elif (self.kind == "scp" and show not in self._places) or (
             self.kind == "segments" and show not in self._segments
@@ -83,6 +80,7 @@ class LabelSource:
                         f"frames from 0 to {description.frames}",
                         "correct it",
                     )
+        return True
 
     def read(
         self, show: str, source: Source, place: Place, first: int, last: int, frames: int
@@ -129,13 +127,13 @@ class LabelSource:
 def _same_length(labels: int, frames: int) -> None:
     if labels != frames:
         raise FaultyShowError(
-            f"{labels} voice-activity labels", f"{frames}, one a frame", "make the labels again"
+            f"{labels} voice-activity labels", f"{frames}, one per frame", "make the labels again"
         )
 
 
 def _lines(path: str) -> list[tuple[str, str]]:
     try:
-        text = read_bytes(path).decode()
+        text = read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise GmmcoreError(
             f"{path}: not text; expected a Kaldi vad.scp or a segments file; correct features: vad"

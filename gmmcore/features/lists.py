@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -49,7 +50,7 @@ def read_list(settings: FeatureSettings) -> Listing:
       left empty is found by the pattern, or means the whole show;
     * any other text: a show a line.
 
-    Empty lines and lines that begin with ``#`` are passed over.
+    Empty lines and lines that begin with ``#`` are skipped.
 
     Raises
     ------
@@ -81,6 +82,8 @@ def read_list(settings: FeatureSettings) -> Listing:
 
 def _begins_with(path: str, magic: bytes) -> bool:
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise OSError(errno.EINVAL, "it is no regular file")
         with open(path, "rb") as stream:
             return stream.read(len(magic)) == magic
     except OSError as error:
@@ -116,7 +119,7 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     pattern = settings.pattern
     if pattern is None:
         suffixes = "|".join(re.escape(suffix) for suffix in _SUFFIXES)
-        expression = re.compile(rf"(?P<show>.+)(?:{suffixes})")
+        expression = re.compile(rf"(?P<show>.+)(?:{suffixes})", re.DOTALL)
     elif _SHOW.search(pattern) is None:
         raise GmmcoreError(
             f"features: pattern: {pattern!r} has no place for the show; "
@@ -125,7 +128,7 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     else:
         before, *others = (re.escape(part) for part in _SHOW.split(pattern))
         rest = "(?P=show)".join(others)
-        expression = re.compile(f"{before}(?P<show>.+){rest}")
+        expression = re.compile(f"{before}(?P<show>.+){rest}", re.DOTALL)
     inside = os.path.relpath(settings.list, settings.folder or ".")
     for name in sorted(_files_under(settings.list)):
         match = expression.fullmatch(name)
@@ -139,7 +142,7 @@ def _files_under(folder: str) -> Iterator[str]:
 
     def fail(error: OSError) -> None:
         raise GmmcoreError(
-            f"{error.filename}: cannot be listed: {error.strerror}; mend its permissions"
+            f"{error.filename}: cannot be listed: {error.strerror}; fix its permissions"
         )
 
     for parent, _, names in os.walk(folder, onerror=fail):
@@ -150,7 +153,7 @@ def _files_under(folder: str) -> Iterator[str]:
 
 def _text(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     try:
-        text = read_bytes(settings.list).decode()
+        text = read_bytes(settings.list).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise GmmcoreError(
             f"{settings.list}: neither text in UTF-8 nor HDF5; expected a feature list; "

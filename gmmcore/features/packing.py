@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from gmmcore.errors import GmmcoreError
@@ -46,6 +47,7 @@ def pack_shard(
     """
     content = ShowTable.read(table)
     content.check_shard(table, shard)
+    settings = replace(settings, vad=content.facts["vad"])
     rows = content.of_shard(shard)
     dimension = int(content.facts["dimension"])
     digest = content.facts["digests"][shard]

@@ -20,10 +20,14 @@ _MOST_PROCESSES = 8
 
 
 class Probed(NamedTuple):
-    """A show that can be used, as far as its size tells, and the dimension of its frames."""
+    """A show that can be used, as far as its size tells.
+
+    The dimension of its frames, and whether it has the labels that the settings ask for.
+    """
 
     row: Row
     dimension: int
+    labelled: bool = True
 
 
 def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
@@ -90,5 +94,6 @@ def _probed(entry: Entry, reader: ShowReader) -> Probed:
             f"one within its frames 0 to {count}",
             "correct the list",
         )
-    reader.label_source.check(entry.show, description)
-    return Probed(Row(entry.show, entry.path, first, last, count, ""), description.dimension)
+    labelled = reader.label_source.check(entry.show, description)
+    row = Row(entry.show, entry.path, first, last, count, "")
+    return Probed(row, description.dimension, labelled)

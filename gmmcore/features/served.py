@@ -87,7 +87,7 @@ class ServedFrames:
             )
         if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
             raise GmmcoreError(
-                f"show {show}: a frame holds a value that is not finite; mend or leave out the show"
+                f"show {show}: a frame holds a value that is not finite; fix or leave out the show"
             )
 
 

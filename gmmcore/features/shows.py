@@ -7,6 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError, reading
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.normalisation import ShowStatistics
@@ -69,8 +70,15 @@ class ShowReader:
                 f"{found} frames", f"{row.frames}, as when the list was checked",
                 "give the same command again", changed=True,
             )  # fmt: skip
-        frames, labels = self._raw(row, source, place)
-        frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
+        try:
+            frames, labels = self._raw(row, source, place)
+            frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
+        except MemoryError:
+            # No fault of the show: whether it is met depends on the machine.
+            raise GmmcoreError(
+                f"show {row.show} ({row.path}): memory ran out for its {row.frames} frames; "
+                "give the job more, or remove the show"
+            ) from None
         if not len(frames):
             raise _without_speech()
         if row.pick is not None:
@@ -141,9 +149,10 @@ def _check_finite(frames: Frames, where: str) -> None:
     finite = np.isfinite(frames)
     if not finite.all():
         frame, coefficient = np.argwhere(~finite)[0]
+        count = int((~finite).sum())
+        values = "1 NaN or infinite value" if count == 1 else f"{count} NaN or infinite values"
         raise FaultyShowError(
-            f"{int((~finite).sum())} values that are no numbers {where}, the first in frame "
-            f"{frame}, coefficient {coefficient}",
+            f"{values} {where}, the first in frame {frame}, coefficient {coefficient}",
             "finite numbers",
             "extract the show again",
         )

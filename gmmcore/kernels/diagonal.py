@@ -24,7 +24,8 @@ class DiagonalKernel(Kernel):
         dimension = mixture.dimension
         super().__init__(mixture, dtype, pruning, 2 * dimension + 1)
         # A power of two: scaling rounds nothing, and so ordinary features need none.
-        exponent = np.round(0.5 * np.log2(mixture.overall_variance))
+        # The reciprocal of the scale has to be a number in single precision too.
+        exponent = np.clip(np.round(0.5 * np.log2(mixture.overall_variance)), -120, 120)
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
         deviations = np.sqrt(mixture.overall_variance) / self.scale
         self.typical = np.concatenate([deviations**2, deviations])

@@ -45,6 +45,12 @@ class FullKernel(Kernel):
             [-(precisions[:, rows, columns] * double), linear, offset[:, np.newaxis]]
         )
 
+    def keeps_digits(self) -> bool:
+        """As for any kernel, and only if the whitening is within the range of the numbers."""
+        return bool(np.abs(self.whitening).max() < np.finfo(self.dtype).max) and (
+            super().keeps_digits()
+        )
+
     def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
         """The packed products, y and 1."""
         products = self.buffer("products", (self.width, len(frames)))

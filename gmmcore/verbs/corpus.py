@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import open_shards
+from gmmcore.verbs.common import counted, open_shards
 
 __all__ = ["configure", "run"]
 
@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     ).write(arguments.output)
     skipped = ""
     if faults:
-        shows = "1 faulty show" if len(faults) == 1 else f"{len(faults)} faulty shows"
-        skipped = f"; {shows} skipped, named in {arguments.skipped}"
-    parts = "1 shard" if len(shards) == 1 else f"{len(shards)} shards"
-    print(f"{moments.count} frames of dimension {shards[0].dimension} in {parts}{skipped}")
+        skipped = f"; {counted(len(faults), 'faulty show')} skipped, named in {arguments.skipped}"
+    print(
+        f"{moments.count} frames of dimension {shards[0].dimension} in "
+        f"{counted(len(shards), 'shard')}{skipped}"
+    )

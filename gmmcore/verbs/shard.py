@@ -9,6 +9,7 @@ from gmmcore.features.configuration import read_settings
 from gmmcore.features.packing import pack_shard
 from gmmcore.features.table import ShowTable
 from gmmcore.features.unpacked import open_shard
+from gmmcore.verbs.common import counted
 
 __all__ = ["configure", "run"]
 
@@ -29,7 +30,10 @@ def run(arguments: argparse.Namespace) -> None:
         return
     facts = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
     faults = f", {len(facts['faults'])} faulty" if facts["faults"] else ""
-    print(f"shard {facts['shard']}: {facts['shows']} shows, {facts['frames']} frames{faults}")
+    print(
+        f"shard {facts['shard']}: {counted(facts['shows'], 'show')}, "
+        f"{counted(facts['frames'], 'frame')}{faults}"
+    )
 
 
 def _is_whole(path: str, digests: dict[str, str], arguments: argparse.Namespace) -> bool:

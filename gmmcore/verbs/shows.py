@@ -6,6 +6,7 @@ import argparse
 
 from gmmcore.features.checking import check_list
 from gmmcore.features.configuration import read_settings
+from gmmcore.verbs.common import counted
 
 __all__ = ["configure", "run"]
 
@@ -18,11 +19,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Check the list, and write the table of its shows."""
-    table = check_list(read_settings(arguments.config)).table
+    settings = read_settings(arguments.config)
+    table = check_list(settings).table
     table.write(arguments.output)
     facts = table.facts
-    shards = "1 shard" if facts["shards"] == 1 else f"{facts['shards']} shards"
+    if settings.vad != facts["vad"]:
+        print("no show has voice-activity labels: all frames are used")
     print(
-        f"{facts['shows']} shows, {facts['frames']} frames, {shards}, "
-        f"dimension {facts['dimension']}, {len(facts['faults'])} shows skipped"
+        f"{counted(facts['shows'], 'show')}, {counted(facts['frames'], 'frame')}, "
+        f"{counted(facts['shards'], 'shard')}, dimension {facts['dimension']}, "
+        f"{counted(len(facts['faults']), 'show')} skipped"
     )

@@ -61,7 +61,7 @@ def cases(files: list[str], seed: int, triples: int) -> Iterator[list[Damage]]:
     def one(name: str, how: str | None = None) -> Damage:
         # Frames are verified when they are read, not when a finished run is looked at.
         usable = [d for d in DAMAGES if d != "flip" or not name.endswith(".npy")]
-        return name, how or rng.choice(usable), rng.choice(files)
+        return name, how or rng.choice(usable), rng.choice([f for f in files if f != name])
 
     for name in files:
         for how in DAMAGES:

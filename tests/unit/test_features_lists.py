@@ -213,7 +213,7 @@ def plant(folder: Path) -> dict[str, str]:
         "s05": "no known format",
         "s07": "damaged or truncated",
         "s11": "6 coefficients",
-        "s13": "1 values that are no numbers in the file, the first in frame 17, coefficient 2",
+        "s13": "1 NaN or infinite value in the file, the first in frame 17, coefficient 2",
         "s14": "frame 1, coefficient 0",
         "s17": "no frame is selected",
         "s18": "frames 0 to 40 when 0 to 40 are listed",

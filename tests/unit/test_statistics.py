@@ -177,6 +177,20 @@ def test_extreme_variances_stay_finite(precision):
     )
 
 
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("scale", [1e-41, 1e-30, 1e30])
+@pytest.mark.parametrize("full", [False, True])
+def test_frames_of_any_scale_are_trained_on(precision, scale, full):
+    frames = np.random.default_rng(12).standard_normal((500, 3)).astype(np.float32)
+    frames *= np.float32(scale)
+    moments = frames.astype(np.float64)
+    covariance = np.cov(moments.T) if full else moments.var(axis=0)
+    mixture = GaussianMixture.from_covariances([1.0], [moments.mean(axis=0)], [covariance])
+    statistics = accumulate(mixture, frames, precision=precision)
+    expected = density.log_likelihood(mixture, frames).sum()
+    assert statistics.log_likelihood == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.parametrize("least", [4096, 8192])
 @pytest.mark.parametrize("frames", [0, 1, 5000, 65_536, 100_000, 200_000, 12_345_678])
 def test_pieces_cover_the_frames_and_become_shorter(frames, least):

@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import os
 import re
+import stat
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -160,6 +161,7 @@ class Sources:
 
 
 def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
+    _check_regular(path)
     if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
         # HDF5 looks at the content itself: one opening less for each file of a long list.
         from gmmcore.features.readers import sidekit
@@ -170,15 +172,8 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
         with open(path, "rb") as stream:
             head = stream.read(_HEAD)
             size = os.fstat(stream.fileno()).st_size
-    except FileNotFoundError:
-        raise FaultyShowError(
-            "no such file", "a feature file", "correct the list, root or pattern"
-        ) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FaultyShowError(
-            f"cannot be read ({reason})", "a readable feature file", "mend its permissions"
-        ) from None
+        raise _unreadable(error) from None
     if size == 0:
         raise FaultyShowError("an empty file", "a feature file", "extract its features again")
     for name, module_name in READERS.items():
@@ -192,6 +187,31 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
         "damaged, or in no known format",
         f"a feature file in the format {wanted}",
         "extract its features again or correct features: format",
+    )
+
+
+def _check_regular(path: str) -> None:
+    """Raise unless `path` is a file; to open a pipe would be to wait for whoever writes into it."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise FaultyShowError(
+            f"{os.path.abspath(path)}: no such file",
+            "a feature file",
+            "correct the list, root or pattern",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(error) from None
+    if not stat.S_ISREG(mode):
+        raise FaultyShowError(
+            "not a regular file", "a feature file", "correct the list, root or pattern"
+        )
+
+
+def _unreadable(error: Exception) -> FaultyShowError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return FaultyShowError(
+        f"cannot be read ({reason})", "a readable feature file", "fix its permissions"
     )
 
 

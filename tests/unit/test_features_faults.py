@@ -1,0 +1,215 @@
+"""What can lie among features, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from features_files import frames_of, speech_of, write_hdf5
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.features import shows
+from gmmcore.features.checking import check_list
+from gmmcore.features.faults import Fault, FaultyShowError, report
+from gmmcore.features.packing import pack_shard
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.shards import PackedShard, faults_of
+
+
+def settings(folder: Path, **more: Any) -> FeatureSettings:
+    return FeatureSettings.from_mapping({"list": str(folder), "shards": 1, **more})
+
+
+def packed(folder: Path, mine: FeatureSettings) -> PackedShard:
+    """The features of a folder as one shard, beside the folder."""
+    checked = check_list(mine)
+    checked.table.write(folder.parent / "shows.tsv")
+    pack_shard(mine, folder.parent / "shows.tsv", "000", folder.parent / "000.npy")
+    return PackedShard(folder.parent / "000.npy")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three good shows."""
+    for i in range(3):
+        write_hdf5(tmp_path / f"features/s{i}.h5", f"s{i}", frames_of(i), speech_of(i))
+    return tmp_path / "features"
+
+
+def group(file: h5py.File, name: str) -> None:
+    del file[name]
+    file.create_group(name)
+
+
+def replaced(file: h5py.File, name: str, value: Any) -> None:
+    if name in file:
+        del file[name]
+    file[name] = value
+
+
+@pytest.mark.parametrize("name", ["compression", "s1/energy", "s1/cep", "s1/vad"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.zeros(0),
+        np.zeros((0, 3)),
+        np.full((2, 2, 2), 7.0),
+        np.array(3 + 4j),
+        np.array([b"x", b"y"], dtype="S1"),
+        np.array(["text"], dtype=h5py.string_dtype()),
+        np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f4")]),
+        h5py.Empty("f4"),
+        np.array(np.inf),
+        np.array(-(2**60)),
+        None,
+    ],
+    ids=str,
+)
+def test_odd_content_of_an_hdf5_show_is_a_fault_of_this_show(folder, name, content):
+    with h5py.File(folder / "s1.h5", "a") as file:
+        if content is None:
+            group(file, name)
+        else:
+            replaced(file, name, content)
+    mine = settings(folder, on_error="skip")
+    checked = check_list(mine)
+    shard = packed(folder, mine)
+    faults = [*checked.faults, *faults_of([shard.path])]
+    left = 2 if name != "s1/vad" or faults else 3
+    assert [fault.show for fault in faults] == (["s1"] if left == 2 else [])
+    assert shard.facts["shows"] == left
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder", "dangling"])
+@pytest.mark.parametrize("suffix", [".h5", ".npy"])
+def test_what_is_no_regular_file_is_a_fault_and_is_not_waited_for(
+    folder, kind, suffix, tmp_path, monkeypatch
+):
+    path = folder / f"odd{suffix}"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "dangling":
+        path.symlink_to("/nowhere")
+    elif kind == "folder":
+        target = tmp_path / "somewhere"
+        target.mkdir()
+        path.symlink_to(target)
+    else:
+        monkeypatch.chdir(folder)  # A socket's path may not be long.
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(path.name)
+    checked = check_list(settings(folder, on_error="skip"))
+    if kind == "folder":  # A link to a folder is no file of the folder.
+        assert not checked.faults
+        return
+    (fault,) = checked.faults
+    assert fault.show == "odd"
+    assert ("no such file" if kind == "dangling" else "not a regular file") in fault.found
+
+
+def test_a_pipe_as_the_list_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "list")
+    with pytest.raises(GmmcoreError, match="no regular file"):
+        check_list(settings(tmp_path / "list"))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\rb", "\n"])
+@pytest.mark.parametrize("pattern", [None, "{show}.h5"])
+def test_a_name_that_no_table_can_hold_is_a_fault(folder, name, pattern):
+    write_hdf5(folder / f"{name}.h5", name, frames_of(9), speech_of(9))
+    checked = check_list(settings(folder, on_error="skip", pattern=pattern))
+    (fault,) = checked.faults
+    assert fault.show == name
+    assert fault.found == "control characters in its name or path"
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_byte_order_mark_is_no_part_of_the_first_show(folder, labels):
+    (folder / "list.txt").write_bytes(b"\xef\xbb\xbfs0\r\ns1\r\n")
+    more = {}
+    if labels:
+        (folder / "vad").write_bytes(b"\xef\xbb\xbfs0 3 9\ns1 0 4\n")
+        more = {"vad": str(folder / "vad")}
+    checked = check_list(settings(folder / "list.txt", pattern="{show}.h5", **more))
+    assert [row.show for row in checked.table.rows] == ["s0", "s1"]
+
+
+def test_a_list_in_utf_16_is_one_line(folder):
+    (folder / "list.txt").write_text("s0\ns1\n", encoding="utf-16")
+    with pytest.raises(GmmcoreError, match="neither text in UTF-8 nor HDF5") as caught:
+        check_list(settings(folder / "list.txt", pattern="{show}.h5"))
+    assert "\n" not in str(caught.value)
+
+
+def test_shows_without_any_labels_are_used_whole(tmp_path, capsys):
+    (tmp_path / "features").mkdir()
+    for i in range(3):
+        np.save(tmp_path / f"features/s{i}.npy", frames_of(i))
+    mine = settings(tmp_path / "features")
+    assert mine.vad == "file"
+    assert check_list(mine).table.facts["vad"] is None
+    assert packed(tmp_path / "features", mine).frames == 120
+
+
+def test_a_show_without_labels_among_others_is_a_fault(folder):
+    write_hdf5(folder / "bare.h5", "bare", frames_of(9), None)
+    with pytest.raises(GmmcoreError, match=r"show bare .*no voice-activity labels"):
+        check_list(settings(folder))
+    checked = check_list(settings(folder, on_error="skip"))
+    assert [fault.show for fault in checked.faults] == ["bare"]
+    assert checked.table.facts["vad"] == "file"
+
+
+def test_frames_near_zero_are_numbers(tmp_path):
+    frames = frames_of(1, 200) * np.float32(1e-41)
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/s.npy", frames)
+    shard = packed(tmp_path / "features", settings(tmp_path / "features"))
+    np.testing.assert_array_equal(np.concatenate(list(shard.blocks())), frames)
+
+
+def test_memory_that_runs_out_is_one_line_and_no_fault_of_a_show(folder, monkeypatch):
+    """Else a show would be skipped or not, depending on the machine."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    mine = settings(folder, on_error="skip")
+    check_list(mine).table.write(folder.parent / "shows.tsv")
+    monkeypatch.setattr(shows, "process", fail)
+    with pytest.raises(GmmcoreError, match=r"show s\d \(s\d.h5\): memory ran out") as caught:
+        pack_shard(mine, folder.parent / "shows.tsv", "000", folder.parent / "000.npy")
+    assert not isinstance(caught.value, FaultyShowError)
+    assert not (folder.parent / "000.npy").exists()
+
+
+def test_many_equal_faults_are_told_once():
+    faults = [Fault(f"s{i}", f"s{i}.h5", f"/a/s{i}.h5: no such file", "a", "b") for i in range(40)]
+    faults.insert(7, Fault("other", "other.h5", "an empty file", "a", "b"))
+    lines = report(faults, "list").splitlines()
+    assert lines[0].startswith("list: 41 faults; ")
+    assert len(lines) == 6
+    assert "and 37 more shows with this fault" in lines[4]
+    assert "show other" in lines[5]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_name_that_the_terminal_cannot_show_is_told_by_its_code(tmp_path, encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "gmmcore.cli", "info", f"{tmp_path}/\u017c\u00f3\u0142w.h5"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.decode(encoding).splitlines()
+    assert line.startswith("gmmcore info: error: ")
+    assert "\\u017c" in line
