@@ -88,7 +88,9 @@ def holding(folder: PathLike) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = stream.read(64).decode(errors="replace").strip()
-            print(f"{folder}: waiting for process {holder}, which works here", flush=True)
+            # It has the lock an instant before its number is written.
+            name = f"process {holder}" if holder else "another process"
+            print(f"{folder}: waiting for {name}, which works here", flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError as error:
             print(f"warning: {path}: this file system has no locks: {error}", file=sys.stderr)

@@ -193,15 +193,17 @@ def test_one_works_in_a_folder_at_a_time(tmp_path, capfd):
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as first, subprocess.Popen(command, **pipes) as second:
-        lines = {first.stdout.readline(): first, second.stdout.readline(): second}
-        holder = lines.pop("held\n")
-        ((line, waiting),) = lines.items()
+    with subprocess.Popen(command, **pipes) as holder:
+        assert holder.stdout.readline() == "held\n"
+        while not (tmp_path / ".lock").read_text():
+            pass
+        waiting = subprocess.Popen(command, **pipes)
+        line = waiting.stdout.readline()
         assert line == f"{tmp_path}: waiting for process {holder.pid}, which works here\n"
         # A hold ends with its process, however that dies.
         holder.kill()
         assert waiting.stdout.readline() == "held\n"
-        waiting.stdin.close()
+        waiting.communicate()
 
 
 def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, capsys):
