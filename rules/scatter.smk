@@ -16,7 +16,7 @@ rule accumulate:
         "logs/{run}/{stage}/{iteration}/{part}-of-{parts}.log",
     wildcard_constraints:
         run=alternatives(SCATTERED),
-        iteration=r"\d{3,}",
+        iteration=r"\d\d\d+",
         part=r"\d+",
         parts=r"\d+",
     conda:
@@ -47,7 +47,7 @@ checkpoint maximise:
         "logs/{run}/{stage}/{iteration}.log",
     wildcard_constraints:
         run=alternatives(SCATTERED),
-        iteration=r"(?!000)\d{3,}",
+        iteration=r"(?!000)\d\d\d+",
     conda:
         "../envs/gmmcore.yaml"
     resources:

@@ -53,8 +53,8 @@ class Fresh:
         key = json.dumps(config, sort_keys=True)
         with self._lock:
             if key not in self._known:
-                place = self.place / f"fresh{len(self._known)}"
-                flow = self.finished.copy_to(place)
+                place = Path(tempfile.mkdtemp(prefix="fresh", dir=self.place))
+                flow = self.finished.copy_to(place / "run")
                 for name in ("results", ".snakemake", "logs"):
                     shutil.rmtree(flow.folder / name)
                 flow.configure(config)
