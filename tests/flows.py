@@ -66,7 +66,9 @@ def iterations(log: str) -> list[str]:
 def jobs(log: str) -> dict[str, int]:
     """The first table of jobs in a log."""
     table = re.search(r"^Job stats:\n.*\n-.*\n((?:\w+ +\d+\n)+)", log, re.MULTILINE)
-    return {name: int(count) for name, count in re.findall(r"(\w+) +(\d+)", table[1] if table else "")}
+    return {
+        name: int(count) for name, count in re.findall(r"(\w+) +(\d+)", table[1] if table else "")
+    }
 
 
 def errors(log: str) -> list[str]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import zipfile
-from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
-from flows import FIRST, PLAIN, ROOT, TINY, Workflow, changed, errors, iterations, jobs
+from flows import FIRST, PLAIN, ROOT, TINY, Workflow, changed, iterations, jobs
 
 pytestmark = pytest.mark.slow
 
 CHAIN = {"initialise": 1, "split": 2, "diag2full": 1, "iterate": 4}
 WHOLE = {"shows", "shard", "corpus", *CHAIN, "finish", "history", "checksums", "all"}
 RESTING = "Nothing to be done"
+RESULTS = "results/**/[!.]*"
 
 
 def assert_same(flow: Workflow, other: Workflow) -> None:
@@ -25,6 +24,11 @@ def assert_same(flow: Workflow, other: Workflow) -> None:
     assert len(flow.made()) > 20
     code, output = flow.verb("check")
     assert code == 0, output
+
+
+def runs_of(runs: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of several runs."""
+    return {"runs": runs} | {key: value for key, value in PLAIN.items() if key != "run"}
 
 
 def rules_in(graph: str) -> set[str]:
@@ -98,11 +102,25 @@ def test_what_is_made_again_by_force_has_the_same_bytes(trained, copied, options
     assert RESTING in copied.run()
 
 
-def test_until_a_rule_and_then_to_the_end(trained, fresh):
-    fresh.run("--until", "split")
-    assert (fresh.folder / "results/tiny/diag/4/000.h5").exists()
-    assert not (fresh.folder / "results/tiny/diag/4.h5").exists()
-    assert iterations(fresh.run()) == FIRST[2:]
+@pytest.mark.parametrize(
+    "what",
+    [
+        "results/tiny/full/4/000.h5",
+        pytest.param(
+            "split",
+            marks=pytest.mark.xfail(
+                strict=True,
+                reason="Snakemake 9.27.1 never starts what follows a rule given to --until, also "
+                "where the rule comes again behind it; a file given to --until works",
+            ),
+        ),
+    ],
+)
+def test_until_a_rule_or_a_file_and_then_to_the_end(trained, fresh, what):
+    fresh.run("--until", what)
+    assert (fresh.folder / "results/tiny/diag/4.h5").exists() == (what != "split")
+    assert not (fresh.folder / "results/tiny/full/4.h5").exists()
+    assert iterations(fresh.run()) == FIRST[5:]
     assert_same(fresh, trained)
 
 
@@ -156,18 +174,14 @@ def test_a_file_that_no_rule_makes_is_told_in_one_line(copied, target):
     assert "Traceback" not in log
 
 
-@pytest.mark.parametrize("option", ["-d", "--directory"])
-@pytest.mark.parametrize("name", ["elsewhere", "with spaces, it's \"so\""])
+@pytest.mark.parametrize(
+    ("option", "name"), [("-d", 'with spaces, it\'s "so"'), ("--directory", "elsewhere")]
+)
 def test_another_folder_can_be_worked_in(trained, fresh, tmp_path, option, name):
     folder = tmp_path / name
     fresh.folder.rename(folder)
-    flow = Workflow(folder)
-    here = Workflow(tmp_path)
-    if option == "-d":  # relative
-        here.run(option, name)
-    else:
-        here.run(option, str(folder))
-    assert_same(flow, trained)
+    Workflow(tmp_path).run(option, name if option == "-d" else str(folder))
+    assert_same(Workflow(folder), trained)
     assert not (tmp_path / "results").exists()
 
 
@@ -187,27 +201,24 @@ use rule * from {name} as {name}_*
     (fresh.folder / "Snakefile").write_text(text)
     fresh.run("-s", "Snakefile")
     place = fresh.folder / "in"
-    expected = trained.digests("results/**/*.*")
-    found = Workflow(place / "first").digests("results/**/*.*")
+    expected = trained.digests(RESULTS)
+    found = Workflow(place / "first").digests(RESULTS)
     assert found == expected
     alone = trained.copy_to(tmp_path / "alone")
     alone.configure(other)
     alone.run()
-    found = Workflow(place / "second").digests("results/other/**/*.*")
-    assert found == alone.digests("results/other/**/*.*")
+    found = Workflow(place / "second").digests("results/other/**/[!.]*")
+    assert found == alone.digests("results/other/**/[!.]*")
     assert RESTING in fresh.run("-s", "Snakefile")
     # The prefix hides neither damage nor what is left to do.
     (place / "first/results/tiny/diag/4/001.h5").write_bytes(b"")
     assert iterations(fresh.run("-s", "Snakefile")) == ["diag/4/1", "diag/4/2", "diag/4/3"]
-    assert Workflow(place / "first").digests("results/**/*.*") == expected
+    assert Workflow(place / "first").digests(RESULTS) == expected
 
 
 def test_two_calls_at_once_make_different_runs(trained, fresh, tmp_path):
     normalised = {"components": 2, "features": {"normalisation": "cmvn"}}
-    fresh.configure(changed(PLAIN, runs={"tiny": {}, "small": normalised}) | {"run": None})
-    values = fresh.config
-    del values["run"]
-    fresh.configure(values)
+    fresh.configure(runs_of({"tiny": {}, "small": normalised}))
     first = fresh.start("results/tiny/SHA256SUMS", "--cores", "1")
     second = fresh.start("results/small/SHA256SUMS", "--cores", "1")
     for process in (first, second):
@@ -219,23 +230,22 @@ def test_two_calls_at_once_make_different_runs(trained, fresh, tmp_path):
     assert code == 0, output
 
 
-def test_cores_and_memory_follow_from_the_shapes(copied):
-    def resources(**values: object) -> dict[str, tuple[int, int]]:
-        copied.configure(changed(PLAIN, **values))
-        log = copied.run("-n", "--forceall", "--workflow-profile", "none", "--cores", "8")
-        found = re.findall(
-            r"output: results/tiny/(\S+).h5\n(?:.*\n)*?    (?:threads: (\d+)\n    )?"
-            r"resources: .*mem_mb=(\d+)",
-            log,
-        )
-        return {stage: (int(threads or 1), int(memory)) for stage, threads, memory in found}
+def test_cores_and_memory_follow_from_the_shapes(fresh):
+    def resources(stage: str) -> tuple[int, int]:
+        log = fresh.run("-n", "--workflow-profile", "none", "--cores", "8")
+        (job,) = [part for part in log.split("\n\n") if f"output: results/tiny/{stage}.h5" in part]
+        threads = re.search(r"threads: (\d+)", job)
+        return int(threads[1]) if threads else 1, int(re.search(r"mem_mb=(\d+)", job)[1])
 
-    small = resources()
-    assert small["full/4"] == (8, 400)
-    large = resources(components=4096)
-    assert large["diag/4096"][1] > small["diag/4"][1]
-    assert large["full/4096"][1] > 4096 * 4 * 4 * 8 * 5 / 1e6 + 400
-    assert large["full/4096"][1] > large["diag/4096"][1]
+    assert resources("full/4") == (8, 400)
+    # A mixture of 4,096 full covariances of 60 coefficients takes 118 MB.
+    fresh.configure({**PLAIN, "components": 4096})
+    assert resources("diag/4096") == (8, 423)
+    assert resources("full/4096") == (8, 1815)
+    # Small stages of several runs share the cores, large ones do not.
+    fresh.configure(runs_of({"tiny": {"components": 4096}, "other": {}}))
+    assert resources("diag/4")[0] == 4
+    assert resources("full/4096")[0] == 8
 
 
 def test_every_job_that_works_for_long_leaves_a_benchmark(trained):
@@ -260,26 +270,25 @@ RUNS = {
     "small": {"components": 2, "full": {"iterations": 0}},
     "plain": {"full": {"iterations": 0}},
     "tiny": {},
-    "other": {"features": {"normalisation": "cmvn"}, "components": 2},
+    "other": {"components": 2, "full": {"iterations": 0}, "features": {"normalisation": "cmvn"}},
 }
 
 
 def test_runs_of_one_call_share_what_they_have_in_common(trained, fresh, tmp_path):
-    values = {**PLAIN, "runs": RUNS}
-    del values["run"]
-    fresh.configure(values)
+    fresh.configure(runs_of(RUNS))
     log = fresh.run()
     assert len(list(fresh.folder.glob("results/features/*/corpus.json"))) == 2
-    assert log.count("\nshard 0: ") + log.count("\nshard 1: ") == 6 - log.count("\nshard 2: ") == 4
+    assert len(re.findall(r"^shard \d+: ", log, re.MULTILINE)) == 2 * 3
     made = iterations(log)
     # Those of `small`, of `plain` beyond it, of `tiny` beyond that, and those of `other`.
     assert sorted(made) == sorted([*FIRST, *FIRST[:2]])
     assert log.count(" are those of results/") == 3
     found = fresh.made()
-    for name, overrides in RUNS.items():
+    assert trained.made().items() <= found.items()
+    for name in ("small", "other"):
         alone = trained.copy_to(tmp_path / name)
         alone.remove("results", ".snakemake")
-        alone.configure(changed(PLAIN, **overrides, run=name))
+        alone.configure(changed(PLAIN, **RUNS[name], run=name))
         alone.run()
         assert alone.made().items() <= found.items()
     code, output = fresh.verb("check")
@@ -287,9 +296,8 @@ def test_runs_of_one_call_share_what_they_have_in_common(trained, fresh, tmp_pat
     assert RESTING in fresh.run()
 
 
-@pytest.mark.parametrize("overrides", [{"jobs": 2}, {"jobs": 4}])
-def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh, overrides):
-    fresh.configure({**PLAIN, **overrides})
+def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh):
+    fresh.configure({**PLAIN, "jobs": 2})
     log = fresh.run()
     assert iterations(log) == FIRST
     assert not list(fresh.folder.glob("results/**/*.stats.h5"))
@@ -298,7 +306,7 @@ def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh, ov
     assert {"accumulate", "maximise"} < rules_in(fresh.run("--rulegraph"))
 
 
-@pytest.mark.parametrize(("first", "then"), [("auto", 2), (2, "auto"), (2, 3)])
+@pytest.mark.parametrize(("first", "then"), [("auto", 2), (2, "auto")])
 def test_the_form_can_be_changed_in_the_middle(trained, fresh, first, then):
     fresh.configure({**PLAIN, "jobs": first, "iterations": [2, 1]})
     fresh.run("results/tiny/diag/4.h5")
@@ -313,10 +321,3 @@ def test_the_form_can_be_changed_in_the_middle(trained, fresh, first, then):
 def test_the_lint_of_snakemake_is_content():
     flow = Workflow(ROOT)
     assert "Congratulations" in flow.run("--lint")
-
-
-def test_the_slurm_profile_is_read_without_a_cluster(tmp_path):
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    assert profile["executor"] == "slurm"
-    shutil.rmtree(tmp_path)
-    assert Path(ROOT / "profiles/default/config.yaml").exists()
