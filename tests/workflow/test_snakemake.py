@@ -233,11 +233,13 @@ def test_two_calls_at_once_make_different_runs(trained, fresh, tmp_path):
 def test_cores_and_memory_follow_from_the_shapes(fresh):
     def resources(stage: str) -> tuple[int, int]:
         log = fresh.run("-n", "--workflow-profile", "none", "--cores", "8")
-        (job,) = [part for part in log.split("\n\n") if f"output: results/tiny/{stage}.h5" in part]
+        (job,) = [
+            part for part in log.split("\nrule ") if f"output: results/tiny/{stage}.h5" in part
+        ]
         threads = re.search(r"threads: (\d+)", job)
         return int(threads[1]) if threads else 1, int(re.search(r"mem_mb=(\d+)", job)[1])
 
-    assert resources("full/4") == (8, 400)
+    assert resources("full/4") == (8, 401)
     # A mixture of 4,096 full covariances of 60 coefficients takes 118 MB.
     fresh.configure({**PLAIN, "components": 4096})
     assert resources("diag/4096") == (8, 423)
