@@ -151,6 +151,8 @@ def corpus_settings(wildcards):
 def shards_of_corpus(wildcards):
     """Files of all shards, which are known once the list is checked."""
     table = checkpoints.shows.get(**wildcards).output[0]
+    if not os.path.exists(table):
+        return []  # `--touch` where nothing was made yet.
     return [
         literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
     ]

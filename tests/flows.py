@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -38,6 +40,43 @@ TINY: dict[str, Any] = {
 
 PLAIN: dict[str, Any] = {**TINY, "demo": {"folder": None}}
 """The same training once its corpus is there."""
+
+
+FIRST = ["diag/2/1", "diag/2/2", "diag/4/1", "diag/4/2", "diag/4/3", "full/4/1", "full/4/2"]
+"""Its iterations."""
+
+
+def changed(base: Mapping[str, Any] = TINY, **values: Any) -> dict[str, Any]:
+    """A configuration with some keys replaced; those of sections one by one."""
+    result: dict[str, Any] = copy.deepcopy(dict(base))
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(result.get(key), dict):
+            result[key] |= value
+        else:
+            result[key] = value
+    return result
+
+
+def iterations(log: str) -> list[str]:
+    """Stage, components and number of every iteration that a log tells of."""
+    found = re.findall(r"^(diag|full) +(\d+)  iteration +(\d+) ", log, re.MULTILINE)
+    return ["/".join(match) for match in found]
+
+
+def jobs(log: str) -> dict[str, int]:
+    """The first table of jobs in a log."""
+    table = re.search(r"^Job stats:\n.*\n-.*\n((?:\w+ +\d+\n)+)", log, re.MULTILINE)
+    return {
+        name: int(count) for name, count in re.findall(r"(\w+) +(\d+)", table[1] if table else "")
+    }
+
+
+def errors(log: str) -> list[str]:
+    """The lines in which gmmcore says what is wrong; at least one, and no traceback of it."""
+    found = [line for line in log.splitlines() if re.match(r"gmmcore( \w+)?: error: ", line)]
+    assert found, log
+    assert "Traceback" not in log, log
+    return found
 
 
 class Workflow:
@@ -105,6 +144,24 @@ class Workflow:
             text=True,
         )
         return done.returncode, done.stdout
+
+    def wrap_jobs(self, text: str) -> Workflow:
+        """The same folder, with jobs that run this Python code in place of `gmmcore`, REAL."""
+        folder = self.folder / "bin"
+        folder.mkdir()
+        real = Path(sys.executable).parent / "gmmcore"
+        (folder / "gmmcore").write_text(f"#!{sys.executable}\nREAL = {str(real)!r}\n{text}")
+        (folder / "gmmcore").chmod(0o755)
+        wrapped = Workflow(self.folder)
+        path = f"{folder}{os.pathsep}{self.environment()['PATH']}"
+        wrapped.environment = lambda: {**os.environ, "PATH": path}  # type: ignore[method-assign]
+        return wrapped
+
+    def remove(self, *names: str) -> None:
+        """Remove files and folders."""
+        for name in names:
+            path = self.folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def copy_to(self, folder: Path) -> Workflow:
         """A copy, with the times of the files."""

@@ -1,21 +1,19 @@
-"""`gmmcore check`: finds what is broken, and names a command that mends it."""
+"""`gmmcore check` finds what is wrong, and what it advises fixes it."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from conftest import PLAIN, Workflow
+from flows import PLAIN, Workflow, iterations
 
 from gmmcore.checking import Checked, check_run
 from gmmcore.cli import main
-from gmmcore.errors import GmmcoreError
-from gmmcore.files import replace_text
 from gmmcore.formats.hdf5 import load_model, save_model
+from gmmcore.runs import read_runs
 
 pytestmark = pytest.mark.slow
 
@@ -27,28 +25,16 @@ def results(copied: Workflow, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("results/tiny")
 
 
-def found(results: Path) -> dict[str, str]:
+def checked(flow: Workflow) -> Checked:
+    return check_run(read_runs(flow.config)["tiny"], "results")
+
+
+def found(flow: Workflow) -> dict[str, str]:
     """What is wrong, by file."""
     return {
-        str(Path(finding.path).relative_to(results)): finding.what
-        for finding in check_run(str(results)).findings
+        re.sub(r"^results/(tiny|features/\w+)/", "", path): what
+        for path, what in checked(flow).findings.items()
     }
-
-
-def test_a_run_that_is_whole(results, capsys):
-    assert main(["check", str(results)]) == 0
-    assert re.search(r"results/tiny: 1\d files and 3000 frames verified", capsys.readouterr().out)
-    checked = check_run(str(results))
-    assert checked == Checked(files=checked.files, frames=3000)
-
-
-def test_an_unfinished_run_is_not_broken(results, capsys):
-    for name in ("full/4/002.h5", "ubm.h5", "history.tsv"):
-        (results / name).unlink()
-    assert main(["check", str(results)]) == 0
-    assert (
-        "full/4: not complete, iteration 1 is done; to go on: snakemake" in capsys.readouterr().out
-    )
 
 
 def flipped(path: Path) -> None:
@@ -57,94 +43,96 @@ def flipped(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_every_damaged_file_is_named(results, capsys):
-    shard = sorted((results / "shards").glob("*.npy"))[1]
-    for path in (results / "diag/2/001.h5", results / "ubm.h5", shard):
-        flipped(path)
+def test_a_whole_run_is_verified_to_the_last_frame(copied, results, capsys):
+    assert main(["check"]) == 0
+    assert re.search(r"results/tiny: \d\d files and 3000 frames verified", capsys.readouterr().out)
+    assert main(["check", str(results)]) == 0
+    whole = checked(copied)
+    assert whole == Checked(files=whole.files, frames=3000)
+
+
+def test_an_unfinished_run_is_not_broken(nearly, results, capsys):
+    assert main(["check"]) == 0
+    assert "results/tiny/ubm.h5: not made yet; to go on: snakemake" in capsys.readouterr().out
+
+
+def test_every_damaged_file_is_named_and_the_advice_fixes_it(trained, copied, results):
+    (shard, *_) = copied.folder.glob("results/features/*/001-*.npy")
+    flipped(shard)
+    flipped(results / "diag/2/001.h5")
+    flipped(results / "ubm.h5")
     (results / "history.tsv").write_text("")
-    (results / "shows.tsv").write_text("# gmmcore shows: {}\n")
-    assert found(results) == {
-        "shows.tsv": "damaged, or not a list that `gmmcore shows` wrote",
-        f"shards/{shard.name}": "damaged: frames 0 to 955 were altered",
-        "diag/2/001.h5": "damaged: its content does not match its checksum",
-        "diag/2/002.h5": f"its parent {parent_of(results / 'diag/2/002.h5')} is not among the "
-        "mixtures here",
-        "ubm.h5": "damaged: its content does not match its checksum",
-    }
-    assert main(["check", str(results)]) == 1
-    captured = capsys.readouterr()
-    assert "to mend it: rm 'results/tiny/ubm.h5' && snakemake" in captured.out
-    assert captured.err.startswith("gmmcore check: error: results/tiny: 5 of ")
+    code, output = copied.verb("check")
+    assert code == 1
+    lines = [line for line in output.splitlines() if "; to fix it: " in line]
+    faults = dict(line.split(": ", 1) for line in lines)
+    place = shard.relative_to(copied.folder)
+    assert re.match(
+        rf"damaged: frames 0 to \d+ .*; to fix it: rm '{place}' && ", faults[str(place)]
+    )
+    assert faults["results/tiny/diag/2/001.h5"].startswith("damaged")
+    assert "results/tiny/ubm.h5" in faults
+    assert "files are not what they should be" in output.splitlines()[-1]
+    for name in re.findall(r"rm '(.+?)'", output):
+        copied.remove(name)
+    assert iterations(copied.run()) == ["diag/2/1", "diag/2/2"]
+    assert copied.verb("check")[0] == 0
+    assert copied.made() == trained.made()
 
 
-def parent_of(path: Path) -> str:
-    return load_model(path).facts["parent"][:12]
-
-
-def test_a_mixture_that_was_exchanged_for_a_valid_one(results):
+def test_a_mixture_that_was_exchanged_for_a_valid_one_is_found(copied, results):
     """Every file is intact, but the chain is not."""
     shutil.copy(results / "diag/4/001.h5", results / "diag/4/002.h5")
-    assert found(results)["diag/4/002.h5"] == "not the mixture that its name says"
+    assert found(copied)["diag/4/002.h5"] == "made from another mixture"
     model = load_model(results / "diag/4/003.h5")
     save_model(results / "diag/4/002.h5", model.mixture, {**model.facts, "iteration": 2})
-    assert "diag/4/002.h5" in found(results)
-    assert "diag/4/003.h5" in found(results)
+    assert "diag/4/002.h5" in found(copied)
 
 
-def test_a_history_that_was_rewritten(results):
+def test_a_history_that_was_rewritten_is_found(copied, results):
     path = results / "full/4/002.h5"
     model = load_model(path)
     last = dataclasses.replace(model.history[-1], log_likelihood=0.0)
     save_model(path, model.mixture, model.facts, (*model.history[:-1], last))
-    faults = found(results)
-    assert faults["full/4/002.h5"] == (
-        "log-likelihood and gain of its history contradict each other"
-    )
-    assert faults["ubm.h5"] == "the mixture it was made from is not here"
+    faults = found(copied)
+    assert faults["full/4/002.h5"] == "the last iteration of its history is another one"
+    assert faults["full/4.h5"] == "not the last iteration of its stage"
     save_model(path, model.mixture, model.facts, model.history[1:])
-    assert found(results)["full/4/002.h5"] == "its history does not continue that of its parent"
+    assert found(copied)["full/4/002.h5"] == "its history does not continue that of its parent"
 
 
-def test_what_the_user_takes_away(copied, results):
+def test_what_the_user_takes_away_is_compared(copied, results):
     copied.configure({**PLAIN, "export": ["kaldi", "htk"]})
     copied.run()
-    assert found(results) == {}
-    replace_text(results / "history.tsv", "stage\n")
+    assert found(copied) == {}
+    (results / "history.tsv").write_text("stage\n")
     (results / "ubm.mmf").write_bytes((results / "ubm.mmf").read_bytes()[:-1])
     (results / "ubm.kaldi").unlink()
-    assert found(results) == {
-        "history.tsv": "not the history in results/tiny/ubm.h5",
-        "ubm.kaldi": "cannot be read: No such file or directory",
-        "ubm.mmf": "not what results/tiny/ubm.h5 is in this format",
+    assert found(copied) == {
+        "history.tsv": "not what SHA256SUMS says",
+        "ubm.kaldi": "missing",
+        "ubm.mmf": "not what SHA256SUMS says",
     }
 
 
-def test_features_that_changed_since(results):
+def test_features_that_changed_since_are_found(copied, results):
     path = next(Path("corpus").glob("*_0000.h5"))
-    os.utime(path, ns=(1, 1))
-    (fault,) = found(results).values()
-    assert fault == "the features it was made from changed since"
+    path.write_bytes(path.read_bytes() + b" ")
+    assert found(copied) == {"shows.tsv": "the features, or what is to be done with them, changed"}
     shutil.rmtree("corpus")
-    checked = check_run(str(results))
-    assert not checked.findings
-    assert checked.notes == ["corpus/shows.txt: not here, so the features were not compared"]
+    whole = checked(copied)
+    assert not whole.findings
+    assert whole.notes == ["corpus/shows.txt: not here, so the features were not compared"]
 
 
-def test_what_it_advises_mends(copied, results, trained):
-    flipped(sorted((results / "shards").glob("*.npy"))[1])
-    flipped(results / "diag/4/002.h5")
-    replace_text(results / "history.tsv", "stage\n")
-    for finding in check_run(str(results)).findings:
-        for path in re.findall(r"rm '(.+?)'", finding.mend):
-            Path(path).unlink()
-    log = copied.run()
-    assert re.findall(r"iteration +\d", log) == ["iteration  2"]
-    assert check_run(str(results)).findings == []
-    assert copied.digests() == trained.digests()
-    expected = trained.folder / "results/tiny/history.tsv"
-    assert (results / "history.tsv").read_bytes() == expected.read_bytes()
-
-
-def test_a_folder_of_something_else(tmp_path):
-    with pytest.raises(GmmcoreError, match=r"holds no config\.json; the folder of a run"):
-        check_run(str(tmp_path))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["results/other"], "results/other: config.yaml has no run other; its runs are tiny"),
+        (["elsewhere/tiny"], "elsewhere/tiny: no such folder; expected the results of a run"),
+        (["--configfile", "absent.yaml"], "absent.yaml: cannot be read"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_line(copied, results, capsys, arguments, message):
+    assert main(["check", *arguments]) == 1
+    assert capsys.readouterr().err.startswith(f"gmmcore check: error: {message}")
