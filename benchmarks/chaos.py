@@ -2,11 +2,11 @@
 
     python benchmarks/chaos.py --runs 200 --seed 1
 
-Every run trains in a folder of its own with a random number of cores and of jobs an iteration. It
-is killed with SIGKILL up to five times: one job, Snakemake alone (its jobs are orphans then), or
-all processes at once. The same command is given again, at once, until it succeeds. All mixtures,
-the history and the tables must then have the bytes of an undisturbed training, and nothing may be
-left over.
+Every time, one training or two that share stages are made in a folder of their own, with a random
+number of cores and of jobs per iteration. They are killed with SIGKILL up to five times: one job,
+Snakemake alone (its jobs are orphans then), or all processes at once. The same command is given
+again, at once, until it succeeds. All files must then have the bytes of an undisturbed training,
+and nothing may be left over.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = ("job", "snakemake", "group")
-COMPARED = ("results/*/**/*.h5", "results/*/*.tsv", "results/*/corpus.json", "results/*/shards/*")
 
 CONFIG: dict[str, Any] = {
     "run": "chaos",
@@ -43,6 +42,8 @@ CONFIG: dict[str, Any] = {
     "report": False,
     "features": {"list": "../corpus/shows.txt", "pattern": "{show}.h5", "shards": 3},
 }
+TWO = {"run": None, "runs": {"small": {"components": 3}, "other": {"pruning": 0.0}, "large": {}}}
+FORMS: dict[str, dict[str, Any]] = {"one run": {}, "three runs": TWO}
 DEMO = {"components": 4, "dimension": 4, "shows": 6, "speakers": 2, "frames": 3000}
 
 
@@ -144,12 +145,18 @@ def end_of(session: int, patience: float = 60.0) -> bool:
     return False
 
 
+def configuration(form: str, **more: Any) -> dict[str, Any]:
+    """The configuration of one run, or of several."""
+    values = {**CONFIG, **FORMS[form], **more}
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of everything that must come out the same."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for pattern in COMPARED
-        for path in sorted(folder.glob(pattern))
+        for path in sorted(folder.glob("results/**/*"))
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
@@ -158,17 +165,23 @@ def leftovers(folder: Path) -> list[str]:
     return [
         str(path.relative_to(folder))
         for path in folder.glob("results/**/*")
-        if path.name.endswith((".stats.h5", ".gmmcore-tmp", ".aside"))
+        if path.name.endswith((".stats.h5", ".gmmcore-tmp"))
     ]
 
 
 def chaotic_run(
-    folder: Path, number: int, seed: int, expected: Mapping[str, str], kills: int, latest: float
+    folder: Path,
+    number: int,
+    seed: int,
+    expected: Mapping[str, Mapping[str, str]],
+    kills: int,
+    latest: float,
 ) -> Outcome:
-    """One training with up to `kills` kills, each at most `latest` seconds after a start."""
+    """One command with up to `kills` kills, each at most `latest` seconds after a start."""
     rng = random.Random(f"{seed}/{number}")
     outcome = Outcome(number)
-    config = {**CONFIG, "jobs": rng.choice([1, 2, 3, "auto"])}
+    form = rng.choice(sorted(FORMS))
+    config = configuration(form, jobs=rng.choice([1, 2, 3, "auto", "auto"]))
     cores = rng.choice([1, 2, 4])
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -203,7 +216,7 @@ def chaotic_run(
         if not end_of(process.pid):
             outcome.wrong = outcome.wrong or "processes are left"
     found = digests(folder)
-    differ = sorted(set(expected.items()) ^ set(found.items()))
+    differ = sorted(set(expected[form].items()) ^ set(found.items()))
     if not outcome.wrong and differ:
         outcome.wrong = "other bytes: " + ", ".join(sorted({name for name, _ in differ}))
     if not outcome.wrong and leftovers(folder):
@@ -212,16 +225,20 @@ def chaotic_run(
     return outcome
 
 
-def undisturbed(folder: Path) -> tuple[dict[str, str], float]:
-    """Digests of a training that nothing happens to, and its duration in seconds."""
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    begin = time.monotonic()
-    process = start(folder, 2, subprocess.PIPE)
-    output, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(output.decode())
-    return digests(folder), time.monotonic() - begin
+def undisturbed(folder: Path) -> tuple[dict[str, dict[str, str]], float]:
+    """Digests of what nothing happens to, by form, and the seconds of one run."""
+    found, seconds = {}, {}
+    for form in FORMS:
+        place = folder / form
+        place.mkdir(parents=True)
+        (place / "config.yaml").write_text(yaml.safe_dump(configuration(form)))
+        begin = time.monotonic()
+        process = start(place, 2, subprocess.PIPE)
+        output, _ = process.communicate()
+        if process.returncode:
+            raise SystemExit(output.decode())
+        found[form], seconds[form] = digests(place), time.monotonic() - begin
+    return found, seconds["one run"]
 
 
 def main() -> int:
@@ -236,8 +253,9 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
     make_corpus(folder / "corpus")
-    expected, seconds = undisturbed(folder / "undisturbed")
-    print(f"undisturbed: {seconds:.1f} s, {len(expected)} files", flush=True)
+    expected, seconds = undisturbed(folder)
+    files = ", ".join(f"{len(found)} files of {form}" for form, found in expected.items())
+    print(f"undisturbed: {seconds:.1f} s, {files}", flush=True)
     killed: Counter[str] = Counter()
     failed = 0
 
