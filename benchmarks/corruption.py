@@ -26,8 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gmmcore.cli import main as gmmcore
 from gmmcore.configuration import resolve
-from gmmcore.features.identity import shard_digests
-from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.identity import shard_paths
 
 DEMO = {"components": 2, "dimension": 3, "shows": 4, "speakers": 2, "frames": 9000}
 DAMAGES = ("bits", "truncated", "zeroed", "overwritten", "inserted")
@@ -60,35 +59,32 @@ def prepare(folder: Path) -> dict[str, Step]:
 
     done("demo", "--settings", json.dumps(DEMO), "--output", f"{folder}/corpus")
     features = {"list": f"{folder}/corpus/shows.txt", "pattern": "{show}.h5", "shards": 2}
-    config = resolve({"features": features, "components": 2})
-    settings = FeatureSettings.from_mapping(config["features"], config["seed"])
     place, table = f"{folder}/config.json", f"{folder}/shows.tsv"
-    Path(place).write_text(json.dumps(config))
+    Path(place).write_text(json.dumps(resolve({"features": features})))
     done("shows", "--config", place, "--output", table)
-    shards = []
-    for name in shard_digests(table, settings):
-        shards.append(f"{folder}/{name}.npy")
-        done("shard", "--config", place, "--shows", table, "--shard", name, "--output", shards[-1])
-    corpus, first, mixture = f"{folder}/corpus.json", f"{folder}/1.h5", f"{folder}/2.h5"
-    done("corpus", "--shards", *shards, "--output", corpus)
+    shards = list(shard_paths(table).values())
+    for index, shard in enumerate(shards):
+        packing = ["shard", "--config", place, "--shows", table, "--shard", f"{index:03d}"]
+        done(*packing, "--output", shard)
+    corpus, first, mixture = f"{folder}/corpus.json", f"{folder}/1.h5", f"{folder}/2/000.h5"
+    done("corpus", "--shows", table, "--output", corpus, "--skipped", f"{folder}/skipped.tsv")
     done("initialise", "--corpus", corpus, "--output", first)
     done("split", "--mixture", first, "--output", mixture)
-    statistics = []
-    for index, shard in enumerate(shards):
-        statistics.append(f"{folder}/{index}.stats.h5")
-        done("accumulate", "--mixture", mixture, "--shards", shard, "--output", statistics[-1])
-    made = f"{folder}/3.h5"
-    common = ["maximise", "--mixture", mixture, "--corpus", corpus, "--components", "2"]
-    common += ["--output", made]
-    from_statistics = [*common, "--statistics", *statistics]
-    from_shards = [*common, "--threads", "1", "--shards", *shards]
-    packing = ["shard", "--config", place, "--shows", table, "--shard", "000", "--output"]
+    common = ["--mixture", mixture, "--corpus", corpus]
+    statistics = [f"{folder}/{part}.stats.h5" for part in range(2)]
+    for part, output in enumerate(statistics):
+        part_of = ["--part", str(part), "--parts", "2"]
+        done("accumulate", *common, *part_of, "--output", output)
+    made, last = f"{folder}/2/001.h5", f"{folder}/2.h5"
+    from_statistics = ["maximise", *common, "--statistics", *statistics, "--output", made]
+    from_shards = ["iterate", *common, "--iterations", "1", "--llk-gain=0"]
+    from_shards += ["--output", last]
     return {
-        "shard": Step(shards, from_shards, made),
+        "shard": Step(shards, from_shards, last),
         "statistics": Step(statistics, from_statistics, made),
         "mixture": Step([mixture], from_statistics, made),
         "corpus.json": Step([corpus], from_statistics, made),
-        "shows.tsv": Step([table], [*packing, f"{folder}/again.npy"], f"{folder}/again.npy"),
+        "shows.tsv": Step([table], [*packing, "--output", f"{folder}/x.npy"], f"{folder}/x.npy"),
     }
 
 
@@ -136,7 +132,8 @@ def corruptions(
         changed = damaged(content, how, rng)
         while changed == content:  # zeros over zeros
             changed = damaged(content, how, rng)
-        Path(step.made).unlink(missing_ok=True)
+        for left in (Path(step.made), folder / "2/001.h5"):
+            left.unlink(missing_ok=True)
         path.write_bytes(changed)
         code, messages = quiet(*step.command)
         made = Path(step.made)
@@ -149,7 +146,6 @@ def corruptions(
             say(f"number {number}: {kind} {how}: exit code {code}: {messages}")
         result[kind, how, outcome] += 1
         path.write_bytes(content)
-        Path(f"{path}.aside").unlink(missing_ok=True)
     return result
 
 

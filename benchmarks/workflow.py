@@ -64,7 +64,7 @@ def run_workflow(folder: Path, config: dict[str, object], cores: int) -> float:
 
 def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tuple[float, int]:
     """Seconds of all E-steps of a run in this process, and their number."""
-    shards = [open_shard(path) for path in sorted((results / "shards").glob("*.npy"))]
+    shards = [open_shard(path) for path in sorted(results.parent.glob("features/*/*.npy"))]
     seconds, count = 0.0, 0
     for stage in sorted(results.glob("*/*/000.h5")):
         iterations = sorted(stage.parent.glob("*.h5"))
