@@ -60,7 +60,7 @@ def check_run(run: Run, results: str) -> Checked:
     beside = os.path.join(os.path.dirname(results), features.list)
     if not os.path.exists(features.list) and os.path.exists(beside):
         features = replace(features, list=beside)
-    checked = Checked(run_problems(run, folder, features, corpus))
+    checked = Checked(run_problems(run, folder, features, corpus)[0])
     if not os.path.exists(features.list):
         checked.notes.append(f"{features.list}: not here, so the features were not compared")
     _check_frames(Path(corpus), checked)

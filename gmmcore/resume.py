@@ -151,12 +151,16 @@ def corpus_problems(settings: FeatureSettings, folder: str) -> tuple[_Chain, Cor
         shards = shard_paths(table)
         for digest, shard in shards.items():
             chain.look_beside(shard, lambda d=digest, s=shard: _shard_fault(s, d))  # type: ignore[misc]
+    elif chain.asked:
+        chain.following += map(str, Path(folder).glob("*.npy"))
     chain.look(path, judge_corpus)
     return chain, corpus[0] if chain.whole else None
 
 
-def run_problems(run: Run, folder: str, features: FeatureSettings, corpus: str) -> dict[str, str]:
-    """Files of a run that Snakemake may take for current though they are not, with the reason.
+def run_problems(
+    run: Run, folder: str, features: FeatureSettings, corpus: str
+) -> tuple[dict[str, str], list[str]]:
+    """Files of a run that Snakemake may take for current though they are not.
 
     Parameters
     ----------
@@ -170,9 +174,11 @@ def run_problems(run: Run, folder: str, features: FeatureSettings, corpus: str) 
 
     Returns
     -------
-    dict
-        In the order in which files are made. Where a file is missing, the first one made from it
-        is named; what is made from a file that is named is not.
+    problems : dict
+        What is wrong, by file, in the order in which files are made. Where a file is missing, the
+        first one made from it is named.
+    following : list of str
+        Files made from those. What they are is not known until these are made again.
     """
     chain, frames = corpus_problems(features, corpus)
     digest = frames.digest if frames else ""
@@ -182,7 +188,7 @@ def run_problems(run: Run, folder: str, features: FeatureSettings, corpus: str) 
     final = f"{folder}/ubm.h5"
     chain.look(final, lambda: "" if _sealed(final)["parent"] == parent else "of another mixture")
     _look_at_products(chain, run, folder, final)
-    return {**chain.found, **chain.beside}
+    return {**chain.found, **chain.beside}, chain.following
 
 
 def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
@@ -239,7 +245,9 @@ def _look_at_stage(
 def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
     path = f"{folder}/SHA256SUMS"
     sums = ""
-    if chain.whole and os.path.lexists(path):
+    if chain.asked and os.path.lexists(path):
+        chain.following.append(path)
+    elif chain.whole and os.path.lexists(path):
         fault = ""
         try:
             sums = read_bytes(path).decode()
@@ -256,8 +264,10 @@ def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
             chain.found[path], sums = fault, ""
     for name in run.products:
         product = f"{folder}/{name}"
-        if os.path.lexists(product) and not chain.asked:
-            if not sums:
+        if os.path.lexists(product):
+            if chain.asked:
+                chain.following.append(product)
+            elif not sums:
                 chain.found[product] = "SHA256SUMS does not vouch for it"
             elif not os.path.isfile(product) or f"{_sha256(product)}  {name}\n" not in sums:
                 chain.found[product] = "not what SHA256SUMS says"
@@ -273,14 +283,17 @@ class _Chain:
         What is wrong, by file.
     beside : dict
         The same for files that the chain does not depend on as long as its end is right.
+    following : list of str
+        Files that come after one that is wrong.
     missing : str
         A file that is not there, as long as nothing made from it was met.
     asked : bool
-        Whether a file was found wrong: all that follows is made again with it.
+        Whether a file was found wrong.
     """
 
     found: dict[str, str] = field(default_factory=dict)
     beside: dict[str, str] = field(default_factory=dict)
+    following: list[str] = field(default_factory=list)
     missing: str = ""
     asked: bool = False
 
@@ -291,6 +304,7 @@ class _Chain:
     def look(self, path: str, judge: Callable[[], str]) -> bool:
         """Look at the next file; whether all is right up to it."""
         if self.asked:
+            self.following += [path] if os.path.lexists(path) else []
             return False
         if not os.path.lexists(path):
             self.missing = self.missing or path

@@ -22,9 +22,15 @@ def write_notes():
             f"{prefix()}results/{name}" for name in (run.name, f"features/{run.corpus}")
         ]
         redate(folders)
-        problems = run_problems(run, folders[0], features_of(run), folders[1])
+        problems, following = run_problems(
+            run, folders[0], features_of(run), folders[1]
+        )
         for path, reason in problems.items():
+            print(f"{path}: {reason}; it is made again", file=sys.stderr)
             write_note(path, reason)
+        # A checkpoint has Snakemake decide anew, and forget what was to follow.
+        for path in following:
+            write_note(path, "made from another file that is made again")
 
 
 def redate(folders):
@@ -42,7 +48,6 @@ def redate(folders):
 
 def write_note(path, reason):
     """Write a note newer than the file, unless there is one that was not followed yet."""
-    print(f"{path}: {reason}; it is made again", file=sys.stderr)
     note = f"{prefix()}logs/again/{path.removeprefix(prefix())}"
     status = os.lstat(path)
     with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write corpus.json, and skipped.tsv with the faults found by then."""
+    """Write corpus.json, and skipped.tsv with the faults found by then; remove other shards."""
     from gmmcore.corpus import Corpus, CorpusShard
     from gmmcore.features.faults import Fault, fault_table, report
     from gmmcore.features.identity import shard_paths
@@ -54,6 +54,8 @@ def run(arguments: argparse.Namespace) -> None:
         len(faults),
         hashlib.sha256(table.encode()).hexdigest(),
     ).write(arguments.output)
+    for path in set(Path(arguments.shows).parent.glob("*.npy")) - set(map(Path, paths)):
+        path.unlink(missing_ok=True)  # A shard of an earlier table.
     skipped = ""
     if faults:
         skipped = f"; {counted(len(faults), 'faulty show')} skipped, named in {arguments.skipped}"

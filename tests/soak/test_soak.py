@@ -1,0 +1,140 @@
+"""Samples of the tables in damage.py, and what was once found wrong."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from damage import CHANGES, CONFIG, Damage, cases, changed, files_of, outcome_of, try_damage
+from flows import Workflow
+from soak import Fresh, finished_run, try_changes
+
+pytestmark = pytest.mark.slow
+
+Finished = tuple[Workflow, Fresh]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished run, and what fresh ones give."""
+    folder = tmp_path_factory.mktemp("soak")
+    flow = finished_run(folder / "finished")
+    fresh = Fresh(flow, folder)
+    return flow, fresh
+
+
+def removed(*names: str) -> list[Damage]:
+    return [(name, "remove", name) for name in names]
+
+
+def lost(flow: Workflow, *names: str) -> list[str]:
+    """Files of the run, `shows.tsv` and `corpus.json` of its features among them."""
+    (features,) = flow.folder.glob("results/features/*")
+    beside = {name: f"results/features/{features.name}/{name}" for name in names if "/" not in name}
+    return [
+        f"results/tiny/{name}" if name == "ubm.h5" or "/" in name else beside[name]
+        for name in names
+    ]
+
+
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("shows.tsv", "ubm.h5"),
+        ("corpus.json", "ubm.h5"),
+        ("full/4/000.h5", "ubm.h5"),
+        ("diag/4/000.h5", "ubm.h5"),
+        ("diag/4/000.h5", "full/4/000.h5", "full/4/001.h5", "full/4/002.h5"),
+        ("diag/2/000.h5", "full/4/002.h5"),
+    ],
+    ids=" ".join,
+)
+def test_files_that_are_lost_together(finished, tmp_path, names, state):
+    flow, fresh = finished
+    case = removed(*lost(flow, *names))
+    assert not try_damage(flow, fresh.of(CONFIG), case, tmp_path / "run", state=state)
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_first_mixtures_that_are_swapped(finished, tmp_path, state):
+    """With one iteration per stage nothing but the names of the files tells them apart."""
+    flow, fresh = finished
+    config = changed([("iterations", [1])])
+    run = flow.copy_to(tmp_path / "run")
+    run.configure(config)
+    run.run()
+    one, other = (run.folder / f"results/tiny/diag/{number}/000.h5" for number in (2, 4))
+    aside = run.folder / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    if not state:
+        shutil.rmtree(run.folder / ".snakemake")
+    assert not outcome_of(run, fresh.of(config), twice=True)
+
+
+@pytest.mark.parametrize("state", [True, False])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("iterations", [1, 3]),
+        ("llk_gain", 0.5),
+        ("weak.occupancy", 900.0),
+        ("features.normalisation", "cmvn"),
+        ("features.frames", 500),
+        ("features.shards", 2),
+        ("init.from", "start.h5"),
+        ("jobs", 2),
+    ],
+    ids=str,
+)
+def test_a_key_is_changed_and_changed_back(finished, tmp_path, change, state):
+    flow, fresh = finished
+    assert not try_changes(flow, fresh, [change], tmp_path / "run", state=state)
+
+
+def test_features_are_written_again_and_the_records_lost(finished, tmp_path):
+    flow, _ = finished
+    run = flow.copy_to(tmp_path / "run")
+    first, second, *_ = sorted((run.folder / "corpus").glob("*_0000.h5"))
+    content = first.read_bytes().replace(first.stem.encode(), second.stem.encode())
+    assert content != second.read_bytes()
+    second.write_bytes(content)
+    again = run.copy_to(tmp_path / "fresh")
+    again.remove("results", "logs", ".snakemake")
+    again.run()
+    assert again.made() != run.made()
+    run.remove(".snakemake")
+    assert not outcome_of(run, again.made(), twice=True)
+
+
+def sample(number: int, seed: int) -> Callable[[Workflow], list[list[Damage]]]:
+    def choose(flow: Workflow) -> list[list[Damage]]:
+        rng = random.Random(seed)
+        return rng.sample(list(cases(files_of(flow), seed, 300)), number)
+
+    return choose
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_a_sample_of_the_table_of_damages(finished, tmp_path, state):
+    flow, fresh = finished
+    expected = fresh.of(CONFIG)
+    for number, case in enumerate(sample(8, 1 + state)(flow)):
+        wrong = try_damage(flow, expected, case, tmp_path / f"run{number}", state=state)
+        assert not wrong, f"{case}: {wrong}"
+
+
+def test_a_pair_of_changes(finished, tmp_path):
+    flow, fresh = finished
+    pair: list[Any] = random.Random(3).sample(CHANGES, 2)
+    assert not try_changes(flow, fresh, pair, tmp_path / "run", state=False)
+
+
+def test_every_key_of_the_table_is_one_that_changes_the_configuration():
+    assert len({str(change) for change in CHANGES}) == len(CHANGES) > 40
+    assert all(changed([change]) != CONFIG for change in CHANGES)
