@@ -70,9 +70,10 @@ def check_run(run: Run, results: str) -> Checked:
             checked.findings.setdefault(f"{folder}/{_name(model)}", fault)
     _check_products(run, Path(folder), checked)
     planned = {stage.name for stage in run.plan}
+    kinds = {"diag", "full", *(stage.kind for stage in run.plan)}
     for path in sorted(Path(folder).glob("*/*")):
         name = path.with_suffix("").relative_to(folder).as_posix()
-        if name.partition("/")[0] in ("diag", "full") and name not in planned:
+        if name.partition("/")[0] in kinds and name not in planned:
             checked.notes.append(f"{path}: belongs to no stage of the configuration")
     for path in sorted(Path(folder).rglob("*")):
         if is_temporary(path.name):

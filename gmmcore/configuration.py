@@ -14,7 +14,7 @@ import yaml
 
 from gmmcore.errors import GmmcoreError
 
-__all__ = ["load_schema", "read_configuration", "resolve", "resolve_runs"]
+__all__ = ["load_schema", "merged", "read_configuration", "resolve", "resolve_runs"]
 
 
 def load_schema() -> dict[str, Any]:
@@ -83,17 +83,17 @@ def resolve_runs(
         where = f"{source}: runs.{name}"
         if not isinstance(overrides, Mapping | None) or "run" in (overrides or {}):
             raise GmmcoreError(f"{where}: keys to override were expected, without run")
-        result[name] = resolve({**_merged(whole, overrides or {}), "run": name}, where)
+        result[name] = resolve({**merged(whole, overrides or {}), "run": name}, where)
     return result
 
 
-def _merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The values, with those of `overrides` in their place; mappings are merged key by key."""
     result = dict(values)
     for key, value in overrides.items():
         before = result.get(key)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            result[key] = _merged(before, value)
+            result[key] = merged(before, value)
         else:
             result[key] = value
     return result

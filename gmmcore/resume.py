@@ -115,8 +115,18 @@ def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:
     yield from Path(folder).glob("*/*.stats.h5")
 
 
-def corpus_problems(settings: FeatureSettings, folder: str) -> tuple[_Chain, Corpus | None]:
+def corpus_problems(
+    settings: FeatureSettings, folder: str, recipe: str | None = None
+) -> tuple[_Chain, Corpus | None]:
     """Walk from the feature list to ``corpus.json``.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+    folder
+        Of the frames.
+    recipe
+        Digest of how the workflow makes the features, if it does.
 
     Returns
     -------
@@ -147,6 +157,8 @@ def corpus_problems(settings: FeatureSettings, folder: str) -> tuple[_Chain, Cor
             return "skipped.tsv beside it is not the one written with it"
         return ""
 
+    if recipe and os.path.lexists(settings.list):
+        chain.look(settings.list, lambda: _list_fault(settings.list, recipe))
     if chain.look(table, judge_table):
         shards = shard_paths(table)
         for digest, shard in shards.items():
@@ -180,7 +192,7 @@ def run_problems(
     following : list of str
         Files made from those. What they are is not known until these are made again.
     """
-    chain, frames = corpus_problems(features, corpus)
+    chain, frames = corpus_problems(features, corpus, run.recipe_of_list)
     digest = frames.digest if frames else ""
     parent: str | None = None
     for stage in run.plan:
@@ -346,6 +358,19 @@ def _stale(
     if facts.get("parent") != parent:
         return "made from another mixture"
     return "" if facts.get("iteration") == iteration else "not the mixture of this name"
+
+
+def _list_fault(path: str, recipe: str) -> str:
+    """What is wrong with features that the workflow made."""
+    folder = os.path.dirname(path)
+    first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
+    if first != f"# recipe {recipe}":
+        return _OTHER_SETTINGS
+    for show in shows:
+        if not os.path.isfile(f"{folder}/{show}.h5"):
+            return f"{show}.h5 beside it is missing"
+    truth = f"{folder}/truth.h5"
+    return f"{truth}: {fault}" if os.path.exists(truth) and (fault := _facts(truth)[1]) else ""
 
 
 def _shard_fault(path: str, digest: str) -> str:

@@ -11,10 +11,10 @@ from gmmcore.configuration import resolve_runs
 from gmmcore.em import ARITHMETIC
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import digest_of, read_bytes
+from gmmcore.files import REMEDY, digest_of, read_bytes
 from gmmcore.schedule import Stage, stages
 
-__all__ = ["EXPORTS", "InitialMixture", "Run", "read_runs"]
+__all__ = ["EXPORTS", "InitialMixture", "Run", "made_lists", "read_runs"]
 
 EXPORTS = {
     "kaldi": "ubm.kaldi",
@@ -49,7 +49,14 @@ class InitialMixture:
             return cls()
         from gmmcore.formats import read_mixture
 
-        mixture = read_mixture(path, prefix=prefix)
+        try:
+            mixture = read_mixture(path, prefix=prefix)
+        except GmmcoreError as error:
+            text = str(error).removesuffix(f"; {REMEDY}")
+            raise GmmcoreError(
+                f"{text}; expected a mixture, from which init.from has a run start; "
+                "if another run makes it, give the command first without this run"
+            ) from error
         digest = hashlib.sha256(read_bytes(path)).hexdigest()
         return cls(mixture.components, mixture.is_full, digest)
 
@@ -79,10 +86,12 @@ class Run:
     @property
     def corpus(self) -> str:
         """Name of the folder of its frames: runs with the same features have the same."""
-        values = self.features.as_mapping()
-        if values["frames"] is None:
-            del values["seed"]
-        return digest_of(values)[:12]
+        return digest_of(self.features.identity)[:12]
+
+    @property
+    def recipe_of_list(self) -> str | None:
+        """Digest of how the workflow makes its features; None if they are given."""
+        return made_lists(self.config).get(self.features.list)
 
     @property
     def products(self) -> list[str]:
@@ -133,9 +142,31 @@ def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> d
     GmmcoreError
         If the configuration contradicts itself, or an initial mixture cannot be read.
     """
-    return {
+    runs = {
         name: _run(name, values, source) for name, values in resolve_runs(config, source).items()
     }
+    makers: dict[str, Run] = {}
+    for run in runs.values():
+        for path, recipe in made_lists(run.config).items():
+            other = makers.setdefault(path, run)
+            if made_lists(other.config)[path] != recipe:
+                raise GmmcoreError(
+                    f"{source}: runs {other.name} and {run.name} make different features in one "
+                    f"folder, {path.removesuffix('/shows.txt')}; give {run.name} another folder"
+                )
+    return runs
+
+
+def made_lists(config: Mapping[str, Any]) -> dict[str, str]:
+    """Lists of features that the workflow makes, each with a digest of how they are made."""
+    result = {}
+    for section, wanted in (("demo", "folder"), ("audio", "list")):
+        values = dict(config[section])
+        if values[wanted]:
+            seed = config["seed"] if section == "demo" else None
+            path = f"{values.pop('folder')}/shows.txt"
+            result[path] = digest_of(section, values, seed)
+    return result
 
 
 def _run(name: str, config: dict[str, Any], source: str) -> Run:

@@ -31,6 +31,7 @@ def write_notes():
         # A checkpoint has Snakemake decide anew, and forget what was to follow.
         for path in following:
             write_note(path, "made from another file that is made again")
+        withdraw(folders, {*problems, *following})
 
 
 def redate(folders):
@@ -46,21 +47,46 @@ def redate(folders):
                     os.utime(path, (now, now), follow_symlinks=False)
 
 
+def note_of(path):
+    """The note that a file must be made again."""
+    return f"{prefix()}logs/again/{path.removeprefix(prefix())}"
+
+
+def is_pending(path):
+    """Whether the file has a note that was not followed yet."""
+    with contextlib.suppress(OSError):
+        note, file = os.stat(note_of(path)), os.lstat(path)
+        return (
+            note.st_ctime_ns > file.st_ctime_ns and note.st_mtime_ns > file.st_mtime_ns
+        )
+    return False
+
+
 def write_note(path, reason):
     """Write a note newer than the file, unless there is one that was not followed yet."""
-    note = f"{prefix()}logs/again/{path.removeprefix(prefix())}"
-    status = os.lstat(path)
-    with contextlib.suppress(OSError):
-        written = os.stat(note)
-        if (
-            written.st_ctime_ns > status.st_ctime_ns
-            and status.st_mtime_ns < written.st_mtime_ns <= time.time_ns()
-        ):
-            return
-    # Snakemake compares contents too, so that each one must be different.
-    replace_text(note, f"{path}: {reason}\n{status.st_ctime_ns}\n")
-    if status.st_mtime_ns >= os.stat(note).st_mtime_ns:
+    if is_pending(path):
+        return
+    number = 1
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        number += int(Path(note_of(path)).read_text().splitlines()[1])
+    # Snakemake compares contents too; the number makes each another one.
+    replace_text(note_of(path), f"{path}: {reason}\n{number}\n")
+    if os.lstat(path).st_mtime_ns >= os.stat(note_of(path)).st_mtime_ns:
         os.utime(path, (1, 1))
+
+
+def withdraw(folders, named):
+    """Take back notes that a start with another configuration wrote, such as a dry run."""
+    for folder in folders:
+        place = note_of(folder)
+        for note in glob.glob(f"{glob.escape(place)}/**/*", recursive=True):
+            path = folder + note.removeprefix(place)
+            if os.path.isfile(note) and path not in named and is_pending(path):
+                # An input that the file's job had must remain one.
+                if Path(note).read_text().endswith("\n1\n"):
+                    os.unlink(note)
+                else:
+                    os.utime(note, (1, 1))
 
 
 def again(pattern):

@@ -4,7 +4,8 @@
 
 rule extract:
     input:
-        lambda wildcards: local(literal(AUDIOS[wildcards.audio]["list"])),
+        audio=lambda wildcards: local(literal(AUDIOS[wildcards.audio]["list"])),
+        again=again("{audio}/shows.txt"),
     output:
         "{audio}/shows.txt",
     log:
@@ -16,6 +17,8 @@ rule extract:
     params:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
         options=audio_options,
+        recipe=lambda wildcards: LISTS[f"{wildcards.audio}/shows.txt"],
     shell:
-        "gmmcore extract --audio {input:q} --output {params.folder:q} {params.options:q} 2>&1"
+        "gmmcore extract --audio {input.audio:q} --recipe {params.recipe}"
+        " --output {params.folder:q} {params.options:q} 2>&1"
         " | tee {log:q}"

@@ -13,7 +13,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.features.identity import shard_paths
 from gmmcore.files import sealed_facts
 from gmmcore.resume import mixture_path, walk_iterations
-from gmmcore.runs import EXPORTS, read_runs
+from gmmcore.runs import EXPORTS, made_lists, read_runs
 from gmmcore.schedule import iteration_name
 
 try:
@@ -40,8 +40,13 @@ AUDIOS = {
     if run.config["audio"]["list"]
 }
 # Lists that the workflow makes.
-LISTS = {f"{folder}/shows.txt" for folder in [*DEMOS, *AUDIOS]}
+LISTS = {
+    path: recipe
+    for run in RUNS.values()
+    for path, recipe in made_lists(run.config).items()
+}
 
+TABLE = "results/features/{corpus}/shows.tsv"
 FIRST = "results/{run}/{stage}/000.h5"
 LAST = "results/{run}/{stage}.h5"
 ITERATION = "results/{run}/{stage}/{iteration}.h5"
@@ -85,7 +90,7 @@ def runs_with(origin=None):
 
 def prefix():
     """The prefix of all paths, where this workflow is a module of another one."""
-    return str(rules.shows.output[0]).partition("results/")[0]
+    return str(rules.shows.output[0]).removesuffix(TABLE)
 
 
 def features_of(run):
@@ -224,4 +229,4 @@ def statistics_of_iteration(wildcards):
 wildcard_constraints:
     run=alternatives(RUNS),
     corpus=alternatives(CORPORA),
-    stage=r"(diag|full)/\d+",
+    stage=alternatives(stage.name for run in RUNS.values() for stage in run.plan),

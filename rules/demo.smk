@@ -4,6 +4,8 @@
 
 
 rule demo:
+    input:
+        again=again("{demo}/shows.txt"),
     output:
         shows="{demo}/shows.txt",
         truth="{demo}/truth.h5",
@@ -16,8 +18,10 @@ rule demo:
     params:
         folder=lambda wildcards, output: os.path.dirname(output.shows),
         settings=demo_settings,
+        recipe=lambda wildcards: LISTS[f"{wildcards.demo}/shows.txt"],
     shell:
-        "gmmcore demo --settings {params.settings:q} --output {params.folder:q} 2>&1"
+        "gmmcore demo --settings {params.settings:q} --recipe {params.recipe}"
+        " --output {params.folder:q} 2>&1"
         " | tee {log:q}"
 
 

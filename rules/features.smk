@@ -13,9 +13,9 @@ checkpoint shows:
         list=lambda wildcards: [
             path for path in [CORPORA[wildcards.corpus].features.list] if path in LISTS
         ],
-        again=again("results/features/{corpus}/shows.tsv"),
+        again=again(TABLE),
     output:
-        update("results/features/{corpus}/shows.tsv"),
+        update(TABLE),
     log:
         "logs/features/{corpus}/shows.log",
     conda:
@@ -28,7 +28,7 @@ checkpoint shows:
 
 rule shard:
     input:
-        shows="results/features/{corpus}/shows.tsv",
+        shows=TABLE,
         again=again("results/features/{corpus}/{shard}-{digest}.npy"),
     output:
         update("results/features/{corpus}/{shard}-{digest}.npy"),
@@ -52,7 +52,7 @@ rule shard:
 
 rule corpus:
     input:
-        shows="results/features/{corpus}/shows.tsv",
+        shows=TABLE,
         shards=shards_of_corpus,
         again=again("results/features/{corpus}/corpus.json"),
     output:

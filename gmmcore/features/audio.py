@@ -71,6 +71,7 @@ def extract(
     settings: AudioSettings | None = None,
     pattern: str | None = None,
     root: str | None = None,
+    recipe: str = "-",
 ) -> int:
     """Write the features of every show of a list of audio files.
 
@@ -83,6 +84,8 @@ def extract(
     settings : AudioSettings, optional
     pattern, root : str, optional
         As in the configuration of features.
+    recipe : str
+        A word for the list's first line, to recognise it by.
 
     Returns
     -------
@@ -109,7 +112,8 @@ def extract(
             faults.append(error.fault(entry.show, entry.path))
     if faults:
         raise GmmcoreError(report(faults, f"{audio}"))
-    replace_text(Path(output) / "shows.txt", "".join(f"{entry.show}\n" for entry in entries))
+    names = [entry.show for entry in entries]
+    replace_text(Path(output) / "shows.txt", "\n".join([f"# recipe {recipe}", *names]) + "\n")
     return len(entries)
 
 

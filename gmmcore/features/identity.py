@@ -68,7 +68,7 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
         [fault.facts() for fault in listing.faults],
         [[path, files.file(path)] for path in labels.files()],
         [labels.identity(entry.show) for entry in listing.entries] if labels.own else None,
-        settings.as_mapping(),
+        settings.identity,
     )
 
 

@@ -158,6 +158,14 @@ class FeatureSettings:
         values["vad"] = self.vad is not None
         return digest_of(FEATURES_VERSION, values)
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What frames the settings stand for: without the seed, unless a subset is drawn by it."""
+        values = self.as_mapping()
+        if self.frames is None:
+            del values["seed"]
+        return values
+
     def as_mapping(self) -> dict[str, Any]:
         """What `from_mapping` reads to the same settings; JSON values only."""
         values = dataclasses.asdict(self)

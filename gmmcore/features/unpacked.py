@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shards import (
@@ -23,7 +23,7 @@ from gmmcore.features.shards import (
 )
 from gmmcore.features.shows import ShowReader
 from gmmcore.features.table import Row
-from gmmcore.files import PathLike
+from gmmcore.files import REMEDY, PathLike
 
 __all__ = ["RecipeWriter", "UnpackedShard", "open_shard"]
 
@@ -104,9 +104,9 @@ class UnpackedShard(Shard):
             except FaultyShowError as error:
                 raise GmmcoreError(error.fault(row.show, row.path).line()) from None
             if frames.shape != (count, self.dimension) or block_checksum(frames) != checksum:
-                raise GmmcoreError(
-                    f"show {row.show} ({row.path}): its frames changed since {self.path} was made; "
-                    "expected the same; give the same command again"
+                raise DamagedFileError(
+                    f"{self.path}: the frames of show {row.show} ({row.path}) changed since this "
+                    f"was made; {REMEDY}"
                 )
             self._kept = (i, frames)
         return self._kept[1]

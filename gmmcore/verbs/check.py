@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 from gmmcore.errors import GmmcoreError
 
@@ -18,17 +19,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         help="folders of runs, such as results/demo; by default those of all runs, in results",
     )
-    parser.add_argument("--configfile", default="config.yaml", help="what Snakemake is given")
+    parser.add_argument(
+        "--configfile",
+        nargs="+",
+        default=["config.yaml"],
+        help="what Snakemake is given; later files override earlier ones",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what is wrong and how it is fixed."""
     from gmmcore.checking import check_run
-    from gmmcore.configuration import read_configuration
+    from gmmcore.configuration import merged, read_configuration
     from gmmcore.runs import read_runs
 
-    config = arguments.configfile
-    runs = read_runs(read_configuration(config), config)
+    config = " ".join(arguments.configfile)
+    values: dict[str, Any] = {}
+    for path in arguments.configfile:
+        values = merged(values, read_configuration(path))
+    runs = read_runs(values, config)
     files = faults = 0
     for folder in arguments.results or [f"results/{name}" for name in runs]:
         results, name = os.path.split(os.path.normpath(folder))

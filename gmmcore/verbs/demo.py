@@ -25,6 +25,9 @@ DEFAULTS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--output", required=True, help="the folder to write")
+    parser.add_argument(
+        "--recipe", default="-", help="a word for the list's first line, to recognise it by"
+    )
     add_settings(parser, ", ".join(DEFAULTS))
 
 
@@ -55,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         names.append(show.name)
         total += len(show.frames)
     # The list comes last: where it is, everything is.
-    replace_text(folder / "shows.txt", "\n".join(names) + "\n")
+    replace_text(folder / "shows.txt", "\n".join([f"# recipe {arguments.recipe}", *names]) + "\n")
     print(
         f"demonstration corpus: {len(names)} shows, {total} frames ({settings['frames']} of "
         f"speech) from {settings['components']} known components"

@@ -1,0 +1,165 @@
+"""Runs of one configuration, the features that the workflow makes, and what a dry run leaves."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+from typing import Any
+
+import h5py
+import pytest
+from flows import PLAIN, TINY, Workflow, changed, errors
+
+pytestmark = pytest.mark.slow
+
+QUICK: dict[str, Any] = changed(PLAIN, components=2, iterations=[1], full={"iterations": 0})
+DEMO: dict[str, Any] = changed(TINY, components=2, iterations=[1], full={"iterations": 0})
+
+
+def of_runs(base: dict[str, Any], **runs: Any) -> dict[str, Any]:
+    values = copy.deepcopy(base)
+    del values["run"]
+    return {**values, "runs": runs}
+
+
+def at_rest(flow: Workflow) -> None:
+    """Nothing to do, and nothing wrong."""
+    assert "Nothing to be done" in flow.run()
+    code, output = flow.verb("check")
+    assert code == 0, output
+
+
+def frames_of(flow: Workflow) -> int:
+    _, output = flow.verb("check")
+    found = re.search(r"and (\d+) frames verified", output)
+    assert found, output
+    return int(found[1])
+
+
+@pytest.mark.parametrize("overrides", [{"demo": {"frames": 4000}}, {"seed": 2}], ids=str)
+def test_runs_that_make_different_features_in_one_folder_are_refused(tmp_path, overrides):
+    flow = Workflow(tmp_path)
+    flow.configure(of_runs(DEMO, a={}, b=overrides))
+    (line,) = errors(flow.run(code=1))
+    assert "runs a and b make different features in one folder, corpus; give b another" in line
+
+
+@pytest.mark.parametrize(
+    ("change", "state"), [({"demo": {"frames": 4000}}, True), ({"seed": 5}, False)], ids=str
+)
+def test_a_demonstration_of_other_settings_is_made_again(tmp_path, change, state):
+    flow = Workflow(tmp_path / "run")
+    flow.folder.mkdir()
+    flow.configure(DEMO)
+    flow.run()
+    flow.configure(changed(DEMO, **change))
+    if not state:
+        flow.remove(".snakemake")
+    flow.run()
+    at_rest(flow)
+    fresh = Workflow(tmp_path / "fresh")
+    fresh.folder.mkdir()
+    fresh.configure(changed(DEMO, **change))
+    fresh.run()
+    # Names of shards hold the times of the features, which are made twice.
+    final = "results/tiny/**/*.h5"
+    assert flow.digests("corpus/*") == fresh.digests("corpus/*")
+    assert flow.digests(final).keys() == fresh.digests(final).keys()
+    assert frames_of(flow) == frames_of(fresh) == change.get("demo", {}).get("frames", 3000)
+
+
+@pytest.mark.parametrize("name", ["show", "truth.h5", "shows.txt"])
+def test_lost_or_damaged_files_of_the_demonstration_are_made_again(tmp_path, name):
+    flow = Workflow(tmp_path)
+    flow.configure(DEMO)
+    flow.run()
+    before = flow.digests("corpus/*")
+    if name == "show":
+        flow.remove(min(path for path in before if path.endswith("_0000.h5")))
+    elif name == "truth.h5":
+        os.truncate(flow.folder / "corpus/truth.h5", 2000)
+    else:
+        (flow.folder / "corpus/shows.txt").write_text("")
+    flow.run()
+    at_rest(flow)
+    assert flow.digests("corpus/*") == before
+
+
+def test_runs_that_differ_in_the_seed_share_features_and_come_to_rest(fresh):
+    fresh.configure(of_runs(QUICK, a={"seed": 1}, b={"seed": 2}))
+    fresh.run()
+    assert len(list(fresh.folder.glob("results/features/*"))) == 1
+    at_rest(fresh)
+
+
+@pytest.mark.parametrize("prefix", ["my_results/", "results/gmm/"])
+def test_a_prefix_may_be_called_results(fresh, prefix):
+    from flows import ROOT
+
+    (fresh.folder / "Snakefile").write_text(
+        f"module gmm:\n    snakefile: '{ROOT}/Snakefile'\n    config: {QUICK!r}\n"
+        f"    prefix: '{prefix}'\n\nuse rule * from gmm as gmm_*\n"
+    )
+    fresh.run("-s", "Snakefile")
+    assert (fresh.folder / prefix / "results/tiny/ubm.h5").exists()
+    assert "Nothing to be done" in fresh.run("-s", "Snakefile")
+
+
+def test_an_initial_mixture_that_is_not_there_is_told_with_its_key(fresh):
+    start = {"components": 4, "init": {"from": "results/a/ubm.h5"}}
+    fresh.configure(of_runs(QUICK, a={}, b=start))
+    (line,) = errors(fresh.run(code=1))
+    assert "init.from" in line
+    assert "if another run makes it, give the command first without this run" in line
+    fresh.configure(of_runs(QUICK, a={}))
+    fresh.run()
+    fresh.configure(of_runs(QUICK, a={}, b=start))
+    fresh.run()
+    at_rest(fresh)
+
+
+@pytest.mark.parametrize("key", ["components=8", "precision=double", "llk_gain=5.0"])
+def test_a_dry_run_of_other_settings_changes_nothing(copied, key):
+    copied.run("-n", "--config", key)
+    assert "Nothing to be done" in copied.run("-n")
+    at_rest(copied)
+
+
+def test_a_dry_run_of_other_settings_after_a_repair(trained, copied):
+    """The note that a job followed stays its input."""
+    os.truncate(copied.folder / "results/tiny/ubm.h5", 1000)
+    copied.run()
+    copied.run("-n", "--config", "precision=double")
+    assert "Nothing to be done" in copied.run("-n")
+    os.truncate(copied.folder / "results/tiny/ubm.h5", 1000)
+    copied.run()
+    at_rest(copied)
+    assert copied.made() == trained.made()
+
+
+def test_shows_that_are_not_packed_and_changed_unseen(fresh):
+    """Their size and time are those of before, so that only reading them tells."""
+    fresh.configure(changed(QUICK, features={"pack": False}))
+    fresh.run()
+    show = min((fresh.folder / "corpus").glob("*_0000.h5"))
+    status = show.stat()
+    with h5py.File(show, "r+") as file:
+        file[f"{show.stem}/cep"][...] *= 1.5
+    assert show.stat().st_size == status.st_size
+    os.utime(show, ns=(status.st_atime_ns, status.st_mtime_ns))
+    fresh.remove("results/tiny")
+    (line,) = errors(fresh.run(code=1))
+    assert f"the frames of show {show.stem}" in line
+    fresh.run()
+    at_rest(fresh)
+
+
+def test_a_configuration_file_over_another_one(copied):
+    (copied.folder / "more.yaml").write_text("full: {iterations: 1}\n")
+    copied.run("--configfile", "more.yaml")
+    code, output = copied.verb("check", "--configfile", "config.yaml", "more.yaml")
+    assert code == 0, output
+    shutil.rmtree(copied.folder / "logs")
+    assert copied.verb("check")[0] == 1
