@@ -5,7 +5,6 @@
 # Where a file is not what it should be, the job that makes it has one more input: a note that says
 # so, newer than the file. It remains an input.
 
-import contextlib
 import functools
 import glob
 import time

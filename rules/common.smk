@@ -1,8 +1,10 @@
 # Configuration and small input functions. No rule here, and no arithmetic.
 
+import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,11 @@ from gmmcore.files import sealed_facts
 from gmmcore.resume import mixture_path, walk_iterations
 from gmmcore.runs import EXPORTS, made_lists, read_runs
 from gmmcore.schedule import iteration_name
+
+# A closed pipe, as of `snakemake | head`, ends Snakemake. Else it waits for ever: the thread that
+# meets the pipe is not the one that waits for its jobs.
+with contextlib.suppress(ValueError):  # Where Snakemake itself runs in a thread.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 try:
     RUNS = read_runs(config)
