@@ -71,7 +71,7 @@ def extract(
     settings: AudioSettings | None = None,
     pattern: str | None = None,
     root: str | None = None,
-    recipe: str = "-",
+    recipe: str | None = None,
 ) -> int:
     """Write the features of every show of a list of audio files.
 
@@ -84,7 +84,7 @@ def extract(
     settings : AudioSettings, optional
     pattern, root : str, optional
         As in the configuration of features.
-    recipe : str
+    recipe : str, optional
         A word for the list's first line, to recognise it by.
 
     Returns
@@ -112,8 +112,9 @@ def extract(
             faults.append(error.fault(entry.show, entry.path))
     if faults:
         raise GmmcoreError(report(faults, f"{audio}"))
-    names = [entry.show for entry in entries]
-    replace_text(Path(output) / "shows.txt", "\n".join([f"# recipe {recipe}", *names]) + "\n")
+    names = "".join(f"{entry.show}\n" for entry in entries)
+    head = f"# recipe {recipe}\n" if recipe else ""
+    replace_text(Path(output) / "shows.txt", head + names)
     return len(entries)
 
 

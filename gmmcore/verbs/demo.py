@@ -25,9 +25,7 @@ DEFAULTS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--output", required=True, help="the folder to write")
-    parser.add_argument(
-        "--recipe", default="-", help="a word for the list's first line, to recognise it by"
-    )
+    parser.add_argument("--recipe", help="a word for the list's first line, to recognise it by")
     add_settings(parser, ", ".join(DEFAULTS))
 
 
@@ -58,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         names.append(show.name)
         total += len(show.frames)
     # The list comes last: where it is, everything is.
-    replace_text(folder / "shows.txt", "\n".join([f"# recipe {arguments.recipe}", *names]) + "\n")
+    head = [f"# recipe {arguments.recipe}"] if arguments.recipe else []
+    replace_text(folder / "shows.txt", "\n".join([*head, *names]) + "\n")
     print(
         f"demonstration corpus: {len(names)} shows, {total} frames ({settings['frames']} of "
         f"speech) from {settings['components']} known components"

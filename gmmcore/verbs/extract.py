@@ -20,9 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, help="folder for the feature files and their list, shows.txt"
     )
-    parser.add_argument(
-        "--recipe", default="-", help="a word for the list's first line, to recognise it by"
-    )
+    parser.add_argument("--recipe", help="a word for the list's first line, to recognise it by")
     parser.add_argument("--pattern", help='audio file of a show, such as "{show}.wav"')
     parser.add_argument("--root", help="folder that relative paths start from")
     group = parser.add_argument_group("features")

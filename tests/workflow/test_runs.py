@@ -185,7 +185,7 @@ def test_audio_is_turned_into_features_first(tmp_path):
 
 def test_every_faulty_show_is_named_at_once(copied):
     corpus = copied.folder / "corpus"
-    names = (corpus / "shows.txt").read_text().split()
+    _, *names = (corpus / "shows.txt").read_text().splitlines()
     (corpus / f"{names[0]}.h5").unlink()
     (corpus / f"{names[1]}.h5").write_bytes(b"not a feature file")
     with h5py.File(corpus / f"{names[2]}.h5", "r+") as file:
