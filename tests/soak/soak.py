@@ -97,6 +97,7 @@ def main() -> int:
     parser.add_argument("--triples", type=int, default=300)
     parser.add_argument("--pairs", type=int, default=60, help="random pairs of changes")
     parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--every", type=int, default=1, help="only every so many cases")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
@@ -111,7 +112,7 @@ def main() -> int:
         pairs = [rng.sample(CHANGES, 2) for _ in range(given.pairs)]
         for case in [*([change] for change in CHANGES), *pairs]:
             todo += [("changes", case, state) for state in (True, False)]
-    todo = todo[:: given.every]
+    todo = todo[given.first :: given.every]
     fresh = Fresh(finished, folder)
     start = time.monotonic()
     failed = 0
