@@ -47,7 +47,7 @@ def test_asked_to_stop(trained, nearly, number, whole_group):
     assert not list(nearly.folder.rglob("*.gmmcore-tmp"))
 
 
-@pytest.mark.parametrize("again", [[], ["--forceall"], ["--rerun-triggers", "mtime"]])
+@pytest.mark.parametrize("again", [[], ["--forceall"]])
 def test_killed_and_all_that_it_leaves_behind(trained, nearly, again):
     process = started(nearly)
     process.kill()
@@ -79,9 +79,14 @@ def stage_command(flow: Workflow) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "trouble", [GmmcoreError("no space"), KeyboardInterrupt(), MemoryError(), RuntimeError("bug")]
+    ("trouble", "jobs"),
+    [
+        (GmmcoreError("no space"), "auto"),
+        (KeyboardInterrupt(), 2),
+        (MemoryError(), "auto"),
+        (RuntimeError("bug"), "auto"),
+    ],
 )
-@pytest.mark.parametrize("jobs", ["auto", 2])
 def test_a_stage_goes_on_from_the_iterations_that_are_there(
     trained, copied, trouble, jobs, monkeypatch
 ):
