@@ -94,7 +94,6 @@ def test_first_mixtures_that_are_swapped(finished, tmp_path, state):
         (("features.normalisation", "cmvn"), False),
         (("features.frames", 500), False),
         (("features.shards", 2), False),
-        (("jobs", 2), True),
     ],
     ids=str,
 )
@@ -123,7 +122,7 @@ def test_a_sample_of_the_table_of_damages(finished, tmp_path, state):
     flow, fresh = finished
     expected = fresh.of(CONFIG)
     everything = list(cases(files_of(flow), 1, 300))
-    for number, case in enumerate(random.Random(1 + state).sample(everything, 3)):
+    for number, case in enumerate(random.Random(1 + state).sample(everything, 2)):
         wrong = try_damage(flow, expected, case, tmp_path / f"run{number}", state=state)
         assert not wrong, f"{case}: {wrong}"
 

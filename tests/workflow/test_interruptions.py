@@ -23,7 +23,7 @@ STOPPED = "stopped; the lines above say why. The same command goes on from what 
 def started(flow: Workflow) -> subprocess.Popen[str]:
     """A run whose first job has begun, and waits a moment before it works."""
     (flow.folder / "logs/tiny/full/4.log").unlink(missing_ok=True)
-    script = "import os, sys, time\ntime.sleep(5)\nos.execv(REAL, sys.argv)\n"
+    script = "import os, sys, time\ntime.sleep(3)\nos.execv(REAL, sys.argv)\n"
     process = flow.wrap_jobs(script).start()
     while not (flow.folder / "logs/tiny/full/4.log").exists() and process.poll() is None:
         time.sleep(0.01)

@@ -93,7 +93,7 @@ def test_a_report_holds_mixture_history_and_their_captions(copied, name):
     assert "missing" not in copied.run("--report", "again.html").lower()
 
 
-@pytest.mark.parametrize("options", [["--forceall"], ["-R", "iterate"], ["-R", "shows"]])
+@pytest.mark.parametrize("options", [["--forceall"], ["-R", "iterate"]])
 def test_what_is_made_again_by_force_has_the_same_bytes(trained, copied, options):
     log = copied.run(*options)
     assert jobs(log)["iterate"] == 4
@@ -308,7 +308,7 @@ def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh):
     assert {"accumulate", "maximise"} < rules_in(fresh.run("--rulegraph"))
 
 
-@pytest.mark.parametrize(("first", "then"), [("auto", 2), (2, "auto")])
+@pytest.mark.parametrize(("first", "then"), [("auto", 2)])
 def test_the_form_can_be_changed_in_the_middle(trained, fresh, first, then):
     fresh.configure({**PLAIN, "jobs": first, "iterations": [2, 1]})
     fresh.run("results/tiny/diag/4.h5")
