@@ -13,7 +13,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.readers import Description, Place, Source, parse_place
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import read_bytes
+from gmmcore.files import check_regular, read_bytes
 
 __all__ = ["LabelSource"]
 
@@ -133,7 +133,13 @@ def _same_length(labels: int, frames: int) -> None:
 
 def _lines(path: str) -> list[tuple[str, str]]:
     try:
+        check_regular(path)
         text = read_bytes(path).decode("utf-8-sig")
+    except OSError as error:
+        raise GmmcoreError(
+            f"{path}: {error.strerror}; expected a Kaldi vad.scp or a segments file; "
+            "correct features: vad"
+        ) from None
     except UnicodeDecodeError:
         raise GmmcoreError(
             f"{path}: not text; expected a Kaldi vad.scp or a segments file; correct features: vad"

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from features_files import frames_of, speech_of, write_hdf5
+from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features import shows
@@ -118,8 +118,34 @@ def test_what_is_no_regular_file_is_a_fault_and_is_not_waited_for(
 
 def test_a_pipe_as_the_list_is_refused(tmp_path):
     os.mkfifo(tmp_path / "list")
-    with pytest.raises(GmmcoreError, match="no regular file"):
+    with pytest.raises(GmmcoreError, match="not a regular file"):
         check_list(settings(tmp_path / "list"))
+
+
+@pytest.mark.parametrize("name", ["vad.scp", "segments"])
+def test_a_pipe_in_the_place_of_labels_is_refused(folder, name):
+    os.mkfifo(folder / name)
+    with pytest.raises(GmmcoreError, match=r"not a regular file.*correct features: vad"):
+        check_list(settings(folder, vad=str(folder / name)))
+
+
+def test_a_pipe_that_a_vad_scp_names_is_a_fault_of_its_show(folder):
+    os.mkfifo(folder / "odd.ark")
+    offsets = write_ark(folder / "vad.ark", {f"s{i}": kaldi_vector(speech_of(i)) for i in (0, 2)})
+    lines = [f"{show} vad.ark:{offset}" for show, offset in offsets.items()]
+    (folder / "vad.scp").write_text("\n".join([*lines, "s1 odd.ark:3"]))
+    shard = packed(folder, settings(folder, vad=str(folder / "vad.scp"), on_error="skip"))
+    (fault,) = faults_of([shard.path])
+    assert fault.show == "s1"
+    assert "odd.ark cannot be read (not a regular file)" in fault.found
+
+
+@pytest.mark.parametrize("key", ["list", "vad"])
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
+def test_what_cannot_be_a_path_is_one_line(folder, key, path):
+    with pytest.raises(GmmcoreError, match="cannot be read") as caught:
+        check_list(settings(folder, **{key: path}))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\rb", "\n"])

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.readers import Description, Place, need, quiet
+from gmmcore.files import check_regular
 
 __all__ = ["Source", "read_vector", "recognises"]
 
@@ -146,6 +147,7 @@ def read_vector(place: Place) -> npt.NDArray[Any]:
         If it is missing or damaged.
     """
     try:
+        check_regular(place.file)
         source = Source(place.file, ())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
