@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, Source, parse_place
+from gmmcore.features.readers import Description, Place, Source, as_labels, parse_place
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import check_regular, read_bytes
 
@@ -97,7 +97,7 @@ class LabelSource:
         if self.kind == "scp":
             from gmmcore.features.readers.kaldi import read_vector
 
-            whole = read_vector(parse_place(self._places[show], self._root)) != 0
+            whole = as_labels(read_vector(parse_place(self._places[show], self._root)))
             _same_length(len(whole), frames)
             return whole[first:last]
         whole = np.zeros(frames, dtype=bool)

@@ -223,7 +223,12 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     except FaultyShowError as error:
         raise GmmcoreError(f"{path}: {error}") from None
     for i, show in enumerate(_names(shows, path)):
-        first, last = (_limit(values, i) for values in limits)
+        try:
+            first, last = (_limit(values, i) for values in limits)
+        except (ArithmeticError, TypeError, ValueError):
+            found = "start or stop that is no number"
+            yield Fault(show, path, found, "frame numbers", "write the IdMap again")
+            continue
         yield Entry(show, _path_of(show, settings), first, last)
 
 

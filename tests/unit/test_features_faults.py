@@ -87,6 +87,61 @@ def test_odd_content_of_an_hdf5_show_is_a_fault_of_this_show(folder, name, conte
     assert shard.facts["shows"] == left
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("hdf5", np.full(40, np.nan)),
+        ("hdf5", np.array([b"0", b"1"] * 20)),
+        ("npz", np.full(40, np.nan)),
+        ("npz", np.array(["0", "1"] * 20)),
+        ("kaldi", np.full(40, np.nan)),
+    ],
+)
+def test_labels_that_are_no_numbers_are_a_fault(folder, kind, labels):
+    """The text "0" would be speech."""
+    more = {}
+    if kind == "hdf5":
+        with h5py.File(folder / "s1.h5", "a") as file:
+            replaced(file, "s1/vad", labels)
+    elif kind == "npz":
+        (folder / "s1.h5").unlink()
+        np.savez(folder / "s1.npz", s1=frames_of(1), vad=labels)
+    else:
+        vectors = {"s0": speech_of(0), "s1": labels, "s2": speech_of(2)}
+        offsets = write_ark(folder / "vad.ark", {s: kaldi_vector(v) for s, v in vectors.items()})
+        lines = [f"{show} vad.ark:{offset}" for show, offset in offsets.items()]
+        (folder / "vad.scp").write_text("\n".join(lines))
+        more = {"vad": str(folder / "vad.scp")}
+    (fault,) = faults_of([packed(folder, settings(folder, on_error="skip", **more)).path])
+    assert fault.show == "s1"
+    assert "voice-activity labels that are no numbers" in fault.found
+
+
+@pytest.mark.parametrize("name", ["start", "stop"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([b"x"] * 3),
+        np.full(3, np.inf),
+        np.array(["x"] * 3, dtype=h5py.string_dtype()),
+        h5py.Empty("f4"),
+        None,
+    ],
+    ids=str,
+)
+def test_odd_limits_of_an_idmap_are_told_in_lines(folder, name, values):
+    with h5py.File(folder / "map.h5", "w") as file:
+        file["rightids"] = np.array([b"s0", b"s1", b"s2"])
+        file["start"], file["stop"] = np.zeros(3), np.full(3, 20)
+        if values is None:
+            group(file, name)
+        else:
+            replaced(file, name, values)
+    with pytest.raises(GmmcoreError) as caught:
+        check_list(settings(folder / "map.h5", pattern="{}.h5"))
+    assert len(str(caught.value).splitlines()) in (1, 4)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder", "dangling"])
 @pytest.mark.parametrize("suffix", [".h5", ".npy"])
 def test_what_is_no_regular_file_is_a_fault_and_is_not_waited_for(

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, quiet
+from gmmcore.features.readers import Description, Place, as_labels, quiet
 
 __all__ = ["Source", "recognises"]
 
@@ -86,7 +86,7 @@ class Source:
         member = self._label_member(show)
         if member is None:
             return None
-        return self._member(member).reshape(-1)[first:last].astype(bool)
+        return as_labels(self._member(member).reshape(-1)[first:last])
 
     def _shape(self, show: str) -> tuple[int, int]:
         shape, dtype = self._header(self._frames_member(show))
