@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -256,6 +257,42 @@ def test_frames_near_zero_are_numbers(tmp_path):
     np.save(tmp_path / "features/s.npy", frames)
     shard = packed(tmp_path / "features", settings(tmp_path / "features"))
     np.testing.assert_array_equal(np.concatenate(list(shard.blocks())), frames)
+
+
+def test_a_show_that_no_memory_can_hold_is_a_fault_until_it_is_listed_in_segments(tmp_path):
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/s.npy", frames_of(1))
+    count = 2_400_000_000
+    with (tmp_path / "features/huge.npy").open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (count, 5)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.truncate(stream.tell() + 20 * count)  # sparse: it takes no room
+    checked = check_list(settings(tmp_path / "features", on_error="skip"))
+    (fault,) = checked.faults
+    assert fault.show == "huge"
+    assert fault.found == "2400000000 frames of 5 coefficients"
+    (tmp_path / "list").write_text("huge\tfeatures/huge.npy\t7\t19\ns\tfeatures/s.npy")
+    assert packed(tmp_path / "features", settings(tmp_path / "list")).frames == 52
+
+
+def test_an_endless_line_of_an_archive_is_refused(folder):
+    with (folder / "s.ark").open("wb") as stream:
+        stream.write(b"s [ ")
+        stream.truncate(8 << 30)
+    (folder / "feats.scp").write_text("s s.ark:2\n")
+    with pytest.raises(GmmcoreError, match=r"show s .*: damaged.*a line of 67108864 bytes"):
+        check_list(settings(folder / "feats.scp"))
+
+
+def test_memory_that_cannot_be_mapped_is_no_damage(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/s.npy", frames_of(1))
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(GmmcoreError, match=r"show s \(s.npy\): memory ran out"):
+        packed(tmp_path / "features", settings(tmp_path / "features", on_error="skip"))
 
 
 def test_memory_that_runs_out_is_one_line_and_no_fault_of_a_show(folder, monkeypatch):

@@ -6,6 +6,7 @@ labels are the array ``<show>.vad`` or ``vad``.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tokenize
@@ -75,6 +76,8 @@ class Source:
             try:
                 array = np.load(self._path, mmap_mode="r", allow_pickle=False)
             except _ERRORS as error:
+                if getattr(error, "errno", None) == errno.ENOMEM:
+                    raise MemoryError from None
                 raise _damaged(str(error)) from None
         else:
             array = self._member(self._frames_member(show))
