@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import subprocess
@@ -15,10 +16,12 @@ import numpy as np
 import pytest
 from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
+from gmmcore.cli import main
 from gmmcore.errors import GmmcoreError
 from gmmcore.features import shows
 from gmmcore.features.checking import check_list
 from gmmcore.features.faults import Fault, FaultyShowError, report
+from gmmcore.features.identity import shard_paths
 from gmmcore.features.packing import pack_shard
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shards import PackedShard, faults_of
@@ -26,6 +29,20 @@ from gmmcore.features.shards import PackedShard, faults_of
 
 def settings(folder: Path, **more: Any) -> FeatureSettings:
     return FeatureSettings.from_mapping({"list": str(folder), "shards": 1, **more})
+
+
+def run(folder: Path, **more: Any) -> int:
+    """What the verbs return that make a corpus of `folder`/features."""
+    config = folder / "config.json"
+    config.write_text(json.dumps({"features": settings(folder / "features", **more).as_mapping()}))
+    table = str(folder / "shows.tsv")
+    if code := main(["shows", "--config", str(config), "--output", table]):
+        return code
+    (output,) = shard_paths(table).values()
+    shard = ["--shows", table, "--shard", "000", "--output", output]
+    assert main(["shard", "--config", str(config), *shard]) == 0
+    outputs = ["--output", str(folder / "corpus.json"), "--skipped", str(folder / "skipped.tsv")]
+    return main(["corpus", "--shows", table, "--on-error", more.get("on_error", "stop"), *outputs])
 
 
 def packed(folder: Path, mine: FeatureSettings) -> PackedShard:
@@ -236,10 +253,42 @@ def test_shows_without_any_labels_are_used_whole(tmp_path, capsys):
     (tmp_path / "features").mkdir()
     for i in range(3):
         np.save(tmp_path / f"features/s{i}.npy", frames_of(i))
-    mine = settings(tmp_path / "features")
-    assert mine.vad == "file"
-    assert check_list(mine).table.facts["vad"] is None
-    assert packed(tmp_path / "features", mine).frames == 120
+    assert run(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert told.count("no show has voice-activity labels: all frames are used\n") == 1
+    assert "120 frames of dimension 5" in told
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("speech", [0, 1])
+def test_a_corpus_without_speech_says_what_selected_nothing(tmp_path, on_error, speech, capsys):
+    for i in range(5):
+        labels = np.arange(40) < (speech if i == 0 else 0)
+        write_hdf5(tmp_path / f"features/s{i}.h5", f"s{i}", frames_of(i), labels)
+    assert run(tmp_path, on_error=on_error) == 1
+    head, *lines = capsys.readouterr().err.splitlines()
+    number, faults = ("1 frame", 4) if speech else ("0 frames", 5)
+    assert head.endswith(
+        f"shows.tsv: {number} left; expected 2 or more: {faults} faults; "
+        "fix these shows, or add others"
+    )
+    assert lines[0].startswith(f"  show s{speech} (s{speech}.h5): its voice-activity labels select")
+    assert "no frame of 40" in lines[0]
+    assert "set features: vad to null (all frames)" in lines[0]
+    assert lines[3].startswith(f"  and {faults - 3} more show")
+
+
+def test_a_corpus_of_one_frame_has_no_faults_to_fix(tmp_path, capsys):
+    write_hdf5(tmp_path / "features/s.h5", "s", frames_of(1), np.arange(40) == 7)
+    assert run(tmp_path) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 frame left; expected 2 or more; add shows" in line
+
+
+def test_where_no_show_is_left_skipping_is_not_proposed(tmp_path):
+    (tmp_path / "list").write_text("a\tnone.h5\n")
+    with pytest.raises(GmmcoreError, match=r"no show is left: 1 fault; fix these shows\n"):
+        check_list(settings(tmp_path / "list", on_error="skip"))
 
 
 def test_a_show_without_labels_among_others_is_a_fault(folder):
