@@ -13,6 +13,7 @@ Two services are used by everything that writes:
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,6 +29,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 __all__ = [
     "HEADER_SIZE",
     "REMEDY",
+    "check_regular",
     "digest_of",
     "holding",
     "is_sealed",
@@ -151,6 +153,12 @@ def replace_text(path: PathLike, content: str) -> None:
     replace_bytes(path, content.encode())
 
 
+def check_regular(path: PathLike) -> None:
+    """Raise `OSError` if `path` is there and no file: who opens a pipe waits for its writer."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "not a regular file")
+
+
 def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
     """The content of `path`.
 
@@ -172,7 +180,7 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
             if limit is not None and size > limit:
                 raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
             return stream.read()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path of this system
         raise GmmcoreError(f"{path}: cannot be read: {_reason(error)}") from error
 
 
@@ -334,5 +342,5 @@ def _umask() -> int:
     return value
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -67,7 +67,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
                 raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
     faults = _in_order(faults, listing.entries)
     if not rows:
-        raise GmmcoreError(report(faults, f"{settings.list}: no show is left"))
+        raise GmmcoreError(report(faults, f"{settings.list}: no show is left", "fix these shows"))
     weights = [row.last - row.first if row.pick is None else row.pick for row in rows]
     shards = number_of_shards(sum(weights), len(rows), settings.shards)
     dealt = deal([f"{row.show}\t{row.first}" for row in rows], weights, shards)

@@ -89,14 +89,18 @@ def reading() -> Iterator[None]:
         ) from None
 
 
-def report(faults: Iterable[Fault], what: str = "features") -> str:
+def report(
+    faults: Iterable[Fault],
+    what: str = "features",
+    remedy: str = "fix or remove these shows, or set features: on_error: skip",
+) -> str:
     """All faults as one message: a line that counts them, then one line each.
 
     Of the faults that differ only in numbers and paths, the first three are told.
     """
     faults = list(faults)
     number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    lines = [f"{what}: {number}; fix or remove these shows, or set features: on_error: skip"]
+    lines = [f"{what}: {number}; {remedy}"]
     alike: dict[tuple[str, ...], list[Fault]] = {}
     for fault in faults:
         texts = (fault.found, fault.expected, fault.remedy)

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, Source, parse_place
+from gmmcore.features.readers import Description, Place, Source, as_labels, parse_place
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import read_bytes
+from gmmcore.files import check_regular, read_bytes
 
 __all__ = ["LabelSource"]
 
@@ -97,7 +97,7 @@ class LabelSource:
         if self.kind == "scp":
             from gmmcore.features.readers.kaldi import read_vector
 
-            whole = read_vector(parse_place(self._places[show], self._root)) != 0
+            whole = as_labels(read_vector(parse_place(self._places[show], self._root)))
             _same_length(len(whole), frames)
             return whole[first:last]
         whole = np.zeros(frames, dtype=bool)
@@ -133,7 +133,13 @@ def _same_length(labels: int, frames: int) -> None:
 
 def _lines(path: str) -> list[tuple[str, str]]:
     try:
+        check_regular(path)
         text = read_bytes(path).decode("utf-8-sig")
+    except OSError as error:
+        raise GmmcoreError(
+            f"{path}: {error.strerror}; expected a Kaldi vad.scp or a segments file; "
+            "correct features: vad"
+        ) from None
     except UnicodeDecodeError:
         raise GmmcoreError(
             f"{path}: not text; expected a Kaldi vad.scp or a segments file; correct features: vad"

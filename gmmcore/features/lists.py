@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import Fault, FaultyShowError
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import read_bytes
+from gmmcore.files import check_regular, read_bytes
 
 __all__ = ["Entry", "Listing", "read_list"]
 
@@ -82,13 +81,13 @@ def read_list(settings: FeatureSettings) -> Listing:
 
 def _begins_with(path: str, magic: bytes) -> bool:
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise OSError(errno.EINVAL, "it is no regular file")
+        check_regular(path)
         with open(path, "rb") as stream:
             return stream.read(len(magic)) == magic
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path of this system
+        reason = getattr(error, "strerror", None) or error
         raise GmmcoreError(
-            f"{path}: the feature list cannot be read: {error.strerror}; correct features: list"
+            f"{path}: the feature list cannot be read: {reason}; correct features: list"
         ) from None
 
 
@@ -224,7 +223,12 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     except FaultyShowError as error:
         raise GmmcoreError(f"{path}: {error}") from None
     for i, show in enumerate(_names(shows, path)):
-        first, last = (_limit(values, i) for values in limits)
+        try:
+            first, last = (_limit(values, i) for values in limits)
+        except (ArithmeticError, TypeError, ValueError):
+            found = "start or stop that is no number"
+            yield Fault(show, path, found, "frame numbers", "write the IdMap again")
+            continue
         yield Entry(show, _path_of(show, settings), first, last)
 
 

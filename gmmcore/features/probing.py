@@ -17,6 +17,8 @@ __all__ = ["Probed", "probe"]
 
 _CHUNK = 2000
 _MOST_PROCESSES = 8
+_LARGEST = 16 << 30
+"""Bytes of the frames of one row: the same on all machines, whatever their memory."""
 
 
 class Probed(NamedTuple):
@@ -93,6 +95,12 @@ def _probed(entry: Entry, reader: ShowReader) -> Probed:
             f"the segment {first} to {last}",
             f"one within its frames 0 to {count}",
             "correct the list",
+        )
+    if 4 * (last - first) * description.dimension > _LARGEST:
+        raise FaultyShowError(
+            f"{last - first} frames of {description.dimension} coefficients",
+            f"at most {_LARGEST >> 30} GiB of them in float32",
+            "list it in segments, or extract it again",
         )
     labelled = reader.label_source.check(entry.show, description)
     row = Row(entry.show, entry.path, first, last, count, "")

@@ -45,7 +45,7 @@ class FeaturesServer:
         Servers whose features are joined; the flag says whose labels to take. They are used
         when `dataset_list` is not given.
     dataset_list : sequence of str or str, optional
-        Of ``energy``, ``cep``, ``fb``, ``bnf``, for SIDEKIT's files; ``vad`` is passed over.
+        Of ``energy``, ``cep``, ``fb``, ``bnf``, for SIDEKIT's files; ``vad`` is skipped.
     mask : str, optional
         Coefficients to keep, such as ``[0-4,7]``.
     feat_norm : str, optional

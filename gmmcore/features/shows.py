@@ -80,7 +80,7 @@ class ShowReader:
                 "give the job more, or remove the show"
             ) from None
         if not len(frames):
-            raise _without_speech()
+            raise _without_speech(row)
         if row.pick is not None:
             frames = self._picked(row, frames)
         _check_finite(frames, "after processing")
@@ -95,7 +95,7 @@ class ShowReader:
         labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
         count = int(speech_labels(labels, self.settings).sum())
         if not count:
-            raise _without_speech()
+            raise _without_speech(row)
         return count
 
     def _raw(self, row: Row, source: Source, place: Place) -> tuple[Frames, Labels]:
@@ -118,7 +118,7 @@ class ShowReader:
             frames, labels = self._raw(row._replace(first=0, last=row.frames), source, place)
             labels = speech_labels(labels, self.settings)
             if not labels.any():
-                raise _without_speech()
+                raise _without_speech(row._replace(first=0, last=row.frames))
             speech = static_part(frames, self.settings)[labels]
             self._whole = (key, ShowStatistics.of(speech))
         return self._whole[1]
@@ -139,9 +139,11 @@ class ShowReader:
         return frames[np.sort(chosen)]
 
 
-def _without_speech() -> FaultyShowError:
+def _without_speech(row: Row) -> FaultyShowError:
     return FaultyShowError(
-        "no frame is selected", "some speech", "remove the show, or make its labels again"
+        f"its voice-activity labels select no frame of {row.last - row.first}",
+        "some speech",
+        "make its labels again, remove the show, or set features: vad to null (all frames)",
     )
 
 

@@ -32,15 +32,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     paths = list(shard_paths(arguments.shows).values())
     found = faults_of(paths)
-    if found and arguments.on_error == "stop":
-        raise GmmcoreError(report(found, "features"))
     faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
     shards = open_shards(paths)
     moments = merge_moments(shard.moments for shard in shards)
     if moments.count < 2:
-        raise GmmcoreError(
-            report(faults, f"{arguments.shows}: no show has a frame that can be used")
-        )
+        left = f"{arguments.shows}: {counted(moments.count, 'frame')} left; expected 2 or more"
+        if not faults:
+            raise GmmcoreError(f"{left}; add shows, or set features: vad to null (all frames)")
+        raise GmmcoreError(report(faults, left, "fix these shows, or add others"))
+    if found and arguments.on_error == "stop":
+        raise GmmcoreError(report(found))
     table = fault_table(faults)
     replace_text(arguments.skipped, table)
     Corpus(

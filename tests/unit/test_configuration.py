@@ -54,6 +54,12 @@ def test_defaults_of_schema_and_code_are_the_same():
     assert FeatureSettings.from_mapping(values["features"], 0) == FeatureSettings(list="x")
 
 
+def test_a_delta_filter_may_be_a_list_of_weights():
+    values = {"list": "x", "delta": True, "delta_filter": [0.5, 0, -0.5]}
+    features = resolve({"features": values})["features"]
+    assert FeatureSettings.from_mapping(features).delta_taps == (0.5, 0.0, -0.5)
+
+
 def test_every_key_is_documented():
     text = (ROOT / "docs" / "configuration.md").read_text()
 

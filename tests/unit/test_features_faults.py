@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import socket
 import subprocess
@@ -12,12 +14,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from features_files import frames_of, speech_of, write_hdf5
+from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
+from gmmcore.cli import main
 from gmmcore.errors import GmmcoreError
 from gmmcore.features import shows
 from gmmcore.features.checking import check_list
 from gmmcore.features.faults import Fault, FaultyShowError, report
+from gmmcore.features.identity import shard_paths
 from gmmcore.features.packing import pack_shard
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shards import PackedShard, faults_of
@@ -25,6 +29,20 @@ from gmmcore.features.shards import PackedShard, faults_of
 
 def settings(folder: Path, **more: Any) -> FeatureSettings:
     return FeatureSettings.from_mapping({"list": str(folder), "shards": 1, **more})
+
+
+def run(folder: Path, **more: Any) -> int:
+    """What the verbs return that make a corpus of `folder`/features."""
+    config = folder / "config.json"
+    config.write_text(json.dumps({"features": settings(folder / "features", **more).as_mapping()}))
+    table = str(folder / "shows.tsv")
+    if code := main(["shows", "--config", str(config), "--output", table]):
+        return code
+    (output,) = shard_paths(table).values()
+    shard = ["--shows", table, "--shard", "000", "--output", output]
+    assert main(["shard", "--config", str(config), *shard]) == 0
+    outputs = ["--output", str(folder / "corpus.json"), "--skipped", str(folder / "skipped.tsv")]
+    return main(["corpus", "--shows", table, "--on-error", more.get("on_error", "stop"), *outputs])
 
 
 def packed(folder: Path, mine: FeatureSettings) -> PackedShard:
@@ -87,6 +105,61 @@ def test_odd_content_of_an_hdf5_show_is_a_fault_of_this_show(folder, name, conte
     assert shard.facts["shows"] == left
 
 
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("hdf5", np.full(40, np.nan)),
+        ("hdf5", np.array([b"0", b"1"] * 20)),
+        ("npz", np.full(40, np.nan)),
+        ("npz", np.array(["0", "1"] * 20)),
+        ("kaldi", np.full(40, np.nan)),
+    ],
+)
+def test_labels_that_are_no_numbers_are_a_fault(folder, kind, labels):
+    """The text "0" would be speech."""
+    more = {}
+    if kind == "hdf5":
+        with h5py.File(folder / "s1.h5", "a") as file:
+            replaced(file, "s1/vad", labels)
+    elif kind == "npz":
+        (folder / "s1.h5").unlink()
+        np.savez(folder / "s1.npz", s1=frames_of(1), vad=labels)
+    else:
+        vectors = {"s0": speech_of(0), "s1": labels, "s2": speech_of(2)}
+        offsets = write_ark(folder / "vad.ark", {s: kaldi_vector(v) for s, v in vectors.items()})
+        lines = [f"{show} vad.ark:{offset}" for show, offset in offsets.items()]
+        (folder / "vad.scp").write_text("\n".join(lines))
+        more = {"vad": str(folder / "vad.scp")}
+    (fault,) = faults_of([packed(folder, settings(folder, on_error="skip", **more)).path])
+    assert fault.show == "s1"
+    assert "voice-activity labels that are no numbers" in fault.found
+
+
+@pytest.mark.parametrize("name", ["start", "stop"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([b"x"] * 3),
+        np.full(3, np.inf),
+        np.array(["x"] * 3, dtype=h5py.string_dtype()),
+        h5py.Empty("f4"),
+        None,
+    ],
+    ids=str,
+)
+def test_odd_limits_of_an_idmap_are_told_in_lines(folder, name, values):
+    with h5py.File(folder / "map.h5", "w") as file:
+        file["rightids"] = np.array([b"s0", b"s1", b"s2"])
+        file["start"], file["stop"] = np.zeros(3), np.full(3, 20)
+        if values is None:
+            group(file, name)
+        else:
+            replaced(file, name, values)
+    with pytest.raises(GmmcoreError) as caught:
+        check_list(settings(folder / "map.h5", pattern="{}.h5"))
+    assert len(str(caught.value).splitlines()) in (1, 4)
+
+
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder", "dangling"])
 @pytest.mark.parametrize("suffix", [".h5", ".npy"])
 def test_what_is_no_regular_file_is_a_fault_and_is_not_waited_for(
@@ -118,8 +191,34 @@ def test_what_is_no_regular_file_is_a_fault_and_is_not_waited_for(
 
 def test_a_pipe_as_the_list_is_refused(tmp_path):
     os.mkfifo(tmp_path / "list")
-    with pytest.raises(GmmcoreError, match="no regular file"):
+    with pytest.raises(GmmcoreError, match="not a regular file"):
         check_list(settings(tmp_path / "list"))
+
+
+@pytest.mark.parametrize("name", ["vad.scp", "segments"])
+def test_a_pipe_in_the_place_of_labels_is_refused(folder, name):
+    os.mkfifo(folder / name)
+    with pytest.raises(GmmcoreError, match=r"not a regular file.*correct features: vad"):
+        check_list(settings(folder, vad=str(folder / name)))
+
+
+def test_a_pipe_that_a_vad_scp_names_is_a_fault_of_its_show(folder):
+    os.mkfifo(folder / "odd.ark")
+    offsets = write_ark(folder / "vad.ark", {f"s{i}": kaldi_vector(speech_of(i)) for i in (0, 2)})
+    lines = [f"{show} vad.ark:{offset}" for show, offset in offsets.items()]
+    (folder / "vad.scp").write_text("\n".join([*lines, "s1 odd.ark:3"]))
+    shard = packed(folder, settings(folder, vad=str(folder / "vad.scp"), on_error="skip"))
+    (fault,) = faults_of([shard.path])
+    assert fault.show == "s1"
+    assert "odd.ark cannot be read (not a regular file)" in fault.found
+
+
+@pytest.mark.parametrize("key", ["list", "vad"])
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
+def test_what_cannot_be_a_path_is_one_line(folder, key, path):
+    with pytest.raises(GmmcoreError, match="cannot be read") as caught:
+        check_list(settings(folder, **{key: path}))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\rb", "\n"])
@@ -154,10 +253,42 @@ def test_shows_without_any_labels_are_used_whole(tmp_path, capsys):
     (tmp_path / "features").mkdir()
     for i in range(3):
         np.save(tmp_path / f"features/s{i}.npy", frames_of(i))
-    mine = settings(tmp_path / "features")
-    assert mine.vad == "file"
-    assert check_list(mine).table.facts["vad"] is None
-    assert packed(tmp_path / "features", mine).frames == 120
+    assert run(tmp_path) == 0
+    told = capsys.readouterr().out
+    assert told.count("no show has voice-activity labels: all frames are used\n") == 1
+    assert "120 frames of dimension 5" in told
+
+
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+@pytest.mark.parametrize("speech", [0, 1])
+def test_a_corpus_without_speech_says_what_selected_nothing(tmp_path, on_error, speech, capsys):
+    for i in range(5):
+        labels = np.arange(40) < (speech if i == 0 else 0)
+        write_hdf5(tmp_path / f"features/s{i}.h5", f"s{i}", frames_of(i), labels)
+    assert run(tmp_path, on_error=on_error) == 1
+    head, *lines = capsys.readouterr().err.splitlines()
+    number, faults = ("1 frame", 4) if speech else ("0 frames", 5)
+    assert head.endswith(
+        f"shows.tsv: {number} left; expected 2 or more: {faults} faults; "
+        "fix these shows, or add others"
+    )
+    assert lines[0].startswith(f"  show s{speech} (s{speech}.h5): its voice-activity labels select")
+    assert "no frame of 40" in lines[0]
+    assert "set features: vad to null (all frames)" in lines[0]
+    assert lines[3].startswith(f"  and {faults - 3} more show")
+
+
+def test_a_corpus_of_one_frame_has_no_faults_to_fix(tmp_path, capsys):
+    write_hdf5(tmp_path / "features/s.h5", "s", frames_of(1), np.arange(40) == 7)
+    assert run(tmp_path) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "1 frame left; expected 2 or more; add shows" in line
+
+
+def test_where_no_show_is_left_skipping_is_not_proposed(tmp_path):
+    (tmp_path / "list").write_text("a\tnone.h5\n")
+    with pytest.raises(GmmcoreError, match=r"no show is left: 1 fault; fix these shows\n"):
+        check_list(settings(tmp_path / "list", on_error="skip"))
 
 
 def test_a_show_without_labels_among_others_is_a_fault(folder):
@@ -175,6 +306,42 @@ def test_frames_near_zero_are_numbers(tmp_path):
     np.save(tmp_path / "features/s.npy", frames)
     shard = packed(tmp_path / "features", settings(tmp_path / "features"))
     np.testing.assert_array_equal(np.concatenate(list(shard.blocks())), frames)
+
+
+def test_a_show_that_no_memory_can_hold_is_a_fault_until_it_is_listed_in_segments(tmp_path):
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/s.npy", frames_of(1))
+    count = 2_400_000_000
+    with (tmp_path / "features/huge.npy").open("wb") as stream:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (count, 5)}
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.truncate(stream.tell() + 20 * count)  # sparse: it takes no room
+    checked = check_list(settings(tmp_path / "features", on_error="skip"))
+    (fault,) = checked.faults
+    assert fault.show == "huge"
+    assert fault.found == "2400000000 frames of 5 coefficients"
+    (tmp_path / "list").write_text("huge\tfeatures/huge.npy\t7\t19\ns\tfeatures/s.npy")
+    assert packed(tmp_path / "features", settings(tmp_path / "list")).frames == 52
+
+
+def test_an_endless_line_of_an_archive_is_refused(folder):
+    with (folder / "s.ark").open("wb") as stream:
+        stream.write(b"s [ ")
+        stream.truncate(8 << 30)
+    (folder / "feats.scp").write_text("s s.ark:2\n")
+    with pytest.raises(GmmcoreError, match=r"show s .*: damaged.*a line of 67108864 bytes"):
+        check_list(settings(folder / "feats.scp"))
+
+
+def test_memory_that_cannot_be_mapped_is_no_damage(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    (tmp_path / "features").mkdir()
+    np.save(tmp_path / "features/s.npy", frames_of(1))
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(GmmcoreError, match=r"show s \(s.npy\): memory ran out"):
+        packed(tmp_path / "features", settings(tmp_path / "features", on_error="skip"))
 
 
 def test_memory_that_runs_out_is_one_line_and_no_fault_of_a_show(folder, monkeypatch):

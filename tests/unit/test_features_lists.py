@@ -215,7 +215,7 @@ def plant(folder: Path) -> dict[str, str]:
         "s11": "6 coefficients",
         "s13": "1 NaN or infinite value in the file, the first in frame 17, coefficient 2",
         "s14": "frame 1, coefficient 0",
-        "s17": "no frame is selected",
+        "s17": "its voice-activity labels select no frame of 40",
         "s18": "frames 0 to 40 when 0 to 40 are listed",
         "s23": "39 voice-activity labels",
         "s29": "the segment 10 to 41",

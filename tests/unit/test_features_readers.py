@@ -313,6 +313,13 @@ def test_unknown_formats_and_missing_files(tmp_path: Path) -> None:
     assert "cannot be read" in refused("a\0b").found
 
 
+def test_a_missing_file_is_told_with_its_whole_path(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Sources("auto", ("cep",)) as sources, pytest.raises(FaultyShowError) as caught:
+        sources.get(parse_place("a/x.h5", "features/..").file)
+    assert caught.value.found == f"{tmp_path}/a/x.h5: no such file"
+
+
 def test_a_given_format_is_insisted_on(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", FRAMES)
     assert (read(tmp_path / "x.npy", format="npy") == FRAMES).all()

@@ -31,6 +31,7 @@ __all__ = [
     "Place",
     "Source",
     "Sources",
+    "as_labels",
     "need",
     "parse_place",
     "quiet",
@@ -213,6 +214,23 @@ def _unreadable(error: Exception) -> FaultyShowError:
     return FaultyShowError(
         f"cannot be read ({reason})", "a readable feature file", "fix its permissions"
     )
+
+
+def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Numbers as voice-activity labels.
+
+    Raises
+    ------
+    FaultyShowError
+        For anything else: the text "0" and NaN would count as speech.
+    """
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise FaultyShowError(
+            f"voice-activity labels that are no numbers (type {values.dtype})",
+            "0 or 1 for each frame",
+            "make the labels again",
+        )
+    return values.astype(bool)
 
 
 def need(module: str, extra: str) -> Any:

@@ -1,8 +1,8 @@
 """HTK parameter files: big-endian, one show a file, plain or compressed (_C), checksum or not (_K).
 
 The header is int32 frames, int32 period in 100 ns, int16 bytes a frame, int16 kind; of the
-kind, the lower 6 bits name the parameters and the others are qualifiers. A checksum is passed
-over: HTK's book does not say how it is computed.
+kind, the lower 6 bits name the parameters and the others are qualifiers. A checksum is skipped:
+HTK's book does not say how it is computed.
 """
 
 from __future__ import annotations

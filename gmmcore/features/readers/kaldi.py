@@ -17,12 +17,14 @@ import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.readers import Description, Place, need, quiet
+from gmmcore.files import check_regular
 
 __all__ = ["Source", "read_vector", "recognises"]
 
 _BINARY = b"\0B"
 _BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
 _LONGEST_KEY = 4096
+_LONGEST_LINE = 64 << 20
 # Kaldi forgives ranges that end a little late: roundings of times to frames.
 _TOLERANCE = 3
 
@@ -146,6 +148,7 @@ def read_vector(place: Place) -> npt.NDArray[Any]:
         If it is missing or damaged.
     """
     try:
+        check_regular(place.file)
         source = Source(place.file, ())
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -201,7 +204,9 @@ def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
     rows = columns = 0
     opened = False
     while True:
-        line = stream.readline()
+        line = stream.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise _damaged(f"a line of {_LONGEST_LINE} bytes or more")
         words = line.split()
         if not opened and words:
             if words[0] != b"[":

@@ -6,6 +6,7 @@ labels are the array ``<show>.vad`` or ``vad``.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tokenize
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, quiet
+from gmmcore.features.readers import Description, Place, as_labels, quiet
 
 __all__ = ["Source", "recognises"]
 
@@ -75,6 +76,8 @@ class Source:
             try:
                 array = np.load(self._path, mmap_mode="r", allow_pickle=False)
             except _ERRORS as error:
+                if getattr(error, "errno", None) == errno.ENOMEM:
+                    raise MemoryError from None
                 raise _damaged(str(error)) from None
         else:
             array = self._member(self._frames_member(show))
@@ -86,7 +89,7 @@ class Source:
         member = self._label_member(show)
         if member is None:
             return None
-        return self._member(member).reshape(-1)[first:last].astype(bool)
+        return as_labels(self._member(member).reshape(-1)[first:last])
 
     def _shape(self, show: str) -> tuple[int, int]:
         shape, dtype = self._header(self._frames_member(show))

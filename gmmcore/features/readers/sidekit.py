@@ -18,7 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
 from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, quiet
+from gmmcore.features.readers import Description, Place, as_labels, quiet
 
 __all__ = ["Source", "open_hdf5", "read_dataset", "recognises"]
 
@@ -110,7 +110,7 @@ class Source:
             dataset = self._dataset(show, "vad")
             if dataset is None:
                 return None
-            return _values(dataset).reshape(-1)[first:last].astype(bool)
+            return as_labels(_values(dataset).reshape(-1)[first:last])
         except _ERRORS as error:
             raise _damaged(error) from None
 
