@@ -80,7 +80,7 @@ def resolve_runs(
         raise GmmcoreError(f"{source}: run and runs are both given; remove run")
     result = {}
     for name, overrides in runs.items():
-        where = f"{source}: runs.{name}"
+        where = f"{source}: runs.{name if str(name).isprintable() else repr(name)}"
         if not isinstance(overrides, Mapping | None) or "run" in (overrides or {}):
             raise GmmcoreError(f"{where}: keys to override were expected, without run")
         result[name] = resolve({**merged(whole, overrides or {}), "run": name}, where)
@@ -121,7 +121,8 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
         known = [name for name in known if name != "runs"] if "runs." in source else known
         guess = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
         advice = f"did you mean {guess[0]}?" if guess else f"known here: {', '.join(known)}"
-        raise GmmcoreError(f"{source}: unknown key {key}; {advice}")
+        shown = key if key.isprintable() else repr(key)
+        raise GmmcoreError(f"{source}: unknown key {shown}; {advice}")
     result = _filled(values, schema)
     _check_types(result, schema, source)
     del result["runs"]

@@ -190,3 +190,9 @@ def test_what_two_runs_have_in_common_up_to_a_stage(change, same):
     other = read_runs({**BASE, "iterations": [1, 2, 3], **change})["ubm"]
     stages = [run.stage("diag/4") for run in (one, other)]
     assert (one.recipe(stages[0]) == other.recipe(stages[1])) is same
+
+
+def test_an_unknown_key_with_a_line_end_is_told_in_one_line():
+    with pytest.raises(GmmcoreError, match=r"unknown key 'audio\.\\n'") as caught:
+        resolve({"features": {"list": "x"}, "audio": {"\n": None}})
+    assert "\n" not in str(caught.value)
