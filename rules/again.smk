@@ -68,8 +68,8 @@ def write_note(path, reason):
     number = 1
     with contextlib.suppress(OSError, ValueError, IndexError):
         number += int(Path(note_of(path)).read_text().splitlines()[1])
-    # Snakemake compares contents too; the number makes each another one.
-    replace_text(note_of(path), f"{path}: {reason}\n{number}\n")
+    # Snakemake compares contents too; the time makes each another one, whatever became of `logs`.
+    replace_text(note_of(path), f"{path}: {reason}\n{number}\n{time.time_ns()}\n")
     if os.lstat(path).st_mtime_ns >= os.stat(note_of(path)).st_mtime_ns:
         os.utime(path, (1, 1))
 
@@ -82,7 +82,7 @@ def withdraw(folders, named):
             path = folder + note.removeprefix(place)
             if os.path.isfile(note) and path not in named and is_pending(path):
                 # An input that the file's job had must remain one.
-                if Path(note).read_text().endswith("\n1\n"):
+                if Path(note).read_text().splitlines()[1:2] == ["1"]:
                     os.unlink(note)
                 else:
                     os.utime(note, (1, 1))

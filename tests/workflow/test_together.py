@@ -139,6 +139,16 @@ def test_a_dry_run_of_other_settings_after_a_repair(trained, copied):
     assert copied.made() == trained.made()
 
 
+@pytest.mark.parametrize("name", ["results/tiny/diag/2.h5", "results/tiny/ubm.h5"])
+def test_a_second_damage_after_the_logs_were_removed(trained, copied, name):
+    """A note is never the one that Snakemake remembers."""
+    for _ in range(2):
+        os.truncate(copied.folder / name, 1000)
+        copied.run()
+        assert copied.made() == trained.made()
+        copied.remove("logs")
+
+
 def test_shows_that_are_not_packed_and_changed_unseen(fresh):
     """Their size and time are those of before, so that only reading them tells."""
     fresh.configure(changed(QUICK, features={"pack": False}))
