@@ -127,8 +127,14 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
     _check_types(result, schema, source)
     del result["runs"]
     _check_sense(result, source)
+    # One spelling: paths are compared, and are names of files in the workflow.
+    for section in (result["demo"], result["audio"]):
+        if section["folder"]:
+            section["folder"] = os.path.normpath(section["folder"])
     made = result["demo"]["folder"] or (result["audio"]["list"] and result["audio"]["folder"])
     features = result["features"]
+    if made and features["list"] and os.path.normpath(features["list"]) == f"{made}/shows.txt":
+        features["list"] = f"{made}/shows.txt"
     if features["list"] is None and made:
         features["list"] = f"{made}/shows.txt"
         features["pattern"] = features["pattern"] or "{show}.h5"

@@ -139,6 +139,31 @@ def test_a_dry_run_of_other_settings_after_a_repair(trained, copied):
     assert copied.made() == trained.made()
 
 
+def test_features_of_the_user_are_not_written_over(copied):
+    names = (copied.folder / "corpus/shows.txt").read_text().splitlines()[1:]
+    (copied.folder / "corpus/shows.txt").write_text("\n".join(names) + "\n")
+    before = copied.digests("corpus/*")
+    copied.configure(TINY)
+    (line,) = errors(copied.run(code=1))
+    assert "corpus/shows.txt: was not made by this workflow" in line
+    assert copied.digests("corpus/*") == before
+
+
+def test_a_folder_is_one_folder_in_any_spelling(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.configure(changed(DEMO, demo={"folder": "./corpus/"}))
+    flow.run()
+    at_rest(flow)
+    flow.configure(changed(DEMO, features={"list": "./corpus/shows.txt"}, demo={"frames": 4000}))
+    flow.remove(".snakemake")
+    flow.run()
+    at_rest(flow)
+    assert frames_of(flow) == 4000
+    flow.configure(of_runs(DEMO, a={}, b={"demo": {"folder": "./corpus", "frames": 4000}}))
+    (line,) = errors(flow.run(code=1))
+    assert "make different features in one folder" in line
+
+
 @pytest.mark.parametrize("name", ["results/tiny/diag/2.h5", "results/tiny/ubm.h5"])
 def test_a_second_damage_after_the_logs_were_removed(trained, copied, name):
     """A note is never the one that Snakemake remembers."""
