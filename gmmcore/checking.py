@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gmmcore.corpus import Corpus
 from gmmcore.errors import GmmcoreError
@@ -15,7 +16,7 @@ from gmmcore.features.unpacked import open_shard
 from gmmcore.files import is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.history import HistoryEntry, history_table
-from gmmcore.resume import run_problems
+from gmmcore.resume import look_at_corpus, run_problems
 from gmmcore.runs import EXPORTS
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Checked:
     frames: int = 0
 
 
-def check_run(run: Run, results: str) -> Checked:
+def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Checked:
     """Verify every file of a run, from the features to the final mixture.
 
     Parameters
@@ -53,17 +54,24 @@ def check_run(run: Run, results: str) -> Checked:
     run : Run
     results
         The folder that the workflow writes to, such as ``results``.
+    known : dict, optional
+        What was found of frames, by their folder; those in it are not read again.
     """
+    known = {} if known is None else known
     folder, corpus = f"{results}/{run.name}", f"{results}/features/{run.corpus}"
     features = run.features
     # Where the workflow is a module with a prefix, the lists that it makes lie under the prefix.
     beside = os.path.join(os.path.dirname(results), features.list)
     if not os.path.exists(features.list) and os.path.exists(beside):
         features = replace(features, list=beside)
-    checked = Checked(run_problems(run, folder, features, corpus)[0])
+    if corpus not in known:
+        chain = look_at_corpus(features, corpus, run.recipe_of_list)
+        known[corpus] = chain, _checked_frames(Path(corpus), chain[0].found)
+    chain, frames = known[corpus]
+    problems, _ = run_problems(run, folder, chain)
+    checked = Checked({**frames.findings, **problems}, [], frames.files, frames.frames)
     if not os.path.exists(features.list):
         checked.notes.append(f"{features.list}: not here, so the features were not compared")
-    _check_frames(Path(corpus), checked)
     models = [model for path in _mixtures(run, folder) if (model := _load(path, checked))]
     for before, model in zip([None, *models], models, strict=False):
         if fault := _history_fault(before, model):
@@ -103,11 +111,12 @@ def _load(path: Path, checked: Checked) -> Model | None:
         return None
 
 
-def _check_frames(corpus: Path, checked: Checked) -> None:
+def _checked_frames(corpus: Path, problems: Mapping[str, str]) -> Checked:
     """Read every frame again."""
+    checked = Checked()
     path = corpus / "corpus.json"
-    if not path.exists() or str(path) in checked.findings:
-        return
+    if not path.exists() or str(path) in problems:
+        return checked
     known = Corpus.read(path)
     moments = []
     for shard_file, entry in zip(known.paths(path), known.shards, strict=True):
@@ -127,6 +136,7 @@ def _check_frames(corpus: Path, checked: Checked) -> None:
         merged = merge_moments(moments)
         if (merged.mean.tolist(), merged.scatter.tolist()) != ([*known.mean], [*known.second]):
             checked.findings.setdefault(str(path), "its moments are not those of its shards")
+    return checked
 
 
 def _history_fault(before: Model | None, model: Model) -> str:

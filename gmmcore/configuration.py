@@ -128,16 +128,17 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
     del result["runs"]
     _check_sense(result, source)
     # One spelling: paths are compared, and are names of files in the workflow.
-    for section in (result["demo"], result["audio"]):
+    made = []
+    for section, wanted in ((result["demo"], "folder"), (result["audio"], "list")):
         if section["folder"]:
             section["folder"] = os.path.normpath(section["folder"])
-    made = result["demo"]["folder"] or (result["audio"]["list"] and result["audio"]["folder"])
+        made += [f"{section['folder']}/shows.txt"] if section[wanted] else []
     features = result["features"]
-    if made and features["list"] and os.path.normpath(features["list"]) == f"{made}/shows.txt":
-        features["list"] = f"{made}/shows.txt"
     if features["list"] is None and made:
-        features["list"] = f"{made}/shows.txt"
+        features["list"] = made[0]
         features["pattern"] = features["pattern"] or "{show}.h5"
+    elif features["list"] and os.path.normpath(features["list"]) in made:
+        features["list"] = os.path.normpath(features["list"])
     return result
 
 

@@ -1,8 +1,8 @@
-"""The errors that a user can act on."""
+"""The errors that a user can act on, and how they count."""
 
 from __future__ import annotations
 
-__all__ = ["DamagedFileError", "GmmcoreError"]
+__all__ = ["DamagedFileError", "GmmcoreError", "counted"]
 
 
 class GmmcoreError(Exception):
@@ -15,3 +15,8 @@ class GmmcoreError(Exception):
 
 class DamagedFileError(GmmcoreError):
     """A file that gmmcore wrote is no longer what it wrote (truncated, altered, emptied)."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as ``1 show`` and ``2 shows``, for messages."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -35,6 +35,7 @@ __all__ = [
     "is_sealed",
     "is_temporary",
     "read_bytes",
+    "reason_of",
     "replace_bytes",
     "replace_text",
     "seal",
@@ -181,7 +182,7 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
                 raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
             return stream.read()
     except (OSError, ValueError) as error:  # ValueError: no path of this system
-        raise GmmcoreError(f"{path}: cannot be read: {_reason(error)}") from error
+        raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
 
 
 def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
@@ -298,14 +299,14 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise GmmcoreError(
-            f"{folder}: this folder cannot be made: {_reason(error)}; remove what is in the way "
+            f"{folder}: this folder cannot be made: {reason_of(error)}; remove what is in the way "
             "or make its parent writable, then give the same command again"
         ) from error
 
 
 def _unwritable(path: Path, error: OSError) -> GmmcoreError:
     return GmmcoreError(
-        f"{path}: cannot be written: {_reason(error)}; free space or make the folder writable, "
+        f"{path}: cannot be written: {reason_of(error)}; free space or make the folder writable, "
         "then give the same command again"
     )
 
@@ -342,5 +343,6 @@ def _umask() -> int:
     return value
 
 
-def _reason(error: OSError | ValueError) -> str:
+def reason_of(error: Exception) -> str:
+    """What the system says of a failure, without number and path."""
     return getattr(error, "strerror", None) or str(error)

@@ -7,6 +7,7 @@ made from. The functions here only read.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -22,15 +23,17 @@ from gmmcore.features.identity import fingerprint, shard_paths
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.shards import read_facts
 from gmmcore.features.table import ShowTable
+from gmmcore.features.writing import recipe_of
 from gmmcore.files import digest_of, read_bytes, sealed_facts
 from gmmcore.runs import Run
 from gmmcore.schedule import Stage, iteration_name, train_stop
 
 __all__ = [
+    "Chain",
     "Walk",
     "checksums",
-    "corpus_problems",
     "is_iteration",
+    "look_at_corpus",
     "mixture_path",
     "run_problems",
     "superseded",
@@ -115,14 +118,15 @@ def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:
     yield from Path(folder).glob("*/*.stats.h5")
 
 
-def corpus_problems(
+def look_at_corpus(
     settings: FeatureSettings, folder: str, recipe: str | None = None
-) -> tuple[_Chain, Corpus | None]:
+) -> tuple[Chain, Corpus | None]:
     """Walk from the feature list to ``corpus.json``.
 
     Parameters
     ----------
     settings : FeatureSettings
+        With the path of the list as it is seen from here.
     folder
         Of the frames.
     recipe
@@ -130,12 +134,12 @@ def corpus_problems(
 
     Returns
     -------
-    chain : _Chain
-        To be continued by `run_problems`.
+    chain : Chain
+        What was found, for `run_problems`.
     corpus : Corpus or None
         If all of it is valid.
     """
-    chain = _Chain()
+    chain = Chain()
     table, path = f"{folder}/shows.tsv", f"{folder}/corpus.json"
     corpus: list[Corpus] = []
     shards: dict[str, str] = {}
@@ -170,7 +174,7 @@ def corpus_problems(
 
 
 def run_problems(
-    run: Run, folder: str, features: FeatureSettings, corpus: str
+    run: Run, folder: str, frames: tuple[Chain, Corpus | None]
 ) -> tuple[dict[str, str], list[str]]:
     """Files of a run that Snakemake may take for current though they are not.
 
@@ -179,10 +183,8 @@ def run_problems(
     run : Run
     folder
         Of the run's results.
-    features
-        Its features, with the path of the list as it is seen from here.
-    corpus
-        Folder of its frames.
+    frames
+        What `look_at_corpus` found; not changed, because other runs may share it.
 
     Returns
     -------
@@ -192,8 +194,8 @@ def run_problems(
     following : list of str
         Files made from those. What they are is not known until these are made again.
     """
-    chain, frames = corpus_problems(features, corpus, run.recipe_of_list)
-    digest = frames.digest if frames else ""
+    chain, corpus = copy.deepcopy(frames[0]), frames[1]
+    digest = corpus.digest if corpus else ""
     parent: str | None = None
     for stage in run.plan:
         parent = _look_at_stage(chain, run, stage, f"{folder}/{stage.name}", digest, parent)
@@ -216,7 +218,7 @@ def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
 
 
 def _look_at_stage(
-    chain: _Chain, run: Run, stage: Stage, folder: str, corpus: str, parent: str | None
+    chain: Chain, run: Run, stage: Stage, folder: str, corpus: str, parent: str | None
 ) -> str | None:
     """Walk through a stage; the digest of its last mixture."""
     first, last = mixture_path(folder, 0), f"{folder}.h5"
@@ -254,26 +256,21 @@ def _look_at_stage(
     return walk[0].digest if walk else None
 
 
-def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
+def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
     path = f"{folder}/SHA256SUMS"
-    sums = ""
-    if chain.asked and os.path.lexists(path):
-        chain.following.append(path)
-    elif chain.whole and os.path.lexists(path):
-        fault = ""
-        try:
-            sums = read_bytes(path).decode()
-            head, _, lines = sums.partition("\n")
-            if head != f"# {hashlib.sha256(lines.encode()).hexdigest()}":
-                fault = "damaged"
-            elif [line[66:] for line in lines.splitlines()] != ["ubm.h5", *run.products]:
-                fault = "names other files"
-            elif f"{_sha256(final)}  ubm.h5\n" not in sums:
-                fault = "of another mixture"
-        except (GmmcoreError, UnicodeDecodeError) as error:
-            fault = _reason(error)
-        if fault:
-            chain.found[path], sums = fault, ""
+    sums: list[str] = []
+
+    def judge_sums() -> str:
+        text = read_bytes(path).decode(errors="replace")
+        head, _, lines = text.partition("\n")
+        if head != f"# {hashlib.sha256(lines.encode()).hexdigest()}":
+            return "damaged"
+        sums.extend(lines.splitlines())
+        if [line[66:] for line in sums] != ["ubm.h5", *run.products]:
+            return "names other files"
+        return "" if f"{_sha256(final)}  ubm.h5" in sums else "of another mixture"
+
+    chain.look(path, judge_sums)
     for name in run.products:
         product = f"{folder}/{name}"
         if os.path.lexists(product):
@@ -281,12 +278,12 @@ def _look_at_products(chain: _Chain, run: Run, folder: str, final: str) -> None:
                 chain.following.append(product)
             elif not sums:
                 chain.found[product] = "SHA256SUMS does not vouch for it"
-            elif not os.path.isfile(product) or f"{_sha256(product)}  {name}\n" not in sums:
+            elif not os.path.isfile(product) or f"{_sha256(product)}  {name}" not in sums:
                 chain.found[product] = "not what SHA256SUMS says"
 
 
 @dataclass
-class _Chain:
+class Chain:
     """Files, each made from the one before it, looked at in their order.
 
     Attributes
@@ -363,8 +360,8 @@ def _stale(
 def _list_fault(path: str, recipe: str) -> str:
     """What is wrong with features that the workflow made."""
     folder = os.path.dirname(path)
-    first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
-    if first != f"# recipe {recipe}":
+    found, shows = recipe_of(path)
+    if found != recipe:
         return _OTHER_SETTINGS
     for show in shows:
         if not os.path.isfile(f"{folder}/{show}.h5"):

@@ -9,41 +9,70 @@ import functools
 import glob
 import time
 
+from gmmcore.features.writing import recipe_of
 from gmmcore.files import replace_text
-from gmmcore.resume import run_problems
+from gmmcore.resume import look_at_corpus, run_problems
 
 
 @functools.cache
 def write_notes():
     """Look at all files once, before Snakemake lists folders, and write what notes are needed."""
-    for run in RUNS.values():
-        folders = [
-            f"{prefix()}results/{name}" for name in (run.name, f"features/{run.corpus}")
-        ]
-        redate(folders)
-        problems, following = run_problems(
-            run, folders[0], features_of(run), folders[1]
-        )
-        for path, reason in problems.items():
-            print(f"{path}: {reason}; it is made again", file=sys.stderr)
-            write_note(path, reason)
-        # A checkpoint has Snakemake decide anew, and forget what was to follow.
-        for path in following:
-            write_note(path, "made from another file that is made again")
-        withdraw(folders, {*problems, *following})
+    lists = [prefix() + path for path in LISTS]
+    for path in lists:
+        if (
+            os.path.exists(path)
+            and recipe_of(path)[0] is None
+            and os.path.getsize(path)
+        ):
+            sys.exit(
+                f"gmmcore: error: {path}: was not made by this workflow, which would write over it "
+                "and the features beside it; choose another folder in demo or audio, or remove it"
+            )
+    places = {name: f"{prefix()}results/{name}" for name in RUNS}
+    corpora = {name: f"{prefix()}results/features/{name}" for name in CORPORA}
+    folders = [*corpora.values(), *places.values()]
+    truths = [f"{os.path.dirname(path)}/truth.h5" for path in lists]
+    redate([*lists, *truths, *(path for folder in folders for path in below(folder))])
+    # Runs with the same features share what is looked up of thousands of files.
+    frames = {
+        name: look_at_corpus(features_of(run), corpora[name], run.recipe_of_list)
+        for name, run in CORPORA.items()
+    }
+    problems, following = {}, []
+    for name, run in RUNS.items():
+        found, after = run_problems(run, places[name], frames[run.corpus])
+        problems |= found
+        following += after
+    for path, reason in problems.items():
+        print(f"{path}: {reason}; it is made again", file=sys.stderr)
+        write_note(path, reason)
+    # A checkpoint has Snakemake decide anew, and forget what was to follow.
+    for path in following:
+        write_note(path, "made from another file that is made again")
+    noted = [
+        folder + note.removeprefix(note_of(folder))
+        for folder in folders
+        for note in below(note_of(folder))
+        if os.path.isfile(note)
+    ]
+    withdraw({*lists, *noted} - {*problems, *following})
 
 
-def redate(folders):
+def below(folder):
+    """All that lies below a folder."""
+    return glob.iglob(f"{glob.escape(folder)}/**/*", recursive=True)
+
+
+def redate(paths):
     """Date files of the future, when a clock was set back, as if they had been written now.
 
     Else, all that is made from them would be older than they are, which Snakemake refuses.
     """
     now = time.time()
-    for folder in folders:
-        for path in glob.iglob(f"{glob.escape(folder)}/**/*", recursive=True):
-            with contextlib.suppress(FileNotFoundError):
-                if os.lstat(path).st_mtime > now:
-                    os.utime(path, (now, now), follow_symlinks=False)
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if os.lstat(path).st_mtime > now:
+                os.utime(path, (now, now), follow_symlinks=False)
 
 
 def note_of(path):
@@ -74,18 +103,16 @@ def write_note(path, reason):
         os.utime(path, (1, 1))
 
 
-def withdraw(folders, named):
+def withdraw(paths):
     """Take back notes that a start with another configuration wrote, such as a dry run."""
-    for folder in folders:
-        place = note_of(folder)
-        for note in glob.glob(f"{glob.escape(place)}/**/*", recursive=True):
-            path = folder + note.removeprefix(place)
-            if os.path.isfile(note) and path not in named and is_pending(path):
-                # An input that the file's job had must remain one.
-                if Path(note).read_text().splitlines()[1:2] == ["1"]:
-                    os.unlink(note)
-                else:
-                    os.utime(note, (1, 1))
+    for path in paths:
+        if is_pending(path):
+            note = note_of(path)
+            # An input that the file's job had must remain one.
+            if Path(note).read_text().splitlines()[1:2] == ["1"]:
+                os.unlink(note)
+            else:
+                os.utime(note, (1, 1))
 
 
 def again(pattern):

@@ -54,15 +54,6 @@ LISTS = {
 }
 
 TABLE = "results/features/{corpus}/shows.tsv"
-for path in LISTS:
-    with contextlib.suppress(OSError), open(path, errors="replace") as stream:
-        head = stream.readline()
-        if head.strip() and not head.startswith("# recipe "):
-            sys.exit(
-                f"gmmcore: error: {path}: was not made by this workflow, which would write over it "
-                "and the features beside it; choose another folder in demo or audio, or remove it"
-            )
-
 FIRST = "results/{run}/{stage}/000.h5"
 LAST = "results/{run}/{stage}.h5"
 ITERATION = "results/{run}/{stage}/{iteration}.h5"

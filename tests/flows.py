@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from gmmcore.configuration import merged
 from gmmcore.runs import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,13 +48,7 @@ FIRST = ["diag/2/1", "diag/2/2", "diag/4/1", "diag/4/2", "diag/4/3", "full/4/1",
 
 def changed(base: Mapping[str, Any] = TINY, **values: Any) -> dict[str, Any]:
     """A configuration with some keys replaced; those of sections one by one."""
-    result: dict[str, Any] = copy.deepcopy(dict(base))
-    for key, value in values.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] |= value
-        else:
-            result[key] = value
-    return result
+    return merged(base, values)
 
 
 def iterations(log: str) -> list[str]:

@@ -19,8 +19,8 @@ from gmmcore.features.faults import Fault, FaultyShowError, reading, report
 from gmmcore.features.lists import Entry, read_list
 from gmmcore.features.readers import need
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.writing import write_sidekit_show
-from gmmcore.files import PathLike, replace_text
+from gmmcore.features.writing import write_list, write_sidekit_show
+from gmmcore.files import PathLike
 
 __all__ = ["AudioSettings", "energy_vad", "extract", "mfcc"]
 
@@ -112,9 +112,7 @@ def extract(
             faults.append(error.fault(entry.show, entry.path))
     if faults:
         raise GmmcoreError(report(faults, f"{audio}"))
-    names = "".join(f"{entry.show}\n" for entry in entries)
-    head = f"# recipe {recipe}\n" if recipe else ""
-    replace_text(Path(output) / "shows.txt", head + names)
+    write_list(Path(output) / "shows.txt", (entry.show for entry in entries), recipe)
     return len(entries)
 
 

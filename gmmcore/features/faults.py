@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, counted
 
 __all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "reading", "report"]
 
@@ -99,8 +99,7 @@ def report(
     Of the faults that differ only in numbers and paths, the first three are told.
     """
     faults = list(faults)
-    number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    lines = [f"{what}: {number}; {remedy}"]
+    lines = [f"{what}: {counted(len(faults), 'fault')}; {remedy}"]
     alike: dict[tuple[str, ...], list[Fault]] = {}
     for fault in faults:
         texts = (fault.found, fault.expected, fault.remedy)
@@ -108,7 +107,7 @@ def report(
     for group in alike.values():
         lines += ["  " + fault.line() for fault in group[:_TOLD]]
         if (more := len(group) - _TOLD) > 0:
-            lines.append(f"  and {more} more {'show' if more == 1 else 'shows'} with this fault")
+            lines.append(f"  and {counted(more, 'more show')} with this fault")
     return "\n".join(lines)
 
 

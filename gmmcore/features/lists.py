@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import Fault, FaultyShowError
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import check_regular, read_bytes
+from gmmcore.files import check_regular, read_bytes, reason_of
 
 __all__ = ["Entry", "Listing", "read_list"]
 
@@ -85,9 +85,8 @@ def _begins_with(path: str, magic: bytes) -> bool:
         with open(path, "rb") as stream:
             return stream.read(len(magic)) == magic
     except (OSError, ValueError) as error:  # ValueError: no path of this system
-        reason = getattr(error, "strerror", None) or error
         raise GmmcoreError(
-            f"{path}: the feature list cannot be read: {reason}; correct features: list"
+            f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
         ) from None
 
 

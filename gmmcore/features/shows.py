@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, counted
 from gmmcore.features.faults import FaultyShowError, reading
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.normalisation import ShowStatistics
@@ -151,8 +151,7 @@ def _check_finite(frames: Frames, where: str) -> None:
     finite = np.isfinite(frames)
     if not finite.all():
         frame, coefficient = np.argwhere(~finite)[0]
-        count = int((~finite).sum())
-        values = "1 NaN or infinite value" if count == 1 else f"{count} NaN or infinite values"
+        values = counted(int((~finite).sum()), "NaN or infinite value")
         raise FaultyShowError(
             f"{values} {where}, the first in frame {frame}, coefficient {coefficient}",
             "finite numbers",

@@ -1,19 +1,22 @@
-"""Feature files in SIDEKIT's HDF5 layout."""
+"""Features that we make: SIDEKIT's HDF5 layout, and their list."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.files import replace_bytes
+from gmmcore.files import PathLike, read_bytes, replace_bytes, replace_text
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["write_sidekit_show"]
+__all__ = ["recipe_of", "write_list", "write_sidekit_show"]
+
+_RECIPE = "# recipe "
 
 
 def write_sidekit_show(
@@ -50,3 +53,23 @@ def write_sidekit_show(
         group["vad"] = speech.astype(np.int8)
 
     replace_bytes(path, hdf5_image(build, user_block=0))
+
+
+def write_list(path: PathLike, shows: Iterable[str], recipe: str | None) -> None:
+    """Write a list of shows; its first line is a comment with `recipe`, if there is one."""
+    head = [f"{_RECIPE}{recipe}"] if recipe else []
+    replace_text(path, "\n".join([*head, *shows]) + "\n")
+
+
+def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
+    """The recipe in a list that `write_list` wrote, None if it has none, and its shows.
+
+    Raises
+    ------
+    GmmcoreError
+        If it cannot be read.
+    """
+    first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
+    if not first.startswith(_RECIPE):
+        return None, [first, *shows] if first else shows
+    return first.removeprefix(_RECIPE), shows

@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
         values = merged(values, read_configuration(path))
     runs = read_runs(values, config)
     files = faults = 0
+    known: dict[str, Any] = {}
     for folder in arguments.results or [f"results/{name}" for name in runs]:
         results, name = os.path.split(os.path.normpath(folder))
         if name not in runs:
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
             )
         if not os.path.isdir(folder):
             raise GmmcoreError(f"{folder}: no such folder; expected the results of a run")
-        checked = check_run(runs[name], results)
+        checked = check_run(runs[name], results, known)
         for note in checked.notes:
             print(f"note: {note}")
         for path, what in checked.findings.items():

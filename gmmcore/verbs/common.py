@@ -26,7 +26,6 @@ __all__ = [
     "add_maximising",
     "add_reading",
     "add_settings",
-    "counted",
     "explained",
     "maximise_settings",
     "maximising_settings",
@@ -37,11 +36,6 @@ __all__ = [
     "statistics_of_shards",
     "sum_in_order",
 ]
-
-
-def counted(number: int, noun: str) -> str:
-    """Such as ``1 show`` and ``2 shows``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def add_settings(parser: argparse.ArgumentParser, keys: str) -> None:

@@ -6,8 +6,8 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import counted, open_shards
+from gmmcore.errors import GmmcoreError, counted
+from gmmcore.verbs.common import open_shards
 
 __all__ = ["configure", "run"]
 

@@ -33,8 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the shows as SIDEKIT feature files, their list, and the mixture they follow."""
     import numpy as np
 
-    from gmmcore.features.writing import write_sidekit_show
-    from gmmcore.files import replace_text
+    from gmmcore.features.writing import write_list, write_sidekit_show
     from gmmcore.formats.hdf5 import save_model
     from gmmcore.synthetic import draw_shows, known_mixture
 
@@ -56,8 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         names.append(show.name)
         total += len(show.frames)
     # The list comes last: where it is, everything is.
-    head = [f"# recipe {arguments.recipe}"] if arguments.recipe else []
-    replace_text(folder / "shows.txt", "\n".join([*head, *names]) + "\n")
+    write_list(folder / "shows.txt", names, arguments.recipe)
     print(
         f"demonstration corpus: {len(names)} shows, {total} frames ({settings['frames']} of "
         f"speech) from {settings['components']} known components"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, counted
 from gmmcore.features.configuration import read_settings
 from gmmcore.features.packing import pack_shard
 from gmmcore.features.table import ShowTable
 from gmmcore.features.unpacked import open_shard
-from gmmcore.verbs.common import counted
 
 __all__ = ["configure", "run"]
 

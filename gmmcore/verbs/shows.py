@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from gmmcore.errors import counted
 from gmmcore.features.checking import check_list
 from gmmcore.features.configuration import read_settings
-from gmmcore.verbs.common import counted
 
 __all__ = ["configure", "run"]
 

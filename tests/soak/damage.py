@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import os
 import random
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flows import PLAIN, Workflow
+
+from gmmcore.configuration import merged
 
 CONFIG: dict[str, Any] = {**PLAIN, "export": ["kaldi"]}
 DAMAGES = ("remove", "truncate", "zero", "swap", "postdate", "flip")
@@ -169,11 +170,9 @@ CHANGES: list[tuple[str, Any]] = [
 
 def changed(changes: list[tuple[str, Any]]) -> dict[str, Any]:
     """The configuration with some keys changed."""
-    config = copy.deepcopy(CONFIG)
+    config = CONFIG
     for key, value in changes:
-        *sections, name = key.split(".")
-        place = config
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = value
+        for name in reversed(key.split(".")):
+            value = {name: value}
+        config = merged(config, value)
     return config

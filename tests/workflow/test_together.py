@@ -6,11 +6,12 @@ import copy
 import os
 import re
 import shutil
+import time
 from typing import Any
 
 import h5py
 import pytest
-from flows import PLAIN, TINY, Workflow, changed, errors
+from flows import PLAIN, ROOT, TINY, Workflow, changed, errors
 
 pytestmark = pytest.mark.slow
 
@@ -96,8 +97,6 @@ def test_runs_that_differ_in_the_seed_share_features_and_come_to_rest(fresh):
 
 @pytest.mark.parametrize("prefix", ["my_results/", "results/gmm/"])
 def test_a_prefix_may_be_called_results(fresh, prefix):
-    from flows import ROOT
-
     (fresh.folder / "Snakefile").write_text(
         f"module gmm:\n    snakefile: '{ROOT}/Snakefile'\n    config: {QUICK!r}\n"
         f"    prefix: '{prefix}'\n\nuse rule * from gmm as gmm_*\n"
@@ -120,8 +119,10 @@ def test_an_initial_mixture_that_is_not_there_is_told_with_its_key(fresh):
     at_rest(fresh)
 
 
-@pytest.mark.parametrize("key", ["components=8", "precision=double", "llk_gain=5.0"])
+@pytest.mark.parametrize("key", ["components=8", "precision=double", "llk_gain=5.0", "seed=5"])
 def test_a_dry_run_of_other_settings_changes_nothing(copied, key):
+    copied.configure(TINY)
+    copied.run("corpus/shows.txt", "results/tiny/recovery.txt", "results/tiny/SHA256SUMS")
     copied.run("-n", "--config", key)
     assert "Nothing to be done" in copied.run("-n")
     at_rest(copied)
@@ -137,6 +138,34 @@ def test_a_dry_run_of_other_settings_after_a_repair(trained, copied):
     copied.run()
     at_rest(copied)
     assert copied.made() == trained.made()
+
+
+@pytest.mark.parametrize("name", ["shows.txt", "truth.h5", "speaker000_0000.h5"])
+def test_features_that_the_workflow_made_are_dated_in_the_future(tmp_path, name):
+    flow = Workflow(tmp_path)
+    flow.configure(DEMO)
+    flow.run()
+    before = flow.made()
+    later = time.time() + 1e8
+    os.utime(flow.folder / "corpus" / name, (later, later))
+    flow.run()
+    at_rest(flow)
+    final = "results/tiny/ubm.h5"
+    assert flow.made()[final] == before[final]
+
+
+def test_features_of_the_user_below_a_prefix_are_not_written_over(fresh):
+    shutil.copytree(fresh.folder / "corpus", fresh.folder / "my/corpus")
+    names = (fresh.folder / "corpus/shows.txt").read_text().splitlines()[1:]
+    (fresh.folder / "my/corpus/shows.txt").write_text("\n".join(names) + "\n")
+    before = fresh.digests("my/corpus/*")
+    (fresh.folder / "Snakefile").write_text(
+        f"module gmm:\n    snakefile: '{ROOT}/Snakefile'\n    config: {DEMO!r}\n"
+        f"    prefix: 'my/'\n\nuse rule * from gmm as gmm_*\n"
+    )
+    (line,) = errors(fresh.run("-s", "Snakefile", code=1))
+    assert "my/corpus/shows.txt: was not made by this workflow" in line
+    assert fresh.digests("my/corpus/*") == before
 
 
 def test_features_of_the_user_are_not_written_over(copied):

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.faults import FaultyShowError
+from gmmcore.files import reason_of
 
 __all__ = [
     "READERS",
@@ -210,9 +211,8 @@ def _check_regular(path: str) -> None:
 
 
 def _unreadable(error: Exception) -> FaultyShowError:
-    reason = getattr(error, "strerror", None) or str(error)
     return FaultyShowError(
-        f"cannot be read ({reason})", "a readable feature file", "fix its permissions"
+        f"cannot be read ({reason_of(error)})", "a readable feature file", "fix its permissions"
     )
 
 

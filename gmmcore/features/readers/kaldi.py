@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from gmmcore.features.faults import FaultyShowError
 from gmmcore.features.readers import Description, Place, need, quiet
-from gmmcore.files import check_regular
+from gmmcore.files import check_regular, reason_of
 
 __all__ = ["Source", "read_vector", "recognises"]
 
@@ -151,9 +151,8 @@ def read_vector(place: Place) -> npt.NDArray[Any]:
         check_regular(place.file)
         source = Source(place.file, ())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         raise FaultyShowError(
-            f"its labels in {place.file} cannot be read ({reason})",
+            f"its labels in {place.file} cannot be read ({reason_of(error)})",
             "a Kaldi vector",
             "correct the vad.scp",
         ) from None
