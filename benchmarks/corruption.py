@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gmmcore.cli import main as gmmcore
 from gmmcore.configuration import resolve
-from gmmcore.features.identity import shard_paths
+from gmmcore.corpus.identity import shard_paths
 
 DEMO = {"components": 2, "dimension": 3, "shows": 4, "speakers": 2, "frames": 9000}
 DAMAGES = ("bits", "truncated", "zeroed", "overwritten", "inserted")

@@ -22,7 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gmmcore.features.identity import fingerprint, shard_paths
+from gmmcore.corpus.identity import fingerprint, shard_paths
 from gmmcore.features.settings import FeatureSettings
 
 FRAMES, DIMENSION = 20, 20

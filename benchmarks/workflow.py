@@ -24,7 +24,7 @@ import yaml
 
 from benchmarks.speeds.clock import processor
 from gmmcore.configuration import resolve
-from gmmcore.features.unpacked import open_shard
+from gmmcore.corpus.unpacked import open_shard
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.statistics import accumulate
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gmmcore.errors import GmmcoreError
-    from gmmcore.features.server import FeaturesServer
     from gmmcore.formats.registry import read_mixture, write_mixture
-    from gmmcore.mixture import Mixture
     from gmmcore.model import GaussianMixture
+    from gmmcore.sidekit.mixture import Mixture
+    from gmmcore.sidekit.server import FeaturesServer
 
 __all__ = [
     "FeaturesServer",
@@ -25,10 +25,10 @@ __version__ = "0.1.0"
 
 # Imported when they are asked for: a job of the workflow starts without them.
 _HOMES = {
-    "FeaturesServer": "gmmcore.features.server",
+    "FeaturesServer": "gmmcore.sidekit.server",
     "GaussianMixture": "gmmcore.model",
     "GmmcoreError": "gmmcore.errors",
-    "Mixture": "gmmcore.mixture",
+    "Mixture": "gmmcore.sidekit.mixture",
     "read_mixture": "gmmcore.formats.registry",
     "write_mixture": "gmmcore.formats.registry",
 }

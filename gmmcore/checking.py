@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.corpus import Corpus
+from gmmcore.corpus.corpus import Corpus
+from gmmcore.corpus.moments import merge_moments
+from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.moments import merge_moments
-from gmmcore.features.unpacked import open_shard
 from gmmcore.files import is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.history import HistoryEntry, history_table

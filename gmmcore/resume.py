@@ -16,13 +16,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gmmcore.corpus import Corpus
+from gmmcore.corpus.corpus import Corpus
+from gmmcore.corpus.identity import fingerprint, shard_paths
+from gmmcore.corpus.shards import read_facts
+from gmmcore.corpus.table import ShowTable
 from gmmcore.em import ARITHMETIC
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features.identity import fingerprint, shard_paths
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import read_facts
-from gmmcore.features.table import ShowTable
 from gmmcore.features.writing import recipe_of
 from gmmcore.files import digest_of, read_bytes, sealed_facts
 from gmmcore.runs import Run

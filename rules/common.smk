@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import gmmcore
-from gmmcore.corpus import Corpus
+from gmmcore.corpus.corpus import Corpus
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.identity import shard_paths
+from gmmcore.corpus.identity import shard_paths
 from gmmcore.files import sealed_facts
 from gmmcore.resume import mixture_path, walk_iterations
 from gmmcore.runs import EXPORTS, made_lists, read_runs

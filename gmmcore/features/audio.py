@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.corpus.lists import Entry, read_list
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import Fault, FaultyShowError, reading, report
-from gmmcore.features.lists import Entry, read_list
-from gmmcore.features.readers import need
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import write_list, write_sidekit_show
 from gmmcore.files import PathLike
+from gmmcore.readers import need
+from gmmcore.readers.faults import Fault, FaultyShowError, reading, report
 
 __all__ = ["AudioSettings", "energy_vad", "extract", "mfcc"]
 

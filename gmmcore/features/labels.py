@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, Source, as_labels, parse_place
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import check_regular, read_bytes
+from gmmcore.readers import Description, Place, Source, as_labels, parse_place
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["LabelSource"]
 
@@ -95,7 +95,7 @@ class LabelSource:
             assert labels is not None
             return labels
         if self.kind == "scp":
-            from gmmcore.features.readers.kaldi import read_vector
+            from gmmcore.readers.kaldi import read_vector
 
             whole = as_labels(read_vector(parse_place(self._places[show], self._root)))
             _same_length(len(whole), frames)

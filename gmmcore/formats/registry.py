@@ -13,7 +13,7 @@ from gmmcore.formats.base import MAX_BYTES, Format, PathLike, ReadOptions
 from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
-    from gmmcore.mixture import Mixture
+    from gmmcore.sidekit.mixture import Mixture
 
 __all__ = [
     "core_mixture",
@@ -187,7 +187,7 @@ def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
     """
     if isinstance(mixture, GaussianMixture):
         return mixture
-    # `gmmcore.mixture` imports this module: a `Mixture` is known by what it can do.
+    # `gmmcore.sidekit.mixture` imports this module: a `Mixture` is known by what it can do.
     if isinstance(mixture, type) or not hasattr(mixture, "gaussian_mixture"):
         raise GmmcoreError(
             f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the statistics of each shard of the part."""
-    from gmmcore.corpus import Corpus
+    from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
     from gmmcore.resume import is_iteration

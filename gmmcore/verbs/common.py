@@ -13,10 +13,10 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, digest_of
 
 if TYPE_CHECKING:
-    from gmmcore.corpus import Corpus
+    from gmmcore.corpus.corpus import Corpus
+    from gmmcore.corpus.shards import Shard
+    from gmmcore.corpus.unpacked import UnpackedShard
     from gmmcore.em import MaximiseSettings
-    from gmmcore.features.shards import Shard
-    from gmmcore.features.unpacked import UnpackedShard
     from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.model import GaussianMixture
     from gmmcore.statistics import Statistics
@@ -113,12 +113,12 @@ def maximising_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
     """The shards of these files."""
-    from gmmcore.features.shards import PackedShard, read_facts
+    from gmmcore.corpus.shards import PackedShard, read_facts
 
     if all(read_facts(path)[0]["packed"] for path in paths):
         return [PackedShard(path) for path in paths]
     # Imported only now: what processes features takes a while to start.
-    from gmmcore.features.unpacked import open_shard
+    from gmmcore.corpus.unpacked import open_shard
 
     return [open_shard(path) for path in paths]
 

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _compare_likelihoods(
     arguments: argparse.Namespace, paths: tuple[str, str], mixtures: list[GaussianMixture]
 ) -> float:
-    from gmmcore.features.server import FeaturesServer
+    from gmmcore.sidekit.server import FeaturesServer
     from gmmcore.statistics import ArraySource, FrameSource, accumulate
 
     sources: list[tuple[str, FrameSource]] = []

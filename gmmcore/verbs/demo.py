@@ -33,9 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the shows as SIDEKIT feature files, their list, and the mixture they follow."""
     import numpy as np
 
+    from gmmcore.demo.synthetic import draw_shows, known_mixture
     from gmmcore.features.writing import write_list, write_sidekit_show
     from gmmcore.formats.hdf5 import save_model
-    from gmmcore.synthetic import draw_shows, known_mixture
 
     settings = settings_of(arguments, DEFAULTS)
     folder = Path(arguments.output)

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the first mixture of a training."""
-    from gmmcore.corpus import Corpus
+    from gmmcore.corpus.corpus import Corpus
     from gmmcore.em import ARITHMETIC, one_gaussian
     from gmmcore.files import digest_of, read_bytes
     from gmmcore.formats.hdf5 import save_model

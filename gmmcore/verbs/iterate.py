@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     """Go on from the longest valid beginning of the stage; the number of its last iteration."""
-    from gmmcore.corpus import Corpus
+    from gmmcore.corpus.corpus import Corpus
     from gmmcore.em import ARITHMETIC
     from gmmcore.files import digest_of, read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model

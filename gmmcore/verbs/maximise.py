@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     If the mixture is there already, it is kept, and the statistics are not read.
     """
-    from gmmcore.corpus import Corpus
+    from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import read_statistics
     from gmmcore.resume import is_iteration

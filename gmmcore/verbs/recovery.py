@@ -21,10 +21,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Write and print the comparison."""
     import numpy as np
 
-    from gmmcore.corpus import Corpus
+    from gmmcore.corpus.corpus import Corpus
+    from gmmcore.demo.recovery import compare_to_truth
     from gmmcore.files import replace_text
     from gmmcore.formats.hdf5 import load_model
-    from gmmcore.recovery import compare_to_truth
     from gmmcore.statistics import accumulate
 
     truth = load_model(arguments.truth).mixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from gmmcore.corpus.packing import pack_shard
+from gmmcore.corpus.table import ShowTable
+from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.features.configuration import read_settings
-from gmmcore.features.packing import pack_shard
-from gmmcore.features.table import ShowTable
-from gmmcore.features.unpacked import open_shard
 
 __all__ = ["configure", "run"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from gmmcore.corpus.survey import check_list
 from gmmcore.errors import counted
-from gmmcore.features.checking import check_list
 from gmmcore.features.configuration import read_settings
 
 __all__ = ["configure", "run"]

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gmmcore.cli import main
-from gmmcore.corpus import Corpus, CorpusShard
+from gmmcore.corpus.corpus import Corpus, CorpusShard
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.statistics_file import ShardStatistics, save_statistics

@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from gmmcore.corpus.dealing import deal
+from gmmcore.corpus.moments import Moments, merge_moments
+from gmmcore.corpus.shards import BlockSums, block_checksum
+from gmmcore.corpus.subset import share_out
+from gmmcore.corpus.survey import check_list
+from gmmcore.corpus.table import Row, ShowTable
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.checking import check_list
-from gmmcore.features.dealing import deal
-from gmmcore.features.moments import Moments, merge_moments
 from gmmcore.features.normalisation import normalise
 from gmmcore.features.processing import delta, output_dimension, process, smooth_labels
-from gmmcore.features.readers import parse_place
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import BlockSums, block_checksum
-from gmmcore.features.subset import share_out
-from gmmcore.features.table import Row, ShowTable
+from gmmcore.readers import parse_place
 
 few = settings(deadline=None, max_examples=50)
 values = st.floats(-1e3, 1e3, width=32)

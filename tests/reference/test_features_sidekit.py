@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.features.readers import Sources, parse_place
-from gmmcore.features.server import FeaturesServer
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.table import Row
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.table import Row
+from gmmcore.readers import Sources, parse_place
+from gmmcore.sidekit.server import FeaturesServer
 
 CASES = {
     "raw": {},
@@ -149,7 +149,7 @@ def test_sidekit_compressions(shared: Path, reference: dict[str, np.ndarray], sh
 def test_labels_select_what_the_data_say(shared: Path) -> None:
     """16,385 frames of speech in 30 shows."""
     settings = FeatureSettings(list=str(shared / "features" / "sidekit_none"))
-    from gmmcore.features.checking import check_list
+    from gmmcore.corpus.survey import check_list
 
     table = check_list(settings).table
     assert table.facts["shows"] == 30

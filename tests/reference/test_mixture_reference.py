@@ -11,7 +11,7 @@ import pytest
 
 from gmmcore import FeaturesServer, GaussianMixture, Mixture
 from gmmcore.em import MaximiseSettings
-from gmmcore.features.served import ServedFrames
+from gmmcore.sidekit.served import ServedFrames
 from gmmcore.training import TrainingSettings, train
 
 

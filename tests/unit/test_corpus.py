@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gmmcore.corpus import Corpus, CorpusShard
+from gmmcore.corpus.corpus import Corpus, CorpusShard
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
 SHARDS = (CorpusShard("000", "000-ab.npy", 10, "a" * 64), CorpusShard("001", "b.npy", 5, "b" * 64))

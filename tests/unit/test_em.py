@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from gmmcore.bounds import bounded_precisions
+from gmmcore.demo.recovery import compare_to_truth
+from gmmcore.demo.synthetic import draw_shows, known_mixture
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.model import GaussianMixture, InvalidMixtureError, is_definite
-from gmmcore.recovery import compare_to_truth
 from gmmcore.statistics import Statistics, accumulate
-from gmmcore.synthetic import draw_shows, known_mixture
 from gmmcore.training import ArraySource, TrainingSettings, moments, train, uniform_start
 
 

@@ -11,8 +11,8 @@ from gmmcore.cli import main
 from gmmcore.errors import GmmcoreError
 from gmmcore.features import audio
 from gmmcore.features.audio import AudioSettings, energy_vad, extract, mfcc
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.server import FeaturesServer
+from gmmcore.readers.faults import FaultyShowError
+from gmmcore.sidekit.server import FeaturesServer
 
 soundfile = pytest.importorskip("soundfile", reason="needs gmmcore[audio]")
 pytest.importorskip("kaldi_native_fbank", reason="needs gmmcore[audio]")

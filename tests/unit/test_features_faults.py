@@ -17,14 +17,14 @@ import pytest
 from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
 from gmmcore.cli import main
+from gmmcore.corpus import shows
+from gmmcore.corpus.identity import shard_paths
+from gmmcore.corpus.packing import pack_shard
+from gmmcore.corpus.shards import PackedShard, faults_of
+from gmmcore.corpus.survey import check_list
 from gmmcore.errors import GmmcoreError
-from gmmcore.features import shows
-from gmmcore.features.checking import check_list
-from gmmcore.features.faults import Fault, FaultyShowError, report
-from gmmcore.features.identity import shard_paths
-from gmmcore.features.packing import pack_shard
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import PackedShard, faults_of
+from gmmcore.readers.faults import Fault, FaultyShowError, report
 
 
 def settings(folder: Path, **more: Any) -> FeatureSettings:

@@ -20,16 +20,16 @@ from features_files import (
 )
 
 from gmmcore.cli import main
+from gmmcore.corpus import probing
+from gmmcore.corpus.identity import fingerprint, shard_digests
+from gmmcore.corpus.lists import read_list
+from gmmcore.corpus.packing import pack_shard
+from gmmcore.corpus.shards import faults_of
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.survey import check_list
+from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features import probing
-from gmmcore.features.checking import check_list
-from gmmcore.features.identity import fingerprint, shard_digests
-from gmmcore.features.lists import read_list
-from gmmcore.features.packing import pack_shard
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import faults_of
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.table import ShowTable
 
 
 def settings(folder: Path, name: str = "shows.txt", **more: Any) -> FeatureSettings:
@@ -253,7 +253,7 @@ def test_skipping_leaves_out_these_and_no_others(tmp_path: Path) -> None:
     found = {f.show: f.found for f in (*checked.faults, *later)}
     assert found.keys() == faults.keys()
     assert all(faults[show] in found[show] for show in found)
-    from gmmcore.features.unpacked import open_shard
+    from gmmcore.corpus.unpacked import open_shard
 
     frames = np.concatenate([np.concatenate([*open_shard(o).blocks()]) for o in outputs])
     bad = {show for show in faults if show != "s18"} | {"s19", "s43"}

@@ -20,9 +20,9 @@ from features_files import (
 )
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Sources, parse_place
-from gmmcore.features.readers.kaldi import read_vector
+from gmmcore.readers import Description, Sources, parse_place
+from gmmcore.readers.faults import FaultyShowError
+from gmmcore.readers.kaldi import read_vector
 
 FRAMES = frames_of(1)
 

@@ -16,8 +16,8 @@ from gmmcore.formats.registry import (
     read_mixture,
     write_mixture,
 )
-from gmmcore.mixture import Mixture
 from gmmcore.model import GaussianMixture, InvalidMixtureError
+from gmmcore.sidekit.mixture import Mixture
 
 NAMES = [one.name for one in formats()]
 EXACT = ("sidekit", "alize", "alize-xml")

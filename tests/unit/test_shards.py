@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from features_files import frames_of, speech_of, write_hdf5
 
+from gmmcore.corpus import packing
+from gmmcore.corpus.moments import Moments, merge_moments
+from gmmcore.corpus.packing import pack_shard
+from gmmcore.corpus.shards import BLOCK_FRAMES, ShardWriter, block_checksum
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.subset import share_out
+from gmmcore.corpus.survey import check_list
+from gmmcore.corpus.table import Row, ShowTable
+from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features import packing
-from gmmcore.features.checking import check_list
-from gmmcore.features.moments import Moments, merge_moments
-from gmmcore.features.packing import pack_shard
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import BLOCK_FRAMES, ShardWriter, block_checksum
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.subset import share_out
-from gmmcore.features.table import Row, ShowTable
-from gmmcore.features.unpacked import open_shard
 from gmmcore.files import writing
 
 ROW = Row("s", "s.h5", 0, 1, 1, "000")

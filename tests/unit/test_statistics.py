@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from gmmcore import density
+from gmmcore.corpus.shards import BLOCK_FRAMES
 from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.shards import BLOCK_FRAMES
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import ArraySource, Statistics, _pieces, accumulate, pack, unpack
 

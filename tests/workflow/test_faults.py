@@ -114,7 +114,7 @@ OUT_OF_MEMORY = """
 import os, resource, sys
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy
-import gmmcore.features.shards, gmmcore.formats.statistics_file, gmmcore.statistics
+import gmmcore.corpus.shards, gmmcore.formats.statistics_file, gmmcore.statistics
 from gmmcore.verbs import iterate
 from gmmcore.cli import main
 # Memory runs out at work, where it is asked for in large pieces: Python's compiler, HDF5 and

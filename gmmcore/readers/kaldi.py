@@ -15,9 +15,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, need, quiet
 from gmmcore.files import check_regular, reason_of
+from gmmcore.readers import Description, Place, need, quiet
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "read_vector", "recognises"]
 

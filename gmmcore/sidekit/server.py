@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from gmmcore.density import checked_frames
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import FaultyShowError, reading
 from gmmcore.features.normalisation import ShowStatistics
 from gmmcore.features.processing import (
     add_context,
@@ -23,8 +22,9 @@ from gmmcore.features.processing import (
     speech_labels,
     static_part,
 )
-from gmmcore.features.readers import Place, Source, Sources, parse_place
 from gmmcore.features.settings import DATASETS, FeatureSettings
+from gmmcore.readers import Place, Source, Sources, parse_place
+from gmmcore.readers.faults import FaultyShowError, reading
 
 __all__ = ["CheckedServer", "FeaturesServer", "checked_list"]
 

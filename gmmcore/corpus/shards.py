@@ -19,11 +19,11 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.corpus.moments import Moments
+from gmmcore.corpus.table import Row
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features.faults import Fault
-from gmmcore.features.moments import Moments
-from gmmcore.features.table import Row
 from gmmcore.files import REMEDY, PathLike, digest_of
+from gmmcore.readers.faults import Fault
 
 __all__ = [
     "BLOCK_FRAMES",

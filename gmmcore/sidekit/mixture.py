@@ -522,8 +522,8 @@ def _frames(features_server: Any, feature_list: Any) -> FrameSource:
                 "for an array has no shows; give a features server, or None"
             )
         return _array_source(features_server)
-    from gmmcore.features.served import ServedFrames
-    from gmmcore.features.server import CheckedServer, checked_list
+    from gmmcore.sidekit.served import ServedFrames
+    from gmmcore.sidekit.server import CheckedServer, checked_list
 
     return ServedFrames(CheckedServer(features_server), checked_list(feature_list))
 

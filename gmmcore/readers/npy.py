@@ -18,8 +18,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, as_labels, quiet
+from gmmcore.readers import Description, Place, as_labels, quiet
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "recognises"]
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.readers import Description, Place, as_labels, quiet
+from gmmcore.readers import Description, Place, as_labels, quiet
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "open_hdf5", "read_dataset", "recognises"]
 

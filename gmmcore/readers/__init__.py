@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import FaultyShowError
 from gmmcore.files import reason_of
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = [
     "READERS",
@@ -39,10 +39,10 @@ __all__ = [
 ]
 
 READERS = {
-    "npy": "gmmcore.features.readers.npy",
-    "htk": "gmmcore.features.readers.htk",
-    "kaldi": "gmmcore.features.readers.kaldi",
-    "sidekit": "gmmcore.features.readers.sidekit",
+    "npy": "gmmcore.readers.npy",
+    "htk": "gmmcore.readers.htk",
+    "kaldi": "gmmcore.readers.kaldi",
+    "sidekit": "gmmcore.readers.sidekit",
 }
 """Format to module, in the order in which they are asked; h5py is loaded only if it must be."""
 
@@ -166,7 +166,7 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
     _check_regular(path)
     if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
         # HDF5 looks at the content itself: one opening less for each file of a long list.
-        from gmmcore.features.readers import sidekit
+        from gmmcore.readers import sidekit
 
         with contextlib.suppress(FaultyShowError):
             return sidekit.Source(path, datasets)

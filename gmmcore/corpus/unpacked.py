@@ -9,10 +9,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features.faults import FaultyShowError
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import (
+from gmmcore.corpus.shards import (
     HEADER_SIZE,
     BlockSums,
     PackedShard,
@@ -21,9 +18,12 @@ from gmmcore.features.shards import (
     finish_file,
     read_facts,
 )
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.table import Row
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.table import Row
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import REMEDY, PathLike
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["RecipeWriter", "UnpackedShard", "open_shard"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import Fault, FaultyShowError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import check_regular, read_bytes, reason_of
+from gmmcore.readers.faults import Fault, FaultyShowError
 
 __all__ = ["Entry", "Listing", "read_list"]
 
@@ -205,7 +205,7 @@ def _unclear(settings: FeatureSettings, number: int, line: str, expected: str) -
 
 
 def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
-    from gmmcore.features.readers.sidekit import Source, read_dataset
+    from gmmcore.readers.sidekit import Source, read_dataset
 
     path = settings.list
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gmmcore.features.faults import FaultyShowError
+from gmmcore.corpus.lists import Listing, read_list
+from gmmcore.corpus.table import Row, ShowTable
 from gmmcore.features.labels import LabelSource
-from gmmcore.features.lists import Listing, read_list
-from gmmcore.features.readers import parse_place
 from gmmcore.features.settings import FEATURES_VERSION, FeatureSettings
-from gmmcore.features.table import Row, ShowTable
 from gmmcore.files import PathLike, digest_of
+from gmmcore.readers import parse_place
+from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["fingerprint", "shard_digest", "shard_digests", "shard_paths"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from gmmcore.corpus.identity import shard_digest
+from gmmcore.corpus.shards import ShardWriter, read_facts
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.table import ShowTable
+from gmmcore.corpus.unpacked import RecipeWriter
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import Fault, FaultyShowError, report
-from gmmcore.features.identity import shard_digest
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shards import ShardWriter, read_facts
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.table import ShowTable
-from gmmcore.features.unpacked import RecipeWriter
 from gmmcore.files import PathLike, writing
+from gmmcore.readers.faults import Fault, FaultyShowError, report
 
 __all__ = ["pack_shard"]
 

@@ -7,14 +7,14 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.corpus.table import Row
 from gmmcore.errors import GmmcoreError, counted
-from gmmcore.features.faults import FaultyShowError, reading
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.normalisation import ShowStatistics
 from gmmcore.features.processing import process, speech_labels, static_part
-from gmmcore.features.readers import Place, Source, Sources, parse_place, quiet
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.table import Row
+from gmmcore.readers import Place, Source, Sources, parse_place, quiet
+from gmmcore.readers.faults import FaultyShowError, reading
 
 __all__ = ["ShowReader"]
 

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from gmmcore.corpus.lists import Entry
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.table import Row
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.faults import Fault, FaultyShowError, reading
-from gmmcore.features.lists import Entry
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.table import Row
+from gmmcore.readers.faults import Fault, FaultyShowError, reading
 
 __all__ = ["Probed", "probe"]
 

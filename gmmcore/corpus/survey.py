@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gmmcore.corpus.dealing import deal, number_of_shards
+from gmmcore.corpus.identity import fingerprint, shard_digests
+from gmmcore.corpus.lists import Entry, read_list
+from gmmcore.corpus.probing import Probed, probe
+from gmmcore.corpus.shows import ShowReader
+from gmmcore.corpus.subset import share_out
+from gmmcore.corpus.table import Row, ShowTable, shard_name
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.dealing import deal, number_of_shards
-from gmmcore.features.faults import Fault, FaultyShowError, report
-from gmmcore.features.identity import fingerprint, shard_digests
-from gmmcore.features.lists import Entry, read_list
-from gmmcore.features.probing import Probed, probe
 from gmmcore.features.processing import output_dimension
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.features.shows import ShowReader
-from gmmcore.features.subset import share_out
-from gmmcore.features.table import Row, ShowTable, shard_name
+from gmmcore.readers.faults import Fault, FaultyShowError, report
 
 __all__ = ["CheckedList", "check_list"]
 
