@@ -66,19 +66,8 @@ def environment() -> dict[str, str]:
 
 def make_corpus(folder: Path) -> None:
     """The demonstration corpus of all runs."""
-    import json
-
-    settings = json.dumps(DEMO)
-    command = [
-        sys.executable,
-        "-m",
-        "gmmcore.cli",
-        "demo",
-        "--settings",
-        settings,
-        "--output",
-        str(folder),
-    ]
+    given = [f"--{key}={value}" for key, value in DEMO.items()]
+    command = [sys.executable, "-m", "gmmcore.cli", "demo", *given, "--output", str(folder)]
     subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import random
 import shutil
 import sys
@@ -25,10 +24,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from gmmcore.cli import main as gmmcore
-from gmmcore.configuration import resolve
 from gmmcore.corpus.identity import shard_paths
+from gmmcore.demo.synthetic import DemoSettings
+from gmmcore.options import words
 
-DEMO = {"components": 2, "dimension": 3, "shows": 4, "speakers": 2, "frames": 9000}
+DEMO = DemoSettings(components=2, dimension=3, shows=4, speakers=2, frames=9000)
 DAMAGES = ("bits", "truncated", "zeroed", "overwritten", "inserted")
 
 
@@ -57,14 +57,13 @@ def prepare(folder: Path) -> dict[str, Step]:
         if code:
             raise SystemExit(messages)
 
-    done("demo", "--settings", json.dumps(DEMO), "--output", f"{folder}/corpus")
-    features = {"list": f"{folder}/corpus/shows.txt", "pattern": "{show}.h5", "shards": 2}
-    place, table = f"{folder}/config.json", f"{folder}/shows.tsv"
-    Path(place).write_text(json.dumps(resolve({"features": features})))
-    done("shows", "--config", place, "--output", table)
+    done("demo", *words(DEMO), "--output", f"{folder}/corpus")
+    place = ["--list", f"{folder}/corpus/shows.txt", "--pattern", "{show}.h5", "--shards", "2"]
+    table = f"{folder}/shows.tsv"
+    done("shows", *place, "--output", table)
     shards = list(shard_paths(table).values())
     for index, shard in enumerate(shards):
-        packing = ["shard", "--config", place, "--shows", table, "--shard", f"{index:03d}"]
+        packing = ["shard", *place, "--shows", table, "--shard", f"{index:03d}"]
         done(*packing, "--output", shard)
     corpus, first, mixture = f"{folder}/corpus.json", f"{folder}/1.h5", f"{folder}/2/000.h5"
     done("corpus", "--shows", table, "--output", corpus, "--skipped", f"{folder}/skipped.tsv")

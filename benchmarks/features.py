@@ -12,7 +12,6 @@ with its peak memory.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from scipy import ndimage
 
 from gmmcore.features.processing import process
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.options import words
 
 FRAMES, DIMENSION = 3000, 20
 # A child's ru_maxrss counts what its parent held when it forked; VmHWM is its own.
@@ -96,7 +96,7 @@ def processing(count: int) -> None:
     shows = corpus(20)
     print("processing alone, one core".ljust(44) + "million frames/s")
     for name, chain in CHAINS.items():
-        settings = FeatureSettings("-", **chain)
+        settings = FeatureSettings(list="-", **chain)
         slow = chain["normalisation"] in ("stg", "cmvn_sliding") or chain.get("rasta")
         number = max(count // 10, 20) if slow else count
         value = speed(lambda x, v, s=settings: process(x, v, s), shows, number)
@@ -118,15 +118,14 @@ def packing(folder: Path, count: int) -> None:
     features = {"list": str(folder / "data"), **DELTAS, "normalisation": "cmvn", "shards": 1}
     print(f"{count} files of {FRAMES} frames to a shard".ljust(44) + "seconds  frames/s  peak MB")
     for pack in (True, False):
-        config = folder / f"{pack}.json"
-        config.write_text(json.dumps({"features": {**features, "pack": pack}}))
+        given = words(FeatureSettings.from_mapping({**features, "pack": pack}))
         table, output = str(folder / "shows.tsv"), str(folder / "000.npy")
         verbs = {
             "shows": ["--output", table],
             "shard": ["--shows", table, "--shard", "000", "--output", output],
         }
         for verb, arguments in verbs.items():
-            command = [sys.executable, "-c", RUN, verb, "--config", str(config), *arguments]
+            command = [sys.executable, "-c", RUN, verb, *given, *arguments]
             begin = time.perf_counter()
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             seconds = time.perf_counter() - begin

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import resource
 import struct
 import subprocess
@@ -24,6 +23,7 @@ import numpy as np
 
 from gmmcore.corpus.identity import fingerprint, shard_paths
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.options import words
 
 FRAMES, DIMENSION = 20, 20
 # A child's ru_maxrss counts what its parent held when it forked; VmHWM is its own.
@@ -82,10 +82,9 @@ def make_kaldi(folder: Path, shows: int) -> dict[str, object]:
 
 def measure(name: str, features: dict[str, object], folder: Path) -> None:
     """Run ``gmmcore shows`` and print its time and peak memory of its first process."""
-    config = folder / f"{name}.json"
-    config.write_text(json.dumps({"seed": 0, "features": {**features, "shards": 64}}))
+    settings = FeatureSettings.from_mapping({**features, "shards": 64})
     output = folder / "out" / name / "shows.tsv"
-    command = [sys.executable, "-c", RUN, "shows", "--config", str(config), "--output", str(output)]
+    command = [sys.executable, "-c", RUN, "shows", *words(settings), "--output", str(output)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -93,7 +92,6 @@ def measure(name: str, features: dict[str, object], folder: Path) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     peak = int(done.stdout.split()[-1])
-    settings = FeatureSettings.from_mapping({**features, "shards": 64})
     begin = time.perf_counter()
     fingerprint(settings)
     looked = time.perf_counter()

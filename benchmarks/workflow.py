@@ -130,7 +130,7 @@ def costs(
         whole = run_workflow(folder, config, cores)
         settings = resolve(config)
         kernels, iterations = e_steps(
-            folder / "results/cost", cores, settings["precision"], settings["pruning"]
+            folder / "results/cost", cores, settings.precision, settings.pruning
         )
     finally:
         shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from gmmcore.files import is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.history import HistoryEntry, history_table
 from gmmcore.resume import look_at_corpus, run_problems
-from gmmcore.runs import EXPORTS
+from gmmcore.settings import EXPORTS
 
 if TYPE_CHECKING:
     from gmmcore.formats.hdf5 import Model
@@ -61,8 +61,9 @@ def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Ch
     folder, corpus = f"{results}/{run.name}", f"{results}/features/{run.corpus}"
     features = run.features
     # Where the workflow is a module with a prefix, the lists that it makes lie under the prefix.
-    beside = os.path.join(os.path.dirname(results), features.list)
-    if not os.path.exists(features.list) and os.path.exists(beside):
+    given = features.list
+    beside = os.path.join(os.path.dirname(results), given)
+    if not os.path.exists(given) and os.path.exists(beside):
         features = replace(features, list=beside)
     if corpus not in known:
         chain = look_at_corpus(features, corpus, run.recipe_of_list)

@@ -1,32 +1,20 @@
-"""config.yaml against its schema: defaults filled in, every mistake told in one line."""
+"""From config.yaml to the settings of every run; every mistake is told in one line."""
 
 from __future__ import annotations
 
-import copy
-import difflib
-import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.options import OptionsError, build
+from gmmcore.settings import Settings
 
-__all__ = ["load_schema", "merged", "read_configuration", "resolve", "resolve_runs"]
-
-
-def load_schema() -> dict[str, Any]:
-    """The schema of config.yaml."""
-    return copy.deepcopy(_schema())
-
-
-@functools.cache
-def _schema() -> dict[str, Any]:
-    text = (Path(__file__).parent / "config.schema.yaml").read_text(encoding="utf-8")
-    schema: dict[str, Any] = yaml.safe_load(text)
-    return schema
+__all__ = ["merged", "read_configuration", "resolve", "resolve_runs"]
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -48,10 +36,8 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
     return values
 
 
-def resolve_runs(
-    values: Mapping[str, Any], source: str = "config.yaml"
-) -> dict[str, dict[str, Any]]:
-    """The configuration of every run, by its name.
+def resolve_runs(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Settings]:
+    """The settings of every run, by its name.
 
     Parameters
     ----------
@@ -70,7 +56,7 @@ def resolve_runs(
     runs = values.get("runs")
     if runs is None or runs == {}:
         one = resolve(whole, source)
-        return {one["run"]: one}
+        return {one.run: one}
     if not isinstance(runs, Mapping):
         raise GmmcoreError(
             f"{source}: runs is {runs!r}; names of runs, each with the keys it overrides, "
@@ -99,13 +85,13 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Any]:
-    """The configuration of one run with every default filled in.
+def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
+    """The settings of one run.
 
     Parameters
     ----------
     values
-        What the user wrote.
+        What the user wrote, without ``runs``.
     source
         Where, for messages.
 
@@ -114,122 +100,20 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str,
     GmmcoreError
         One line: the key, what was found, what was expected.
     """
-    schema = load_schema()  # its own: defaults are handed out
-    unknown = next(_unknown(values, schema, ""), None)
-    if unknown is not None:
-        key, known = unknown
-        known = [name for name in known if name != "runs"] if "runs." in source else known
-        guess = difflib.get_close_matches(key.rsplit(".", 1)[-1], known, n=1)
-        advice = f"did you mean {guess[0]}?" if guess else f"known here: {', '.join(known)}"
-        shown = key if key.isprintable() else repr(key)
-        raise GmmcoreError(f"{source}: unknown key {shown}; {advice}")
-    result = _filled(values, schema)
-    _check_types(result, schema, source)
-    del result["runs"]
-    _check_sense(result, source)
-    # One spelling: paths are compared, and are names of files in the workflow.
-    made = []
-    for section, wanted in ((result["demo"], "folder"), (result["audio"], "list")):
-        if section["folder"]:
-            section["folder"] = os.path.normpath(section["folder"])
-        made += [f"{section['folder']}/shows.txt"] if section[wanted] else []
-    features = result["features"]
-    if features["list"] is None and made:
-        features["list"] = made[0]
-        features["pattern"] = features["pattern"] or "{show}.h5"
-    elif features["list"] and os.path.normpath(features["list"]) in made:
-        features["list"] = os.path.normpath(features["list"])
-    return result
-
-
-def _unknown(
-    values: Any, schema: Mapping[str, Any], prefix: str
-) -> Iterator[tuple[str, list[str]]]:
-    properties = schema.get("properties")
-    if not isinstance(values, Mapping) or properties is None:
-        return
-    for key, value in values.items():
-        if key not in properties:
-            yield f"{prefix}{key}", sorted(properties)
-        else:
-            yield from _unknown(value, properties[key], f"{prefix}{key}.")
-
-
-def _filled(values: Any, schema: Mapping[str, Any]) -> Any:
-    properties = schema.get("properties")
-    if properties is None or not isinstance(values, Mapping):
-        return values
-    result = {}
-    for key, part in properties.items():
-        value = values.get(key, part.get("default"))
-        # `variance:` with nothing behind it means its defaults, as leaving it out does.
-        if value is None and part.get("type") == "object":
-            value = {}
-        result[key] = _filled(value, part)
-    return result
-
-
-def _check_types(values: Any, schema: dict[str, Any], source: str) -> None:
-    import jsonschema
-
-    validator = jsonschema.Draft202012Validator(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(values))
-    if error is None:
-        return
-    key = ".".join(str(part) for part in error.absolute_path)
-    found = f"{error.instance!r}"
-    if isinstance(error.instance, str) and _is_number(error.instance):
-        found += " (YAML reads this as text; write 1.0e-3 for 1e-3)"
-    raise GmmcoreError(f"{source}: {key} is {found}: {_expectation(error.schema)} was expected")
-
-
-def _expectation(schema: Any) -> str:
-    if "oneOf" in schema:
-        return " or ".join(_expectation(part) for part in schema["oneOf"])
-    if "enum" in schema:
-        return "one of " + ", ".join(str(value) for value in schema["enum"])
-    kind = schema.get("type", "another value")
-    words = [" or ".join(kind) if isinstance(kind, list) else str(kind)]
-    for key, word in (
-        ("minimum", "at least"),
-        ("exclusiveMinimum", "above"),
-        ("maximum", "at most"),
-        ("exclusiveMaximum", "below"),
-        ("minItems", "entries: at least"),
-        ("pattern", "matching"),
-    ):
-        if key in schema:
-            words.append(f"{word} {schema[key]}")
-    return " ".join(words)
-
-
-def _is_number(text: str) -> bool:
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_sense(values: Mapping[str, Any], source: str) -> None:
-    for section in ("variance", "full"):
-        floor, ceiling = values[section]["floor"], values[section]["ceiling"]
-        if floor > ceiling:
-            raise GmmcoreError(
-                f"{source}: {section}.floor is {floor}, above {section}.ceiling, {ceiling}"
-            )
-    if values["run"] == "features":
-        raise GmmcoreError(f"{source}: a run cannot be called features; choose another name")
-    if values["demo"]["folder"] and values["audio"]["list"]:
-        raise GmmcoreError(f"{source}: demo.folder and audio.list are both set; choose one")
-    for key, value in _leaves(values, ""):
-        if isinstance(value, float) and value != value:
-            raise GmmcoreError(f"{source}: {key} is not a number")
-
-
-def _leaves(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _leaves(value, f"{prefix}{key}.")
-    else:
-        yield prefix[:-1], values
+        settings = build(Settings, values)
+    except OptionsError as error:
+        raise GmmcoreError(f"{source}: {error}") from error
+    # One spelling: paths are compared, and are names of files in the workflow.
+    demo, audio, features = settings.demo, settings.audio, settings.features
+    if demo.folder:
+        demo = replace(demo, folder=os.path.normpath(demo.folder))
+    audio = replace(audio, folder=os.path.normpath(audio.folder))
+    folder = demo.folder or (audio.folder if audio.list else None)
+    if folder:
+        made = f"{folder}/shows.txt"
+        if not features.list:
+            features = replace(features, list=made, pattern=features.pattern or "{show}.h5")
+        elif os.path.normpath(features.list) == made:
+            features = replace(features, list=made)
+    return replace(settings, demo=demo, audio=audio, features=features)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from gmmcore.bounds import bounded_precisions, bounded_variances
 from gmmcore.model import GaussianMixture, InvalidMixtureError, covariance_to_precision
 from gmmcore.statistics import Statistics, unpack
+from gmmcore.steps import MStep
 from gmmcore.threads import ordered_map, single_blas
 
 __all__ = [
     "ARITHMETIC",
-    "MaximiseSettings",
     "Update",
     "maximise",
     "one_gaussian",
@@ -33,38 +33,6 @@ _PIECE_COMPONENTS = 32
 
 
 @dataclass(frozen=True)
-class MaximiseSettings:
-    """Control of the M-step.
-
-    Attributes
-    ----------
-    floor, ceiling : float
-        Bounds of diagonal variances, relative to the mixture's ``variance_control``.
-    full_floor, full_ceiling : float
-        Bounds of the eigenvalues of full covariances, in the space where the
-        ``variance_control`` is one in every dimension.
-    min_occupancy : float
-        A component with less than this, in frames, is weak.
-    weak : {'keep', 'resplit', 'remove'}
-        A weak component keeps its mean and covariance; or is replaced by one half of the
-        heaviest component, split; or is removed.
-    """
-
-    floor: float = 0.01
-    ceiling: float = 10.0
-    full_floor: float = 1e-3
-    full_ceiling: float = 1000.0
-    min_occupancy: float = 10.0
-    weak: str = "keep"
-
-    def __post_init__(self) -> None:
-        if self.weak not in ("keep", "resplit", "remove"):
-            raise ValueError(f"weak is {self.weak!r}, keep, resplit or remove was expected")
-        if not 0 <= self.floor <= self.ceiling or not 0 <= self.full_floor <= self.full_ceiling:
-            raise ValueError("0 <= floor <= ceiling was expected")
-
-
-@dataclass(frozen=True)
 class Update:
     """What an M-step did.
 
@@ -74,8 +42,8 @@ class Update:
         The next mixture.
     floored, ceiled : int
         Variances, or eigenvalues, that were moved to their floor or ceiling.
-    weak : tuple of (int, float)
-        Components under the least occupancy, and their occupancies in frames.
+    low_count : tuple of (int, float)
+        Components with fewer frames than the least occupancy, and their occupancies in frames.
     smallest_occupancy : float
         Over all components, in frames.
     """
@@ -83,7 +51,7 @@ class Update:
     mixture: GaussianMixture
     floored: int = 0
     ceiled: int = 0
-    weak: tuple[tuple[int, float], ...] = field(default=())
+    low_count: tuple[tuple[int, float], ...] = ()
     smallest_occupancy: float = 0.0
 
 
@@ -179,7 +147,7 @@ def to_full(mixture: GaussianMixture) -> GaussianMixture:
 def maximise(
     mixture: GaussianMixture,
     statistics: Statistics,
-    settings: MaximiseSettings,
+    settings: MStep,
     *,
     threads: int = 1,
 ) -> Update:
@@ -191,7 +159,8 @@ def maximise(
         The mixture that the statistics were computed with, shape (C, D).
     statistics : Statistics
         Of all frames.
-    settings : MaximiseSettings
+    settings : MStep
+        Bounds for covariances of the kind that the mixture has.
     threads : int
         Threads over components. The result does not depend on it.
 
@@ -217,13 +186,13 @@ def maximise(
     if statistics.frames == 0 or not statistics.count.sum() > 0:
         raise InvalidMixtureError("the statistics hold no frames")
     count = np.maximum(statistics.count, 0.0)
-    weak = count < settings.min_occupancy
+    low = count < settings.occupancy
     # With nothing to estimate from, even a component that counts for enough is kept.
     usable = count > 0
     safe = np.where(usable, count, 1.0)[:, np.newaxis]
     offsets = statistics.first / safe
     control = _control(mixture, statistics)
-    kept = weak | ~usable
+    kept = low | ~usable
     means = mixture.means.copy()
     means[~kept] = statistics.origin + offsets[~kept]
     precisions = mixture.precisions.copy()
@@ -236,7 +205,7 @@ def maximise(
             return bounded_precisions(
                 moments - mean[:, :, np.newaxis] * mean[:, np.newaxis, :],
                 control[piece],
-                (settings.full_floor, settings.full_ceiling),
+                (settings.floor, settings.ceiling),
                 piece,
             )
 
@@ -257,11 +226,11 @@ def maximise(
     updated = GaussianMixture(
         occupancy / occupancy.sum(), means, precisions, mixture.variance_control
     )
-    listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(weak))
-    if listed and settings.weak == "remove":
-        updated = _without(updated, weak)
-    elif listed and settings.weak == "resplit":
-        updated = _resplit(updated, weak)
+    listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(low))
+    if listed and settings.action == "remove":
+        updated = _without(updated, low)
+    elif listed and settings.action == "resplit":
+        updated = _resplit(updated, low)
     return Update(updated, floored, ceiled, listed, float(count.min()))
 
 
@@ -294,8 +263,8 @@ def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
     return np.broadcast_to(variance, mixture.means.shape)
 
 
-def _without(mixture: GaussianMixture, weak: npt.NDArray[np.bool_]) -> GaussianMixture:
-    keep = ~weak
+def _without(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
+    keep = ~low
     if not keep.any():
         raise InvalidMixtureError("no component has enough frames; train fewer components")
     weights = mixture.weights[keep]
@@ -308,9 +277,9 @@ def _without(mixture: GaussianMixture, weak: npt.NDArray[np.bool_]) -> GaussianM
     )
 
 
-def _resplit(mixture: GaussianMixture, weak: npt.NDArray[np.bool_]) -> GaussianMixture:
-    """Replace each weak component by one half of the then heaviest."""
-    current = _without(mixture, weak)
-    for _ in range(int(weak.sum())):
+def _resplit(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
+    """Replace each component with a low count by one half of the then heaviest."""
+    current = _without(mixture, low)
+    for _ in range(int(low.sum())):
         current = split(current, current.components + 1)
     return current

@@ -28,7 +28,7 @@ class HistoryEntry:
         Its growth since the iteration before; NaN in the first of a stage.
     floored, ceiled : int
         Variances (or eigenvalues of full covariances) that met their floor or ceiling.
-    weak : int
+    low_count : int
         Components whose occupancy was under the configured minimum.
     action : str
         What was done with them: ``keep``, ``resplit`` or ``remove``; empty when there were none.
@@ -44,7 +44,7 @@ class HistoryEntry:
     gain: float
     floored: int
     ceiled: int
-    weak: int
+    low_count: int
     action: str
     smallest_occupancy: float
 

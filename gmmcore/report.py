@@ -35,7 +35,7 @@ def report_page(mixture: GaussianMixture, history: Sequence[HistoryEntry], title
     """
     likelihoods = [entry.log_likelihood for entry in history]
     floored = [float(entry.floored + entry.ceiled) for entry in history]
-    weak = [float(entry.weak) for entry in history]
+    low_counts = [float(entry.low_count) for entry in history]
     weights = sorted(mixture.weights.tolist(), reverse=True)
     boundaries = [
         (index, f"{entry.stage} {entry.components}")
@@ -55,7 +55,7 @@ def report_page(mixture: GaussianMixture, history: Sequence[HistoryEntry], title
             "<h2>Variances (or eigenvalues) moved to a bound</h2>",
             _plot(floored, boundaries),
             "<h2>Components under the least occupancy</h2>",
-            _plot(weak, boundaries),
+            _plot(low_counts, boundaries),
         ]
     parts += [
         "<h2>Weights of the final mixture, largest first</h2>",
@@ -121,11 +121,14 @@ def _plot(values: Sequence[float], boundaries: Sequence[tuple[int, str]]) -> str
 
 
 def _table(history: Sequence[HistoryEntry]) -> str:
-    head = "stage components iteration log-likelihood gain floored ceiled weak least&nbsp;occupancy"
+    head = (
+        "stage components iteration log-likelihood gain floored ceiled low&nbsp;count "
+        "least&nbsp;occupancy"
+    )
     rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in head.split()) + "</tr>"]
     for entry in history:
         gain = "" if math.isnan(entry.gain) else f"{entry.gain:+.6f}"
-        weak = f"{entry.weak} ({html.escape(entry.action)})" if entry.weak else "0"
+        low_count = f"{entry.low_count} ({html.escape(entry.action)})" if entry.low_count else "0"
         cells = [
             entry.stage,
             entry.components,
@@ -134,7 +137,7 @@ def _table(history: Sequence[HistoryEntry]) -> str:
             gain,
             entry.floored,
             entry.ceiled,
-            weak,
+            low_count,
             f"{entry.smallest_occupancy:.1f}",
         ]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,13 +20,14 @@ from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import fingerprint, shard_paths
 from gmmcore.corpus.shards import read_facts
 from gmmcore.corpus.table import ShowTable
-from gmmcore.em import ARITHMETIC
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of
-from gmmcore.files import digest_of, read_bytes, sealed_facts
+from gmmcore.files import read_bytes, sealed_facts
+from gmmcore.provenance import settings_digest
 from gmmcore.runs import Run
 from gmmcore.schedule import Stage, iteration_name, train_stop
+from gmmcore.steps import IterationSettings
 
 __all__ = [
     "Chain",
@@ -103,10 +104,10 @@ def walk_iterations(
     return Walk(last, digest, complete)
 
 
-def is_iteration(path: str, before: str, settings: Mapping[str, Any]) -> bool:
+def is_iteration(path: str, before: str, settings: IterationSettings) -> bool:
     """Whether a file is the mixture made from the one of digest `before` by these settings."""
     facts, fault = _facts(path)
-    made = digest_of("maximise", settings, ARITHMETIC)
+    made = settings_digest("maximise", settings)
     return not fault and (facts.get("parent"), facts.get("settings")) == (before, made)
 
 
@@ -242,7 +243,7 @@ def _look_at_stage(
     at = 0
     if chain.look(first, judge_first):
         settings = run.digest("maximise", stage.kind)
-        limits = (stage.iterations, float(run.config["llk_gain"]))
+        limits = (stage.iterations, run.settings.llk_gain)
         walk.append(walk_iterations(folder, _sealed(first)["digest"], corpus, settings, *limits))
         at = walk[0].last
         if walk[0].fault:

@@ -8,22 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from gmmcore.configuration import resolve_runs
-from gmmcore.em import ARITHMETIC
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import REMEDY, digest_of, read_bytes
+from gmmcore.options import Options, mapping, option, same
+from gmmcore.provenance import settings_digest
 from gmmcore.schedule import Stage, stages
+from gmmcore.settings import EXPORTS, Init, Settings
 
-__all__ = ["EXPORTS", "InitialMixture", "Run", "made_lists", "read_runs"]
+__all__ = ["InitialMixture", "Initialise", "Run", "made_lists", "read_runs"]
 
-EXPORTS = {
-    "kaldi": "ubm.kaldi",
-    "kaldi-text": "ubm.kaldi.txt",
-    "alize": "ubm.gmm",
-    "alize-xml": "ubm.xml",
-    "htk": "ubm.mmf",
-}
-"""Formats of `export:` and the files they are written to."""
+
+@dataclass(frozen=True)
+class Initialise(Options):
+    """What decides the first mixture of a run, beside the frames."""
+
+    prefix: str = same(Init, "prefix")
+    digest: str | None = option(
+        None, "SHA-256 of the file that the mixture is read from", type="string"
+    )
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,22 @@ class Run:
 
     Attributes
     ----------
-    name : str
-    config : dict
-        The configuration with the overrides of this run and all defaults.
+    settings : Settings
+        The configuration with the overrides of this run.
     features : FeatureSettings
+        Those of the settings, with the seed of the run.
     plan : tuple of Stage
-    settings : dict
-        Settings of ``initialise``, ``accumulate``, and of ``maximise`` for ``diag`` and ``full``.
-        Only what changes numbers is in them: they are what a result is valid for.
+    initialise : Initialise
     """
 
-    name: str
-    config: Mapping[str, Any]
+    settings: Settings
     features: FeatureSettings
     plan: tuple[Stage, ...]
-    settings: Mapping[str, Mapping[str, Any]]
+    initialise: Initialise
+
+    @property
+    def name(self) -> str:
+        return self.settings.run
 
     @property
     def corpus(self) -> str:
@@ -91,14 +95,14 @@ class Run:
     @property
     def recipe_of_list(self) -> str | None:
         """Digest of how the workflow makes its features; None if they are given."""
-        return made_lists(self.config).get(self.features.list)
+        return made_lists(self.settings).get(self.features.list)
 
     @property
     def products(self) -> list[str]:
         """Names of the files made from the final mixture."""
-        names = ["history.tsv", *(EXPORTS[name] for name in self.config["export"])]
-        names += ["report.html"] * self.config["report"]
-        names += ["recovery.txt"] * bool(self.config["demo"]["folder"])
+        names = ["history.tsv", *(EXPORTS[name] for name in self.settings.export)]
+        names += ["report.html"] * self.settings.report
+        names += ["recovery.txt"] * bool(self.settings.demo.folder)
         return names
 
     def stage(self, name: str) -> Stage:
@@ -114,17 +118,20 @@ class Run:
         plan = self.plan[: self.plan.index(stage) + 1]
         return digest_of(
             self.corpus,
-            self.settings["initialise"],
-            float(self.config["llk_gain"]),
+            mapping(self.initialise),
+            str(self.settings.llk_gain),
             [[part.name, part.iterations, part.origin] for part in plan],
-            [self.settings[kind] for kind in sorted({part.kind for part in plan})],
+            [self.digest("maximise", kind) for kind in sorted({part.kind for part in plan})],
         )
 
     def digest(self, verb: str, kind: str = "") -> str:
         """Digest of a verb's settings, as it writes it into its files."""
-        section = kind if verb == "maximise" else verb
-        settings = [self.settings[section]] if section in self.settings else []
-        return digest_of(verb, *settings, ARITHMETIC)
+        settings: Options | None = {
+            "initialise": self.initialise,
+            "accumulate": self.settings.iteration("diag"),
+            "maximise": self.settings.iteration(kind),
+        }.get(verb)
+        return settings_digest(verb, settings)
 
 
 def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> dict[str, Run]:
@@ -142,14 +149,12 @@ def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> d
     GmmcoreError
         If the configuration contradicts itself, or an initial mixture cannot be read.
     """
-    runs = {
-        name: _run(name, values, source) for name, values in resolve_runs(config, source).items()
-    }
+    runs = {name: _run(values, source) for name, values in resolve_runs(config, source).items()}
     makers: dict[str, Run] = {}
     for run in runs.values():
-        for path, recipe in made_lists(run.config).items():
+        for path, recipe in made_lists(run.settings).items():
             other = makers.setdefault(path, run)
-            if made_lists(other.config)[path] != recipe:
+            if made_lists(other.settings)[path] != recipe:
                 raise GmmcoreError(
                     f"{source}: runs {other.name} and {run.name} make different features in one "
                     f"folder, {path.removesuffix('/shows.txt')}; give {run.name} another folder"
@@ -157,49 +162,32 @@ def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> d
     return runs
 
 
-def made_lists(config: Mapping[str, Any]) -> dict[str, str]:
+def made_lists(settings: Settings) -> dict[str, str]:
     """Lists of features that the workflow makes, each with a digest of how they are made."""
     result = {}
-    for section, wanted in (("demo", "folder"), ("audio", "list")):
-        values = dict(config[section])
-        if values[wanted]:
-            seed = config["seed"] if section == "demo" else None
-            path = f"{values.pop('folder')}/shows.txt"
-            result[path] = digest_of(section, values, seed)
+    for name, made, seed in (
+        ("demo", settings.demo, settings.seed),
+        ("audio", settings.audio, None),
+    ):
+        wanted = settings.demo.folder if name == "demo" else settings.audio.list
+        if wanted:
+            values = {key: value for key, value in mapping(made).items() if key != "folder"}
+            result[f"{made.folder}/shows.txt"] = digest_of(name, values, seed)
     return result
 
 
-def _run(name: str, config: dict[str, Any], source: str) -> Run:
-    initial = InitialMixture.of(config["init"]["from"], config["init"]["prefix"])
+def _run(settings: Settings, source: str) -> Run:
+    initial = InitialMixture.of(settings.init.from_, settings.init.prefix)
     try:
         plan = stages(
-            config["components"],
-            config["iterations"],
-            config["full"]["iterations"],
+            settings.components,
+            settings.iterations,
+            settings.full.iterations,
             start=initial.components,
             start_full=initial.full,
         )
+        features = settings.features.for_run(settings.seed)
     except ValueError as error:
         raise GmmcoreError(f"{source}: {error}") from error
-    features = FeatureSettings.from_mapping(config["features"], config["seed"])
-    return Run(name, config, features, plan, verb_settings(config, initial))
-
-
-def verb_settings(config: Mapping[str, Any], initial: InitialMixture) -> dict[str, dict[str, Any]]:
-    """See `Run.settings`."""
-    e_step = {"precision": config["precision"], "pruning": float(config["pruning"])}
-    weak = {
-        "occupancy": float(config["weak"]["occupancy"]),
-        "action": config["weak"]["action"],
-        "on_decrease": config["on_decrease"],
-    }
-
-    def bounds(section: Mapping[str, Any]) -> dict[str, float]:
-        return {"floor": float(section["floor"]), "ceiling": float(section["ceiling"])}
-
-    return {
-        "initialise": {"prefix": config["init"]["prefix"], "digest": initial.digest},
-        "accumulate": e_step,
-        "diag": {**e_step, **bounds(config["variance"]), **weak},
-        "full": {**e_step, **bounds(config["full"]), **weak},
-    }
+    initialise = Initialise(prefix=settings.init.prefix, digest=initial.digest)
+    return Run(settings, features, plan, initialise)

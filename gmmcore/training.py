@@ -9,11 +9,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.em import MaximiseSettings, Update, maximise, one_gaussian, split, to_full
+from gmmcore.em import Update, maximise, one_gaussian, split, to_full
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage, stages, train_stop
 from gmmcore.statistics import ArraySource, FrameSource, Statistics, accumulate
+from gmmcore.steps import FullMStep, MStep
 
 __all__ = [
     "TrainingSettings",
@@ -44,15 +45,17 @@ class TrainingSettings:
         See `gmmcore.statistics.accumulate`.
     threads : int
         Does not change the result.
-    update : MaximiseSettings
-        Control of the M-step.
+    diag : MStep
+    full : FullMStep
+        The M-steps of stages of either kind.
     """
 
     llk_gain: float = 0.01
     precision: str = "double"
     pruning: float = 0.0
     threads: int = 1
-    update: MaximiseSettings = field(default_factory=MaximiseSettings)
+    diag: MStep = field(default_factory=MStep)
+    full: FullMStep = field(default_factory=FullMStep)
 
 
 def moments(source: FrameSource) -> tuple[int, Array, Array]:
@@ -81,7 +84,7 @@ def history_entry(
     iteration: int,
     statistics: Statistics,
     update: Update,
-    settings: MaximiseSettings,
+    settings: MStep,
     previous: HistoryEntry | None,
 ) -> HistoryEntry:
     """What is remembered of an iteration; `previous` is the one before it in the same stage."""
@@ -96,8 +99,8 @@ def history_entry(
         gain=gain,
         floored=update.floored,
         ceiled=update.ceiled,
-        weak=len(update.weak),
-        action=settings.weak if update.weak else "",
+        low_count=len(update.low_count),
+        action=settings.action if update.low_count else "",
         smallest_occupancy=update.smallest_occupancy,
     )
 
@@ -107,7 +110,7 @@ def iterations(
     statistics: Callable[[GaussianMixture], Statistics],
     stage: Stage,
     llk_gain: float,
-    settings: MaximiseSettings,
+    settings: MStep,
     *,
     previous: HistoryEntry | None = None,
     threads: int = 1,
@@ -124,7 +127,7 @@ def iterations(
     stage : Stage
     llk_gain : float
         Growth of the log-likelihood per frame (natural logarithm) under which the stage ends.
-    settings : MaximiseSettings
+    settings : MStep
     previous : HistoryEntry, optional
         The iteration that made `mixture`; None if it is the stage's first.
     threads : int
@@ -195,7 +198,7 @@ def iterate(
         statistics,
         stage,
         settings.llk_gain,
-        settings.update,
+        settings.full if mixture.is_full else settings.diag,
         threads=settings.threads,
         least=least,
     ):
@@ -256,7 +259,7 @@ def train(
         if stage.origin == "split":
             if before_split is not None:
                 before_split(mixture)
-            # A stage may have lost components, if weak ones are removed.
+            # A stage may have lost components, if those with a low count are removed.
             wanted = min(stage.components, 2 * mixture.components)
             mixture = split(mixture, wanted)
         elif stage.origin == "diag2full":

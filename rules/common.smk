@@ -11,12 +11,16 @@ from pathlib import Path
 
 import gmmcore
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.errors import GmmcoreError
 from gmmcore.corpus.identity import shard_paths
+from gmmcore.demo.synthetic import DemoSettings
+from gmmcore.errors import GmmcoreError
+from gmmcore.features.settings import AudioSettings
 from gmmcore.files import sealed_facts
+from gmmcore.options import words
 from gmmcore.resume import mixture_path, walk_iterations
-from gmmcore.runs import EXPORTS, made_lists, read_runs
+from gmmcore.runs import made_lists, read_runs
 from gmmcore.schedule import iteration_name
+from gmmcore.settings import EXPORTS
 
 # A closed pipe, as of `snakemake | head`, ends Snakemake. Else it waits for ever: the thread that
 # meets the pipe is not the one that waits for its jobs.
@@ -37,20 +41,20 @@ os.environ.update(
 
 CORPORA = {run.corpus: run for run in RUNS.values()}
 DEMOS = {
-    run.config["demo"]["folder"]: run.config
+    run.settings.demo.folder: run.settings
     for run in RUNS.values()
-    if run.config["demo"]["folder"]
+    if run.settings.demo.folder
 }
 AUDIOS = {
-    run.config["audio"]["folder"]: run.config["audio"]
+    run.settings.audio.folder: run.settings.audio
     for run in RUNS.values()
-    if run.config["audio"]["list"]
+    if run.settings.audio.list
 }
 # Lists that the workflow makes.
 LISTS = {
     path: recipe
     for run in RUNS.values()
-    for path, recipe in made_lists(run.config).items()
+    for path, recipe in made_lists(run.settings).items()
 }
 
 TABLE = "results/features/{corpus}/shows.tsv"
@@ -62,7 +66,7 @@ FINAL = "results/{run}/ubm.h5"
 
 # Runs whose statistics are files between jobs; a chain of iterations is then a chain of jobs, which
 # Snakemake walks recursively.
-SCATTERED = {name for name, run in RUNS.items() if run.config["jobs"] != "auto"}
+SCATTERED = {name for name, run in RUNS.items() if run.settings.jobs != "auto"}
 sys.setrecursionlimit(100_000)
 
 # The first run with a stage makes it, and the others copy its iterations.
@@ -107,15 +111,10 @@ def features_of(run):
     return replace(run.features, list=prefix() + run.features.list)
 
 
-def quoted(values):
-    """Settings as one word of a command line."""
-    return json.dumps(values, sort_keys=True)
-
-
 def maximising(wildcards):
     """Settings of E-step and M-step."""
     run = RUNS[wildcards.run]
-    return quoted(run.settings[run.stage(wildcards.stage).kind])
+    return words(run.settings.iteration(run.stage(wildcards.stage).kind))
 
 
 def memory(wildcards, attempt):
@@ -139,25 +138,21 @@ def threads(wildcards):
 
 def demo_settings(wildcards):
     """Settings of a demonstration corpus."""
-    config = DEMOS[wildcards.demo]
-    values = {key: value for key, value in config["demo"].items() if key != "folder"}
-    return quoted({**values, "seed": config["seed"]})
+    settings = DEMOS[wildcards.demo]
+    return [f"--seed={settings.seed}", *words(settings.demo, DemoSettings)]
 
 
 def audio_options(wildcards):
     """Options of the verb `extract`."""
-    return [
-        f"--{key}={value}"
-        for key, value in AUDIOS[wildcards.audio].items()
-        if key not in ("list", "folder") and value is not None
-    ]
+    audio = AUDIOS[wildcards.audio]
+    places = {"pattern": audio.pattern, "root": audio.root}
+    given = [f"--{key}={value}" for key, value in places.items() if value is not None]
+    return [*given, *words(audio, AudioSettings)]
 
 
 def corpus_settings(wildcards):
     """Settings of the features of a corpus."""
-    run = CORPORA[wildcards.corpus]
-    features = features_of(run)
-    return quoted({"features": features.as_mapping(), "seed": run.config["seed"]})
+    return words(features_of(CORPORA[wildcards.corpus]))
 
 
 def shards_of_corpus(wildcards):
@@ -177,7 +172,7 @@ def corpus_of_run(wildcards):
 
 def initial_mixture(wildcards):
     """The mixture that a run starts from, if it is given one."""
-    path = RUNS[wildcards.run].config["init"]["from"]
+    path = RUNS[wildcards.run].settings.init.from_
     return local(literal(path)) if path else []
 
 
@@ -191,7 +186,7 @@ def twin(wildcards):
     """The same stage of another run, if that makes the iterations of both."""
     run = RUNS[wildcards.run]
     maker = MAKERS[run.recipe(run.stage(wildcards.stage))]
-    if maker is run or {run.config["jobs"], maker.config["jobs"]} != {"auto"}:
+    if maker is run or {run.settings.jobs, maker.settings.jobs} != {"auto"}:
         return []
     return f"results/{maker.name}/{wildcards.stage}.h5"
 
@@ -208,7 +203,7 @@ def scattered(wildcards):
         corpus = Corpus.read(f"{prefix()}{corpus_of_run(wildcards)}")
         first = sealed_facts(mixture_path(folder, 0), "mixture")["digest"]
         settings = run.digest("maximise", stage.kind)
-        limits = (stage.iterations, float(run.config["llk_gain"]))
+        limits = (stage.iterations, run.settings.llk_gain)
         walk = walk_iterations(folder, first, corpus.digest, settings, *limits)
         last, complete = walk.last, walk.complete
     except GmmcoreError:
@@ -229,7 +224,7 @@ def previous(wildcards):
 
 def statistics_of_iteration(wildcards):
     """The files of all E-step jobs of an iteration."""
-    parts = RUNS[wildcards.run].config["jobs"]
+    parts = RUNS[wildcards.run].settings.jobs
     return expand(STATISTICS, part=range(parts), parts=parts, **wildcards)
 
 

@@ -20,14 +20,14 @@ rule demo:
         settings=demo_settings,
         recipe=lambda wildcards: LISTS[f"{wildcards.demo}/shows.txt"],
     shell:
-        "gmmcore demo --settings {params.settings:q} --recipe {params.recipe}"
+        "gmmcore demo {params.settings:q} --recipe {params.recipe}"
         " --output {params.folder:q} 2>&1"
         " | tee {log:q}"
 
 
 rule recovery:
     input:
-        truth=lambda wildcards: f"{RUNS[wildcards.run].config['demo']['folder']}/truth.h5",
+        truth=lambda wildcards: f"{RUNS[wildcards.run].settings.demo.folder}/truth.h5",
         mixture="results/{run}/ubm.h5",
         corpus=corpus_of_run,
         again=again("results/{run}/recovery.txt"),
@@ -36,9 +36,7 @@ rule recovery:
     log:
         "logs/{run}/recovery.log",
     wildcard_constraints:
-        run=alternatives(
-            name for name, run in RUNS.items() if run.config["demo"]["folder"]
-        ),
+        run=alternatives(name for name, run in RUNS.items() if run.settings.demo.folder),
     conda:
         "../envs/gmmcore.yaml"
     shell:

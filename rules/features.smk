@@ -23,7 +23,7 @@ checkpoint shows:
     params:
         settings=corpus_settings,
     shell:
-        "gmmcore shows --config {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore shows {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule shard:
@@ -46,7 +46,7 @@ rule shard:
     params:
         settings=corpus_settings,
     shell:
-        "gmmcore shard --config {params.settings:q} --shows {input.shows:q}"
+        "gmmcore shard {params.settings:q} --shows {input.shows:q}"
         " --shard {wildcards.shard} --output {output:q} 2>&1 | tee {log:q}"
 
 

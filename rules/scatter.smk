@@ -31,7 +31,7 @@ rule accumulate:
     shell:
         "gmmcore accumulate --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " --part {wildcards.part} --parts {wildcards.parts} --unless {params.next:q}"
-        " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1"
+        " {params.settings:q} --threads {threads} --output {output:q} 2>&1"
         " | tee {log:q}"
 
 
@@ -56,5 +56,5 @@ checkpoint maximise:
         settings=maximising,
     shell:
         "gmmcore maximise --mixture {input.mixture:q} --corpus {input.corpus:q}"
-        " --statistics {input.statistics:q} --settings {params.settings:q}"
+        " --statistics {input.statistics:q} {params.settings:q}"
         " --threads {threads} --output {output:q} 2>&1 | tee {log:q}"

@@ -20,12 +20,12 @@ rule initialise:
     conda:
         "../envs/gmmcore.yaml"
     params:
-        settings=lambda wildcards: quoted(RUNS[wildcards.run].settings["initialise"]),
+        settings=lambda wildcards: words(RUNS[wildcards.run].initialise),
         source=lambda wildcards, input: ["--from", input.source] if input.source else [],
-        components=lambda wildcards: RUNS[wildcards.run].config["components"],
+        components=lambda wildcards: RUNS[wildcards.run].settings.components,
     shell:
         "gmmcore initialise --corpus {input.corpus:q} {params.source:q}"
-        " --settings {params.settings:q} --components {params.components}"
+        " {params.settings:q} --components {params.components}"
         " --output {output:q} 2>&1 | tee {log:q}"
 
 
@@ -92,11 +92,11 @@ rule iterate:
         iterations=lambda wildcards: RUNS[wildcards.run]
         .stage(wildcards.stage)
         .iterations,
-        llk_gain=lambda wildcards: float(RUNS[wildcards.run].config["llk_gain"]),
+        llk_gain=lambda wildcards: RUNS[wildcards.run].settings.llk_gain,
         settings=maximising,
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
     shell:
         "gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q} {params.twin:q}"
         " --iterations {params.iterations} --llk-gain={params.llk_gain}"
-        " --settings {params.settings:q} --threads {threads} --output {output:q} 2>&1"
+        " {params.settings:q} --threads {threads} --output {output:q} 2>&1"
         " | tee {log:q}"

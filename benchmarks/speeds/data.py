@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import ArraySource, accumulate
+from gmmcore.steps import MStep
 from gmmcore.training import moments
 
 __all__ = ["Repeated", "clusters", "mixtures", "speech"]
@@ -66,7 +67,7 @@ def _delta(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def mixtures(frames: Frames, sizes: list[int], full: bool) -> dict[int, GaussianMixture]:
     """Mixtures that were trained on the frames by splitting, a few iterations each."""
     mixture = one_gaussian(*moments(ArraySource(frames)))
-    settings = MaximiseSettings(weak="resplit")
+    settings = MStep(action="resplit")
     found = {}
     while mixture.components < max(sizes):
         mixture = split(mixture)
@@ -79,9 +80,7 @@ def mixtures(frames: Frames, sizes: list[int], full: bool) -> dict[int, Gaussian
     return found
 
 
-def _improved(
-    mixture: GaussianMixture, frames: Frames, settings: MaximiseSettings
-) -> GaussianMixture:
+def _improved(mixture: GaussianMixture, frames: Frames, settings: MStep) -> GaussianMixture:
     statistics = accumulate(mixture, frames, precision="single", pruning=1e-4, threads=2)
     return maximise(mixture, statistics, settings).mixture
 

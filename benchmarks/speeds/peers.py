@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import threadpoolctl
 
-from gmmcore.em import MaximiseSettings, maximise
+from gmmcore.em import maximise
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import accumulate
+from gmmcore.steps import MStep
 
 __all__ = ["floor", "kaldi", "missing", "ours", "scikit_learn", "sidekit"]
 
 Frames = npt.NDArray[np.float32]
 Work = Callable[[], object]
-SETTINGS = MaximiseSettings()
+SETTINGS = MStep()
 
 
 def floor(mixture: GaussianMixture, frames: Frames, block: int = 512) -> Work:

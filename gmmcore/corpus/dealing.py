@@ -17,11 +17,11 @@ _MOST_SHARDS = 1000
 _SLACK = 1.02
 
 
-def number_of_shards(frames: int, shows: int, wanted: int | None) -> int:
-    """Number of shards: `wanted`, or by the number of frames; never more than shows."""
-    if wanted is None:
+def number_of_shards(frames: int, shows: int, wanted: int | str) -> int:
+    """Number of shards; ``auto`` goes by the number of frames. Never more than shows."""
+    if wanted == "auto":
         wanted = min(-(-frames // FRAMES_A_SHARD), _MOST_SHARDS)
-    return max(1, min(wanted, shows))
+    return max(1, min(int(wanted), shows))
 
 
 def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ from gmmcore.corpus.table import Row
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import REMEDY, PathLike
+from gmmcore.options import mapping
 from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["RecipeWriter", "UnpackedShard", "open_shard"]
@@ -58,7 +59,7 @@ class RecipeWriter:
         own = {
             **self._sums.finish(),
             "packed": False,
-            "settings": self._settings.as_mapping(),
+            "settings": mapping(self._settings),
             "recipes": self._shows,
         }
         finish_file(self._stream, {**facts, **own}, 0)

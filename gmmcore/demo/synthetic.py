@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.model import GaussianMixture
+from gmmcore.options import Options, option
 
-__all__ = ["Show", "draw_shows", "known_mixture"]
+__all__ = ["DemoSettings", "Show", "draw_shows", "known_mixture"]
 
 Array = npt.NDArray[np.float64]
 _SILENCE = 0.3  # share of the frames
@@ -19,6 +19,34 @@ _SILENCE_RUN = 25.0  # mean length of a silence, in frames
 _SILENCE_ENERGY = -25.0
 _NEAREST = 3.0  # half the distance of the closest pair of means, in deviations
 _GROWTH = 1.25
+
+
+@dataclass(frozen=True)
+class DemoSettings(Options):
+    """The corpus that is drawn."""
+
+    components: int = option(64, "components of the mixture", type="integer", minimum=1)
+    dimension: int = option(20, "coefficients of a frame", type="integer", minimum=2)
+    shows: int = option(40, "how many shows", type="integer", minimum=1)
+    speakers: int = option(10, "how many speakers", type="integer", minimum=1)
+    frames: int = option(120_000, "frames of speech, in all shows", type="integer", minimum=100)
+    offset: float = option(
+        0.1, "standard deviation of the speakers' offsets", type="number", minimum=0
+    )
+    persistence: float = option(
+        0.8,
+        "probability that the next frame stays in its component",
+        type="number",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
+    correlation: float = option(
+        0.5,
+        "correlation of the noise of neighbouring frames",
+        type="number",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -69,7 +97,7 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
 
 
 def draw_shows(
-    rng: np.random.Generator, mixture: GaussianMixture, settings: Mapping[str, Any]
+    rng: np.random.Generator, mixture: GaussianMixture, settings: DemoSettings
 ) -> tuple[GaussianMixture, Iterator[Show]]:
     """Shows of different lengths whose speech follows a mixture.
 
@@ -78,10 +106,7 @@ def draw_shows(
     rng : Generator
     mixture : GaussianMixture
         Full covariances, dimension D.
-    settings : mapping
-        ``shows``, ``speakers``, ``frames`` (of speech, in all), ``offset`` (deviation of the
-        speakers' offsets), ``persistence`` (chance that a frame stays in its component) and
-        ``correlation`` (of the noise of neighbouring frames).
+    settings : DemoSettings
 
     Returns
     -------
@@ -90,14 +115,14 @@ def draw_shows(
         covariance of the offsets added to each component.
     shows : iterator of Show
     """
-    speakers = settings["speakers"]
-    offsets = settings["offset"] * rng.standard_normal((speakers, mixture.dimension))
+    speakers = settings.speakers
+    offsets = settings.offset * rng.standard_normal((speakers, mixture.dimension))
     offsets -= offsets.mean(axis=0)
     truth = GaussianMixture.from_covariances(
         mixture.weights, mixture.means, mixture.covariances + offsets.T @ offsets / speakers
     )
-    shares = rng.dirichlet(np.full(settings["shows"], 8.0))
-    edges = np.round(np.cumsum(shares) * settings["frames"]).astype(int)
+    shares = rng.dirichlet(np.full(settings.shows, 8.0))
+    edges = np.round(np.cumsum(shares) * settings.frames).astype(int)
     counts = np.diff(edges, prepend=0)
 
     def shows() -> Iterator[Show]:
@@ -112,16 +137,16 @@ def draw_shows(
 
 
 def _speech(
-    rng: np.random.Generator, mixture: GaussianMixture, count: int, settings: Mapping[str, Any]
+    rng: np.random.Generator, mixture: GaussianMixture, count: int, settings: DemoSettings
 ) -> Array:
     """Frames that stay in a component for a while; their marginal is the mixture."""
     from scipy.signal import lfilter
 
-    changes = rng.random(count) >= settings["persistence"]
+    changes = rng.random(count) >= settings.persistence
     drawn = rng.choice(mixture.components, count + 1, p=mixture.weights / mixture.weights.sum())
     chosen = drawn[np.cumsum(changes)]
     noise = rng.standard_normal((count, mixture.dimension))
-    rho = settings["correlation"]
+    rho = settings.correlation
     if rho and count:
         innovation = np.sqrt(1.0 - rho * rho)
         noise[0] /= innovation  # so that the first frame has the variance of all others

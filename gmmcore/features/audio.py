@@ -7,7 +7,6 @@ HDF5 feature files, one a show, so that all that follows is the same as for stor
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +15,16 @@ import numpy.typing as npt
 
 from gmmcore.corpus.lists import Entry, read_list
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.settings import AudioSettings, FeatureSettings
 from gmmcore.features.writing import write_list, write_sidekit_show
 from gmmcore.files import PathLike
 from gmmcore.readers import need
 from gmmcore.readers.faults import Fault, FaultyShowError, reading, report
 
-__all__ = ["AudioSettings", "energy_vad", "extract", "mfcc"]
+__all__ = ["energy_vad", "extract", "mfcc"]
 
 _SUFFIXES = (".wav", ".flac")
 _BLOCK_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class AudioSettings:
-    """How features are computed from audio.
-
-    Attributes
-    ----------
-    coefficients : int
-        Cepstral coefficients, without the log-energy.
-    filters : int
-        Mel filters.
-    low, high : float
-        Ends of the filters in Hz; a `high` of 0 is half the sampling rate.
-    window, shift : float
-        Length and distance of frames, in milliseconds.
-    channel : int
-        Of audio with several.
-    threshold, scale : float
-        A frame is louder than silence if its log-energy exceeds threshold + scale x mean.
-    reach : int
-        Frames on each side that have their say in the label of a frame.
-    share : float
-        Part of them that must be louder than silence.
-    """
-
-    coefficients: int = 19
-    filters: int = 24
-    low: float = 100.0
-    high: float = 0.0
-    window: float = 25.0
-    shift: float = 10.0
-    channel: int = 0
-    threshold: float = 5.5
-    scale: float = 0.5
-    reach: int = 2
-    share: float = 0.6
 
 
 def extract(
@@ -207,8 +169,7 @@ def _entries(
     faults: list[Fault] = []
     folder = ""
     for each in patterns:
-        given = {"list": os.fspath(audio), "pattern": each, "root": root}
-        settings = FeatureSettings.from_mapping(given)
+        settings = FeatureSettings(list=os.fspath(audio), pattern=each, root=root)
         folder = settings.folder
         try:
             listing = read_list(settings)

@@ -7,20 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["NORMALISATIONS", "ShowStatistics", "normalise"]
+__all__ = ["ShowStatistics", "normalise"]
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
-
-NORMALISATIONS = (
-    "cms",
-    "cmvn",
-    "stg",
-    "cms_sliding",
-    "cmvn_sliding",
-    "cms_global",
-    "cmvn_global",
-)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,11 @@ remain run over the few taps of a filter or the places of a window.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.features.normalisation import ShowStatistics, normalise
-
-if TYPE_CHECKING:
-    from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.settings import FeatureSettings
 
 __all__ = [
     "add_context",
@@ -32,16 +28,6 @@ __all__ = [
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
-
-DELTA_FILTERS: dict[str, tuple[float, ...]] = {
-    "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
-    "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
-}
-"""Filters of the deltas, the weight of the latest frame first.
-
-``sidekit`` is that of SIDEKIT's FeaturesServer; ``regression`` the least-squares slope over two
-frames on each side, as HTK (DELTAWINDOW=2) and Kaldi (add-deltas, window 2) have it.
-"""
 
 
 def process(

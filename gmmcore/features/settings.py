@@ -1,20 +1,25 @@
-"""What the configuration says of features, checked."""
+"""Settings of features: where frames come from and what is done to them."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gmmcore.errors import GmmcoreError
 from gmmcore.features.masks import parse_mask
-from gmmcore.features.normalisation import NORMALISATIONS
-from gmmcore.features.processing import DELTA_FILTERS
 from gmmcore.files import digest_of
+from gmmcore.options import FOLDER, Options, OptionsError, build, mapping, option, within
 
-__all__ = ["DATASETS", "FEATURES_VERSION", "FeatureSettings"]
+__all__ = [
+    "DATASETS",
+    "DELTA_FILTERS",
+    "FEATURES_VERSION",
+    "NORMALISATIONS",
+    "AudioSettings",
+    "AudioSource",
+    "FeatureSettings",
+]
 
 FEATURES_VERSION = 1
 """Raised with every change of the numbers that processing gives: shards are then written anew."""
@@ -22,116 +27,142 @@ FEATURES_VERSION = 1
 DATASETS = ("energy", "cep", "fb", "bnf")
 """SIDEKIT's datasets, in the order in which they are joined."""
 
-_FORMATS = ("auto", "sidekit", "kaldi", "htk", "npy")
+DELTA_FILTERS: dict[str, tuple[float, ...]] = {
+    "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
+    "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
+}
+"""Filters of the deltas, the weight of the latest frame first.
+
+``sidekit`` is that of SIDEKIT's FeaturesServer; ``regression`` the least-squares slope over two
+frames on each side, as HTK (DELTAWINDOW=2) and Kaldi (add-deltas, window 2) have it.
+"""
+
+NORMALISATIONS = (
+    "cms",
+    "cmvn",
+    "stg",
+    "cms_sliding",
+    "cmvn_sliding",
+    "cms_global",
+    "cmvn_global",
+)
+"""See `gmmcore.features.normalisation.normalise`."""
+
 # What decides which frames exist and where they lie, or how work is shared, not their values.
 _NOT_NUMBERS = ("list", "root", "pattern", "format", "vad", "on_error", "shards", "pack")
+_TEXT = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
+
+
+def _whole(least: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least}
+
+
+def _several(rule: dict[str, Any], count: int) -> dict[str, Any]:
+    return {"type": "array", "items": rule, "minItems": count, "maxItems": count}
 
 
 @dataclass(frozen=True)
-class FeatureSettings:
-    """The `features` section of the configuration.
+class FeatureSettings(Options):
+    """The section `features` of the configuration."""
 
-    Attributes
-    ----------
-    list : str
-        Path of the feature list, or of a folder of feature files.
-    root : str or None
-        Folder that relative paths of feature files start from; that of the list if None.
-    pattern : str or None
-        File name of a show, with ``{show}`` or ``{}`` for its name.
-    format : str
-        ``auto`` (by content), ``sidekit``, ``kaldi``, ``htk`` or ``npy``.
-    datasets : tuple of str
-        Which of `DATASETS` to join.
-    vad : str or None
-        ``file`` (labels beside the frames), path of a Kaldi scp or of a segments file, or None:
-        all frames are speech.
-    mask : tuple of int or None
-        Coefficients to keep, after the deltas.
-    rasta, delta, double_delta, label_fusion, select_speech, pack : bool
-    delta_filter : str or tuple of float
-        ``sidekit``, ``regression``, or the taps, the weight of the latest frame first.
-    delta_edges : str
-        ``repeat``, or ``zero`` to obtain what SIDEKIT computes.
-    sdc : (d, p, k) or None
-        Shifted deltas, instead of deltas.
-    context : (left, right) or None
-        Neighbouring frames to append.
-    normalisation : str or None
-    window : int
-        Odd length of sliding windows, in frames.
-    on_error : str
-        ``stop`` or ``skip``, for faulty shows.
-    frames : int or None
-        Size of a random subset.
-    seed : int
-        Of the random subset.
-    shards : int or None
-        None chooses by the number of frames.
-    """
-
-    list: str
-    root: str | None = None
-    pattern: str | None = None
-    format: str = "auto"
-    datasets: tuple[str, ...] = ("energy", "cep")
-    vad: str | None = "file"
-    mask: tuple[int, ...] | None = None
-    rasta: bool = False
-    delta: bool = False
-    double_delta: bool = False
-    delta_filter: str | tuple[float, ...] = "sidekit"
-    delta_edges: str = "repeat"
-    sdc: tuple[int, int, int] | None = None
-    context: tuple[int, int] | None = None
-    label_fusion: bool = False
-    normalisation: str | None = None
-    window: int = 301
-    select_speech: bool = True
-    on_error: str = "stop"
-    frames: int | None = None
-    seed: int = 0
-    shards: int | None = None
-    pack: bool = True
-
-    @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], seed: int = 0) -> FeatureSettings:
-        """Settings from the `features` section of a configuration.
-
-        Parameters
-        ----------
-        mapping
-            Keys are the attributes' names. ``shards`` may be ``auto``, ``mask`` a text such as
-            ``[0-4,7]`` or a list of numbers.
-        seed
-            Used where the section has none of its own.
-
-        Raises
-        ------
-        GmmcoreError
-            Naming the key, what it holds, and what it may hold.
-        """
-        known = {field.name: field for field in dataclasses.fields(cls)}
-        values: dict[str, Any] = {"seed": seed}
-        for key, value in mapping.items():
-            if key == "list" and value is None:
-                continue
-            if key not in known:
-                raise GmmcoreError(
-                    f"features: {key}: unknown key; expected one of {', '.join(sorted(known))}"
-                )
-            values[key] = _checked(key, value)
-        if "list" not in values:
-            raise GmmcoreError(
-                "features.list is required: the path of a list of shows, or of a folder"
-            )
-        return cls(**values)
+    # The list, and the seed, are None only until `for_run`.
+    list: str = option(None, "the shows: a text, TSV, scp or IdMap file, or a folder", _TEXT)
+    root: str | None = option(
+        None, "folder that relative paths start from; by default that of the list", _TEXT
+    )
+    pattern: str | None = option(None, 'file of a show, such as "{show}.h5"', _TEXT)
+    format: str = option(
+        "auto",
+        "sidekit, kaldi, htk or npy; auto looks into the files",
+        enum=["auto", "sidekit", "kaldi", "htk", "npy"],
+    )
+    datasets: tuple[str, ...] = option(
+        DATASETS[:2],
+        "datasets of SIDEKIT files, joined in the order energy, cep, fb, bnf",
+        type="array",
+        minItems=1,
+        items={"enum": [*DATASETS]},
+    )
+    vad: str | None = option(
+        "file",
+        "labels: file (beside the frames), a Kaldi vad.scp, or a segments file; null takes all "
+        "frames",
+        _TEXT,
+        nullable=True,
+    )
+    select_speech: bool = option(True, "keep only the frames labelled as speech", type="boolean")
+    label_fusion: bool = option(False, "smooth the labels", type="boolean")
+    mask: Any = option(
+        None,
+        'coefficients to keep, after the deltas, such as "[0-4,7]"',
+        {"type": "string"},
+        {"type": "array"},
+    )
+    rasta: bool = option(False, "RASTA filter", type="boolean")
+    delta: bool = option(False, "append deltas", type="boolean")
+    double_delta: bool = option(False, "append deltas of the deltas", type="boolean")
+    delta_filter: Any = option(
+        "sidekit",
+        "sidekit, regression, or an odd number of weights, that of the latest frame first",
+        {"enum": [*DELTA_FILTERS]},
+        {
+            "type": "array",
+            "minItems": 3,
+            "items": {"type": "number", "minimum": -1e6, "maximum": 1e6},
+        },
+    )
+    delta_edges: str = option(
+        "repeat",
+        "zero gives SIDEKIT's values at the ends of a show",
+        enum=["repeat", "zero"],
+    )
+    sdc: tuple[int, ...] | None = option(
+        None, "shifted deltas [d, p, k] instead of deltas", _several(_whole(1), 3)
+    )
+    context: tuple[int, ...] | None = option(
+        None, "neighbouring frames to append, [left, right]", _several(_whole(0), 2)
+    )
+    normalisation: str | None = option(
+        None, f"{', '.join(NORMALISATIONS)}, or null", enum=[*NORMALISATIONS]
+    )
+    window: int = option(
+        301, "frames of the sliding normalisations, an odd number", type="integer", minimum=3
+    )
+    on_error: str = option(
+        "stop",
+        "what a faulty show does: stop, or skip (it is listed in skipped.tsv)",
+        enum=["stop", "skip"],
+    )
+    frames: int | None = option(None, "train on a random subset of this size", _whole(1))
+    shards: int | str = option(
+        "auto",
+        "how many files the frames are dealt to",
+        {"type": "integer", "minimum": 1, "maximum": 100_000},
+        {"enum": ["auto"]},
+    )
+    pack: bool = option(True, "false processes the shows at every iteration", type="boolean")
+    seed: int = option(None, "of the random subset; by default that of the run", _whole(0))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        datasets = tuple(name for name in DATASETS if name in self.datasets)
+        object.__setattr__(self, "datasets", datasets)
+        if self.mask is not None:
+            try:
+                object.__setattr__(self, "mask", parse_mask(self.mask))
+            except ValueError as error:
+                raise OptionsError(f"mask is {self.mask!r}: {error}") from None
+        if not isinstance(self.delta_filter, str):
+            taps = tuple(map(float, self.delta_filter))
+            if len(taps) % 2 == 0:
+                raise OptionsError(f"delta_filter is {taps}: an odd number of weights was expected")
+            object.__setattr__(self, "delta_filter", taps)
+        if self.window % 2 == 0:
+            raise OptionsError(f"window is {self.window}: an odd number of frames was expected")
         if self.double_delta and not self.delta:
-            raise GmmcoreError("features: double_delta: needs delta; set delta: true")
+            raise OptionsError("double_delta is true, but delta is false; set delta: true")
         if self.delta and self.sdc is not None:
-            raise GmmcoreError("features: sdc: excludes delta; set delta: false or sdc: null")
+            raise OptionsError("sdc excludes delta; set delta: false or sdc: null")
 
     @property
     def delta_taps(self) -> tuple[float, ...]:
@@ -147,12 +178,8 @@ class FeatureSettings:
         return self.list if os.path.isdir(self.list) else os.path.dirname(self.list)
 
     def digest(self) -> str:
-        """Of everything that changes the numbers of a show's processed frames."""
-        values = {
-            name: value
-            for name, value in dataclasses.asdict(self).items()
-            if name not in _NOT_NUMBERS
-        }
+        """Digest of everything that changes the numbers of a show's processed frames."""
+        values = {name: value for name, value in asdict(self).items() if name not in _NOT_NUMBERS}
         if self.frames is None:
             del values["seed"]
         values["vad"] = self.vad is not None
@@ -161,125 +188,70 @@ class FeatureSettings:
     @property
     def identity(self) -> dict[str, Any]:
         """What frames the settings stand for: without the seed, unless a subset is drawn by it."""
-        values = self.as_mapping()
+        values = mapping(self)
         if self.frames is None:
             del values["seed"]
         return values
 
-    def as_mapping(self) -> dict[str, Any]:
-        """What `from_mapping` reads to the same settings; JSON values only."""
-        values = dataclasses.asdict(self)
-        values["shards"] = "auto" if self.shards is None else self.shards
-        return {k: [*v] if isinstance(v, tuple) else v for k, v in values.items()}
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], seed: int | None = None) -> FeatureSettings:
+        """Settings from the keys of the configuration, of which `list` is required.
+
+        Parameters
+        ----------
+        values
+            The section `features`.
+        seed
+            Used where the section has none.
+
+        Raises
+        ------
+        OptionsError
+            Naming the key, what it holds, and what it may hold.
+        """
+        return within("features", build, cls, values).for_run(seed)
+
+    def for_run(self, seed: int | None) -> FeatureSettings:
+        """The same settings with the list made sure of and with the seed of the run."""
+        if not self.list:
+            raise OptionsError(
+                "features.list is required: the path of a list of shows, or of a folder"
+            )
+        return self if isinstance(self.seed, int) else replace(self, seed=seed or 0)
 
 
-def _checked(key: str, value: Any) -> Any:
-    check = _CHECKS[key]
-    try:
-        return check(value)
-    except (ValueError, TypeError) as error:
-        raise GmmcoreError(f"features: {key}: {value!r}: {error}") from None
+@dataclass(frozen=True)
+class AudioSettings(Options):
+    """How features are computed from audio."""
+
+    coefficients: int = option(19, "cepstral coefficients, without the log-energy", _whole(1))
+    filters: int = option(24, "Mel filters", _whole(1))
+    low: float = option(100.0, "lower end of the filters, in Hz", type="number", minimum=0)
+    high: float = option(
+        0.0, "upper end, in Hz; 0 for half the sampling rate", type="number", minimum=0
+    )
+    window: float = option(25.0, "length of a frame, in ms", type="number", exclusiveMinimum=0)
+    shift: float = option(10.0, "distance of frames, in ms", type="number", exclusiveMinimum=0)
+    channel: int = option(0, "channel of audio with several, from 0", _whole(0))
+    threshold: float = option(
+        5.5,
+        "a frame is speech if its log-energy exceeds threshold + scale x mean log-energy",
+        type="number",
+    )
+    scale: float = option(0.5, "see threshold", type="number")
+    reach: int = option(2, "frames on each side that vote on the label of a frame", _whole(0))
+    share: float = option(
+        0.6, "part of them that must be speech", type="number", minimum=0, maximum=1
+    )
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("expected text")
-    return value
+@dataclass(frozen=True)
+class AudioSource(AudioSettings):
+    """The section `audio` of the configuration."""
 
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("expected true or false")
-    return value
-
-
-def _whole(least: int) -> Any:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"expected a whole number of at least {least}")
-        return value
-
-    return check
-
-
-def _odd(value: Any) -> int:
-    number: int = _whole(3)(value)
-    if number % 2 == 0:
-        raise ValueError("expected an odd number of frames")
-    return number
-
-
-def _one_of(*choices: str) -> Any:
-    def check(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(f"expected one of {', '.join(choices)}")
-        return str(value)
-
-    return check
-
-
-def _or_none(check: Any) -> Any:
-    return lambda value: None if value is None else check(value)
-
-
-def _numbers(names: str, least: int) -> Any:
-    count = len(names.split(","))
-
-    def check(value: Any) -> tuple[int, ...]:
-        if not isinstance(value, list | tuple) or len(value) != count:
-            raise ValueError(f"expected {count} whole numbers: {names}")
-        return tuple(_whole(least)(number) for number in value)
-
-    return check
-
-
-def _delta_filter(value: Any) -> str | tuple[float, ...]:
-    if isinstance(value, str) and value in DELTA_FILTERS:
-        return value
-    if isinstance(value, list | tuple) and len(value) % 2 and len(value) > 1:
-        taps = tuple(float(tap) for tap in value)
-        if all(abs(tap) < 1e6 for tap in taps):  # false for what is no number
-            return taps
-    raise ValueError(f"expected {', '.join(DELTA_FILTERS)}, or an odd number of weights")
-
-
-def _datasets(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not value or not set(value) <= set(DATASETS):
-        raise ValueError(f"expected a list of {', '.join(DATASETS)}")
-    return tuple(name for name in DATASETS if name in value)
-
-
-def _shards(value: Any) -> int | None:
-    if value is None or value == "auto":
-        return None
-    number: int = _whole(1)(value)
-    if number > 100_000:
-        raise ValueError("expected at most 100000")
-    return number
-
-
-_CHECKS: dict[str, Any] = {
-    "list": _text,
-    "root": _or_none(_text),
-    "pattern": _or_none(_text),
-    "format": _one_of(*_FORMATS),
-    "datasets": _datasets,
-    "vad": _or_none(_text),
-    "mask": _or_none(parse_mask),
-    "rasta": _flag,
-    "delta": _flag,
-    "double_delta": _flag,
-    "delta_filter": _delta_filter,
-    "delta_edges": _one_of("repeat", "zero"),
-    "sdc": _or_none(_numbers("d, p, k", 1)),
-    "context": _or_none(_numbers("left, right", 0)),
-    "label_fusion": _flag,
-    "normalisation": _or_none(_one_of(*NORMALISATIONS)),
-    "window": _odd,
-    "select_speech": _flag,
-    "on_error": _one_of("stop", "skip"),
-    "frames": _or_none(_whole(1)),
-    "seed": _whole(0),
-    "shards": _shards,
-    "pack": _flag,
-}
+    list: str | None = option(
+        None, "the shows: a list, or a folder of wav and flac files; null for none", _TEXT
+    )
+    folder: str = option("features", "where the features and their list are written", FOLDER)
+    root: str | None = option(None, "folder that relative paths start from", _TEXT)
+    pattern: str | None = option(None, 'file of a show, such as "{show}.wav"', _TEXT)

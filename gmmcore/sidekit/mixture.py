@@ -25,6 +25,7 @@ from gmmcore.formats.sidekit_layout import constants
 from gmmcore.model import GaussianMixture, InvalidMixtureError
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage
 from gmmcore.statistics import ArraySource, FrameSource
+from gmmcore.steps import MStep
 
 __all__ = ["Mixture"]
 
@@ -305,7 +306,7 @@ class Mixture:
         settings = training.TrainingSettings(
             llk_gain=_real("llk_gain", llk_gain),
             threads=threads,
-            update=em.MaximiseSettings(floor=floor, ceiling=ceiling),
+            diag=MStep(floor=floor, ceiling=ceiling),
         )
         if save_partial:
             _check_folder(output_file_name)

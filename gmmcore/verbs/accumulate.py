@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.options import options_of
+from gmmcore.steps import IterationSettings
 from gmmcore.verbs.common import (
-    accumulate_digest,
     add_maximising,
-    maximising_settings,
     open_shards,
     statistics_of_shards,
 )
@@ -23,7 +23,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unless", help="the next mixture: where it is there already, no statistics are taken"
     )
-    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
     add_maximising(parser, "what the statistics are taken with")
 
@@ -33,9 +32,10 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
+    from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
 
-    settings = maximising_settings(arguments)
+    settings = options_of(arguments, IterationSettings)
     model = load_model(arguments.mixture)
     paths = Corpus.read(arguments.corpus).paths(arguments.corpus)
     part, parts = arguments.part, arguments.parts
@@ -50,5 +50,5 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output,
         list(found),
         mixture=model.digest,
-        settings=accumulate_digest(settings),
+        settings=settings_digest("accumulate", settings),
     )

@@ -1,114 +1,44 @@
-"""What several verbs need: settings from the command line, and the shards of a run."""
+"""What several verbs need: arguments, and the shards of a run."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import REMEDY, digest_of
+from gmmcore.files import REMEDY
+from gmmcore.options import add_options
+from gmmcore.steps import EStep, IterationSettings
 
 if TYPE_CHECKING:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.corpus.shards import Shard
     from gmmcore.corpus.unpacked import UnpackedShard
-    from gmmcore.em import MaximiseSettings
     from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.model import GaussianMixture
     from gmmcore.statistics import Statistics
 
 __all__ = [
-    "accumulate_digest",
     "add_maximising",
     "add_reading",
-    "add_settings",
     "explained",
-    "maximise_settings",
-    "maximising_settings",
     "open_shards",
     "read_any",
     "reading_frames",
-    "settings_of",
     "statistics_of_shards",
     "sum_in_order",
 ]
-
-
-def add_settings(parser: argparse.ArgumentParser, keys: str) -> None:
-    """Declare ``--settings``."""
-    parser.add_argument(
-        "--settings", default="{}", metavar="JSON", help=f"an object with the keys {keys}"
-    )
-
-
-def settings_of(arguments: argparse.Namespace, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of ``--settings``; those of `defaults` where it is silent.
-
-    Raises
-    ------
-    GmmcoreError
-        If it is no JSON object, or holds an unknown key.
-    """
-    try:
-        given = json.loads(arguments.settings)
-    except json.JSONDecodeError as error:
-        raise GmmcoreError(f"--settings: not JSON: {error}") from error
-    if not isinstance(given, dict):
-        raise GmmcoreError("--settings: a JSON object was expected")
-    for key in given:
-        if key not in defaults:
-            raise GmmcoreError(f"--settings: unknown key {key}; known: {', '.join(defaults)}")
-    return {**defaults, **given}
-
-
-ACCUMULATE_DEFAULTS: dict[str, Any] = {"precision": "single", "pruning": 2e-8}
-
-
-def accumulate_digest(settings: Mapping[str, Any]) -> str:
-    """Digest of the E-step's settings."""
-    from gmmcore.em import ARITHMETIC
-
-    return digest_of("accumulate", {key: settings[key] for key in ACCUMULATE_DEFAULTS}, ARITHMETIC)
-
-
-MAXIMISE_DEFAULTS: dict[str, Any] = {
-    "floor": 0.01,
-    "ceiling": 10.0,
-    "occupancy": 10.0,
-    "action": "keep",
-    "on_decrease": "warn",
-}
-
-
-def maximise_settings(settings: Mapping[str, Any], full: bool) -> MaximiseSettings:
-    """The M-step's settings; the bounds serve the kind of covariance at hand."""
-    from gmmcore.em import MaximiseSettings
-
-    bounds = {"floor": settings["floor"], "ceiling": settings["ceiling"]}
-    if full:
-        bounds = {f"full_{name}": value for name, value in bounds.items()}
-    try:
-        return MaximiseSettings(
-            **bounds, min_occupancy=settings["occupancy"], weak=settings["action"]
-        )
-    except ValueError as error:
-        raise GmmcoreError(f"--settings: {error}") from error
 
 
 def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     """Declare what every verb that makes iterations needs."""
     parser.add_argument("--mixture", required=True, help=mixture)
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
-    add_settings(parser, ", ".join({**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS}))
-
-
-def maximising_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The settings of an iteration: of E-step and M-step."""
-    return settings_of(arguments, {**ACCUMULATE_DEFAULTS, **MAXIMISE_DEFAULTS})
+    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
+    add_options(parser, IterationSettings)
 
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
@@ -126,7 +56,7 @@ def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
 def statistics_of_shards(
     mixture: GaussianMixture,
     shards: Sequence[Shard | UnpackedShard],
-    settings: Mapping[str, Any],
+    settings: EStep,
     threads: int,
 ) -> Iterator[ShardStatistics]:
     """The statistics of each shard, one after the other."""
@@ -143,8 +73,8 @@ def statistics_of_shards(
             statistics = accumulate(
                 mixture,
                 shard,
-                precision=settings["precision"],
-                pruning=settings["pruning"],
+                precision=settings.precision,
+                pruning=settings.pruning,
                 threads=threads,
             )
         yield ShardStatistics(shard.facts["shard"], shard.content, statistics, shard.path)

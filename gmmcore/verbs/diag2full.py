@@ -15,17 +15,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with covariance matrices."""
-    from gmmcore.em import ARITHMETIC, to_full
-    from gmmcore.files import digest_of
+    from gmmcore.em import to_full
     from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.provenance import Provenance, settings_digest
 
     model = load_model(arguments.mixture)
-    facts = {
-        "stage": "full",
-        "components": model.facts.get("components", model.mixture.components),
-        "iteration": 0,
-        "parent": model.digest,
-        "corpus": model.facts.get("corpus"),
-        "settings": digest_of("diag2full", ARITHMETIC),
-    }
-    save_model(arguments.output, to_full(model.mixture), facts, model.history)
+    provenance = Provenance(
+        stage="full",
+        components=model.facts.get("components", model.mixture.components),
+        parent=model.digest,
+        corpus=model.facts.get("corpus"),
+        settings=settings_digest("diag2full"),
+    )
+    save_model(arguments.output, to_full(model.mixture), provenance.facts(), model.history)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+
+from gmmcore.features.settings import AudioSettings
+from gmmcore.options import add_options, options_of
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    from gmmcore.features.audio import AudioSettings
-
     parser.add_argument(
         "--audio",
         required=True,
@@ -23,21 +23,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipe", help="a word for the list's first line, to recognise it by")
     parser.add_argument("--pattern", help='audio file of a show, such as "{show}.wav"')
     parser.add_argument("--root", help="folder that relative paths start from")
-    group = parser.add_argument_group("features")
-    for field in fields(AudioSettings):
-        kind = int if isinstance(field.default, int) else float
-        group.add_argument(f"--{field.name}", type=kind, default=field.default)
+    add_options(parser, AudioSettings)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Compute the features and write them."""
-    from gmmcore.features.audio import AudioSettings, extract
+    from gmmcore.features.audio import extract
 
-    values = {field.name: getattr(arguments, field.name) for field in fields(AudioSettings)}
     count = extract(
         arguments.audio,
         arguments.output,
-        AudioSettings(**values),
+        options_of(arguments, AudioSettings),
         arguments.pattern,
         arguments.root,
         arguments.recipe,

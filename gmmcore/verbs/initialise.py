@@ -6,30 +6,33 @@ import argparse
 import hashlib
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import add_settings, explained, settings_of
+from gmmcore.options import add_options, options_of
+from gmmcore.verbs.common import explained
 
-__all__ = ["DEFAULTS", "configure", "run"]
-
-DEFAULTS = {"prefix": "", "digest": None}
+__all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    from gmmcore.runs import Initialise
+
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--from", dest="source", help="a mixture file of any format")
     parser.add_argument("--components", type=int, default=1, help="those of the final mixture")
     parser.add_argument("--output", required=True)
-    add_settings(parser, "prefix (of its datasets), digest (its SHA-256)")
+    add_options(parser, Initialise)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the first mixture of a training."""
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.em import ARITHMETIC, one_gaussian
-    from gmmcore.files import digest_of, read_bytes
+    from gmmcore.em import one_gaussian
+    from gmmcore.files import read_bytes
     from gmmcore.formats.hdf5 import save_model
+    from gmmcore.provenance import Provenance, settings_digest
+    from gmmcore.runs import Initialise
 
-    settings = settings_of(arguments, DEFAULTS)
+    settings = options_of(arguments, Initialise)
     corpus = Corpus.read(arguments.corpus)
     _check_frames(corpus.frames, arguments.components)
     source = arguments.source
@@ -39,24 +42,22 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from gmmcore.formats import read_mixture
 
-        if settings["digest"] not in (None, hashlib.sha256(read_bytes(source)).hexdigest()):
+        if settings.digest not in (None, hashlib.sha256(read_bytes(source)).hexdigest()):
             raise GmmcoreError(f"{source}: changed since the run began; start it again")
-        mixture = read_mixture(source, prefix=settings["prefix"])
+        mixture = read_mixture(source, prefix=settings.prefix)
         if mixture.dimension != corpus.dimension:
             raise GmmcoreError(
                 f"{source}: has dimension {mixture.dimension}, the features have "
                 f"{corpus.dimension}; choose other features or another mixture"
             )
     kind = "full" if mixture.is_full else "diag"
-    facts = {
-        "stage": kind,
-        "components": mixture.components,
-        "iteration": 0,
-        "parent": None,
-        "corpus": corpus.digest,
-        "settings": digest_of("initialise", settings, ARITHMETIC),
-    }
-    save_model(arguments.output, mixture, facts)
+    provenance = Provenance(
+        stage=kind,
+        components=mixture.components,
+        corpus=corpus.digest,
+        settings=settings_digest("initialise", settings),
+    )
+    save_model(arguments.output, mixture, provenance.facts())
     print(
         f"{kind} {mixture.components:>5}  start from {source or 'the Gaussian of all frames'}: "
         f"{corpus.frames} frames of dimension {corpus.dimension}"

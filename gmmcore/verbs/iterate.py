@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.options import options_of
+from gmmcore.steps import IterationSettings
 from gmmcore.verbs.common import (
     add_maximising,
     explained,
-    maximise_settings,
-    maximising_settings,
     open_shards,
     statistics_of_shards,
     sum_in_order,
@@ -35,7 +35,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="end after an iteration that gains less per frame (natural logarithm)",
     )
-    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument(
         "--twin", default=None, help="the same stage of another run, whose iterations are copied"
     )
@@ -63,14 +62,14 @@ def run(arguments: argparse.Namespace) -> None:
 def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     """Go on from the longest valid beginning of the stage; the number of its last iteration."""
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.em import ARITHMETIC
-    from gmmcore.files import digest_of, read_bytes, replace_bytes
+    from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
+    from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
     from gmmcore.schedule import Stage
     from gmmcore.training import iterations
 
-    settings = maximising_settings(arguments)
+    settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
     first = load_model(arguments.mixture)
     if first.facts["corpus"] != corpus.digest:
@@ -85,7 +84,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
             place,
             first.digest,
             corpus.digest,
-            digest_of("maximise", settings, ARITHMETIC),
+            settings_digest("maximise", settings),
             arguments.iterations,
             arguments.llk_gain,
         )
@@ -117,7 +116,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         statistics,
         stage,
         arguments.llk_gain,
-        maximise_settings(settings, model.mixture.is_full),
+        settings,
         previous=model.history[-1] if last else None,
         threads=arguments.threads,
     )

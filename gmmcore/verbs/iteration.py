@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from gmmcore.em import Update
     from gmmcore.formats.hdf5 import Model
     from gmmcore.history import HistoryEntry
+    from gmmcore.steps import IterationSettings
 
 __all__ = ["log_line", "save_iteration"]
 
@@ -21,7 +21,7 @@ _ROUNDING = {"double": 1e-12, "single": 1e-6}
 
 
 def save_iteration(
-    path: str, before: Model, entry: HistoryEntry, update: Update, settings: Mapping[str, Any]
+    path: str, before: Model, entry: HistoryEntry, update: Update, settings: IterationSettings
 ) -> Model:
     """Print an iteration's line of the training log and write its mixture.
 
@@ -41,23 +41,22 @@ def save_iteration(
     Model
         What the file holds.
     """
-    from gmmcore.em import ARITHMETIC
-    from gmmcore.files import digest_of
     from gmmcore.formats.hdf5 import Model, save_model
+    from gmmcore.provenance import Provenance, settings_digest
 
     print(log_line(entry, update), flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
-    _look_at_decrease(entry, previous, settings["on_decrease"], settings["precision"])
-    facts = {
-        "stage": entry.stage,
-        "components": entry.components,
-        "iteration": entry.iteration,
-        "log_likelihood": entry.log_likelihood,
-        "gain": None if previous is None else entry.gain,
-        "parent": before.digest,
-        "corpus": before.facts["corpus"],
-        "settings": digest_of("maximise", settings, ARITHMETIC),
-    }
+    _look_at_decrease(entry, previous, settings.on_decrease, settings.precision)
+    facts = Provenance(
+        stage=entry.stage,
+        components=entry.components,
+        iteration=entry.iteration,
+        parent=before.digest,
+        corpus=before.facts["corpus"],
+        settings=settings_digest("maximise", settings),
+        log_likelihood=entry.log_likelihood,
+        gain=None if previous is None else entry.gain,
+    ).facts()
     history = (*before.history, entry)
     digest = save_model(path, update.mixture, facts, history)
     return Model(update.mixture, facts, history, digest)
@@ -72,10 +71,10 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
     )
     if entry.floored or entry.ceiled:
         line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
-    if update.weak:
-        shown = ", ".join(f"{index} ({count:.1f} frames)" for index, count in update.weak[:5])
-        more = f" and {len(update.weak) - 5} more" if len(update.weak) > 5 else ""
-        line += f"  weak {len(update.weak)}, {entry.action}: {shown}{more}"
+    if update.low_count:
+        shown = ", ".join(f"{index} ({count:.1f} frames)" for index, count in update.low_count[:5])
+        more = f" and {len(update.low_count) - 5} more" if len(update.low_count) > 5 else ""
+        line += f"  low count {len(update.low_count)}, {entry.action}: {shown}{more}"
     return line
 
 
@@ -84,7 +83,7 @@ def _look_at_decrease(
 ) -> None:
     if previous is None or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood):
         return
-    if previous.floored or previous.ceiled or previous.weak:
+    if previous.floored or previous.ceiled or previous.low_count:
         return  # the M-step before was not the unconstrained maximum; the history says so
     message = (
         f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.options import options_of
+from gmmcore.steps import IterationSettings
 from gmmcore.verbs.common import (
-    accumulate_digest,
     add_maximising,
     explained,
-    maximise_settings,
-    maximising_settings,
     sum_in_order,
 )
 from gmmcore.verbs.iteration import save_iteration
@@ -21,7 +20,6 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--statistics", nargs="+", required=True, help="of all shards")
-    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
     add_maximising(parser, "what the statistics were taken with")
 
@@ -34,11 +32,12 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
     from gmmcore.schedule import Stage
     from gmmcore.training import iterations
 
-    settings = maximising_settings(arguments)
+    settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
     model = load_model(arguments.mixture)
     if model.facts["corpus"] != corpus.digest:
@@ -51,7 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
     iteration = int(model.facts["iteration"]) + 1
     total = sum_in_order(
         read_statistics(
-            arguments.statistics, mixture=model.digest, settings=accumulate_digest(settings)
+            arguments.statistics,
+            mixture=model.digest,
+            settings=settings_digest("accumulate", settings),
         ),
         corpus,
     )
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
                 lambda _: total,
                 Stage(model.facts["stage"], model.facts["components"], iteration, ""),
                 0.0,
-                maximise_settings(settings, model.mixture.is_full),
+                settings,
                 previous=model.history[-1] if iteration > 1 else None,
                 threads=arguments.threads,
             )

@@ -8,22 +8,23 @@ from gmmcore.corpus.packing import pack_shard
 from gmmcore.corpus.table import ShowTable
 from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import GmmcoreError, counted
-from gmmcore.features.configuration import read_settings
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.options import add_options, options_of
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--config", required=True, help="the configuration, complete, as JSON")
     parser.add_argument("--shows", required=True, help="the table that `gmmcore shows` wrote")
     parser.add_argument("--shard", required=True, help="name of the shard, as in the table")
     parser.add_argument("--output", required=True, help="shard file to write")
+    add_options(parser, FeatureSettings)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Process the shows of one shard and write its file, unless it is there and whole."""
-    settings = read_settings(arguments.config)
+    settings = options_of(arguments, FeatureSettings).for_run(None)
     if _is_whole(arguments.output, ShowTable.read(arguments.shows).facts["digests"], arguments):
         print(f"shard {arguments.shard}: verified")
         return

@@ -6,20 +6,21 @@ import argparse
 
 from gmmcore.corpus.survey import check_list
 from gmmcore.errors import counted
-from gmmcore.features.configuration import read_settings
+from gmmcore.features.settings import FeatureSettings
+from gmmcore.options import add_options, options_of
 
 __all__ = ["configure", "run"]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--config", required=True, help="the configuration, complete, as JSON")
     parser.add_argument("--output", required=True, help="shows.tsv to write")
+    add_options(parser, FeatureSettings)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check the list, and write the table of its shows."""
-    settings = read_settings(arguments.config)
+    settings = options_of(arguments, FeatureSettings).for_run(None)
     table = check_list(settings).table
     table.write(arguments.output)
     facts = table.facts

@@ -18,21 +18,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the divided mixture."""
-    from gmmcore.em import ARITHMETIC, split
-    from gmmcore.files import digest_of
+    from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.provenance import Provenance, settings_digest
 
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
-        # Removed weak components leave fewer than planned; then fewer can be made of them.
+        # Where components were removed, fewer than planned can be made of those that are left.
         mixture = split(model.mixture, min(components, 2 * model.mixture.components))
-    facts = {
-        "stage": "full" if mixture.is_full else "diag",
-        "components": components,
-        "iteration": 0,
-        "parent": model.digest,
-        "corpus": model.facts.get("corpus"),
-        "settings": digest_of("split", ARITHMETIC),
-    }
-    save_model(arguments.output, mixture, facts, model.history)
+    provenance = Provenance(
+        stage="full" if mixture.is_full else "diag",
+        components=components,
+        parent=model.digest,
+        corpus=model.facts.get("corpus"),
+        settings=settings_digest("split"),
+    )
+    save_model(arguments.output, mixture, provenance.facts(), model.history)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -11,14 +9,16 @@ from hypothesis import strategies as st
 
 from gmmcore.cli import main
 from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.statistics_file import ShardStatistics, save_statistics
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
+from gmmcore.options import words
+from gmmcore.provenance import settings_digest
 from gmmcore.statistics import ArraySource, Statistics, accumulate
+from gmmcore.steps import FullMStep, IterationSettings, MStep
 from gmmcore.training import moments
-from gmmcore.verbs.common import ACCUMULATE_DEFAULTS, accumulate_digest
 
 few = settings(deadline=None, max_examples=40)
 
@@ -44,25 +44,25 @@ def start(values, components, full):
 
 @few
 @given(frames(), st.integers(1, 6), st.booleans(), st.sampled_from(["keep", "resplit", "remove"]))
-def test_every_update_is_a_mixture_within_its_bounds(values, components, full, weak):
+def test_every_update_is_a_mixture_within_its_bounds(values, components, full, action):
     mixture = start(values, components, full)
-    settings = MaximiseSettings(min_occupancy=3.0, weak=weak)
+    settings = (FullMStep if full else MStep)(occupancy=3.0, action=action)
     for _ in range(3):
         update = maximise(mixture, accumulate(mixture, values), settings)
         control = mixture.variance_control
         mixture = update.mixture
         assert abs(mixture.weights.sum() - 1) < 1e-9
         assert (mixture.weights > 0).all()
-        if weak != "remove":
+        if action != "remove":
             assert mixture.components == components
         assert update.smallest_occupancy >= 0
-        assert all(count < 3.0 for _, count in update.weak)
+        assert all(count < 3.0 for _, count in update.low_count)
         if full:
             deviation = np.sqrt(control[0])
             scaled = mixture.covariances / np.multiply.outer(deviation, deviation)
             low, high = np.linalg.eigvalsh(scaled)[:, [0, -1]].T
-            assert low.min() > 0.999 * settings.full_floor
-            assert high.max() < 1.001 * settings.full_ceiling
+            assert low.min() > 0.999 * settings.floor
+            assert high.max() < 1.001 * settings.ceiling
         else:
             ratio = mixture.covariances / control[0]
             assert ratio.min() > 0.999999 * settings.floor
@@ -73,7 +73,7 @@ def test_every_update_is_a_mixture_within_its_bounds(values, components, full, w
 @given(frames(), st.integers(1, 4), st.booleans())
 def test_the_likelihood_never_falls_without_bounds(values, components, full):
     mixture = start(values, components, full)
-    free = MaximiseSettings(0.0, np.inf, 0.0, np.inf, min_occupancy=0.0)
+    free = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
     before = -np.inf
     for _ in range(4):
         statistics = accumulate(mixture, values)
@@ -119,14 +119,14 @@ def maximised(folder, fall, previous_floored=0, **settings):
         folder / "0.stats.h5",
         [ShardStatistics("000", "a", statistics, "")],
         mixture=digest,
-        settings=accumulate_digest(ACCUMULATE_DEFAULTS),
+        settings=settings_digest("accumulate", IterationSettings()),
     )
     return main(
         [
             *("maximise", "--mixture", str(folder / "001.h5"), "--corpus"),
             *(str(folder / "corpus.json"), "--statistics", str(folder / "0.stats.h5")),
             *("--output", str(folder / "002.h5")),
-            *("--settings", json.dumps(settings)),
+            *words(IterationSettings(**settings)),
         ]
     )
 
@@ -155,9 +155,9 @@ def test_rounding_bounds_and_gains_are_no_fall(tmp_path, capsys, fall, floored):
 
 def test_a_starved_component_is_told_in_the_log_and_the_history(tmp_path, capsys):
     assert maximised(tmp_path, -0.1, occupancy=500.0, action="remove") == 0
-    assert "weak 1, remove: " in capsys.readouterr().out
+    assert "low count 1, remove: " in capsys.readouterr().out
     model = load_model(tmp_path / "002.h5")
-    assert (model.history[-1].weak, model.history[-1].action) == (1, "remove")
+    assert (model.history[-1].low_count, model.history[-1].action) == (1, "remove")
     assert model.mixture.components == 1
 
 
@@ -184,7 +184,7 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
         tmp_path / "0.stats.h5",
         [ShardStatistics("000", "a", bad, "")],
         mixture=mixture_digest,
-        settings=accumulate_digest(ACCUMULATE_DEFAULTS),
+        settings=settings_digest("accumulate", IterationSettings()),
     )
     names = {name: str(tmp_path / name) for name in ("0.h5", "c.json", "0.stats.h5", "1.h5")}
     command = ["maximise", "--mixture", names["0.h5"], "--corpus", names["c.json"], "--statistics"]

@@ -31,7 +31,7 @@ frames = st.tuples(st.integers(1, 40), st.integers(1, 4)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=values)
 )
 names = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12)
-TAPS = FeatureSettings("-").delta_taps
+TAPS = FeatureSettings(list="-").delta_taps
 
 
 @few
@@ -67,7 +67,7 @@ def test_delta_is_linear_and_blind_to_time_reversal(
 def test_any_chain_gives_finite_frames_of_the_dimension_it_says(
     x: np.ndarray, random: Any, chain: dict[str, Any]
 ) -> None:
-    chosen = FeatureSettings("-", **chain)
+    chosen = FeatureSettings(list="-", **chain)
     labels = np.array([random.random() < 0.6 for _ in x])
     before = x.copy()
     result, kept = process(x, labels, chosen)

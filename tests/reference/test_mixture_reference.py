@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gmmcore import FeaturesServer, GaussianMixture, Mixture
-from gmmcore.em import MaximiseSettings
 from gmmcore.sidekit.served import ServedFrames
+from gmmcore.steps import MStep
 from gmmcore.training import TrainingSettings, train
 
 
@@ -56,8 +56,8 @@ def log_likelihoods(
 ) -> tuple[GaussianMixture, np.ndarray]:
     server = tutorial_server(shared, delta)
     shows = sidekit["shows"]
-    # SIDEKIT's stop is commented out, and it has no policy for weak components.
-    settings = TrainingSettings(llk_gain=-np.inf, update=MaximiseSettings(min_occupancy=0))
+    # SIDEKIT's stop is commented out, and it has no policy for components with a low count.
+    settings = TrainingSettings(llk_gain=-np.inf, diag=MStep(occupancy=0))
     mixture, history = train(
         ServedFrames(server, shows),
         components,

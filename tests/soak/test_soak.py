@@ -88,7 +88,7 @@ def test_first_mixtures_that_are_swapped(finished, tmp_path, state):
     [
         (("iterations", [1, 3]), True),
         (("llk_gain", 0.5), False),
-        (("weak.occupancy", 900.0), True),
+        (("low_count.occupancy", 900.0), True),
         (("features.normalisation", "cmvn"), False),
         (("features.frames", 500), False),
         (("features.shards", 2), False),

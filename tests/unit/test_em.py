@@ -7,11 +7,14 @@ import pytest
 
 from gmmcore.bounds import bounded_precisions
 from gmmcore.demo.recovery import compare_to_truth
-from gmmcore.demo.synthetic import draw_shows, known_mixture
-from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.demo.synthetic import DemoSettings, draw_shows, known_mixture
+from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.model import GaussianMixture, InvalidMixtureError, is_definite
 from gmmcore.statistics import Statistics, accumulate
+from gmmcore.steps import FullMStep, MStep
 from gmmcore.training import ArraySource, TrainingSettings, moments, train, uniform_start
+
+FREE = MStep(floor=0, ceiling=np.inf)
 
 
 def clusters(seed: int, components: int, dimension: int, frames: int):
@@ -83,11 +86,11 @@ def test_floors_and_ceilings_are_relative_and_counted():
     frames = np.concatenate([rng.normal(0, 1e-3, (500, 2)), rng.normal(50, 1, (500, 2))])
     mixture, _ = train(frames, 2, [5])
     statistics = accumulate(mixture, frames)
-    update = maximise(mixture, statistics, MaximiseSettings(floor=0.01, ceiling=10))
+    update = maximise(mixture, statistics, MStep(floor=0.01, ceiling=10))
     low = 0.01 * mixture.variance_control[0]
     assert update.floored == 2 * 2  # all are far below the overall variance of about 625
     np.testing.assert_allclose(update.mixture.covariances, [low, low])
-    capped = maximise(mixture, statistics, MaximiseSettings(floor=0, ceiling=1e-4))
+    capped = maximise(mixture, statistics, MStep(floor=0, ceiling=1e-4))
     assert (capped.floored, capped.ceiled) == (0, 2)
 
 
@@ -97,7 +100,7 @@ def test_eigenvalues_of_full_covariances_are_bounded():
     frames = line + 1e-4 * rng.standard_normal((1000, 2))
     mixture = to_full(gaussian(frames))
     statistics = accumulate(mixture, frames)
-    update = maximise(mixture, statistics, MaximiseSettings(full_floor=0.05))
+    update = maximise(mixture, statistics, FullMStep(floor=0.05))
     scale = np.sqrt(np.outer(mixture.variance_control[0], mixture.variance_control[0]))
     values = np.linalg.eigvalsh(update.mixture.covariances[0] / scale)
     assert update.floored == 1
@@ -131,8 +134,8 @@ def test_without_a_floor_a_degenerate_component_is_named(full):
         second = np.concatenate([second[:, :1], product, second[:, 1:]], axis=1)
     statistics = Statistics(count, first, second, np.zeros(2), -1.0, 100, full)
     with pytest.raises(InvalidMixtureError, match="component 0 "):
-        maximise(mixture, statistics, MaximiseSettings(0, np.inf, 0, np.inf, 0))
-    floored = maximise(mixture, statistics, MaximiseSettings())
+        maximise(mixture, statistics, MStep(floor=0, ceiling=np.inf, occupancy=0))
+    floored = maximise(mixture, statistics, MStep())
     assert floored.floored == 2
 
 
@@ -145,8 +148,8 @@ def test_a_starved_component_is_dealt_with(action, full):
     mixture = GaussianMixture.from_covariances([0.5, 0.5], means, np.ones((2, 3)), np.ones((2, 3)))
     mixture = to_full(mixture) if full else mixture
     statistics = accumulate(mixture, frames)
-    update = maximise(mixture, statistics, MaximiseSettings(weak=action))
-    assert update.weak == ((1, pytest.approx(0.0, abs=1e-200)),)
+    update = maximise(mixture, statistics, MStep(action=action))
+    assert update.low_count == ((1, pytest.approx(0.0, abs=1e-200)),)
     assert update.smallest_occupancy < 1e-200
     result = update.mixture
     assert result.weights.sum() == pytest.approx(1)
@@ -165,9 +168,9 @@ def test_statistics_of_another_mixture_are_refused():
     frames, _, _ = clusters(5, 2, 3, 100)
     mixture = split(gaussian(frames))
     with pytest.raises(InvalidMixtureError, match="not those of this mixture"):
-        maximise(split(mixture), accumulate(mixture, frames), MaximiseSettings())
+        maximise(split(mixture), accumulate(mixture, frames), MStep())
     with pytest.raises(InvalidMixtureError, match="no frames"):
-        maximise(mixture, accumulate(mixture, frames[:0]), MaximiseSettings())
+        maximise(mixture, accumulate(mixture, frames[:0]), MStep())
 
 
 @pytest.mark.parametrize("components", [1, 2, 5, 8, 11])
@@ -192,9 +195,7 @@ def _stage_sizes(components: int) -> set[int]:
 def test_the_likelihood_never_falls_within_a_stage(precision):
     rng = np.random.default_rng(7)
     frames = rng.standard_t(4, (5000, 5)) @ rng.standard_normal((5, 5))
-    settings = TrainingSettings(
-        llk_gain=-np.inf, precision=precision, update=MaximiseSettings(0, np.inf, 0, np.inf)
-    )
+    settings = TrainingSettings(llk_gain=-np.inf, precision=precision, diag=FREE, full=FREE)
     _, history = train(frames, 8, [6, 6, 6], 6, settings)
     gains = [entry.gain for entry in history if entry.iteration > 1]
     assert len(gains) == 20
@@ -215,8 +216,10 @@ def test_a_stage_stops_when_the_gain_is_small():
 def test_known_components_are_recovered_within_their_standard_errors():
     rng = np.random.default_rng(9)
     known = known_mixture(rng, 16, 8)
-    drawn = {"shows": 4, "speakers": 1, "frames": 60_000, "offset": 0.0}
-    truth, shows = draw_shows(rng, known, {**drawn, "persistence": 0.0, "correlation": 0.0})
+    drawn = DemoSettings(
+        shows=4, speakers=1, frames=60_000, offset=0.0, persistence=0.0, correlation=0.0
+    )
+    truth, shows = draw_shows(rng, known, drawn)
     frames = np.concatenate([show.frames[show.speech] for show in shows])
     mixture, _ = train(frames, 16, [10] * 4, 10, TrainingSettings(llk_gain=1e-6))
     recovery = compare_to_truth(truth, mixture)

@@ -10,7 +10,8 @@ import pytest
 from gmmcore.cli import main
 from gmmcore.errors import GmmcoreError
 from gmmcore.features import audio
-from gmmcore.features.audio import AudioSettings, energy_vad, extract, mfcc
+from gmmcore.features.audio import energy_vad, extract, mfcc
+from gmmcore.features.settings import AudioSettings
 from gmmcore.readers.faults import FaultyShowError
 from gmmcore.sidekit.server import FeaturesServer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from gmmcore.corpus.shards import PackedShard, faults_of
 from gmmcore.corpus.survey import check_list
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.options import words
 from gmmcore.readers.faults import Fault, FaultyShowError, report
 
 
@@ -33,14 +33,13 @@ def settings(folder: Path, **more: Any) -> FeatureSettings:
 
 def run(folder: Path, **more: Any) -> int:
     """What the verbs return that make a corpus of `folder`/features."""
-    config = folder / "config.json"
-    config.write_text(json.dumps({"features": settings(folder / "features", **more).as_mapping()}))
+    given = words(settings(folder / "features", **more))
     table = str(folder / "shows.tsv")
-    if code := main(["shows", "--config", str(config), "--output", table]):
+    if code := main(["shows", *given, "--output", table]):
         return code
     (output,) = shard_paths(table).values()
     shard = ["--shows", table, "--shard", "000", "--output", output]
-    assert main(["shard", "--config", str(config), *shard]) == 0
+    assert main(["shard", *given, *shard]) == 0
     outputs = ["--output", str(folder / "corpus.json"), "--skipped", str(folder / "skipped.tsv")]
     return main(["corpus", "--shows", table, "--on-error", more.get("on_error", "stop"), *outputs])
 

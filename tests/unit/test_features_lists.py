@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -267,18 +266,14 @@ def test_the_verb_writes_the_table_with_the_faults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plant(tmp_path)
-    config = {"features": {"list": str(tmp_path / "list.tsv")}, "seed": 3}
-    (tmp_path / "stop.json").write_text(json.dumps(config))
     output = tmp_path / "out" / "shows.tsv"
-    arguments = ["--output", str(output)]
-    assert main(["shows", "--config", str(tmp_path / "stop.json"), *arguments]) == 1
+    arguments = ["shows", "--list", str(tmp_path / "list.tsv"), "--output", str(output)]
+    assert main(arguments) == 1
     assert not output.exists()
     message = capsys.readouterr().err
     assert message.count("\n") == 15
     assert "Traceback" not in message
-    config["features"]["on_error"] = "skip"
-    (tmp_path / "skip.json").write_text(json.dumps(config))
-    assert main(["shows", "--config", str(tmp_path / "skip.json"), *arguments]) == 0
+    assert main([*arguments, "--on-error", "skip"]) == 0
     faults = ShowTable.read(output).facts["faults"]
     assert set(faults[0]) == {"show", "path", "found", "expected", "remedy"}
     assert len(faults) == 11  # the other three are found when shards are packed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gmmcore.features.normalisation import NORMALISATIONS, ShowStatistics, normalise
+from gmmcore.features.normalisation import ShowStatistics, normalise
 from gmmcore.features.processing import (
     add_context,
     add_shifted_deltas,
@@ -16,7 +16,7 @@ from gmmcore.features.processing import (
     rasta,
     smooth_labels,
 )
-from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.settings import NORMALISATIONS, FeatureSettings
 
 RNG = np.random.default_rng(5)
 FRAMES = RNG.standard_normal((50, 4)).astype(np.float32) * [1, 10, 0.1, 3] + [0, 5, -1, 100]
@@ -29,7 +29,7 @@ def clamped(frames: np.ndarray, i: int) -> np.ndarray:
 
 
 def test_delta_is_the_regression_slope() -> None:
-    ours = delta(FRAMES, FeatureSettings("x", delta_filter="regression").delta_taps)
+    ours = delta(FRAMES, FeatureSettings(list="x", delta_filter="regression").delta_taps)
     for t in range(len(FRAMES)):
         window = np.array([clamped(FRAMES, t + k) for k in range(-2, 3)])
         slope = np.polyfit(np.arange(-2, 3), window, 1)[0]
@@ -179,7 +179,7 @@ CHAINS = [
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_chain_leaves_its_input_alone_and_has_the_dimension_it_says(chain: dict) -> None:
-    settings = FeatureSettings("x", **chain)
+    settings = FeatureSettings(list="x", **chain)
     frames, labels = FRAMES.copy(), LABELS.copy()
     result, kept = process(frames, labels, settings)
     assert (frames == FRAMES).all()
@@ -193,7 +193,7 @@ def test_chain_leaves_its_input_alone_and_has_the_dimension_it_says(chain: dict)
 @pytest.mark.parametrize("chain", [c for c in CHAINS if c.get("select_speech", True)])
 def test_selecting_early_or_late_is_the_same(chain: dict) -> None:
     """Normalising the speech alone is a short cut, not another result."""
-    short, _ = process(FRAMES, LABELS, FeatureSettings("x", **chain))
-    every = FeatureSettings("x", **chain, select_speech=False)
+    short, _ = process(FRAMES, LABELS, FeatureSettings(list="x", **chain))
+    every = FeatureSettings(list="x", **chain, select_speech=False)
     full, labels = process(FRAMES, LABELS, every)
     np.testing.assert_allclose(short, full[labels], rtol=1e-6, atol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.options import mapping
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ from gmmcore.features.settings import FeatureSettings
     ],
 )
 def test_mistakes_are_named(key: str, value: Any) -> None:
-    with pytest.raises(GmmcoreError, match=f"features: {key}"):
+    with pytest.raises(GmmcoreError, match=rf"features\.{key}"):
         FeatureSettings.from_mapping({"list": "x", key: value})
 
 
@@ -71,7 +72,7 @@ def test_round_trip() -> None:
     )
     assert first.datasets == ("energy", "cep")
     assert first.seed == 4
-    assert FeatureSettings.from_mapping(first.as_mapping()) == first
+    assert FeatureSettings.from_mapping(mapping(first)) == first
 
 
 @pytest.mark.parametrize(

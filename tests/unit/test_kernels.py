@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from gmmcore import density
-from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.kernels import make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import ArraySource, Statistics, accumulate, pack
+from gmmcore.steps import FullMStep, MStep
 
-FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
+FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
 DEFAULT_PRUNING = 2e-8  # the default of the configuration
 # Dense blocks: whether covariances are full, and whether a reference serves them.
 WAYS = [(False, True), (False, False), (True, False)]
@@ -35,7 +36,7 @@ def trained(components: int, full: bool) -> tuple[np.ndarray, GaussianMixture]:
     frames = speech_like(20_000, 12)
     mean = frames.mean(axis=0, dtype=float)
     mixture = one_gaussian(len(frames), mean, ((frames - mean) ** 2).sum(axis=0))
-    settings = MaximiseSettings()
+    settings = MStep()
     while mixture.components < components:
         mixture = split(mixture, min(components, 2 * mixture.components))
         for _ in range(2):
@@ -44,13 +45,13 @@ def trained(components: int, full: bool) -> tuple[np.ndarray, GaussianMixture]:
     if full:
         mixture = to_full(mixture)
         statistics = accumulate(mixture, frames, precision="single")
-        mixture = maximise(mixture, statistics, settings).mixture
+        mixture = maximise(mixture, statistics, FullMStep()).mixture
     return frames, mixture
 
 
 @pytest.fixture(autouse=True)
 def _skipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Components are passed over in these small mixtures too, where it would not pay."""
+    """Components are skipped in these small mixtures too, where it would not pay."""
     monkeypatch.setattr(DiagonalKernel, "largest_share", 0.5)
 
 
@@ -71,7 +72,7 @@ def test_default_pruning_is_within_its_bounds(components, full):
     assert 0 < lost < 50 * DEFAULT_PRUNING
     assert (exact.count - pruned.count < DEFAULT_PRUNING * len(frames)).all()
     a, b = (maximise(mixture, s, FREE).mixture for s in (exact, pruned))
-    used = exact.count >= MaximiseSettings().min_occupancy  # others keep their parameters
+    used = exact.count >= MStep().occupancy  # others keep their parameters
     assert used.sum() > 0.9 * components
     np.testing.assert_allclose(b.weights[used], a.weights[used], rtol=1e-5)
     variances = a.covariances.diagonal(0, 1, 2) if full else a.covariances

@@ -8,12 +8,13 @@ from scipy.stats import multivariate_normal
 
 from gmmcore import density
 from gmmcore.corpus.shards import BLOCK_FRAMES
-from gmmcore.em import MaximiseSettings, maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.errors import GmmcoreError
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import ArraySource, Statistics, _pieces, accumulate, pack, unpack
+from gmmcore.steps import MStep
 
-FREE = MaximiseSettings(0.0, np.inf, 0.0, np.inf, 0.0)
+FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
 
 
 def correlated(rng: np.random.Generator, frames: int, dimension: int) -> np.ndarray:

@@ -13,7 +13,8 @@ from gmmcore.threads import ordered_map
 SCRIPT = """
 import hashlib
 import numpy as np
-from gmmcore.em import MaximiseSettings, maximise, to_full
+from gmmcore.em import maximise, to_full
+from gmmcore.steps import MStep
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import accumulate
 
@@ -27,7 +28,7 @@ for one in (mixture, to_full(mixture)):
         statistics = accumulate(one, frames, precision=precision, threads={threads})
         digest.update(statistics.second.tobytes() + statistics.count.tobytes())
         # Some components within the bounds and some beyond.
-        settings = MaximiseSettings(floor=0.6, full_floor=0.4)
+        settings = MStep(floor=0.4 if one.is_full else 0.6)
         update = maximise(one, statistics, settings, threads={threads})
         assert 0 < update.floored < 128 * 12
         digest.update(update.mixture.means.tobytes() + update.mixture.precisions.tobytes())

@@ -200,10 +200,10 @@ def test_statistics_that_an_interrupted_run_left(trained, nearly):
     (corpus,) = nearly.folder.glob("results/features/*/corpus.json")
     stage = nearly.folder / "results/tiny/full/4"
     for part, mixture in enumerate(["001.h5", "000.h5", "001.h5"]):
-        settings = '{"precision": "double"}' if part == 0 else "{}"
+        settings = ["--precision", "double"] if part == 0 else []
         output = stage / f"002/{part}-of-3.stats.h5"
         command = ["accumulate", "--mixture", f"{stage}/{mixture}", "--corpus", str(corpus)]
-        command += ["--part", str(part), "--parts", "3", "--settings", settings]
+        command += ["--part", str(part), "--parts", "3", *settings]
         assert nearly.verb(*command, "--output", str(output)) == (0, "")
     output.write_bytes(output.read_bytes()[:-100])
     nearly.run()

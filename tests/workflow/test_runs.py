@@ -224,7 +224,12 @@ def test_real_speech(shared, tmp_path):
     model = load_model(tmp_path / "results/speech/ubm.h5")
     assert (np.linalg.eigvalsh(model.mixture.covariances) > 0).all()
     for before, after in zip(model.history[:-1], model.history[1:], strict=True):
-        if after.iteration > 1 and not before.floored and not before.ceiled and not before.weak:
+        if (
+            after.iteration > 1
+            and not before.floored
+            and not before.ceiled
+            and not before.low_count
+        ):
             assert after.gain > -1e-9
     frames = frames_of(flow)
     assert len(frames) == 16385

@@ -1,0 +1,140 @@
+"""The keys of config.yaml: their defaults, their bounds and what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gmmcore.demo.synthetic import DemoSettings
+from gmmcore.features.settings import AudioSource, FeatureSettings
+from gmmcore.options import FOLDER, Options, OptionsError, option, same, section
+from gmmcore.schedule import SIDEKIT_ITERATIONS
+from gmmcore.steps import Bounds, FullBounds, IterationSettings, LowCount
+
+__all__ = ["EXPORTS", "Settings"]
+
+EXPORTS = {
+    "kaldi": "ubm.kaldi",
+    "kaldi-text": "ubm.kaldi.txt",
+    "alize": "ubm.gmm",
+    "alize-xml": "ubm.xml",
+    "htk": "ubm.mmf",
+}
+"""Formats of `export:` and the files they are written to."""
+
+
+@dataclass(frozen=True)
+class Full(FullBounds):
+    """Full covariances after the last diagonal stage."""
+
+    iterations: int = option(0, "how many, at most", type="integer", minimum=0, maximum=999)
+
+
+@dataclass(frozen=True)
+class Init(Options):
+    """A mixture to start from instead of the Gaussian of all frames."""
+
+    from_: str | None = option(
+        None,
+        "a mixture file: SIDEKIT, Kaldi, ALIZE or HTK; diagonal ones are split further, "
+        "full ones iterated",
+        type="string",
+    )
+    prefix: str = option(
+        "", "prefix of the datasets, in a SIDEKIT file with several mixtures", type="string"
+    )
+
+
+@dataclass(frozen=True)
+class Demo(DemoSettings):
+    """The demonstration corpus."""
+
+    folder: str | None = option(None, "where it is written; null makes none", FOLDER)
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """The configuration of one run."""
+
+    run: str = option(
+        "ubm",
+        "name of the run; its files are in results/<run>/",
+        type="string",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z",
+    )
+    seed: int = option(
+        1, "of the demonstration corpus and of random subsets of frames", type="integer", minimum=0
+    )
+    components: int = option(
+        512,
+        "components of the final mixture, any number; stages double, the last one divides only "
+        "as many of the heaviest components as are wanted",
+        type="integer",
+        minimum=1,
+    )
+    iterations: tuple[int, ...] = option(
+        SIDEKIT_ITERATIONS,
+        "EM iterations after each split, at most; the last entry serves all further splits",
+        type="array",
+        minItems=1,
+        items={"type": "integer", "minimum": 0, "maximum": 999},
+    )
+    llk_gain: float = option(
+        0.01,
+        "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
+        type="number",
+        infinite=True,
+    )
+    variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
+    full: Full = section(
+        Full,
+        "full covariances after the last diagonal stage; bounds of the eigenvalues, relative to "
+        "the global variances, after whitening",
+    )
+    low_count: LowCount = section(LowCount, "components with few frames")
+    on_decrease: str = same(IterationSettings, "on_decrease")
+    init: Init = section(Init, "start from a mixture instead of the Gaussian of all frames")
+    precision: str = same(IterationSettings, "precision")
+    pruning: float = same(IterationSettings, "pruning")
+    jobs: int | str = option(
+        "auto",
+        "auto: one job makes all iterations of a stage; a number: so many E-step jobs per "
+        "iteration, with statistics as files; the result does not depend on it",
+        {"type": "integer", "minimum": 1},
+        {"enum": ["auto"]},
+    )
+    export: tuple[str, ...] = option(
+        (),
+        f"formats written beside ubm.h5: {', '.join(EXPORTS)}",
+        type="array",
+        items={"enum": [*EXPORTS]},
+    )
+    report: bool = option(True, "write report.html, the history as plots", type="boolean")
+    demo: Demo = section(Demo, "make a demonstration corpus, and compare the result with its truth")
+    audio: AudioSource = section(
+        AudioSource, "compute features from audio (needs `pip install 'gmmcore[audio]'`)"
+    )
+    features: FeatureSettings = section(
+        FeatureSettings, "where the frames come from and what is done to them"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run == "features":
+            raise OptionsError("a run cannot be called features; choose another name")
+        if len(set(self.export)) < len(self.export):
+            raise OptionsError(f"export is {[*self.export]}: each format once was expected")
+        if self.demo.folder and self.audio.list:
+            raise OptionsError("demo.folder and audio.list are both set; choose one")
+
+    def iteration(self, kind: str) -> IterationSettings:
+        """What decides the numbers of an iteration of ``diag`` or ``full`` covariances."""
+        bounds = self.full if kind == "full" else self.variance
+        return IterationSettings(
+            precision=self.precision,
+            pruning=self.pruning,
+            floor=bounds.floor,
+            ceiling=bounds.ceiling,
+            occupancy=self.low_count.occupancy,
+            action=self.low_count.action,
+            on_decrease=self.on_decrease,
+        )

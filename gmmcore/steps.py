@@ -1,0 +1,96 @@
+"""Settings of E-step and M-step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gmmcore.options import Options, OptionsError, option, same
+
+__all__ = [
+    "Bounds",
+    "EStep",
+    "FullBounds",
+    "FullMStep",
+    "IterationSettings",
+    "LowCount",
+    "MStep",
+]
+
+
+@dataclass(frozen=True)
+class EStep(Options):
+    """How statistics are computed."""
+
+    precision: str = option(
+        "single", "of the E-step's matrix products; sums are double", enum=["single", "double"]
+    )
+    pruning: float = option(
+        2e-8,
+        "posteriors below this may be left out of the statistics; 0 is exact",
+        type="number",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
+
+
+@dataclass(frozen=True)
+class Bounds(Options):
+    """Bounds of diagonal variances, relative to those of all frames."""
+
+    floor: float = option(0.01, "lower bound", type="number", minimum=0)
+    ceiling: float = option(10.0, "upper bound", type="number", exclusiveMinimum=0, infinite=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.floor > self.ceiling:
+            raise OptionsError(f"floor is {self.floor}, above ceiling, {self.ceiling}")
+
+
+@dataclass(frozen=True)
+class FullBounds(Bounds):
+    """Bounds of the eigenvalues of full covariances, after whitening by the global variances.
+
+    Correlated dimensions share one eigenvalue of up to their number.
+    """
+
+    floor: float = option(0.001, "lower bound", type="number", minimum=0)
+    ceiling: float = option(1000.0, "upper bound", type="number", exclusiveMinimum=0, infinite=True)
+
+
+@dataclass(frozen=True)
+class LowCount(Options):
+    """What is done with components that have few frames."""
+
+    occupancy: float = option(
+        10.0, "a component with fewer frames has a low count", type="number", minimum=0
+    )
+    action: str = option(
+        "keep",
+        "keep its mean and covariance; resplit: replace it by one half of the heaviest "
+        "component; or remove it",
+        enum=["keep", "resplit", "remove"],
+    )
+
+
+@dataclass(frozen=True)
+class MStep(LowCount, Bounds):
+    """How statistics become a mixture of diagonal covariances."""
+
+
+@dataclass(frozen=True)
+class FullMStep(MStep):
+    """How statistics become a mixture of full covariances."""
+
+    floor: float = same(FullBounds, "floor")
+    ceiling: float = same(FullBounds, "ceiling")
+
+
+@dataclass(frozen=True)
+class IterationSettings(EStep, MStep):
+    """All that decides the numbers of an iteration."""
+
+    on_decrease: str = option(
+        "warn",
+        "or stop, when the log-likelihood falls although no bound moved a variance",
+        enum=["warn", "stop"],
+    )
