@@ -13,6 +13,25 @@ if not {"features", "demo", "audio"} & config.keys():
 
 
 include: "rules/common.smk"
+
+
+# Files that later ones are made from are named too: else nobody would miss them.
+rule all:
+    input:
+        [
+            f"results/{folder}"
+            for run in RUNS.values()
+            for folder in [
+                f"features/{run.corpus}/shows.tsv",
+                f"features/{run.corpus}/corpus.json",
+                *(f"{run.name}/{stage.name}.h5" for stage in run.plan),
+                f"{run.name}/ubm.h5",
+                *(f"{run.name}/{name}" for name in run.products),
+                f"{run.name}/SHA256SUMS",
+            ]
+        ],
+
+
 include: "rules/again.smk"
 include: "rules/audio.smk"
 include: "rules/features.smk"
@@ -36,24 +55,6 @@ localrules:
     export,
     report,
     checksums,
-
-
-# Files that later ones are made from are named too: else nobody would miss them.
-rule all:
-    default_target: True
-    input:
-        [
-            f"results/{folder}"
-            for run in RUNS.values()
-            for folder in [
-                f"features/{run.corpus}/shows.tsv",
-                f"features/{run.corpus}/corpus.json",
-                *(f"{run.name}/{stage.name}.h5" for stage in run.plan),
-                f"{run.name}/ubm.h5",
-                *(f"{run.name}/{name}" for name in run.products),
-                f"{run.name}/SHA256SUMS",
-            ]
-        ],
 
 
 onerror:

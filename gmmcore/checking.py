@@ -13,7 +13,7 @@ from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.moments import merge_moments
 from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import is_temporary, read_bytes
+from gmmcore.files import REMEDY, is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.history import HistoryEntry, history_table
 from gmmcore.resume import look_at_corpus, run_problems
@@ -108,7 +108,8 @@ def _load(path: Path, checked: Checked) -> Model | None:
         checked.files += 1
         return model
     except GmmcoreError as error:
-        checked.findings.setdefault(str(path), str(error))
+        text = str(error).removeprefix(f"{path}: ").removesuffix(f"; {REMEDY}")
+        checked.findings.setdefault(str(path), text)
         return None
 
 
@@ -167,7 +168,7 @@ def _check_products(run: Run, folder: Path, checked: Checked) -> None:
 
     final = _load(folder / "ubm.h5", checked) if (folder / "ubm.h5").exists() else None
     if final is None:
-        checked.notes.append(f"{folder}/ubm.h5: not made yet; to go on: snakemake")
+        checked.findings.setdefault(f"{folder}/ubm.h5", "not made yet")
         return
     with tempfile.TemporaryDirectory() as place:
         for name in run.products:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from gmmcore.errors import GmmcoreError
 
@@ -109,6 +110,7 @@ def _run(argv: list[str], chosen: str | None) -> int:
     module = None
     for verb, help_text in sorted(VERBS.items()):
         subparser = subparsers.add_parser(verb, help=help_text, description=help_text)
+        subparser.add_argument("--log", metavar="FILE", help="also write what is printed to FILE")
         if verb == chosen:
             module = importlib.import_module(f"gmmcore.verbs.{verb}")
             module.configure(subparser)
@@ -121,8 +123,27 @@ def _run(argv: list[str], chosen: str | None) -> int:
     if module is None:
         parser.print_help()
         return 2
+    if arguments.log:
+        # Not `tee`: the exit code of a pipe is that of its last command, unless the shell is told.
+        os.makedirs(os.path.dirname(arguments.log) or ".", exist_ok=True)
+        log = open(arguments.log, "w", 1, "utf-8", "backslashreplace")  # noqa: SIM115
+        sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
     module.run(arguments)
     return 0
+
+
+class _Both(io.TextIOBase):
+    """A stream whose text is also written to a log."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self._stream, self._log = stream, log
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

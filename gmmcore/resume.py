@@ -23,7 +23,7 @@ from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of
-from gmmcore.files import read_bytes, sealed_facts
+from gmmcore.files import digest_of, read_bytes, sealed_facts
 from gmmcore.provenance import settings_digest
 from gmmcore.runs import Run
 from gmmcore.schedule import Stage, iteration_name, train_stop
@@ -162,7 +162,7 @@ def look_at_corpus(
             return "skipped.tsv beside it is not the one written with it"
         return ""
 
-    if recipe and os.path.lexists(settings.list):
+    if recipe:
         chain.look(settings.list, lambda: _list_fault(settings.list, recipe))
     if chain.look(table, judge_table):
         shards = shard_paths(table)
@@ -207,7 +207,9 @@ def run_problems(
 
 
 def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
-    """The text of ``SHA256SUMS``, for ``sha256sum -c``; its first line vouches for the others.
+    """The text of ``SHA256SUMS``, for ``sha256sum -c``.
+
+    Its first line vouches for the others, and for the name of the run.
 
     Raises
     ------
@@ -215,7 +217,12 @@ def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
         If one of the files cannot be read.
     """
     lines = "".join(f"{_sha256(f'{folder}/{name}')}  {name}\n" for name in names)
-    return f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}"
+    return f"{_head(folder, lines)}\n{lines}"
+
+
+def _head(folder: str | os.PathLike[str], lines: str) -> str:
+    name = os.path.basename(os.path.normpath(folder))
+    return f"# {digest_of(name, lines)}"
 
 
 def _look_at_stage(
@@ -264,8 +271,8 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
     def judge_sums() -> str:
         text = read_bytes(path).decode(errors="replace")
         head, _, lines = text.partition("\n")
-        if head != f"# {hashlib.sha256(lines.encode()).hexdigest()}":
-            return "damaged"
+        if head != _head(folder, lines):
+            return "damaged, or of another run"
         sums.extend(lines.splitlines())
         if [line[66:] for line in sums] != ["ubm.h5", *run.products]:
             return "names other files"
@@ -368,7 +375,11 @@ def _list_fault(path: str, recipe: str) -> str:
         if not os.path.isfile(f"{folder}/{show}.h5"):
             return f"{show}.h5 beside it is missing"
     truth = f"{folder}/truth.h5"
-    return f"{truth}: {fault}" if os.path.exists(truth) and (fault := _facts(truth)[1]) else ""
+    if not os.path.exists(truth):
+        return ""
+    facts, fault = _facts(truth)
+    fault = fault or ("" if facts.get("recipe") == recipe else "of another corpus")
+    return f"{truth}: {fault}" if fault else ""
 
 
 def _shard_fault(path: str, digest: str) -> str:

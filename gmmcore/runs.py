@@ -57,8 +57,7 @@ class InitialMixture:
         except GmmcoreError as error:
             text = str(error).removesuffix(f"; {REMEDY}")
             raise GmmcoreError(
-                f"{text}; expected a mixture, from which init.from has a run start; "
-                "if another run makes it, give the command first without this run"
+                f"{text}; expected a mixture, from which init.from has a run start"
             ) from error
         digest = hashlib.sha256(read_bytes(path)).hexdigest()
         return cls(mixture.components, mixture.is_full, digest)

@@ -264,6 +264,8 @@ def train(
             mixture = split(mixture, wanted)
         elif stage.origin == "diag2full":
             mixture = to_full(mixture)
+        elif stage.origin != "initialise":
+            raise ValueError(f"a stage that begins with {stage.origin} was not expected")
         mixture, entries = iterate(mixture, frames, stage, settings, report)
         history += entries
     return mixture, history

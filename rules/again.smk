@@ -29,6 +29,14 @@ def write_notes():
                 "and the features beside it; choose another folder in demo or audio, or remove it"
             )
     places = {name: f"{prefix()}results/{name}" for name in RUNS}
+    for name, run in RUNS.items():
+        source = os.path.realpath(run.settings.init.from_ or os.devnull)
+        for maker, place in places.items():
+            if source.startswith(os.path.realpath(place) + os.sep):
+                sys.exit(
+                    f"gmmcore: error: {run.settings.init.from_}: init.from of run {name} is a result "
+                    f"of run {maker}, which this configuration may change; start from a copy of it"
+                )
     corpora = {name: f"{prefix()}results/features/{name}" for name in CORPORA}
     folders = [*corpora.values(), *places.values()]
     truths = [f"{os.path.dirname(path)}/truth.h5" for path in lists]

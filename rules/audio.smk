@@ -20,5 +20,4 @@ rule extract:
         recipe=lambda wildcards: LISTS[f"{wildcards.audio}/shows.txt"],
     shell:
         "gmmcore extract --audio {input.audio:q} --recipe {params.recipe}"
-        " --output {params.folder:q} {params.options:q} 2>&1"
-        " | tee {log:q}"
+        " --output {params.folder:q} {params.options:q} --log {log:q}"

@@ -21,8 +21,7 @@ rule demo:
         recipe=lambda wildcards: LISTS[f"{wildcards.demo}/shows.txt"],
     shell:
         "gmmcore demo {params.settings:q} --recipe {params.recipe}"
-        " --output {params.folder:q} 2>&1"
-        " | tee {log:q}"
+        " --output {params.folder:q} --log {log:q}"
 
 
 rule recovery:
@@ -41,4 +40,4 @@ rule recovery:
         "../envs/gmmcore.yaml"
     shell:
         "gmmcore recovery --truth {input.truth:q} --mixture {input.mixture:q}"
-        " --corpus {input.corpus:q} --output {output:q} 2>&1 | tee {log:q}"
+        " --corpus {input.corpus:q} --output {output:q} --log {log:q}"

@@ -23,7 +23,7 @@ checkpoint shows:
     params:
         settings=corpus_settings,
     shell:
-        "gmmcore shows {params.settings:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore shows {params.settings:q} --output {output:q} --log {log:q}"
 
 
 rule shard:
@@ -47,7 +47,7 @@ rule shard:
         settings=corpus_settings,
     shell:
         "gmmcore shard {params.settings:q} --shows {input.shows:q}"
-        " --shard {wildcards.shard} --output {output:q} 2>&1 | tee {log:q}"
+        " --shard {wildcards.shard} --output {output:q} --log {log:q}"
 
 
 rule corpus:
@@ -66,4 +66,4 @@ rule corpus:
         on_error=lambda wildcards: CORPORA[wildcards.corpus].features.on_error,
     shell:
         "gmmcore corpus --shows {input.shows:q} --on-error {params.on_error}"
-        " --output {output.corpus:q} --skipped {output.skipped:q} 2>&1 | tee {log:q}"
+        " --output {output.corpus:q} --skipped {output.skipped:q} --log {log:q}"

@@ -19,7 +19,7 @@ rule finish:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore finish --mixture {input.mixture:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore finish --mixture {input.mixture:q} --output {output:q} --log {log:q}"
 
 
 rule history:
@@ -37,7 +37,7 @@ rule history:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore history --mixture {input.mixture:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore history --mixture {input.mixture:q} --output {output:q} --log {log:q}"
 
 
 rule export:
@@ -57,8 +57,7 @@ rule export:
             name for name, file in EXPORTS.items() if file == f"ubm.{wildcards.format}"
         ),
     shell:
-        "gmmcore convert {input.mixture:q} {output:q} --format {params.format} 2>&1"
-        " | tee {log:q}"
+        "gmmcore convert {input.mixture:q} {output:q} --format {params.format} --log {log:q}"
 
 
 rule report:
@@ -76,7 +75,7 @@ rule report:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore report --mixture {input.mixture:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore report --mixture {input.mixture:q} --output {output:q} --log {log:q}"
 
 
 rule checksums:
@@ -93,4 +92,4 @@ rule checksums:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore checksums {input.files:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore checksums {input.files:q} --output {output:q} --log {log:q}"

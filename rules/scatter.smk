@@ -31,8 +31,7 @@ rule accumulate:
     shell:
         "gmmcore accumulate --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " --part {wildcards.part} --parts {wildcards.parts} --unless {params.next:q}"
-        " {params.settings:q} --threads {threads} --output {output:q} 2>&1"
-        " | tee {log:q}"
+        " {params.settings:q} --threads {threads} --output {output:q} --log {log:q}"
 
 
 checkpoint maximise:
@@ -57,4 +56,4 @@ checkpoint maximise:
     shell:
         "gmmcore maximise --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " --statistics {input.statistics:q} {params.settings:q}"
-        " --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+        " --threads {threads} --output {output:q} --log {log:q}"

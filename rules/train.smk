@@ -26,7 +26,7 @@ rule initialise:
     shell:
         "gmmcore initialise --corpus {input.corpus:q} {params.source:q}"
         " {params.settings:q} --components {params.components}"
-        " --output {output:q} 2>&1 | tee {log:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule split:
@@ -47,7 +47,7 @@ rule split:
         .components,
     shell:
         "gmmcore split --mixture {input.mixture:q} --components {params.components}"
-        " --output {output:q} 2>&1 | tee {log:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule diag2full:
@@ -63,7 +63,7 @@ rule diag2full:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore diag2full --mixture {input.mixture:q} --output {output:q} 2>&1 | tee {log:q}"
+        "gmmcore diag2full --mixture {input.mixture:q} --output {output:q} --log {log:q}"
 
 
 # One job makes what is left of a stage. Its iterations are no outputs, because Snakemake removes
@@ -98,5 +98,4 @@ rule iterate:
     shell:
         "gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q} {params.twin:q}"
         " --iterations {params.iterations} --llk-gain={params.llk_gain}"
-        " {params.settings:q} --threads {threads} --output {output:q} 2>&1"
-        " | tee {log:q}"
+        " {params.settings:q} --threads {threads} --output {output:q} --log {log:q}"

@@ -53,7 +53,7 @@ def changed(base: Mapping[str, Any] = TINY, **values: Any) -> dict[str, Any]:
 
 def iterations(log: str) -> list[str]:
     """Stage, components and number of every iteration that a log tells of."""
-    found = re.findall(r"^(diag|full) +(\d+)  iteration +(\d+) ", log, re.MULTILINE)
+    found = re.findall(r"^[\w.-]+  (diag|full) +(\d+)  iteration +(\d+) ", log, re.MULTILINE)
     return ["/".join(match) for match in found]
 
 

@@ -217,6 +217,8 @@ class FeatureSettings(Options):
             raise OptionsError(
                 "features.list is required: the path of a list of shows, or of a folder"
             )
+        if self.frames is None:
+            return replace(self, seed=0)  # Nothing is drawn.
         return self if isinstance(self.seed, int) else replace(self, seed=seed or 0)
 
 

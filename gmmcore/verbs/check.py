@@ -25,6 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=["config.yaml"],
         help="what Snakemake is given; later files override earlier ones",
     )
+    parser.add_argument(
+        "--section",
+        metavar="KEY",
+        help="the part of the configuration that a module is given; name its RESULTS too",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,6 +42,11 @@ def run(arguments: argparse.Namespace) -> None:
     values: dict[str, Any] = {}
     for path in arguments.configfile:
         values = merged(values, read_configuration(path))
+    if arguments.section is not None:
+        config += f": {arguments.section}"
+        values = values.get(arguments.section, {})
+        if not isinstance(values, dict):
+            raise GmmcoreError(f"{config}: holds no keys; the configuration of runs was expected")
     runs = read_runs(values, config)
     files = faults = 0
     known: dict[str, Any] = {}
@@ -58,5 +68,5 @@ def run(arguments: argparse.Namespace) -> None:
         files += checked.files
         faults += len(checked.findings)
     if faults:
-        are = "1 file is" if faults == 1 else f"{faults} files are"
-        raise GmmcoreError(f"{are} not what they should be; the lines above say how to fix that")
+        are = "1 file is not what it" if faults == 1 else f"{faults} files are not what they"
+        raise GmmcoreError(f"{are} should be; the lines above say how to fix that")

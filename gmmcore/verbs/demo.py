@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
     rng = np.random.default_rng(arguments.seed)
     mixture = known_mixture(rng, settings.components, settings.dimension)
     truth, shows = draw_shows(rng, mixture, settings)
-    save_model(folder / "truth.h5", truth, {"stage": "truth"}, compress=True)
+    save_model(
+        folder / "truth.h5", truth, {"stage": "truth", "recipe": arguments.recipe}, compress=True
+    )
     names, total = [], 0
     for show in shows:
         write_sidekit_show(

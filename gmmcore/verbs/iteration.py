@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
@@ -44,7 +45,9 @@ def save_iteration(
     from gmmcore.formats.hdf5 import Model, save_model
     from gmmcore.provenance import Provenance, settings_digest
 
-    print(log_line(entry, update), flush=True)
+    # Runs may be made side by side: results/<run>/<kind>/<components>/<iteration>.h5.
+    name = Path(path).absolute().parents[2].name
+    print(f"{name}  {log_line(entry, update)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
     _look_at_decrease(entry, previous, settings.on_decrease, settings.precision)
     facts = Provenance(

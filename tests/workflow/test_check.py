@@ -51,9 +51,9 @@ def test_a_whole_run_is_verified_to_the_last_frame(copied, results, capsys):
     assert whole == Checked(files=whole.files, frames=3000)
 
 
-def test_an_unfinished_run_is_not_broken(nearly, results, capsys):
-    assert main(["check"]) == 0
-    assert "results/tiny/ubm.h5: not made yet; to go on: snakemake" in capsys.readouterr().out
+def test_an_unfinished_run_is_not_finished(nearly, results, capsys):
+    assert main(["check"]) == 1
+    assert "results/tiny/ubm.h5: not made yet; to fix it: snakemake" in capsys.readouterr().out
 
 
 def test_every_damaged_file_is_named_and_the_advice_fixes_it(trained, copied, results):

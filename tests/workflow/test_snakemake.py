@@ -8,7 +8,8 @@ import zipfile
 from typing import Any
 
 import pytest
-from flows import FIRST, PLAIN, ROOT, TINY, Workflow, changed, iterations, jobs
+import yaml
+from flows import FIRST, PLAIN, ROOT, TINY, Workflow, changed, errors, iterations, jobs
 
 pytestmark = pytest.mark.slow
 
@@ -214,6 +215,37 @@ use rule * from {name} as {name}_*
     (place / "first/results/tiny/diag/4/001.h5").write_bytes(b"")
     assert iterations(fresh.run("-s", "Snakefile")) == ["diag/4/1", "diag/4/2", "diag/4/3"]
     assert Workflow(place / "first").digests(RESULTS) == expected
+
+
+def module_of(flow: Workflow, before: str = "", after: str = "") -> None:
+    """A Snakefile of the user's with the workflow as a module."""
+    config = repr(flow.config)
+    (flow.folder / "Snakefile").write_text(
+        f"{before}module gmm:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n    config: {config}\n"
+        f'    prefix: "background"\n\n\nuse rule * from gmm as gmm_*\n{after}'
+    )
+
+
+def test_the_first_rule_of_a_users_workflow_stays_its_default(fresh):
+    fresh.configure(changed(PLAIN, components=2, iterations=[1], full={"iterations": 0}))
+    sums = "background/results/tiny/SHA256SUMS"
+    own = f'rule mine:\n    input: "{sums}"\n    output: "final.txt"\n'
+    module_of(fresh, own + '    shell: "touch {output}"\n\n\n')
+    fresh.run("-s", "Snakefile")
+    assert (fresh.folder / "final.txt").exists()
+    code, output = fresh.verb("check", "background/results/tiny")
+    assert code == 0, output
+    (fresh.folder / "whole.yaml").write_text(yaml.safe_dump({"gmm": fresh.config}))
+    section = ["--configfile", "whole.yaml", "--section", "gmm"]
+    assert fresh.verb("check", "background/results/tiny", *section)[0] == 0
+
+
+def test_a_failure_is_one_in_a_workflow_whose_shell_ignores_pipes(fresh):
+    module_of(fresh, 'shell.prefix("set +o pipefail; ")\n\n\n')
+    fresh.run("-s", "Snakefile")
+    show = next(iter(sorted((fresh.folder / "corpus").glob("*.h5"))))
+    show.write_bytes(show.read_bytes()[:1000])
+    assert errors(fresh.run("-s", "Snakefile", code=1))
 
 
 def test_two_calls_at_once_make_different_runs(trained, fresh, tmp_path):

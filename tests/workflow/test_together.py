@@ -106,16 +106,65 @@ def test_a_prefix_may_be_called_results(fresh, prefix):
     assert "Nothing to be done" in fresh.run("-s", "Snakefile")
 
 
-def test_an_initial_mixture_that_is_not_there_is_told_with_its_key(fresh):
-    start = {"components": 4, "init": {"from": "results/a/ubm.h5"}}
+@pytest.mark.parametrize("spelling", ["results/a/ubm.h5", "{folder}/results/a/ubm.h5", "./linked"])
+def test_a_run_does_not_start_from_what_another_one_may_change(fresh, spelling):
+    start = {"components": 4, "init": {"from": spelling.format(folder=fresh.folder)}}
+    (fresh.folder / "linked").symlink_to("results/a/ubm.h5")
     fresh.configure(of_runs(QUICK, a={}, b=start))
     (line,) = errors(fresh.run(code=1))
     assert "init.from" in line
-    assert "if another run makes it, give the command first without this run" in line
     fresh.configure(of_runs(QUICK, a={}))
     fresh.run()
     fresh.configure(of_runs(QUICK, a={}, b=start))
+    (line,) = errors(fresh.run(code=1))
+    assert "init.from of run b is a result of run a" in line
+    shutil.copy(fresh.folder / "results/a/ubm.h5", fresh.folder / "start.h5")
+    fresh.configure(of_runs(QUICK, a={}, b={**start, "init": {"from": "start.h5"}}))
     fresh.run()
+    at_rest(fresh)
+
+
+def test_a_run_that_is_renamed_is_not_another_one(fresh, tmp_path):
+    fresh.configure(of_runs({**QUICK, "report": True}, a={}, b={"components": 2}))
+    fresh.run()
+    new = of_runs({**QUICK, "report": True}, c={}, b={"components": 2})
+    alone = fresh.copy_to(tmp_path / "alone")
+    shutil.rmtree(alone.folder / "results")
+    alone.configure(new)
+    alone.run()
+    (fresh.folder / "results/a").rename(fresh.folder / "results/c")
+    fresh.configure(new)
+    code, output = fresh.verb("check")
+    assert (code, "of another run" in output) == (1, True)
+    fresh.run()
+    assert fresh.made() == alone.made()
+    assert "<title>c</title>" in (fresh.folder / "results/c/report.html").read_text()
+
+
+def test_the_truth_and_the_list_of_a_demonstration_are_made_again(fresh):
+    demos = {name: {**TINY["demo"], "folder": name} for name in ("one", "two")}
+    features = {"features": {**QUICK["features"], "list": None}}
+    fresh.configure(
+        of_runs(
+            {**QUICK, **features}, a={"demo": demos["one"]}, b={"demo": demos["two"], "seed": 2}
+        )
+    )
+    fresh.run()
+    expected, truths = fresh.made(), fresh.digests("[ot]*/truth.h5")
+    places = [fresh.folder / f"{name}/truth.h5" for name in ("one", "two")]
+    places[0].rename(fresh.folder / "aside")
+    places[1].rename(places[0])
+    (fresh.folder / "aside").rename(places[1])
+    assert "of another corpus" in fresh.run()
+    assert fresh.digests("[ot]*/truth.h5") == truths
+    for name in ("one", "two"):
+        (fresh.folder / name / "shows.txt").unlink()
+    fresh.run()
+    assert (fresh.folder / "one/shows.txt").exists()
+    for files in (expected, fresh.made()):
+        # Names of shards, and what lists them, hold the times of the feature files.
+        assert fresh.digests("results/[ab]/**/*.h5").items() <= files.items()
+    assert fresh.verb("check")[0] == 0
     at_rest(fresh)
 
 
