@@ -4,7 +4,7 @@
 
 rule extract:
     input:
-        audio=lambda wildcards: local(literal(AUDIOS[wildcards.audio]["list"])),
+        audio=lambda wildcards: local(literal(AUDIOS[wildcards.audio].list)),
         again=again("{audio}/shows.txt"),
     output:
         "{audio}/shows.txt",

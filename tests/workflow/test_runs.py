@@ -145,7 +145,7 @@ def test_frames_that_are_not_packed_give_the_same_mixture(trained, copied):
         ({"init": {"from": "absent.h5"}}, "absent.h5"),
         ({"features": {"list": "absent.txt"}}, "absent.txt"),
         ({"features": {"normalisation": "cmvnn"}}, "normalisation"),
-        ({"features": {"window": 4}}, "features: window: 4: expected an odd"),
+        ({"features": {"window": 4}}, "features.window is 4: an odd number"),
         ({"runs": {"a": {"components": -1}}, "run": None}, "runs.a: components is -1"),
     ],
 )
