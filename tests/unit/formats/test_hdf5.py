@@ -246,8 +246,9 @@ def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
     nodes = [at for at in range(len(content)) if content[at : at + 5] == b"TREE\x01"]
     assert len(nodes) == 7  # one for each array that is not empty
     refused = 0
-    for node in nodes:
-        for at in range(node, node + 72):
+    for number, node in enumerate(nodes):
+        # Every byte of a node in two of the nodes, which are alike.
+        for at in range(node + number % 3, node + 72, 3):
             damaged = bytearray(content)
             damaged[at] ^= 2
             try:
@@ -257,7 +258,7 @@ def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
             else:
                 # The arrays that are recomputed are not needed.
                 assert found == mixture
-    assert refused > 100
+    assert refused > 30
 
 
 def test_zeros_that_compress_a_thousandfold_are_refused(tmp_path: Path) -> None:
