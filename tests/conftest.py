@@ -11,13 +11,10 @@ import pytest
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
+DATA = Path(__file__).resolve().parent / "reference" / "data"
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
-    """The folder of reference data, which only the maintainers have."""
-    if not (SHARED / "data").is_dir():
-        pytest.skip("the reference data are not beside this checkout")
-    return SHARED / "data"
+def data() -> Path:
+    """The folder of reference data; `tests/reference/README.md` says where they are from."""
+    return DATA

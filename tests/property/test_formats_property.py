@@ -1,11 +1,6 @@
-"""Any mixture through any format, and any damage to any file."""
+"""Any mixture through any format."""
 
 from __future__ import annotations
-
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,8 +9,6 @@ from hypothesis import strategies as st
 
 from gmmcore.formats.registry import decode_mixture, formats
 from gmmcore.model import GaussianMixture
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @st.composite
@@ -41,7 +34,7 @@ def mixtures(draw: st.DrawFn) -> GaussianMixture:
     return GaussianMixture.from_covariances(weights, means, covariances)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(mixture=mixtures())
 def test_what_is_read_is_written_with_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, mixture: GaussianMixture
@@ -55,41 +48,3 @@ def test_what_is_read_is_written_with_the_same_bytes(
         one.write(second, read)
         assert second.read_bytes() == content, one.name
         assert decode_mixture(second, content) == read
-
-
-def _fuzzer() -> ModuleType:
-    path = ROOT / "benchmarks" / "fuzz_formats.py"
-    spec = importlib.util.spec_from_file_location("fuzz_formats", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_formats"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_damaged_files_of_every_format(tmp_path: Path) -> None:
-    """A few thousand of the mutations that ``benchmarks/fuzz_formats.py`` makes 100,000 of."""
-    fuzzer = _fuzzer()
-    shared = ROOT.parent / "shared" / "data"
-    samples = fuzzer.own_samples(tmp_path)
-    if shared.is_dir():
-        samples += fuzzer.shared_samples(shared)
-    result = fuzzer.run(samples, seed=20240501, count=5000)
-    assert result["bad"] == []
-    assert sum(result["total"].values()) == 5000
-    assert result["slowest"] < 2.0
-    # It must have found something to refuse in every kind of file.
-    assert {name for name, outcome in result["total"] if outcome == "error"} == {
-        one.name for one in samples
-    }
-
-
-def test_the_fuzzer_sees_a_wrong_model(tmp_path: Path) -> None:
-    fuzzer = _fuzzer()
-    one = next(s for s in fuzzer.own_samples(tmp_path) if s.name == "own diag alize")
-    content = bytearray(one.content)
-    values = np.frombuffer(one.content, "<f8", 3, 8)[::-1].copy()
-    content[8:32] = values.tobytes()
-    assert fuzzer.judge(one, bytes(content), touched=24) == "touched"
-    assert fuzzer.judge(one, bytes(content), touched=0) == "2 numbers changed by 0 bytes"

@@ -22,11 +22,11 @@ TRUTHS = {
     "alize_diag.gmm": ("alize_diag", 0.0),
     "alize_diag.xml": ("alize_diag", 0.0),
 }
-SIDEKIT = ("sidekit_ubm32.h5", "sidekit_ubm4.h5", "sidekit_full4.h5", "sidekit_ubm32.gmm")
+SIDEKIT = ("diag16.h5", "diag4.h5", "full4.h5", "diag16.gmm")
 
 
-def sample(shared: Path, name: str) -> Path:
-    return shared / ("models" if name in TRUTHS else "reference") / name
+def sample(data: Path, name: str) -> Path:
+    return data / ("models" if name in TRUTHS else "sidekit") / name
 
 
 def closeness(found: np.ndarray, truth: np.ndarray) -> float:
@@ -34,10 +34,10 @@ def closeness(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", TRUTHS)
-def test_parameters_are_the_truth(shared: Path, name: str) -> None:
+def test_parameters_are_the_truth(data: Path, name: str) -> None:
     truth_name, tolerance = TRUTHS[name]
-    with np.load(shared / "models" / f"{truth_name}.truth.npz", allow_pickle=False) as truth:
-        mixture = read_mixture(sample(shared, name))
+    with np.load(data / "models" / f"{truth_name}.truth.npz", allow_pickle=False) as truth:
+        mixture = read_mixture(sample(data, name))
         assert closeness(mixture.weights, truth["weights"]) <= tolerance
         assert closeness(mixture.means, truth["means"]) <= tolerance
         covariances = truth["covs" if mixture.is_full else "vars"]
@@ -46,9 +46,9 @@ def test_parameters_are_the_truth(shared: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [*TRUTHS, *SIDEKIT])
 def test_every_file_in_every_format_with_the_same_bytes_again(
-    shared: Path, tmp_path: Path, name: str
+    data: Path, tmp_path: Path, name: str
 ) -> None:
-    mixture = read_mixture(sample(shared, name))
+    mixture = read_mixture(sample(data, name))
     for one in formats():
         first, second = tmp_path / "first", tmp_path / "second"
         write_mixture(first, mixture, one.name)
@@ -56,9 +56,9 @@ def test_every_file_in_every_format_with_the_same_bytes_again(
         assert second.read_bytes() == first.read_bytes(), one.name
 
 
-@pytest.mark.parametrize("name", ["alize_diag.gmm", "sidekit_ubm32.gmm", "alize_full.gmm"])
-def test_alize_raw_is_written_as_alize_writes_it(shared: Path, tmp_path: Path, name: str) -> None:
-    path = sample(shared, name)
+@pytest.mark.parametrize("name", ["alize_diag.gmm", "diag16.gmm", "alize_full.gmm"])
+def test_alize_raw_is_written_as_alize_writes_it(data: Path, tmp_path: Path, name: str) -> None:
+    path = sample(data, name)
     write_mixture(tmp_path / "m", read_mixture(path), "alize")
     theirs, ours = path.read_bytes(), (tmp_path / "m").read_bytes()
     assert len(ours) == len(theirs)
@@ -77,10 +77,10 @@ def test_alize_raw_is_written_as_alize_writes_it(shared: Path, tmp_path: Path, n
             )
 
 
-def test_htk_text_is_written_as_it_was(shared: Path, tmp_path: Path) -> None:
+def test_htk_text_is_written_as_it_was(data: Path, tmp_path: Path) -> None:
     for name in ("htk_diag.mmf", "htk_full.mmf"):
-        write_mixture(tmp_path / "m", read_mixture(sample(shared, name)), "htk")
-        theirs, ours = sample(shared, name).read_text(), (tmp_path / "m").read_text()
+        write_mixture(tmp_path / "m", read_mixture(sample(data, name)), "htk")
+        theirs, ours = sample(data, name).read_text(), (tmp_path / "m").read_text()
         # Their constants were computed before their parameters were rounded.
         pairs = zip(theirs.splitlines(), ours.splitlines(), strict=True)
         different = [(a, b) for a, b in pairs if a != b]
@@ -91,20 +91,20 @@ def test_htk_text_is_written_as_it_was(shared: Path, tmp_path: Path) -> None:
             )
 
 
-def test_kaldi_binary_is_written_as_kaldi_writes_it(shared: Path, tmp_path: Path) -> None:
+def test_kaldi_binary_is_written_as_kaldi_writes_it(data: Path, tmp_path: Path) -> None:
     for name in ("kaldi_diag.bin", "kaldi_full.bin"):
-        write_mixture(tmp_path / "m", read_mixture(sample(shared, name)), "kaldi")
-        theirs, ours = sample(shared, name).read_bytes(), (tmp_path / "m").read_bytes()
+        write_mixture(tmp_path / "m", read_mixture(sample(data, name)), "kaldi")
+        theirs, ours = sample(data, name).read_bytes(), (tmp_path / "m").read_bytes()
         at = theirs.index(b"<WEIGHTS>")
         assert ours[at:] == theirs[at:]
         constants = [np.frombuffer(x[at - 32 * 4 : at], "<f4") for x in (ours, theirs)]
         np.testing.assert_allclose(*constants, rtol=1e-6)
 
 
-def test_constants_that_sidekit_wrote(shared: Path, tmp_path: Path) -> None:
+def test_constants_that_sidekit_wrote(data: Path, tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
-    for name in ("sidekit_ubm32.h5", "sidekit_ubm4.h5"):
-        path = sample(shared, name)
+    for name in ("diag16.h5", "diag4.h5"):
+        path = sample(data, name)
         write_mixture(tmp_path / "m.h5", read_mixture(path))
         with h5py.File(path) as theirs, h5py.File(tmp_path / "m.h5") as ours:
             assert set(ours) == set(theirs)
@@ -114,11 +114,11 @@ def test_constants_that_sidekit_wrote(shared: Path, tmp_path: Path) -> None:
                 np.testing.assert_allclose(ours[dataset][()], theirs[dataset][()], rtol=1e-11)
 
 
-def test_each_is_recognised_by_content_alone(shared: Path) -> None:
+def test_each_is_recognised_by_content_alone(data: Path) -> None:
     expected = {
         ".bin": "kaldi", ".txt": "kaldi-text", ".mmf": "htk", ".xml": "alize-xml",
         ".gmm": "alize", ".h5": "sidekit",
     }  # fmt: skip
     for name in (*TRUTHS, *SIDEKIT):
-        path = sample(shared, name)
+        path = sample(data, name)
         assert format_of("unknown", path.read_bytes()).name == expected[path.suffix]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from gmmcore.cli import main
@@ -40,3 +44,16 @@ def test_an_error_of_the_program_is_not_hidden(monkeypatch):
     monkeypatch.setattr(info, "run", fail)
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         main(["info"])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_name_that_the_terminal_cannot_show_is_told_by_its_code(tmp_path, encoding):
+    done = subprocess.run(
+        [sys.executable, "-m", "gmmcore.cli", "info", f"{tmp_path}/\u017c\u00f3\u0142w.h5"],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.decode(encoding).splitlines()
+    assert line.startswith("gmmcore info: error: ")
+    assert "\\u017c" in line

@@ -48,6 +48,7 @@ def digest(threads: int, blas: str | None) -> str:
     ).stdout
 
 
+@pytest.mark.slow
 def test_threads_of_blas_do_not_matter():
     one = digest(1, "1")
     assert len(one) == 65

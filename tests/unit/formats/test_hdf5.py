@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import zlib
 from pathlib import Path
 
 import h5py
@@ -238,6 +239,7 @@ def test_values_that_are_elsewhere_or_absurd_are_refused(tmp_path: Path) -> None
             read_hdf5(path, path.read_bytes())
 
 
+@pytest.mark.slow
 def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
     """HDF5 itself reads zeros where its index does not lead to a chunk."""
     path, mixture = tmp_path / "m.h5", diagonal()
@@ -246,8 +248,9 @@ def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
     nodes = [at for at in range(len(content)) if content[at : at + 5] == b"TREE\x01"]
     assert len(nodes) == 7  # one for each array that is not empty
     refused = 0
-    for node in nodes:
-        for at in range(node, node + 72):
+    for number, node in enumerate(nodes):
+        # Every byte of a node in two of the nodes, which are alike.
+        for at in range(node + number % 3, node + 72, 3):
             damaged = bytearray(content)
             damaged[at] ^= 2
             try:
@@ -257,19 +260,20 @@ def test_damage_to_the_index_of_chunks_is_seen(tmp_path: Path) -> None:
             else:
                 # The arrays that are recomputed are not needed.
                 assert found == mixture
-    assert refused > 100
+    assert refused > 30
 
 
 def test_zeros_that_compress_a_thousandfold_are_refused(tmp_path: Path) -> None:
     path = foreign(tmp_path / "m.h5", mu=None)
     with h5py.File(path, "a") as file:
         # 512 MiB of nothing in half a MiB.
-        file.create_dataset(
+        means = file.create_dataset(
             "mu", (4, 1 << 24), "f8", chunks=(1, 1 << 21), compression="gzip", fillvalue=0
         )
+        chunk = zlib.compress(bytes(8 << 21))
         for row in range(4):
             for at in range(0, 1 << 24, 1 << 21):
-                file["mu"][row, at : at + (1 << 21)] = 0
+                means.id.write_direct_chunk((row, at), chunk)
     assert path.stat().st_size < 1 << 20
     with pytest.raises(GmmcoreError, match="mu claims 536870912 bytes"):
         read_hdf5(path, path.read_bytes())

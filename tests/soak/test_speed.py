@@ -1,4 +1,4 @@
-"""The benchmarks run, small; what they say then means nothing."""
+"""benchmarks/speed.py runs, small; what it says then means nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_the_speed_benchmark_runs(tmp_path):
     pytest.importorskip("sklearn")
     output = tmp_path / "performance.md"

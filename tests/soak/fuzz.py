@@ -1,6 +1,6 @@
 """Damage sample files of every format in every way, and see what the readers say.
 
-    python benchmarks/fuzz_formats.py --count 100000 --seed 0
+    python tests/soak/fuzz.py --count 100000 --seed 0
 
 Each mutation is read in a child process with limited memory and time. Four outcomes are
 good: one `GmmcoreError`; the same mixture; a mixture that differs in no more numbers than the
@@ -25,11 +25,13 @@ from typing import Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.registry import decode_mixture, format_of, formats
 from gmmcore.model import GaussianMixture
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+DATA = Path(__file__).resolve().parents[1] / "reference" / "data"
 SECONDS = 5.0
 MEMORY = 3 << 30
 GOOD = ("error", "same", "touched")
@@ -80,9 +82,9 @@ def own_samples(folder: Path) -> list[Sample]:
     return result
 
 
-def shared_samples(folder: Path) -> list[Sample]:
+def toolkit_samples(folder: Path = DATA) -> list[Sample]:
     """Files that the toolkits themselves wrote."""
-    paths = sorted([*folder.glob("models/*"), *folder.glob("reference/*")])
+    paths = sorted([*folder.glob("models/*"), *folder.glob("sidekit/*")])
     return [
         sample(path.name, path.read_bytes())
         for path in paths
@@ -347,10 +349,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shared", type=Path, default=SHARED, help="folder of reference data")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        samples = own_samples(Path(folder)) + shared_samples(arguments.shared)
+        samples = own_samples(Path(folder)) + toolkit_samples()
     begin = time.perf_counter()
     result = run(samples, arguments.seed, arguments.count)
     columns = (*GOOD, "FAILURE")

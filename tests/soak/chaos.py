@@ -1,6 +1,6 @@
 """Trainings killed at random moments and resumed by the same command.
 
-    python benchmarks/chaos.py --runs 200 --seed 1
+    python tests/soak/chaos.py --runs 200 --seed 1
 
 Every time, one training or two that share stages are made in a folder of their own, with a random
 number of cores and of jobs per iteration. They are killed with SIGKILL up to five times: one job,
@@ -31,7 +31,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("job", "snakemake", "group")
 
 CONFIG: dict[str, Any] = {

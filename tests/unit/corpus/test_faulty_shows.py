@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from gmmcore.corpus.survey import check_list
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.options import words
-from gmmcore.readers.faults import Fault, FaultyShowError, report
+from gmmcore.readers.faults import FaultyShowError
 
 
 def settings(folder: Path, **more: Any) -> FeatureSettings:
@@ -356,26 +354,3 @@ def test_memory_that_runs_out_is_one_line_and_no_fault_of_a_show(folder, monkeyp
         pack_shard(mine, folder.parent / "shows.tsv", "000", folder.parent / "000.npy")
     assert not isinstance(caught.value, FaultyShowError)
     assert not (folder.parent / "000.npy").exists()
-
-
-def test_many_equal_faults_are_told_once():
-    faults = [Fault(f"s{i}", f"s{i}.h5", f"/a/s{i}.h5: no such file", "a", "b") for i in range(40)]
-    faults.insert(7, Fault("other", "other.h5", "an empty file", "a", "b"))
-    lines = report(faults, "list").splitlines()
-    assert lines[0].startswith("list: 41 faults; ")
-    assert len(lines) == 6
-    assert "and 37 more shows with this fault" in lines[4]
-    assert "show other" in lines[5]
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_name_that_the_terminal_cannot_show_is_told_by_its_code(tmp_path, encoding):
-    done = subprocess.run(
-        [sys.executable, "-m", "gmmcore.cli", "info", f"{tmp_path}/\u017c\u00f3\u0142w.h5"],
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-        capture_output=True,
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.decode(encoding).splitlines()
-    assert line.startswith("gmmcore info: error: ")
-    assert "\\u017c" in line

@@ -1,6 +1,6 @@
 """Random damage to the files between two iterations: found, or without effect.
 
-    python benchmarks/corruption.py --count 1000 --seed 1
+    python tests/soak/corruption.py --count 1000 --seed 1
 
 Every time one file that the next step reads is damaged (bits flipped, truncated, a page zeroed,
 a page of another place written over it, bytes inserted), and the step is made. It must refuse the
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gmmcore.cli import main as gmmcore
 from gmmcore.corpus.identity import shard_paths

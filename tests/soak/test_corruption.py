@@ -1,0 +1,15 @@
+"""A short form of corruption.py."""
+
+from __future__ import annotations
+
+import pytest
+from corruption import corruptions
+
+
+@pytest.mark.slow
+def test_random_damage_is_found(tmp_path):
+    outcomes = corruptions(tmp_path, 150, 7)
+    kinds = {kind for kind, _, _ in outcomes}
+    assert kinds == {"shard", "statistics", "mixture", "corpus.json", "shows.tsv"}
+    assert {outcome for _, _, outcome in outcomes} <= {"detected", "without effect"}
+    assert outcomes.total() == 150
