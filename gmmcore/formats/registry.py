@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import read_bytes
 from gmmcore.formats import alize, hdf5, htk, kaldi
 from gmmcore.formats.base import MAX_BYTES, Format, PathLike, ReadOptions
 from gmmcore.model import GaussianMixture
-
-if TYPE_CHECKING:
-    from gmmcore.sidekit.mixture import Mixture
 
 __all__ = [
     "core_mixture",
@@ -26,6 +23,14 @@ __all__ = [
     "read_mixture",
     "write_mixture",
 ]
+
+
+@runtime_checkable
+class HasMixture(Protocol):
+    """Parameters that are a mixture when asked for, such as those of `gmmcore.Mixture`."""
+
+    def gaussian_mixture(self) -> GaussianMixture: ...
+
 
 # One line a module. A format without a magic number comes after those that have one.
 _FORMATS: tuple[Format, ...] = (
@@ -148,7 +153,7 @@ def read_mixture(
 
 
 def write_mixture(
-    path: PathLike, mixture: GaussianMixture | Mixture, format: str | None = None
+    path: PathLike, mixture: GaussianMixture | HasMixture, format: str | None = None
 ) -> None:
     """Write a mixture; reading and writing it again gives the same bytes.
 
@@ -187,14 +192,12 @@ def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
     """
     if isinstance(mixture, GaussianMixture):
         return mixture
-    # `gmmcore.sidekit.mixture` imports this module: a `Mixture` is known by what it can do.
-    if isinstance(mixture, type) or not hasattr(mixture, "gaussian_mixture"):
-        raise GmmcoreError(
-            f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
-            "GaussianMixture; read or train one first"
-        )
-    result: GaussianMixture = mixture.gaussian_mixture()
-    return result
+    if isinstance(mixture, HasMixture) and not isinstance(mixture, type):
+        return mixture.gaussian_mixture()
+    raise GmmcoreError(
+        f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
+        "GaussianMixture; read or train one first"
+    )
 
 
 def format_by_extension(path: PathLike) -> Format | None:
