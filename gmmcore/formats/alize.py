@@ -6,8 +6,10 @@ writer sets them, because ALIZE trusts them.
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,7 @@ Array = npt.NDArray[np.float64]
 
 RAW = "ALIZE RAW"
 XML = "ALIZE XML"
+_BLOCK = 1 << 20
 
 
 def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
@@ -119,117 +122,6 @@ def _check_determinants(path: PathLike, kind: str, mixture: GaussianMixture, det
     check_constants(path, kind, stated, computed, 1e-3 * (1 + 1e-3 * np.abs(computed)))
 
 
-_TAG = re.compile(rb"\s*<([A-Za-z/]{1,16})((?:\s+[A-Za-z]{1,16}=\"[^\"<>]{0,4096}\")*)\s*>")
-_ATTRIBUTE = re.compile(rb"([A-Za-z]+)=\"([^\"]*)\"")
-_VALUE = re.compile(
-    rb"\s*<(covInv|cov|mean) i=\"(\d{1,6})\"(?: j=\"(\d{1,6})\")?>([^<>]{1,64})</(covInv|cov|mean)>"
-)
-
-
-class _Xml:
-    """The elements of an ALIZE file, in order: a small part of XML, and no entities."""
-
-    def __init__(self, path: PathLike, content: bytes) -> None:
-        self.path = path
-        self.content = content
-        self.at = 0
-        self._heads: list[bytes] = []
-
-    def tag(self, *names: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-        match = _TAG.match(self.content, self.at)
-        if match is None or match[1] not in names:
-            wanted = " or ".join(f"<{name.decode()}>" for name in names)
-            refuse(self.path, XML, f"{wanted} was expected at byte {self.at}")
-        self.at = match.end()
-        return match[1], dict(_ATTRIBUTE.findall(match[2]))
-
-    def number(self, attributes: dict[bytes, bytes], name: bytes) -> float:
-        values = parse_numbers(attributes.get(name, b""))
-        if values is None or values.size != 1:
-            refuse(self.path, XML, f"no number {name.decode()} before byte {self.at}")
-        return float(values[0])
-
-    def size(self, attributes: dict[bytes, bytes], name: bytes) -> int:
-        text = attributes.get(name, b"")
-        if not re.fullmatch(rb"\d{1,12}", text):
-            refuse(self.path, XML, f"no number {name.decode()} before byte {self.at}")
-        return int(text)
-
-    def values(self, dimension: int, full: bool) -> tuple[Array, Array]:
-        """Precision and mean of one component: every element once, none else."""
-        square = (dimension, dimension) if full else (dimension,)
-        found = self._in_order(square)
-        if found is not None:
-            return found
-        parts: dict[bytes, list[tuple[int, int, bytes]]] = {b"covInv": [], b"cov": [], b"mean": []}
-        limit = dimension * (2 * dimension + 1 if full else 3)
-        for _ in range(limit + 1):
-            match = _VALUE.match(self.content, self.at)
-            if match is None:
-                break
-            if match[1] != match[5]:
-                refuse(self.path, XML, f"an element is not closed at byte {self.at}")
-            self.at = match.end()
-            parts[match[1]].append((int(match[2]), int(match[3] or -1), match[4]))
-        return self._array(parts, b"covInv", square), self._array(parts, b"mean", (dimension,))
-
-    def _in_order(self, square: tuple[int, ...]) -> tuple[Array, Array] | None:
-        """The values if they are exactly as ALIZE writes them; a quick way through large files."""
-        if not self._heads:
-            places = [
-                b"".join(b' %c="%d"' % pair for pair in zip(b"ij", index, strict=False))
-                for index in np.ndindex(square)
-            ]
-            self._heads = [b"covInv%s>" % place for place in places]
-            self._heads += [b'mean i="%d">' % i for i in range(square[0])]
-        end = self.content.find(b"</Distrib", self.at)
-        pieces = self.content[self.at : end].split(b"<")
-        heads, tails = pieces[1::2], pieces[2::2]
-        count = len(self._heads)
-        precisions = int(np.prod(square))
-        if end < 0 or len(heads) != count or len(tails) != count or pieces[0].strip():
-            return None
-        if {tail.rstrip() for tail in tails[:precisions]} != {b"/covInv>"}:
-            return None
-        if {tail.rstrip() for tail in tails[precisions:]} != {b"/mean>"}:
-            return None
-        pairs = zip(heads, self._heads, strict=True)
-        numbers = [text[len(head) :] for text, head in pairs if text.startswith(head)]
-        values = parse_each(numbers)
-        if values is None or len(numbers) != count or values.size != count:
-            return None
-        self.at = end
-        return values[:precisions].reshape(square), values[precisions:]
-
-    def _array(
-        self,
-        parts: dict[bytes, list[tuple[int, int, bytes]]],
-        name: bytes,
-        shape: tuple[int, ...],
-    ) -> Array:
-        found = parts[name]
-        dimension = shape[0]
-        i = np.array([part[0] for part in found], dtype=np.int64)
-        j = np.array([part[1] for part in found], dtype=np.int64)
-        inside = i < dimension
-        inside &= (j >= 0) & (j < dimension) if len(shape) == 2 else j == -1
-        places = i * dimension + j if len(shape) == 2 else i
-        total = int(np.prod(shape))
-        if not inside.all() or len(found) != total or np.unique(places).size != total:
-            refuse(
-                self.path,
-                XML,
-                f"{total} elements <{name.decode()}> were expected before byte {self.at}, "
-                f"{len(found)} are there, or some twice",
-            )
-        values = parse_each([part[2] for part in found])
-        if values is None or values.size != total:
-            refuse(self.path, XML, f"something that is no number before byte {self.at}")
-        result = np.empty(total)
-        result[places] = values
-        return result.reshape(shape)
-
-
 def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     """The mixture in an ALIZE XML file, diagonal or full.
 
@@ -241,42 +133,100 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     """
     if b"<!" in content or b"&" in content:
         refuse(path, XML, "it has a document type, comment or entity, and a mixture has none")
-    xml = _Xml(path, content)
-    # ALIZE accepts no prolog; other tools cannot help writing one.
-    prolog = re.match(rb"\s*<\?xml[^<>]{0,200}\?>", content)
-    if prolog:
-        xml.at = prolog.end()
-    outer, attributes = xml.tag(b"MixtureGD", b"MixtureGF")
-    full = outer == b"MixtureGF"
-    inner = b"DistribGF" if full else b"DistribGD"
-    count, dimension = xml.size(attributes, b"distribCount"), xml.size(attributes, b"vectSize")
+    events = _events(path, content)
+    root = next(events)[1]
+    if root.tag not in ("MixtureGD", "MixtureGF"):
+        refuse(path, XML, f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
+    full, component = root.tag == "MixtureGF", root.tag.replace("Mixture", "Distrib")
+    count, dimension = (
+        int(_number(path, root, "distribCount")),
+        int(_number(path, root, "vectSize")),
+    )
     checked_size(path, XML, count, dimension)
-    square = dimension * dimension if full else dimension
+    square = (dimension, dimension) if full else (dimension,)
     # The shortest element, <mean i="0">0</mean>, has 20 bytes.
-    if count * (square + dimension) * 20 > len(content):
+    if count * (math.prod(square) + dimension) * 20 > len(content):
         refuse(
             path,
             XML,
             f"{count} components of dimension {dimension} are claimed, "
             f"and {len(content)} bytes cannot hold them",
         )
-    weights, det = np.empty(count), np.empty(count)
-    means = np.empty((count, dimension))
-    precisions = np.empty((count, dimension, dimension) if full else (count, dimension))
-    for index in range(count):
-        _, attributes = xml.tag(inner)
-        if xml.size(attributes, b"i") != index:
-            refuse(path, XML, f"component {index} was expected before byte {xml.at}")
-        weights[index] = xml.number(attributes, b"weight")
-        det[index] = xml.number(attributes, b"det") if b"det" in attributes else np.nan
-        precisions[index], means[index] = xml.values(dimension, full)
-        xml.tag(b"/" + inner)
-    xml.tag(b"/" + outer)
-    if content[xml.at :].strip():
-        refuse(path, XML, f"something follows </{outer.decode()}>")
+    weights, det = np.empty(count), np.full(count, np.nan)
+    means, precisions = np.empty((count, dimension)), np.empty((count, *square))
+    mean_places, precision_places = _places((dimension,)), _places(square)
+    index = 0
+    for event, element in events:
+        if event == "start" or element is root or element.tag in ("covInv", "cov", "mean"):
+            continue
+        # The components before it have been removed.
+        found = element.tag == component and root[0] is element and index < count
+        if not found or _number(path, element, "i") != index:
+            refuse(path, XML, f"component {index} of {count} was expected where another element is")
+        weights[index] = _number(path, element, "weight")
+        if element.get("det") is not None:
+            det[index] = _number(path, element, "det")
+        means[index] = _values(path, element, "mean", mean_places)
+        precisions[index] = _values(path, element, "covInv", precision_places).reshape(square)
+        del root[0]
+        index += 1
+    if index < count or len(root):
+        refuse(path, XML, f"component {index} of {count} was expected at its end")
     mixture = checked_mixture(path, XML, weights, means, precisions)
     _check_determinants(path, XML, mixture, det)
     return mixture
+
+
+def _events(path: PathLike, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    try:
+        for at in range(0, len(content), _BLOCK):
+            # As text, for which no declaration of another encoding counts.
+            parser.feed(content[at : at + _BLOCK].decode("latin-1"))
+            yield from parser.read_events()
+        parser.close()
+    except ElementTree.ParseError as error:
+        refuse(path, XML, f"truncated or damaged: {error}")
+
+
+def _number(path: PathLike, element: ElementTree.Element, name: str) -> float:
+    """The attribute `name`; a whole number but for weights and determinants."""
+    values = parse_numbers(element.get(name, "").encode())
+    whole = name not in ("weight", "det")
+    if values is None or values.size != 1 or (whole and not float(values[0]).is_integer()):
+        refuse(path, XML, f"no number {name} in <{element.tag}>")
+    return float(values[0])
+
+
+def _places(shape: tuple[int, ...]) -> dict[tuple[str | None, str | None], int]:
+    """Where the element with the attributes i and j has its number in an array, flattened."""
+    names = [[str(i) for i in index] for index in np.ndindex(shape)]
+    return {(one[0], one[1] if len(one) > 1 else None): at for at, one in enumerate(names)}
+
+
+def _values(
+    path: PathLike,
+    element: ElementTree.Element,
+    name: str,
+    places: dict[tuple[str | None, str | None], int],
+) -> Array:
+    """The numbers of all elements `name` of a component, each of which is there once."""
+    found = element.findall(name)
+    at = [places.get((one.get("i"), one.get("j")), -1) for one in found]
+    if sorted(at) != list(range(len(places))):
+        where = f"in <{element.tag} i={element.get('i')}>"
+        refuse(
+            path,
+            XML,
+            f"{len(places)} elements <{name}> were expected {where}, {len(at)} are there, "
+            "or some twice",
+        )
+    values = parse_each([(one.text or "").encode() for one in found])
+    if values is None:
+        refuse(path, XML, f"something that is no number in <{element.tag} i={element.get('i')}>")
+    result = np.empty(len(places))
+    result[at] = values
+    return result
 
 
 def encode_xml(mixture: GaussianMixture) -> bytes:
