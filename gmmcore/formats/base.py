@@ -19,10 +19,12 @@ __all__ = [
     "Format",
     "ReadOptions",
     "check_constants",
+    "check_single",
     "checked_mixture",
     "checked_size",
     "parse_each",
     "parse_numbers",
+    "read_back",
     "refuse",
 ]
 
@@ -157,6 +159,34 @@ def check_constants(
             f"the parameters of component {bad} contradict its constant "
             f"({stated[bad]:.6g} where {computed[bad]:.6g} follows): the file is damaged",
         )
+
+
+def check_single(path: PathLike, kind: str, *arrays: Array) -> None:
+    """Refuse to write numbers that float32 cannot hold."""
+    if any(np.abs(values).max() > np.finfo(np.float32).max for values in arrays):
+        raise GmmcoreError(
+            f"{path}: cannot be written as {kind}: a number is beyond single precision; "
+            "use sidekit or alize"
+        )
+
+
+def read_back(
+    path: PathLike, kind: str, rounded: str, decode: Callable[[], GaussianMixture]
+) -> GaussianMixture:
+    """The mixture that a file will hold, whose constants are those of its rounded numbers.
+
+    Raises
+    ------
+    GmmcoreError
+        If they are no mixture.
+    """
+    try:
+        return decode()
+    except GmmcoreError as error:
+        reason = str(error).removeprefix(f"{path}: cannot be read as {kind}: ")
+        raise GmmcoreError(
+            f"{path}: cannot be written as {kind}: {rounded} {reason}; use sidekit or alize"
+        ) from None
 
 
 def parse_numbers(text: bytes) -> Array | None:

@@ -12,7 +12,6 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.errors import GmmcoreError
 from gmmcore.files import replace_bytes
 from gmmcore.formats.base import (
     MAX_COMPONENTS,
@@ -20,9 +19,11 @@ from gmmcore.formats.base import (
     PathLike,
     ReadOptions,
     check_constants,
+    check_single,
     checked_mixture,
     checked_size,
     parse_numbers,
+    read_back,
     refuse,
 )
 from gmmcore.model import GaussianMixture
@@ -33,7 +34,6 @@ Array = npt.NDArray[np.float64]
 
 TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)
-_LARGEST = float(np.finfo(np.float32).max)
 _STRING = re.compile(rb"\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}'")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _ITEM = re.compile(rb"<\s*([A-Za-z0-9_]{1,40})\s*>([^<>]*)")
@@ -242,21 +242,11 @@ def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
         If seven digits in single precision cannot hold the mixture.
     """
     spread = mixture.precisions if mixture.is_full else mixture.covariances
-    if max(np.abs(mixture.means).max(), np.abs(spread).max()) > _LARGEST:
-        raise GmmcoreError(
-            f"{path}: cannot be written as {TITLE}: a number is beyond single precision; "
-            "use sidekit or alize"
-        )
+    check_single(path, TITLE, mixture.means, spread)
     blank = _text(mixture, [""] * mixture.components)
-    try:
-        # The constants belong to the numbers as they are rounded here.
-        read = decode_htk(path, blank, ReadOptions())
-    except GmmcoreError as error:
-        reason = str(error).removeprefix(f"{path}: cannot be read as {TITLE}: ")
-        raise GmmcoreError(
-            f"{path}: cannot be written as {TITLE}: with seven digits {reason}; "
-            "use sidekit or alize"
-        ) from None
+    read = read_back(
+        path, TITLE, "with seven digits", lambda: decode_htk(path, blank, ReadOptions())
+    )
     constants = mixture.dimension * _LOG_TWO_PI + read.log_determinants
     return _text(mixture, [f"<GCONST> {value:.6e}\n" for value in constants.tolist()])
 

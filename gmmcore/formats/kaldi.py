@@ -6,32 +6,38 @@ is computed from them, so that a file that is read and written again keeps its b
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.density import constants
-from gmmcore.errors import GmmcoreError
 from gmmcore.files import replace_bytes
 from gmmcore.formats.base import (
     Format,
     PathLike,
     check_constants,
+    check_single,
     checked_mixture,
     checked_size,
     parse_numbers,
+    read_back,
     refuse,
 )
 from gmmcore.formats.kaldi_items import TITLES, BinaryItems, Items, TextItems
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import pack, unpack
 
-__all__ = ["FORMATS", "encode_binary", "encode_text"]
+__all__ = ["FORMATS", "encode_kaldi"]
 
 Array = npt.NDArray[np.float64]
 
 _END = {b"<DiagGMM>": b"</DiagGMM>", b"<FullGMM>": b"</FullGMM>"}
 _OLD = {b"<DiagGMMBegin>": b"<DiagGMMEnd>", b"<FullGMMBegin>": b"<FullGMMEnd>"}
-_LARGEST = float(np.finfo(np.float32).max)
+_TOKENS = {
+    False: (b"<DiagGMM>", b"<MEANS_INVVARS>", b"<INV_VARS>"),
+    True: (b"<FullGMM>", b"<MEANS_INVCOVARS>", b"<INV_COVARS>"),
+}
 
 
 def _decode(items: Items) -> GaussianMixture:
@@ -49,13 +55,13 @@ def _decode(items: Items) -> GaussianMixture:
     _expect(items, token, b"<WEIGHTS>")
     weights = items.numbers(b"V")
     count = weights.size
-    _expect(items, items.token(), b"<MEANS_INVCOVARS>" if full else b"<MEANS_INVVARS>")
+    _expect(items, items.token(), _TOKENS[full][1])
     scaled = items.numbers(b"M")
     if scaled.shape[0] != count:
         refuse(path, title, f"{scaled.shape[0]} means for {count} weights")
     dimension = scaled.shape[1]
     checked_size(path, title, count, dimension)
-    _expect(items, items.token(), b"<INV_COVARS>" if full else b"<INV_VARS>")
+    _expect(items, items.token(), _TOKENS[full][2])
     if full:
         rows = [items.numbers(b"P") for _ in range(count)]
         if any(row.size != dimension * (dimension + 1) // 2 for row in rows):
@@ -127,100 +133,65 @@ def _gconsts(mixture: GaussianMixture) -> Array:
     ).sum(axis=1)
 
 
-def encode_binary(path: PathLike, mixture: GaussianMixture) -> bytes:
-    """The bytes of a Kaldi binary file, single precision; `path` is for messages.
+def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
+    """The bytes of a Kaldi file in single precision, or in text with seven digits a number.
 
     Raises
     ------
     GmmcoreError
-        If single precision cannot hold the mixture.
+        If single precision cannot hold the mixture; the message names `path`.
     """
-
-    def one(kind: bytes, values: Array) -> bytes:
-        sizes = b"".join(b"\x04" + size.to_bytes(4, "little") for size in values.shape)
-        return b"F" + kind + b" " + sizes + values.astype("<f4").tobytes()
-
-    def triangle(row: Array) -> bytes:
-        dimension = mixture.dimension.to_bytes(4, "little")
-        return b"FP \x04" + dimension + row.astype("<f4").tobytes()
-
-    _check_range(path, False, mixture.weights, mixture.precisions)
-    weights = mixture.weights.astype(np.float32).astype(np.float64)
-    precisions = mixture.precisions.astype(np.float32).astype(np.float64)
-    scaled = _scaled(mixture.means, precisions)
-    _check_range(path, False, scaled)
-    begin, end, names = _tokens(mixture.is_full)
-    body = b"<WEIGHTS> " + one(b"V", weights) + names[0] + b" " + one(b"M", scaled)
-    body += names[1] + b" "
-    if mixture.is_full:
-        body += b"".join(triangle(row) for row in pack(precisions))
-    else:
-        body += one(b"M", precisions)
-    body += end + b" "
-    head = b"\0B" + begin + b" "
-    read = _reread(BinaryItems(path, head + body))
-    with np.errstate(over="ignore"):
-        return head + b"<GCONSTS> " + one(b"V", _gconsts(read)) + body
-
-
-def encode_text(path: PathLike, mixture: GaussianMixture) -> bytes:
-    """The bytes of a Kaldi text file, seven digits a number; errors as `encode_binary`."""
-
-    def vector(values: Array) -> bytes:
-        return b" [ " + _digits(values) + b"]\n"
-
-    def matrix(values: Array) -> bytes:
-        return b" [" + b"".join(b"\n  " + _digits(row) for row in values) + b"]\n"
-
-    def triangle(row: Array) -> bytes:
-        ends = np.cumsum(np.arange(1, mixture.dimension + 1))[:-1]
-        return b"[" + b"".join(b"\n" + _digits(part) for part in np.split(row, ends)) + b"]\n"
-
-    _check_range(path, True, mixture.weights, mixture.precisions)
-    packed = pack(mixture.precisions) if mixture.is_full else mixture.precisions
+    title, full = TITLES[text], mixture.is_full
+    check_single(path, title, mixture.weights, mixture.precisions)
     # The means are multiplied by the precisions that the file will hold.
-    held = parse_numbers(_digits(packed.ravel()))
+    held = _held(pack(mixture.precisions) if full else mixture.precisions, text)
+    scaled = _scaled(mixture.means, unpack(held) if full else held)
+    check_single(path, title, scaled)
+    write, after = (_text, b" \n") if text else (_binary, b" ")
+    begin, means, spread = _TOKENS[full]
+    body = b"<WEIGHTS> " + write(b"V", mixture.weights) + means + b" " + write(b"M", scaled)
+    body += spread + b" "
+    body += b"".join(write(b"P", row) for row in held) if full else write(b"M", held)
+    body += _END[begin] + after
+    head = (b"" if text else b"\0B") + begin + after
+    items = TextItems(path, head + body) if text else BinaryItems(path, head + body)
+    read = read_back(path, title, "in single precision", lambda: _decode(items))
+    return head + b"<GCONSTS> " + write(b"V", _gconsts(read)) + body
+
+
+def _held(values: Array, text: bool) -> Array:
+    """The numbers that a file holds of these."""
+    if not text:
+        return values.astype(np.float32).astype(np.float64)
+    held = parse_numbers(_digits(values.ravel()))
     assert held is not None
-    held = held.reshape(packed.shape)
-    scaled = _scaled(mixture.means, unpack(held) if mixture.is_full else held)
-    _check_range(path, True, scaled)
-    begin, end, names = _tokens(mixture.is_full)
-    body = b"<WEIGHTS> " + vector(mixture.weights) + names[0] + b" " + matrix(scaled)
-    body += names[1] + b" "
-    body += b"".join(triangle(row) for row in held) if mixture.is_full else matrix(held)
-    body += end + b" \n"
-    head = begin + b" \n"
-    read = _reread(TextItems(path, head + body))
-    return head + b"<GCONSTS> " + vector(_gconsts(read)) + body
+    return held.reshape(values.shape)
+
+
+def _binary(kind: bytes, values: Array) -> bytes:
+    """A vector (``V``), a matrix (``M``) or a packed lower triangle (``P``)."""
+    sizes = (_side(values),) if kind == b"P" else values.shape
+    head = b"".join(b"\4" + size.to_bytes(4, "little") for size in sizes)
+    with np.errstate(over="ignore"):
+        return b"F" + kind + b" " + head + values.astype("<f4").tobytes()
+
+
+def _text(kind: bytes, values: Array) -> bytes:
+    if kind == b"V":
+        return b" [ " + _digits(values) + b"]\n"
+    if kind == b"M":
+        return b" [" + b"".join(b"\n  " + _digits(row) for row in values) + b"]\n"
+    rows = np.split(values, np.cumsum(np.arange(1, _side(values))))
+    return b"[" + b"".join(b"\n" + _digits(row) for row in rows) + b"]\n"
+
+
+def _side(packed: Array) -> int:
+    """D of a lower triangle of D (D + 1) / 2 numbers."""
+    return (math.isqrt(8 * packed.size + 1) - 1) // 2
 
 
 def _digits(values: Array) -> bytes:
     return (b"%.7g " * values.size) % tuple(values.tolist())
-
-
-def _tokens(full: bool) -> tuple[bytes, bytes, tuple[bytes, bytes]]:
-    if full:
-        return b"<FullGMM>", _END[b"<FullGMM>"], (b"<MEANS_INVCOVARS>", b"<INV_COVARS>")
-    return b"<DiagGMM>", _END[b"<DiagGMM>"], (b"<MEANS_INVVARS>", b"<INV_VARS>")
-
-
-def _check_range(path: PathLike, text: bool, *arrays: Array) -> None:
-    if any(np.abs(values).max() > _LARGEST for values in arrays):
-        raise GmmcoreError(
-            f"{path}: cannot be written as {TITLES[text]}: a number is beyond single precision; "
-            "use sidekit or alize"
-        )
-
-
-def _reread(items: Items) -> GaussianMixture:
-    try:
-        return _decode(items)
-    except GmmcoreError as error:
-        reason = str(error).removeprefix(f"{items.path}: cannot be read as {items.title}: ")
-        raise GmmcoreError(
-            f"{items.path}: cannot be written as {items.title}: in single precision {reason}; "
-            "use sidekit or alize"
-        ) from None
 
 
 def _is_text(content: bytes) -> bool:
@@ -234,7 +205,7 @@ FORMATS = (
         (".kaldi", ".dubm", ".ubm", ".mdl", ".bin"),
         lambda content: content.startswith(b"\0B"),
         lambda path, content, options: _decode(BinaryItems(path, content)),
-        lambda path, mixture: replace_bytes(path, encode_binary(path, mixture)),
+        lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, False)),
     ),
     Format(
         "kaldi-text",
@@ -242,6 +213,6 @@ FORMATS = (
         (".kaldi-text", ".txt"),
         _is_text,
         lambda path, content, options: _decode(TextItems(path, content)),
-        lambda path, mixture: replace_bytes(path, encode_text(path, mixture)),
+        lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, True)),
     ),
 )
