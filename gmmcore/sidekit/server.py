@@ -32,33 +32,34 @@ Labels = npt.NDArray[np.bool_]
 
 
 class FeaturesServer:
-    """Loads the features of a show and processes them, as SIDEKIT's class of this name.
+    """Load stored features of a show and process them, as ``sidekit.FeaturesServer`` does.
 
     Parameters
     ----------
     features_extractor : None
         Features are read from files; `gmmcore extract` makes them from audio.
-    feature_filename_structure : str, optional
-        File name with ``{}`` in the place of the show; files of any format gmmcore reads.
+    feature_filename_structure : path, optional
+        File name with ``{}`` in the place of the show, of any format that gmmcore reads.
     sources : sequence of (FeaturesServer, bool), optional
-        Servers whose features are joined; the flag says whose labels to take. They are used
-        when `dataset_list` is not given.
+        Servers whose features are joined, and whether the labels of each are taken; for a server
+        without a `dataset_list`.
     dataset_list : sequence of str or str, optional
         Of ``energy``, ``cep``, ``fb``, ``bnf``, for SIDEKIT's files; ``vad`` is skipped.
-    mask : str, optional
+    mask : str or sequence of int, optional
         Coefficients to keep, such as ``[0-4,7]``.
     feat_norm : str, optional
         ``cms``, ``cmvn``, ``stg``, ``cms_sliding`` or ``cmvn_sliding``.
     global_cmvn : bool, optional
         Take the statistics of ``cms`` and ``cmvn`` from the whole show, not from the segment.
     sdc, delta, double_delta, rasta : bool, optional
+        Whether to append shifted deltas, deltas and their deltas, and to filter by RASTA.
     sdc_config : (d, p, k), optional
         (1, 3, 7) by default.
     delta_filter : sequence of float, optional
         The weight of the latest frame first.
     context : (left, right), optional
-        For `get_context`; `load` adds none, as in SIDEKIT.
-    keep_all_features : bool
+        Numbers of frames for `get_context`; `load` adds none, as in SIDEKIT.
+    keep_all_features : bool, optional
         False keeps the speech frames only.
     dct_pca, dct_pca_config, traps_dct_nb
         Not available.
@@ -70,10 +71,21 @@ class FeaturesServer:
 
     Notes
     -----
-    Where the labels of a file are missing, all frames are speech. Values differ from SIDEKIT's
-    where it is in error: deltas of the first and last frames (see `delta` of
-    `gmmcore.features.processing`), shifted deltas near the end for p > 3, files with HTK's
-    compression, and standard deviations of zero.
+    Where a file has no labels, all frames are speech. Values differ from SIDEKIT's where it is in
+    error: deltas of the first and last frames (see `delta` of `gmmcore.features.processing`),
+    shifted deltas near the end for p > 3, HTK compression, and standard deviations of zero.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from gmmcore import FeaturesServer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/show1.npy", np.zeros((100, 13)))
+    ...     server = FeaturesServer(feature_filename_structure=folder + "/{}.npy", delta=True)
+    ...     frames, label = server.load("show1", start=0, stop=50)
+    >>> frames.shape, label.shape
+    ((50, 26), (50,))
     """
 
     def __init__(
@@ -129,29 +141,26 @@ class FeaturesServer:
         norm = feat_norm
         if self.global_cmvn and norm in ("cms", "cmvn"):
             norm = f"{norm}_global"
-        taps = None
+        options: dict[str, Any] = {
+            "list": "-",
+            "datasets": list(self.dataset_list or DATASETS[:2]),
+            "mask": list(mask) if isinstance(mask, tuple) else mask,
+            "normalisation": norm,
+            "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
+            "delta": bool(delta),
+            # SIDEKIT looks at double_delta only where delta is set.
+            "double_delta": bool(delta) and bool(double_delta),
+            "rasta": bool(rasta),
+            "select_speech": not keep_all_features,
+        }
         if delta_filter is not None:
-            taps = tuple(np.asarray(delta_filter, dtype=np.float64).tolist())
-        self.settings = FeatureSettings.from_mapping(
-            {
-                "list": "-",
-                "datasets": list(self.dataset_list or DATASETS[:2]),
-                "mask": list(mask) if isinstance(mask, tuple) else mask,
-                "normalisation": norm,
-                "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
-                "delta": bool(delta),
-                # SIDEKIT looks at double_delta only where delta is set.
-                "double_delta": bool(delta) and bool(double_delta),
-                "rasta": bool(rasta),
-                "select_speech": not keep_all_features,
-                **({} if taps is None else {"delta_filter": taps}),
-            }
-        )
+            options["delta_filter"] = tuple(np.asarray(delta_filter, dtype=np.float64).tolist())
+        self.settings = FeatureSettings.from_mapping(options)
         self._files = Sources("auto", self.settings.datasets)
 
     @property
     def keep_all_features(self) -> bool:
-        """Whether `load` gives all frames, or those of speech only. May be set, as in SIDEKIT."""
+        """Whether `load` gives all frames or speech only; may be set, as in SIDEKIT."""
         return not self.settings.select_speech
 
     @keep_all_features.setter
@@ -182,10 +191,10 @@ class FeaturesServer:
         Parameters
         ----------
         show : str
-        channel : int
-            0; stored features have one channel.
+        channel : int, optional
+            Not used: stored features have one channel.
         input_feature_filename : str, optional
-            Instead of `feature_filename_structure`, for this call.
+            Used instead of `feature_filename_structure`.
         label : array_like, shape (N,), optional
             Labels of the segment's frames, instead of the file's.
         start, stop : int, optional
@@ -231,7 +240,7 @@ class FeaturesServer:
         stop: int | None = None,
         label: npt.ArrayLike | None = None,
     ) -> tuple[Frames, Labels | None]:
-        """Frames start <= i < stop of `feat` (N, D), each with its neighbours.
+        """Join frames start <= i < stop of `feat` (N, D) with their neighbours.
 
         Returns
         -------
@@ -273,10 +282,10 @@ class FeaturesServer:
         first, last = start or 0, count if stop is None else stop
         low, high = max(first, 0), min(last, count)
         if low >= high:
+            expected = f"one within its frames 0 to {count}"
             raise FaultyShowError(
-                f"the segment {first} to {last}", f"one within its frames 0 to {count}",
-                "correct start and stop",
-            )  # fmt: skip
+                f"the segment {first} to {last}", expected, "correct start and stop"
+            )
         frames = source.read(show, place, low, high)
         missing = (low - first, last - high)
         frames = np.pad(frames, (missing, (0, 0)), mode="edge")
