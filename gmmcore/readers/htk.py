@@ -14,7 +14,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.readers import Description, Place, quiet
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, quiet
 from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "recognises"]
@@ -42,7 +43,7 @@ def recognises(head: bytes, size: int) -> bool:
     )
 
 
-class Source:
+class Source(base.Source):
     """An opened HTK parameter file."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
@@ -106,11 +107,6 @@ class Source:
         if self._fixed:
             return np.asarray(frames / 32767.0, dtype=np.float32)
         return frames.astype(np.float32)
-
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
-        return None
 
 
 def _truncated(found: int, expected: int) -> FaultyShowError:

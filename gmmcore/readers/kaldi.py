@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.files import check_regular, reason_of
-from gmmcore.readers import Description, Place, need, quiet
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, need, quiet
 from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "read_vector", "recognises"]
@@ -44,7 +45,7 @@ def recognises(head: bytes, size: int) -> bool:
     return _BEGINNING.match(head) is not None
 
 
-class Source:
+class Source(base.Source):
     """An opened archive."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
@@ -68,11 +69,6 @@ class Source:
         values = self._values(matrix).reshape(matrix.rows, matrix.columns)
         chosen = values[rows.start : rows.stop, columns.start : columns.stop][first:last]
         return np.array(chosen, dtype=np.float32, order="C")
-
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
-        return None
 
     def vector(self, place: Place) -> npt.NDArray[Any]:
         """A vector, such as the labels of a show."""

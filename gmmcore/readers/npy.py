@@ -18,7 +18,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.readers import Description, Place, as_labels, quiet
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, as_labels, quiet
 from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "recognises"]
@@ -49,7 +50,7 @@ def recognises(head: bytes, size: int) -> bool:
     return head.startswith((_MAGIC, _ZIP))
 
 
-class Source:
+class Source(base.Source):
     """An opened ``.npy`` or ``.npz`` file."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
-from gmmcore.readers import Description, Place, as_labels, quiet
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, as_labels, quiet
 from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "open_hdf5", "read_dataset", "recognises"]
@@ -60,7 +61,7 @@ def _access() -> Any:
     return access
 
 
-class Source:
+class Source(base.Source):
     """An opened SIDEKIT feature file."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
