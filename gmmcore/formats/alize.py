@@ -12,12 +12,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.files import replace_bytes
+from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
+    Array,
     Format,
-    PathLike,
     check_constants,
     checked_mixture,
     checked_size,
@@ -30,7 +29,6 @@ from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
 
-Array = npt.NDArray[np.float64]
 
 RAW = "ALIZE RAW"
 XML = "ALIZE XML"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.files import PathLike
 from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-PathLike = str | os.PathLike[str]
 
 MAX_BYTES = 4 << 30
 """No model file is larger: 16,384 full components of dimension 128 take 2 GiB."""

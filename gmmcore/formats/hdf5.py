@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import is_sealed, read_bytes, seal, unseal, unseal_bytes
+from gmmcore.files import PathLike, is_sealed, read_bytes, seal, unseal, unseal_bytes
 from gmmcore.formats.apart import apart
-from gmmcore.formats.base import MAX_BYTES, Format, PathLike, ReadOptions, refuse
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
 from gmmcore.formats.image import change_image, hdf5_image, open_image
 from gmmcore.formats.sidekit_layout import (
     FORMAT,

@@ -10,13 +10,12 @@ import re
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.files import replace_bytes
+from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     MAX_COMPONENTS,
+    Array,
     Format,
-    PathLike,
     ReadOptions,
     check_constants,
     check_single,
@@ -30,7 +29,6 @@ from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_htk", "encode_htk"]
 
-Array = npt.NDArray[np.float64]
 
 TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.density import constants
-from gmmcore.files import replace_bytes
+from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
+    Array,
     Format,
-    PathLike,
     check_constants,
     check_single,
     checked_mixture,
@@ -30,7 +29,6 @@ from gmmcore.statistics import pack, unpack
 
 __all__ = ["FORMATS", "encode_kaldi"]
 
-Array = npt.NDArray[np.float64]
 
 _END = {b"<DiagGMM>": b"</DiagGMM>", b"<FullGMM>": b"</FullGMM>"}
 _OLD = {b"<DiagGMMBegin>": b"<DiagGMMEnd>", b"<FullGMMBegin>": b"<FullGMMEnd>"}

@@ -6,13 +6,12 @@ import re
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.formats.base import PathLike, parse_numbers, refuse
+from gmmcore.files import PathLike
+from gmmcore.formats.base import Array, parse_numbers, refuse
 
 __all__ = ["TITLES", "BinaryItems", "Items", "TextItems"]
 
-Array = npt.NDArray[np.float64]
 
 TITLES = {True: "Kaldi text", False: "Kaldi binary"}
 _TEXT_ITEM = re.compile(rb"\s*(<[^<>\[\]\s]{1,40}>|\[[^<>\[\]]*\])")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import read_bytes
+from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats import alize, hdf5, htk, kaldi
-from gmmcore.formats.base import MAX_BYTES, Format, PathLike, ReadOptions
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
 from gmmcore.model import GaussianMixture
 
 __all__ = [

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.formats.base import check_constants, checked_mixture, checked_size, refuse
+from gmmcore.files import PathLike
+from gmmcore.formats.base import Array, check_constants, checked_mixture, checked_size, refuse
 from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "constants", "get_mixture", "in_file", "largest_array", "put_mixture"]
 
-Array = npt.NDArray[np.float64]
-PathLike = str | os.PathLike[str]
 
 FORMAT = "SIDEKIT HDF5"
 DERIVED = "gmmcore_derived"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import seal, unseal
+from gmmcore.files import PathLike, seal, unseal
 from gmmcore.formats.image import hdf5_image, open_image
 from gmmcore.statistics import Statistics
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardStatistics", "in_order", "read_statistics", "save_statistics"]
 
-PathLike = str | os.PathLike[str]
 KIND = "statistics"
 _FIELDS = ("count", "first", "second", "origin")
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats.base import PathLike
+from gmmcore.files import PathLike
 from gmmcore.formats.registry import format_by_extension, format_by_name
 
 __all__ = [

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gmmcore import density, em, training
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats.base import PathLike
+from gmmcore.files import PathLike
 from gmmcore.formats.hdf5 import write_hdf5
 from gmmcore.formats.registry import (
     core_mixture,
