@@ -33,6 +33,7 @@ __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
 RAW = "ALIZE RAW"
 XML = "ALIZE XML"
 _BLOCK = 1 << 20
+_Index = dict[str | None, int]
 
 
 def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
@@ -136,10 +137,8 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     if root.tag not in ("MixtureGD", "MixtureGF"):
         refuse(path, XML, f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
     full, component = root.tag == "MixtureGF", root.tag.replace("Mixture", "Distrib")
-    count, dimension = (
-        int(_number(path, root, "distribCount")),
-        int(_number(path, root, "vectSize")),
-    )
+    sizes = [_number(path, root, name) for name in ("distribCount", "vectSize")]
+    count, dimension = int(sizes[0]), int(sizes[1])
     checked_size(path, XML, count, dimension)
     square = (dimension, dimension) if full else (dimension,)
     # The shortest element, <mean i="0">0</mean>, has 20 bytes.
@@ -152,7 +151,9 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
         )
     weights, det = np.empty(count), np.full(count, np.nan)
     means, precisions = np.empty((count, dimension)), np.empty((count, *square))
-    mean_places, precision_places = _places((dimension,)), _places(square)
+    rows: _Index = {str(i): i for i in range(dimension)}
+    alone: _Index = {None: 0}
+    columns = rows if full else alone
     index = 0
     for event, element in events:
         if event == "start" or element is root or element.tag in ("covInv", "cov", "mean"):
@@ -164,8 +165,8 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
         weights[index] = _number(path, element, "weight")
         if element.get("det") is not None:
             det[index] = _number(path, element, "det")
-        means[index] = _values(path, element, "mean", mean_places)
-        precisions[index] = _values(path, element, "covInv", precision_places).reshape(square)
+        means[index] = _values(path, element, "mean", rows, alone)[:, 0]
+        precisions[index] = _values(path, element, "covInv", rows, columns).reshape(square)
         del root[0]
         index += 1
     if index < count or len(root):
@@ -196,34 +197,27 @@ def _number(path: PathLike, element: ElementTree.Element, name: str) -> float:
     return float(values[0])
 
 
-def _places(shape: tuple[int, ...]) -> dict[tuple[str | None, str | None], int]:
-    """Where the element with the attributes i and j has its number in an array, flattened."""
-    names = [[str(i) for i in index] for index in np.ndindex(shape)]
-    return {(one[0], one[1] if len(one) > 1 else None): at for at, one in enumerate(names)}
-
-
 def _values(
-    path: PathLike,
-    element: ElementTree.Element,
-    name: str,
-    places: dict[tuple[str | None, str | None], int],
+    path: PathLike, element: ElementTree.Element, name: str, rows: _Index, columns: _Index
 ) -> Array:
     """The numbers of all elements `name` of a component, each of which is there once."""
-    found = element.findall(name)
-    at = [places.get((one.get("i"), one.get("j")), -1) for one in found]
-    if sorted(at) != list(range(len(places))):
-        where = f"in <{element.tag} i={element.get('i')}>"
+    found, shape = element.findall(name), (len(rows), len(columns))
+    i = np.array([rows.get(one.get("i"), -1) for one in found], dtype=np.int64)
+    j = np.array([columns.get(one.get("j"), -1) for one in found], dtype=np.int64)
+    total, distinct = math.prod(shape), np.unique(i * len(columns) + j).size
+    where = f"in <{element.tag} i={element.get('i')}>"
+    if not len(found) == distinct == total or (i < 0).any() or (j < 0).any():
         refuse(
             path,
             XML,
-            f"{len(places)} elements <{name}> were expected {where}, {len(at)} are there, "
+            f"{total} elements <{name}> were expected {where}, {len(found)} are there, "
             "or some twice",
         )
     values = parse_each([(one.text or "").encode() for one in found])
     if values is None:
-        refuse(path, XML, f"something that is no number in <{element.tag} i={element.get('i')}>")
-    result = np.empty(len(places))
-    result[at] = values
+        refuse(path, XML, f"something that is no number {where}")
+    result = np.empty(shape)
+    result[i, j] = values
     return result
 
 

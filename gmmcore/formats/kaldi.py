@@ -21,7 +21,6 @@ from gmmcore.formats.base import (
     checked_size,
     parse_numbers,
     read_back,
-    refuse,
 )
 from gmmcore.formats.kaldi_items import TITLES, BinaryItems, Items, TextItems
 from gmmcore.model import GaussianMixture
@@ -43,7 +42,7 @@ def _decode(items: Items) -> GaussianMixture:
     begin = items.token()
     end = (_END | _OLD).get(begin)
     if end is None:
-        refuse(path, title, f"it begins with {_shown(begin)}, a DiagGMM or FullGMM was expected")
+        items.refuse(f"it begins with {_shown(begin)}, a DiagGMM or FullGMM was expected")
     full = begin.startswith(b"<Full")
     stated = None
     token = items.token()
@@ -56,22 +55,22 @@ def _decode(items: Items) -> GaussianMixture:
     _expect(items, items.token(), _TOKENS[full][1])
     scaled = items.numbers(b"M")
     if scaled.shape[0] != count:
-        refuse(path, title, f"{scaled.shape[0]} means for {count} weights")
+        items.refuse(f"{scaled.shape[0]} means for {count} weights")
     dimension = scaled.shape[1]
     checked_size(path, title, count, dimension)
     _expect(items, items.token(), _TOKENS[full][2])
     if full:
         rows = [items.numbers(b"P") for _ in range(count)]
         if any(row.size != dimension * (dimension + 1) // 2 for row in rows):
-            refuse(path, title, f"a covariance is not of dimension {dimension}")
+            items.refuse(f"a covariance is not of dimension {dimension}")
         precisions = unpack(np.array(rows))
     else:
         precisions = items.numbers(b"M")
         if precisions.shape != scaled.shape:
-            refuse(path, title, f"variances {precisions.shape} for means {scaled.shape}")
+            items.refuse(f"variances {precisions.shape} for means {scaled.shape}")
     _expect(items, items.token(), end)
     if not items.at_end():
-        refuse(path, title, f"something follows {end.decode()}")
+        items.refuse(f"something follows {end.decode()}")
     means = _means(scaled, precisions)
     if not np.isfinite(means).all():
         # The reason is in the precisions, if they are at fault.
@@ -79,7 +78,7 @@ def _decode(items: Items) -> GaussianMixture:
     mixture = checked_mixture(path, title, weights, means, precisions)
     if stated is not None:
         if stated.size != count:
-            refuse(path, title, f"{stated.size} constants for {count} weights")
+            items.refuse(f"{stated.size} constants for {count} weights")
         computed = _gconsts(mixture)
         # Kaldi sums in single precision: its error grows with the terms, not with their sum.
         terms = np.abs(mixture.log_determinants) + np.abs(computed) + dimension
@@ -89,7 +88,7 @@ def _decode(items: Items) -> GaussianMixture:
 
 def _expect(items: Items, found: bytes, wanted: bytes) -> None:
     if found != wanted:
-        refuse(items.path, items.title, f"{_shown(found)} where {wanted.decode()} was expected")
+        items.refuse(f"{_shown(found)} where {wanted.decode()} was expected")
 
 
 def _shown(token: bytes) -> str:
