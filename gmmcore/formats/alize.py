@@ -1,7 +1,7 @@
 """ALIZE's mixtures, RAW and XML.
 
-A reader recomputes ``cst`` and ``det``, because ALIZE writes a ``cst`` of 0 for full mixtures. A
-writer sets them, because ALIZE trusts them.
+The constants ``cst`` and ``det`` are computed when a file is read, because ALIZE writes a ``cst``
+of 0 for full mixtures; they are written, because ALIZE does not compute them when it reads.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
 
 
 def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[bool, int]]]:
-    """Components, dimension, and the (full, flag) that have exactly this size."""
+    """Components, dimension, and each (full, flag) of which a file has this size."""
     if len(content) < 8:
         return 0, 0, []
     count, dimension = (int(value) for value in np.frombuffer(content, order + "u4", 2))
@@ -53,7 +53,7 @@ def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[
 
 
 def decode_raw(path: PathLike, content: bytes) -> GaussianMixture:
-    """The mixture in an ALIZE RAW file, diagonal or full, little-endian.
+    """Decode an ALIZE RAW file, diagonal or full, little-endian.
 
     Raises
     ------
@@ -101,9 +101,9 @@ def _record(dimension: int, full: bool, flag: int) -> np.dtype[Any]:
 
 
 def encode_raw(mixture: GaussianMixture) -> bytes:
-    """The bytes of an ALIZE RAW file, little-endian, without covariances beside the inverses."""
+    """Encode an ALIZE RAW file, little-endian, without covariances beside the precisions."""
     if mixture.dimension == 1 and mixture.is_full:
-        # The layout cannot tell them apart, and a reader takes it for diagonal.
+        # Both have the same size, and a reader takes the file for diagonal.
         precisions = mixture.precisions[:, :, 0]
         mixture = GaussianMixture(mixture.weights, mixture.means, precisions)
     records = np.zeros(mixture.components, _record(mixture.dimension, mixture.is_full, 0))
@@ -122,13 +122,12 @@ def _check_determinants(path: PathLike, kind: str, mixture: GaussianMixture, det
 
 
 def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
-    """The mixture in an ALIZE XML file, diagonal or full.
+    """Decode an ALIZE XML file, diagonal or full.
 
     Raises
     ------
     GmmcoreError
-        If it is not the XML that ALIZE writes. Document types, entities and comments
-        are refused: a mixture has none.
+        If it is not the XML that ALIZE writes, which has no document type, entity or comment.
     """
     if b"<!" in content or b"&" in content:
         refuse(path, XML, "it has a document type, comment or entity, and a mixture has none")
@@ -189,7 +188,7 @@ def _events(path: PathLike, content: bytes) -> Iterator[tuple[str, ElementTree.E
 
 
 def _number(path: PathLike, element: ElementTree.Element, name: str) -> float:
-    """The attribute `name`; a whole number but for weights and determinants."""
+    """The attribute `name`: a whole number, unless it is a weight or a determinant."""
     values = parse_numbers(element.get(name, "").encode())
     whole = name not in ("weight", "det")
     if values is None or values.size != 1 or (whole and not float(values[0]).is_integer()):
@@ -222,7 +221,7 @@ def _values(
 
 
 def encode_xml(mixture: GaussianMixture) -> bytes:
-    """The bytes of an ALIZE XML file: 19 digits, no prolog."""
+    """Encode an ALIZE XML file, with 19 digits per number and no prolog."""
     kind = "F" if mixture.is_full else "D"
     cst, det, _ = constants(mixture)
     count, dimension = mixture.means.shape
@@ -260,7 +259,7 @@ FORMATS = (
         lambda path, content, options: decode_xml(path, content),
         lambda path, mixture: replace_bytes(path, encode_xml(mixture)),
     ),
-    # It has no magic number, only a size that fits: the last to be asked.
+    # It is recognised by its size alone, so other formats are asked first.
     Format(
         "alize",
         RAW,

@@ -1,7 +1,7 @@
-"""Calls in a process of their own: some damaged files make the HDF5 library end its process.
+"""Calls in a separate process, because some damaged files make the HDF5 library crash.
 
-A server, started with the first call, makes a copy of itself for each call; what dies is the copy.
-(A process of `multiprocessing` would run the user's script again, unless that is guarded.)
+A server, started with the first call, forks for each call. (`multiprocessing` is not used because
+its new processes import the user's script again, which fails unless the script guards its main.)
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ os.register_at_fork(
 
 
 def apart(path: object, size: int, function: Callable[..., T], *arguments: Any) -> T:
-    """Call `function` where it may crash; its arguments and its result are pickled.
+    """Call `function` in a separate process; its arguments and its result are pickled.
 
     Parameters
     ----------
     path
         The file that it reads, for messages.
     size
-        Bytes of the file: what the limits of time and memory grow with.
+        Size of the file in bytes; the limits of time and memory grow with it.
 
     Raises
     ------
     Exception
-        What the function raises; `GmmcoreError` where it crashes, or takes too long or too much.
+        Any that the function raises; `GmmcoreError` if it crashes, or takes too much time or
+        memory.
     """
     with _lock:
         server = _server(os.getpid())
@@ -64,8 +65,8 @@ def apart(path: object, size: int, function: Callable[..., T], *arguments: Any) 
 
 @cache
 def _server(owner: int) -> subprocess.Popen[bytes]:
-    """The server of the process `owner`; a fork of it has another."""
-    # It finds its modules as this process does, wherever it is started from.
+    """The server of the process `owner`; a fork of that process has its own."""
+    # The server finds its modules where this process does.
     paths = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
     pipe, environment = subprocess.PIPE, os.environ | paths
@@ -82,15 +83,15 @@ def _stop(owner: int) -> None:
 
 
 def _serve() -> None:
-    import h5py  # noqa: F401  the copies have it already
+    import h5py  # noqa: F401  the forks have it already
 
     with contextlib.suppress(EOFError):
         while True:
-            sys.stdout.buffer.write(_in_a_copy(*pickle.load(sys.stdin.buffer)))  # noqa: S301
+            sys.stdout.buffer.write(_in_a_fork(*pickle.load(sys.stdin.buffer)))  # noqa: S301
             sys.stdout.buffer.flush()
 
 
-def _in_a_copy(path: object, size: int, function: Callable[..., Any], arguments: Any) -> bytes:
+def _in_a_fork(path: object, size: int, function: Callable[..., Any], arguments: Any) -> bytes:
     receiving, sending = os.pipe()
     child = os.fork()
     if not child:

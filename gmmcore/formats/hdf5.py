@@ -1,7 +1,7 @@
-"""Model files: SIDEKIT's HDF5 layout, sealed, with the history of the training beside it.
+"""Model files: SIDEKIT's HDF5 layout behind a sealed header, with the history of the training.
 
-The datasets at the root are those of SIDEKIT's ``Mixture.write``, so that SIDEKIT reads
-the file as it is. The group ``gmmcore`` and the sealed header hold what we add.
+The datasets at the root are those of SIDEKIT's ``Mixture.write``; SIDEKIT reads the file as it is.
+The history is in the group ``gmmcore``.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEn
 
 @dataclass(frozen=True)
 class Model:
-    """A mixture and where it comes from.
+    """A mixture with its provenance.
 
     Attributes
     ----------
     mixture : GaussianMixture
     facts : dict
-        What `save_model` was given: run, stage, components, iteration, digest of the parent, ...
+        Those that `save_model` was given: run, stage, components, iteration, digest of the parent.
     history : tuple of HistoryEntry
         The iterations that led to the mixture.
     digest : str
@@ -92,7 +92,7 @@ def save_model(
     history
         The iterations that led to the mixture.
     compress
-        With gzip and fletcher32, as SIDEKIT writes. Seconds for large full mixtures.
+        Use gzip and fletcher32, as SIDEKIT does; takes seconds for large full mixtures.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def save_model(
 
 
 def load_model(path: PathLike) -> Model:
-    """Read and verify what `save_model` wrote.
+    """Read and verify a file that `save_model` wrote.
 
     Raises
     ------
@@ -135,14 +135,14 @@ def load_model(path: PathLike) -> Model:
 
 
 def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMixture:
-    """The mixture in a SIDEKIT model file.
+    """Decode a mixture in SIDEKIT's layout.
 
     Parameters
     ----------
     path
-        Where `content` was read, for messages; of a sealed file the checksum is verified.
+        For messages.
     content
-        The whole file.
+        The whole file; the checksum of a sealed one is verified.
     prefix
         What the names of the datasets begin with.
 

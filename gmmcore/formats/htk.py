@@ -1,4 +1,4 @@
-"""HTK's model definitions (MMF) as text: one state with a mixture, diagonal or full.
+"""HTK model definitions (MMF) as text: one state with a mixture, diagonal or full.
 
 HTK keeps variances (or inverse covariances) in single precision, seven digits a number.
 """
@@ -45,10 +45,10 @@ _UNSUPPORTED = {
 
 
 class _Definition:
-    """What one pass over the ``<KEYWORD> values`` of a file has found.
+    """The contents of a file, found in one pass over its ``<KEYWORD> values``.
 
-    `listed` holds, for each mixture by its index from 0, the numbers behind its keywords; the
-    covariance, whatever its kind, is that of ``VARIANCE``.
+    `listed` has the numbers behind the keywords of each mixture, by its index from 0; those of
+    ``VARIANCE`` are its variances, or the inverse covariance if `full`.
     """
 
     def __init__(self, path: PathLike, options: ReadOptions) -> None:
@@ -144,7 +144,7 @@ class _Definition:
 
 
 def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> GaussianMixture:
-    """The mixture in an HTK model definition.
+    """Decode an HTK model definition.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> Gaussian
     content
         The file.
     options
-        With `begin_hmm` and `state2`, parameters count without a ``<BEGINHMM>`` and
+        With `begin_hmm` and `state2`, parameters are read without a ``<BEGINHMM>`` and
         a ``<STATE>`` before them, as in a part of a definition.
 
     Raises
@@ -163,7 +163,7 @@ def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> Gaussian
 
     Notes
     -----
-    Mixtures that are not listed have weight 0; they get the mean and covariance of the others.
+    Mixtures that are not listed have weight 0, and the overall mean and variance of the others.
     """
     if _CONTROL.search(content):
         refuse(path, TITLE, "it holds bytes that are no text")
@@ -193,7 +193,7 @@ def _assemble(path: PathLike, found: _Definition, size: int) -> GaussianMixture:
         refuse(path, TITLE, f"<VECSIZE> is {found.vector_size}, the means have {dimension}")
     if last >= count:
         refuse(path, TITLE, f"mixture {last + 1} of {count}")
-    # What is not listed takes memory too.
+    # Mixtures that are not listed take memory too.
     if count * dimension * (dimension if full else 1) * 8 > max(8 * size, 1 << 26):
         refuse(path, TITLE, f"{count} mixtures are claimed, {len(found.listed)} are there")
     packed = dimension * (dimension + 1) // 2 if full else dimension
@@ -232,7 +232,7 @@ def _precisions(covariances: Array, dimension: int, full: bool) -> Array:
 
 
 def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
-    """The bytes of an HTK model definition; `path` is for messages.
+    """Encode an HTK model definition; `path` is for messages.
 
     Raises
     ------

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["change_image", "hdf5_image", "open_image"]
 
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-"""What h5py raises when a file is not what its own structures promise."""
+"""Exceptions that h5py raises for a damaged file."""
 
 
 def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE) -> bytes:
-    """The bytes of a new HDF5 file, to be put behind a header with `gmmcore.files.seal`.
+    """Make the bytes of a new HDF5 file, for `gmmcore.files.seal`.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Kaldi's ``DiagGmm`` and ``FullGmm``, binary and text.
 
-Kaldi keeps means times precision, in single precision. Both are rounded before anything
-is computed from them, so that a file that is read and written again keeps its bytes.
+Kaldi stores precisions, and means times precision, in float32. A writer rounds the precisions
+before it multiplies, so that a file that is read and written again keeps its bytes.
 """
 
 from __future__ import annotations
@@ -96,13 +96,13 @@ def _shown(token: bytes) -> str:
 
 
 def _means(scaled: Array, precisions: Array) -> Array:
-    """Means from means times precision; not finite where there are none."""
+    """Divide means times precision by the precisions; not finite where this is impossible."""
     with np.errstate(all="ignore"):
         if precisions.ndim == 2:
             return scaled / precisions
         try:
             means = np.linalg.solve(precisions, scaled[:, :, np.newaxis])
-            # A refined solution gives every stored number back to its own last digits.
+            # Refinement makes means times precision equal to what was stored.
             for _ in range(2):
                 residual = scaled[:, :, np.newaxis] - precisions @ means
                 means = means + np.linalg.solve(precisions, residual)
@@ -112,13 +112,13 @@ def _means(scaled: Array, precisions: Array) -> Array:
 
 
 def _scaled(means: Array, precisions: Array) -> Array:
-    """Means times precision, without the digits that are nothing but rounding."""
+    """Means times precision, without the digits that are rounding errors."""
     if precisions.ndim == 2:
         return means * precisions
     result = (precisions @ means[:, :, np.newaxis])[:, :, 0]
     terms = (np.abs(precisions) @ np.abs(means)[:, :, np.newaxis])[:, :, 0]
-    # Where the terms cancel by more than 2^20 another rounding would change what is
-    # written: such numbers go to a grid of 2^-36 of their terms.
+    # Where the terms cancel by more than 2^20, the result depends on the order of rounding:
+    # such numbers are rounded to multiples of 2^-36 of their terms.
     grid = np.exp2(np.ceil(np.log2(np.maximum(terms, 1e-300))) - 36)
     cancelled = np.abs(result) < grid * 2.0**16
     return np.where(cancelled, np.round(result / grid) * grid, result)
@@ -131,7 +131,7 @@ def _gconsts(mixture: GaussianMixture) -> Array:
 
 
 def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
-    """The bytes of a Kaldi file in single precision, or in text with seven digits a number.
+    """Encode a Kaldi file, in float32 or as text with seven digits per number.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
 
 
 def _held(values: Array, text: bool) -> Array:
-    """The numbers that a file holds of these."""
+    """The values as they are after they are written and read."""
     if not text:
         return values.astype(np.float32).astype(np.float64)
     held = parse_numbers(_digits(values.ravel()))
@@ -166,7 +166,7 @@ def _held(values: Array, text: bool) -> Array:
 
 
 def _binary(kind: bytes, values: Array) -> bytes:
-    """A vector (``V``), a matrix (``M``) or a packed lower triangle (``P``)."""
+    """Encode a vector (``V``), a matrix (``M``) or a packed lower triangle (``P``)."""
     sizes = (_side(values),) if kind == b"P" else values.shape
     head = b"".join(b"\4" + size.to_bytes(4, "little") for size in sizes)
     with np.errstate(over="ignore"):
@@ -183,7 +183,7 @@ def _text(kind: bytes, values: Array) -> bytes:
 
 
 def _side(packed: Array) -> int:
-    """D of a lower triangle of D (D + 1) / 2 numbers."""
+    """Dimension D of a lower triangle of D (D + 1) / 2 numbers."""
     return (math.isqrt(8 * packed.size + 1) - 1) // 2
 
 
