@@ -1,4 +1,4 @@
-"""Readers of feature files: one module a format, chosen by the content of the file.
+"""Readers of feature files: one module per format, chosen by the content of the file.
 
 A reader is a module with
 
@@ -48,7 +48,7 @@ READERS = {
     "kaldi": "gmmcore.readers.kaldi",
     "sidekit": "gmmcore.readers.sidekit",
 }
-"""Format to module, in the order in which they are asked; h5py is loaded only if it must be."""
+"""Modules by format, in the order in which they are tried; each is imported when it is."""
 
 _HEAD = 4096
 _OPEN_FILES = 8
@@ -56,14 +56,14 @@ _HDF5_SUFFIXES = (".h5", ".hdf5")
 
 
 class Sources:
-    """Opened feature files, the latest few of them kept open.
+    """Opened feature files; the latest eight are kept open.
 
     Parameters
     ----------
     format : str
         A key of `READERS`, or ``auto``.
     datasets : tuple of str
-        For formats that hold several matrices a show.
+        Datasets of a show to join, for formats that have several.
     """
 
     def __init__(self, format: str, datasets: tuple[str, ...]) -> None:
@@ -102,7 +102,7 @@ class Sources:
 def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
     _check_regular(path)
     if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
-        # HDF5 looks at the content itself: one opening less for each file of a long list.
+        # HDF5 checks the content itself, which saves one opening per file of a long list.
         with contextlib.suppress(FaultyShowError):
             return _reader("sidekit").Source(path, datasets)
     try:
@@ -129,7 +129,7 @@ def _reader(name: str) -> Any:
 
 
 def _check_regular(path: str) -> None:
-    """Raise unless `path` is a file; to open a pipe would be to wait for whoever writes into it."""
+    """Raise unless `path` is a file; opening a pipe would wait for its writer."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What every reader of feature files needs: places, descriptions and the opened file itself."""
+"""Types and checks that the readers of feature files share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["Description", "Place", "Source", "as_labels", "need", "parse_place",
 
 
 def quiet() -> np.errstate:
-    """For conversions of what damaged files hold: the numbers are checked after they are read."""
+    """No warnings for the numbers of a damaged file, which are checked after they are read."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class Description(NamedTuple):
-    """What a source says of a show without reading its frames.
+    """Size of a show, as a source has it without reading the frames.
 
     ``labels`` is the number of voice-activity labels beside the frames, None if there are none.
     """

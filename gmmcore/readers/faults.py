@@ -1,4 +1,4 @@
-"""What can be wrong with a show, said so that all of it fits one report."""
+"""Faults of shows, and the reports of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fault:
     show, path : str
         As in the list.
     found, expected, remedy : str
-        What is there, what should be, and what to do.
+        What there is, what should be there, and what to do.
     """
 
     show: str
@@ -46,13 +46,13 @@ class Fault:
 
 
 class FaultyShowError(GmmcoreError):
-    """A show that cannot be used, before it is known which list it comes from.
+    """A show that cannot be used, raised where its name and list are not known.
 
     Parameters
     ----------
     found, expected, remedy : str
     changed : bool
-        The show is not what it was when the list was checked.
+        Whether the show has changed since the list was checked.
     """
 
     def __init__(self, found: str, expected: str, remedy: str, *, changed: bool = False) -> None:
@@ -63,13 +63,13 @@ class FaultyShowError(GmmcoreError):
         self.changed = changed
 
     def fault(self, show: str, path: str) -> Fault:
-        """The fault, with the show it is a fault of."""
+        """The fault as one of this show."""
         return Fault(show, path, self.found, self.expected, self.remedy)
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Turn what the system says of a feature file into a `FaultyShowError`."""
+    """Turn any error while a feature file is read into a `FaultyShowError`."""
     try:
         yield
     except GmmcoreError:
@@ -81,7 +81,7 @@ def reading() -> Iterator[None]:
             "fix the disk or its permissions, or extract it again",
         ) from None
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # No reader foresees all that can be in a file from elsewhere.
+        # A damaged file may cause any of these in NumPy or h5py.
         raise FaultyShowError(
             f"damaged ({type(error).__name__}: {printable(str(error)[:200])})",
             "a feature file in a known format",
@@ -96,7 +96,7 @@ def report(
 ) -> str:
     """All faults as one message: a line that counts them, then one line each.
 
-    Of the faults that differ only in numbers and paths, the first three are told.
+    Of the faults that differ only in numbers and paths, the first three are listed.
     """
     faults = list(faults)
     lines = [f"{what}: {counted(len(faults), 'fault')}; {remedy}"]

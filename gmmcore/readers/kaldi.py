@@ -1,8 +1,8 @@
 """Kaldi's archives: matrices in binary, compressed or text form, by offset or by key.
 
-Binary matrices are decoded by kaldiio (``pip install gmmcore[kaldi]``), after their header was
-found to agree with the size of the file. Nothing is ever run or unpickled: kaldiio would do
-both for the right bytes, so only Kaldi's own matrices and vectors are passed on to it.
+The size of a matrix is read from its header, without its frames, and compared with the size of
+the file; then kaldiio (``pip install gmmcore[kaldi]``) decodes it. kaldiio would run commands and
+unpickle objects that a file holds, so only matrices and vectors are passed on to it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BINARY = b"\0B"
 _BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
 _LONGEST_KEY = 4096
 _LONGEST_LINE = 64 << 20
-# Kaldi forgives ranges that end a little late: roundings of times to frames.
+# Kaldi accepts ranges that end a little late, where times were rounded to frames.
 _TOLERANCE = 3
 
 
@@ -128,7 +128,7 @@ class Source(base.Source):
             key = line.lstrip().split(b" ", 1)[0]
             if len(key) + blank == len(line):
                 raise _damaged("a key is missing")
-            # The matrix of a text archive may itself begin where a key would.
+            # A file of one matrix in text has no key.
             begin = position + blank + (0 if key.startswith(b"[") else len(key) + 1)
             offsets["" if key.startswith(b"[") else key.decode(errors="replace")] = begin
             position = _matrix_at(self._stream, begin, self._size).end
@@ -174,7 +174,7 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
 
 
 def _binary_size(head: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, bytes of the header after its two first, bytes of the content."""
+    """Rows, columns, bytes of the header after the first two, bytes of the content."""
     if head[:1] == b"\4":
         (count,) = struct.unpack_from("<i", head, 1)
         return count, 1, 5, 5 * count
@@ -194,7 +194,7 @@ def _binary_size(head: bytes) -> tuple[int, int, int, int]:
 
 
 def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
-    """Size of a matrix in text: numbers between brackets, a row a line."""
+    """Size of a matrix in text: numbers between brackets, one row per line."""
     stream.seek(offset)
     rows = columns = 0
     opened = False

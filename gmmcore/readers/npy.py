@@ -1,4 +1,4 @@
-"""Frames as numpy wrote them: ``.npy``, one show a file, or ``.npz``, several.
+"""NumPy's files: ``.npy`` with one show, or ``.npz`` with several.
 
 In an ``.npz`` the frames of a show are the array of its name, or else the array ``features``;
 labels are the array ``<show>.vad`` or ``vad``.
@@ -26,7 +26,7 @@ __all__ = ["Source", "recognises"]
 
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
-# What numpy, zipfile and zlib raise for headers and archives that make no sense.
+# Exceptions that numpy, zipfile and zlib raise for damaged files.
 _ERRORS = (
     OSError,
     ValueError,

@@ -295,7 +295,7 @@ class FeaturesServer:
             label = np.pad(label, missing, mode="edge") if len(label) else label
         if label.shape != (len(frames),):
             raise FaultyShowError(
-                f"{label.size} labels", f"{len(frames)}, one a frame", "make the labels again"
+                f"{label.size} labels", f"{len(frames)}, one per frame", "make the labels again"
             )
         return frames, label
 
