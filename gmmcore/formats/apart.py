@@ -54,9 +54,12 @@ def apart(path: object, size: int, function: Callable[..., T], *arguments: Any) 
             pickle.dump((path, size, function, arguments), server.stdin)
             server.stdin.flush()
             result, error = pickle.load(server.stdout)  # noqa: S301
-        except (OSError, EOFError, pickle.UnpicklingError) as failure:
-            _stop(os.getpid())
+        except BaseException as failure:
+            # After an interrupt too: the next call must not read the answer to this one.
+            _stop(os.getpid(), server)
             _server.cache_clear()
+            if not isinstance(failure, OSError | EOFError | pickle.UnpicklingError):
+                raise
             raise GmmcoreError(f"{path}: the process that opens HDF5 files ended") from failure
     if error is not None:
         raise error
@@ -70,16 +73,17 @@ def _server(owner: int) -> subprocess.Popen[bytes]:
     paths = {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", f"from {__name__} import _serve; _serve()"]
     pipe, environment = subprocess.PIPE, os.environ | paths
-    atexit.register(_stop, owner)
-    return subprocess.Popen(
+    server = subprocess.Popen(
         command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
     )
+    atexit.register(_stop, owner, server)
+    return server
 
 
-def _stop(owner: int) -> None:
+def _stop(owner: int, server: subprocess.Popen[bytes]) -> None:
     if owner == os.getpid():
-        _server(owner).kill()
-        _server(owner).communicate()
+        server.kill()
+        server.communicate()
 
 
 def _serve() -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import h5py
@@ -309,6 +310,20 @@ def test_a_file_that_makes_hdf5_crash_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GmmcoreError, match="the process that opens HDF5 files ended"):
         read_hdf5(path, content)
     assert read_hdf5(path, content).components == 4
+
+
+def test_an_interrupted_call_leaves_no_answer_to_the_next() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            apart("m.h5", 0, time.sleep, 5)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert apart("m.h5", 0, divmod, 5, 3) == (1, 2)
 
 
 def test_a_process_and_its_fork_have_a_server_each(tmp_path: Path) -> None:
