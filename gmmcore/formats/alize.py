@@ -24,7 +24,7 @@ from gmmcore.formats.base import (
     parse_numbers,
     refuse,
 )
-from gmmcore.formats.sidekit_layout import constants
+from gmmcore.formats.sidekit_layout import plain_constants
 from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
@@ -107,7 +107,7 @@ def encode_raw(mixture: GaussianMixture) -> bytes:
         precisions = mixture.precisions[:, :, 0]
         mixture = GaussianMixture(mixture.weights, mixture.means, precisions)
     records = np.zeros(mixture.components, _record(mixture.dimension, mixture.is_full, 0))
-    records["cst"], records["det"], _ = constants(mixture)
+    records["cst"], records["det"], _ = plain_constants(mixture)
     records["precision"] = mixture.precisions
     records["mean"] = mixture.means
     head = np.array([mixture.components, mixture.dimension], "<u4")
@@ -223,7 +223,7 @@ def _values(
 def encode_xml(mixture: GaussianMixture) -> bytes:
     """Encode an ALIZE XML file, with 19 digits per number and no prolog."""
     kind = "F" if mixture.is_full else "D"
-    cst, det, _ = constants(mixture)
+    cst, det, _ = plain_constants(mixture)
     count, dimension = mixture.means.shape
     lines = [f'<MixtureG{kind} version="1" id="ubm" distribCount="{count}" vectSize="{dimension}">']
     if mixture.is_full:

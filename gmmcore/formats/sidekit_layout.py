@@ -20,7 +20,7 @@ from gmmcore.model import GaussianMixture
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["FORMAT", "constants", "get_mixture", "in_file", "largest_array", "put_mixture"]
+__all__ = ["FORMAT", "get_mixture", "in_file", "largest_array", "plain_constants", "put_mixture"]
 
 
 FORMAT = "SIDEKIT HDF5"
@@ -34,7 +34,7 @@ _FLOATS = ("64LE", "64BE", "32LE", "32BE")
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32
 
 
-def constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
+def plain_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
     """SIDEKIT's ``cst``, ``det`` and ``a`` of a mixture, each of shape (C,), float64.
 
     The first two may overflow to infinity or 0 in high dimension; ``a`` is computed from
@@ -56,7 +56,7 @@ def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress
     if control is None:
         variances = mixture.covariances
         control = np.diagonal(variances, axis1=1, axis2=2) if mixture.is_full else variances
-    cst, det, a = constants(mixture)
+    cst, det, a = plain_constants(mixture)
     values: dict[str, Array] = {
         "w": mixture.weights,
         "mu": mixture.means,
@@ -124,7 +124,7 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> Gau
     if not mixture.is_full and prefix + "a" in file:
         dataset = _dataset(path, file, prefix + "a", limit)
         if dataset.shape == (count,):
-            computed = constants(mixture)[2]
+            computed = plain_constants(mixture)[2]
             terms = np.abs(computed) + np.abs(mixture.log_determinants) + dimension
             check_constants(path, FORMAT, dataset[()], computed, 1e-6 * terms)
     return mixture

@@ -17,7 +17,7 @@ __all__ = ["Description", "Place", "Source", "as_labels", "need", "parse_place",
 
 
 def quiet() -> np.errstate:
-    """No warnings for the numbers of a damaged file, which are checked after they are read."""
+    """Silence warnings of NumPy for damaged numbers, which are checked after they are read."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 

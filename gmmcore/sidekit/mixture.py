@@ -21,7 +21,7 @@ from gmmcore.formats.registry import (
     read_mixture,
     write_mixture,
 )
-from gmmcore.formats.sidekit_layout import constants
+from gmmcore.formats.sidekit_layout import plain_constants
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture, InvalidMixtureError
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage
@@ -567,7 +567,7 @@ class Mixture:
 
     def _derive(self, mixture: GaussianMixture) -> None:
         self.invchol = mixture.precision_factors.copy() if mixture.is_full else np.array([])
-        self.cst, self.det, self.A = constants(mixture)
+        self.cst, self.det, self.A = plain_constants(mixture)
 
     def __repr__(self) -> str:
         if self.mu.ndim != 2:
