@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gmmcore.errors import GmmcoreError, counted
+from gmmcore.files import reason_of
 
 __all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "reading", "report"]
 
@@ -68,24 +70,30 @@ class FaultyShowError(GmmcoreError):
 
 
 @contextmanager
-def reading() -> Iterator[None]:
-    """Turn any error while a feature file is read into a `FaultyShowError`."""
+def reading(
+    expected: str = "a feature file in a known format", remedy: str = "extract it again"
+) -> Iterator[None]:
+    """Turn any error while a feature file is read into a `FaultyShowError`.
+
+    All errors but those of the system and of memory are taken for damage, and have `expected` and
+    `remedy`: no library documents the errors that a damaged file leads to.
+    """
     try:
         yield
-    except GmmcoreError:
+    except (GmmcoreError, MemoryError):
         raise
-    except OSError as error:
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code == errno.ENOMEM:
+            raise MemoryError from None
+        text = str(error) if code is None else reason_of(error)
+        reason = printable(" ".join(text.split())[:200]) or type(error).__name__
+        if code is None:
+            raise FaultyShowError(f"damaged or truncated ({reason})", expected, remedy) from None
         raise FaultyShowError(
-            f"cannot be read ({error.strerror or error})",
+            f"cannot be read ({reason})",
             "a readable feature file",
             "fix the disk or its permissions, or extract it again",
-        ) from None
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # A damaged file may cause any of these in NumPy or h5py.
-        raise FaultyShowError(
-            f"damaged ({type(error).__name__}: {printable(str(error)[:200])})",
-            "a feature file in a known format",
-            "extract it again",
         ) from None
 
 
