@@ -1,6 +1,6 @@
 """HTK model definitions (MMF) as text: one state with a mixture, diagonal or full.
 
-HTK keeps variances (or inverse covariances) in single precision, seven digits a number.
+HTK keeps variances (or inverse covariances) in single precision, seven digits per number.
 """
 
 from __future__ import annotations

@@ -124,9 +124,7 @@ class Mixture:
         """Number of components, C; 0 for an empty mixture."""
         return int(self.w.shape[0])
 
-    def get_distrib_nb(self) -> int:
-        """Number of components, C; 0 for an empty mixture."""
-        return self.distrib_nb()
+    get_distrib_nb = distrib_nb
 
     def dim(self) -> int:
         """Dimension of a frame, D; raises `InvalidMixtureError` for an empty mixture."""
@@ -238,6 +236,8 @@ class Mixture:
     ) -> Array:
         """Logarithm of each component's weighted density of each frame, ``log(w_c N(x))``.
 
+        It has two names, as in SIDEKIT, and each serves diagonal and full covariances.
+
         Parameters
         ----------
         cep : array_like, shape (F, D) or (D,)
@@ -279,11 +279,7 @@ class Mixture:
         frames = np.atleast_2d(density.checked_frames(cep, finite=True))
         return density.component_log_likelihoods(mixture, frames)
 
-    def compute_log_posterior_probabilities_full(
-        self, cep: npt.ArrayLike, mu: npt.ArrayLike | None = None
-    ) -> Array:
-        """The same as `compute_log_posterior_probabilities`, for either kind of covariance."""
-        return self.compute_log_posterior_probabilities(cep, mu)
+    compute_log_posterior_probabilities_full = compute_log_posterior_probabilities
 
     def EM_split(  # noqa: N802
         self,

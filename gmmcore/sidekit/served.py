@@ -114,7 +114,7 @@ class ServedFrames:
             )
         if not np.isfinite(values).all():
             raise GmmcoreError(
-                f"show {show}: a frame holds a value that is not finite; fix or leave out the show"
+                f"show {show}: a frame holds a value that is not finite; fix or skip the show"
             )
         np.ascontiguousarray(values, self._dtype).tofile(stream)
         self.frames += len(values)
