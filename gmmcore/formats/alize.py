@@ -1,21 +1,22 @@
 """ALIZE's mixtures, RAW and XML.
 
-A reader recomputes ``cst`` and ``det``, because ALIZE writes a ``cst`` of 0 for full mixtures. A
-writer sets them, because ALIZE trusts them.
+The constants ``cst`` and ``det`` are computed when a file is read, because ALIZE writes a ``cst``
+of 0 for full mixtures; they are written, because ALIZE does not compute them when it reads.
 """
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.files import replace_bytes
+from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
+    Array,
     Format,
-    PathLike,
     check_constants,
     checked_mixture,
     checked_size,
@@ -23,15 +24,16 @@ from gmmcore.formats.base import (
     parse_numbers,
     refuse,
 )
-from gmmcore.formats.sidekit_layout import constants
+from gmmcore.formats.sidekit_layout import plain_constants
 from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
 
-Array = npt.NDArray[np.float64]
 
 RAW = "ALIZE RAW"
 XML = "ALIZE XML"
+_BLOCK = 1 << 20
+_Index = dict[str | None, int]
 
 
 def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
@@ -40,7 +42,7 @@ def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
 
 
 def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[bool, int]]]:
-    """Components, dimension, and the (full, flag) that have exactly this size."""
+    """Components, dimension, and each (full, flag) of which a file has this size."""
     if len(content) < 8:
         return 0, 0, []
     count, dimension = (int(value) for value in np.frombuffer(content, order + "u4", 2))
@@ -51,7 +53,7 @@ def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[
 
 
 def decode_raw(path: PathLike, content: bytes) -> GaussianMixture:
-    """The mixture in an ALIZE RAW file, diagonal or full, little-endian.
+    """Decode an ALIZE RAW file, diagonal or full, little-endian.
 
     Raises
     ------
@@ -99,13 +101,13 @@ def _record(dimension: int, full: bool, flag: int) -> np.dtype[Any]:
 
 
 def encode_raw(mixture: GaussianMixture) -> bytes:
-    """The bytes of an ALIZE RAW file, little-endian, without covariances beside the inverses."""
+    """Encode an ALIZE RAW file, little-endian, without covariances beside the precisions."""
     if mixture.dimension == 1 and mixture.is_full:
-        # The layout cannot tell them apart, and a reader takes it for diagonal.
+        # Both have the same size, and a reader takes the file for diagonal.
         precisions = mixture.precisions[:, :, 0]
         mixture = GaussianMixture(mixture.weights, mixture.means, precisions)
     records = np.zeros(mixture.components, _record(mixture.dimension, mixture.is_full, 0))
-    records["cst"], records["det"], _ = constants(mixture)
+    records["cst"], records["det"], _ = plain_constants(mixture)
     records["precision"] = mixture.precisions
     records["mean"] = mixture.means
     head = np.array([mixture.components, mixture.dimension], "<u4")
@@ -119,170 +121,109 @@ def _check_determinants(path: PathLike, kind: str, mixture: GaussianMixture, det
     check_constants(path, kind, stated, computed, 1e-3 * (1 + 1e-3 * np.abs(computed)))
 
 
-_TAG = re.compile(rb"\s*<([A-Za-z/]{1,16})((?:\s+[A-Za-z]{1,16}=\"[^\"<>]{0,4096}\")*)\s*>")
-_ATTRIBUTE = re.compile(rb"([A-Za-z]+)=\"([^\"]*)\"")
-_VALUE = re.compile(
-    rb"\s*<(covInv|cov|mean) i=\"(\d{1,6})\"(?: j=\"(\d{1,6})\")?>([^<>]{1,64})</(covInv|cov|mean)>"
-)
-
-
-class _Xml:
-    """The elements of an ALIZE file, in order: a small part of XML, and no entities."""
-
-    def __init__(self, path: PathLike, content: bytes) -> None:
-        self.path = path
-        self.content = content
-        self.at = 0
-        self._heads: list[bytes] = []
-
-    def tag(self, *names: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-        match = _TAG.match(self.content, self.at)
-        if match is None or match[1] not in names:
-            wanted = " or ".join(f"<{name.decode()}>" for name in names)
-            refuse(self.path, XML, f"{wanted} was expected at byte {self.at}")
-        self.at = match.end()
-        return match[1], dict(_ATTRIBUTE.findall(match[2]))
-
-    def number(self, attributes: dict[bytes, bytes], name: bytes) -> float:
-        values = parse_numbers(attributes.get(name, b""))
-        if values is None or values.size != 1:
-            refuse(self.path, XML, f"no number {name.decode()} before byte {self.at}")
-        return float(values[0])
-
-    def size(self, attributes: dict[bytes, bytes], name: bytes) -> int:
-        text = attributes.get(name, b"")
-        if not re.fullmatch(rb"\d{1,12}", text):
-            refuse(self.path, XML, f"no number {name.decode()} before byte {self.at}")
-        return int(text)
-
-    def values(self, dimension: int, full: bool) -> tuple[Array, Array]:
-        """Precision and mean of one component: every element once, none else."""
-        square = (dimension, dimension) if full else (dimension,)
-        found = self._in_order(square)
-        if found is not None:
-            return found
-        parts: dict[bytes, list[tuple[int, int, bytes]]] = {b"covInv": [], b"cov": [], b"mean": []}
-        limit = dimension * (2 * dimension + 1 if full else 3)
-        for _ in range(limit + 1):
-            match = _VALUE.match(self.content, self.at)
-            if match is None:
-                break
-            if match[1] != match[5]:
-                refuse(self.path, XML, f"an element is not closed at byte {self.at}")
-            self.at = match.end()
-            parts[match[1]].append((int(match[2]), int(match[3] or -1), match[4]))
-        return self._array(parts, b"covInv", square), self._array(parts, b"mean", (dimension,))
-
-    def _in_order(self, square: tuple[int, ...]) -> tuple[Array, Array] | None:
-        """The values if they are exactly as ALIZE writes them; a quick way through large files."""
-        if not self._heads:
-            places = [
-                b"".join(b' %c="%d"' % pair for pair in zip(b"ij", index, strict=False))
-                for index in np.ndindex(square)
-            ]
-            self._heads = [b"covInv%s>" % place for place in places]
-            self._heads += [b'mean i="%d">' % i for i in range(square[0])]
-        end = self.content.find(b"</Distrib", self.at)
-        pieces = self.content[self.at : end].split(b"<")
-        heads, tails = pieces[1::2], pieces[2::2]
-        count = len(self._heads)
-        precisions = int(np.prod(square))
-        if end < 0 or len(heads) != count or len(tails) != count or pieces[0].strip():
-            return None
-        if {tail.rstrip() for tail in tails[:precisions]} != {b"/covInv>"}:
-            return None
-        if {tail.rstrip() for tail in tails[precisions:]} != {b"/mean>"}:
-            return None
-        pairs = zip(heads, self._heads, strict=True)
-        numbers = [text[len(head) :] for text, head in pairs if text.startswith(head)]
-        values = parse_each(numbers)
-        if values is None or len(numbers) != count or values.size != count:
-            return None
-        self.at = end
-        return values[:precisions].reshape(square), values[precisions:]
-
-    def _array(
-        self,
-        parts: dict[bytes, list[tuple[int, int, bytes]]],
-        name: bytes,
-        shape: tuple[int, ...],
-    ) -> Array:
-        found = parts[name]
-        dimension = shape[0]
-        i = np.array([part[0] for part in found], dtype=np.int64)
-        j = np.array([part[1] for part in found], dtype=np.int64)
-        inside = i < dimension
-        inside &= (j >= 0) & (j < dimension) if len(shape) == 2 else j == -1
-        places = i * dimension + j if len(shape) == 2 else i
-        total = int(np.prod(shape))
-        if not inside.all() or len(found) != total or np.unique(places).size != total:
-            refuse(
-                self.path,
-                XML,
-                f"{total} elements <{name.decode()}> were expected before byte {self.at}, "
-                f"{len(found)} are there, or some twice",
-            )
-        values = parse_each([part[2] for part in found])
-        if values is None or values.size != total:
-            refuse(self.path, XML, f"something that is no number before byte {self.at}")
-        result = np.empty(total)
-        result[places] = values
-        return result.reshape(shape)
-
-
 def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
-    """The mixture in an ALIZE XML file, diagonal or full.
+    """Decode an ALIZE XML file, diagonal or full.
 
     Raises
     ------
     GmmcoreError
-        If it is not the XML that ALIZE writes. Document types, entities and comments
-        are refused: a mixture has none.
+        If it is not the XML that ALIZE writes, which has no document type, entity or comment.
     """
     if b"<!" in content or b"&" in content:
         refuse(path, XML, "it has a document type, comment or entity, and a mixture has none")
-    xml = _Xml(path, content)
-    # ALIZE accepts no prolog; other tools cannot help writing one.
-    prolog = re.match(rb"\s*<\?xml[^<>]{0,200}\?>", content)
-    if prolog:
-        xml.at = prolog.end()
-    outer, attributes = xml.tag(b"MixtureGD", b"MixtureGF")
-    full = outer == b"MixtureGF"
-    inner = b"DistribGF" if full else b"DistribGD"
-    count, dimension = xml.size(attributes, b"distribCount"), xml.size(attributes, b"vectSize")
+    events = _events(path, content)
+    root = next(events)[1]
+    if root.tag not in ("MixtureGD", "MixtureGF"):
+        refuse(path, XML, f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
+    full, component = root.tag == "MixtureGF", root.tag.replace("Mixture", "Distrib")
+    sizes = [_number(path, root, name) for name in ("distribCount", "vectSize")]
+    count, dimension = int(sizes[0]), int(sizes[1])
     checked_size(path, XML, count, dimension)
-    square = dimension * dimension if full else dimension
+    square = (dimension, dimension) if full else (dimension,)
     # The shortest element, <mean i="0">0</mean>, has 20 bytes.
-    if count * (square + dimension) * 20 > len(content):
+    if count * (math.prod(square) + dimension) * 20 > len(content):
         refuse(
             path,
             XML,
             f"{count} components of dimension {dimension} are claimed, "
             f"and {len(content)} bytes cannot hold them",
         )
-    weights, det = np.empty(count), np.empty(count)
-    means = np.empty((count, dimension))
-    precisions = np.empty((count, dimension, dimension) if full else (count, dimension))
-    for index in range(count):
-        _, attributes = xml.tag(inner)
-        if xml.size(attributes, b"i") != index:
-            refuse(path, XML, f"component {index} was expected before byte {xml.at}")
-        weights[index] = xml.number(attributes, b"weight")
-        det[index] = xml.number(attributes, b"det") if b"det" in attributes else np.nan
-        precisions[index], means[index] = xml.values(dimension, full)
-        xml.tag(b"/" + inner)
-    xml.tag(b"/" + outer)
-    if content[xml.at :].strip():
-        refuse(path, XML, f"something follows </{outer.decode()}>")
+    weights, det = np.empty(count), np.full(count, np.nan)
+    means, precisions = np.empty((count, dimension)), np.empty((count, *square))
+    rows: _Index = {str(i): i for i in range(dimension)}
+    alone: _Index = {None: 0}
+    columns = rows if full else alone
+    index = 0
+    for event, element in events:
+        if event == "start" or element is root or element.tag in ("covInv", "cov", "mean"):
+            continue
+        # The components before it have been removed.
+        found = element.tag == component and root[0] is element and index < count
+        if not found or _number(path, element, "i") != index:
+            refuse(path, XML, f"component {index} of {count} was expected where another element is")
+        weights[index] = _number(path, element, "weight")
+        if element.get("det") is not None:
+            det[index] = _number(path, element, "det")
+        means[index] = _values(path, element, "mean", rows, alone)[:, 0]
+        precisions[index] = _values(path, element, "covInv", rows, columns).reshape(square)
+        del root[0]
+        index += 1
+    if index < count or len(root):
+        refuse(path, XML, f"component {index} of {count} was expected at its end")
     mixture = checked_mixture(path, XML, weights, means, precisions)
     _check_determinants(path, XML, mixture, det)
     return mixture
 
 
+def _events(path: PathLike, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    try:
+        for at in range(0, len(content), _BLOCK):
+            # As text, for which no declaration of another encoding counts.
+            parser.feed(content[at : at + _BLOCK].decode("latin-1"))
+            yield from parser.read_events()
+        parser.close()
+    except ElementTree.ParseError as error:
+        refuse(path, XML, f"truncated or damaged: {error}")
+
+
+def _number(path: PathLike, element: ElementTree.Element, name: str) -> float:
+    """The attribute `name`: a whole number, unless it is a weight or a determinant."""
+    values = parse_numbers(element.get(name, "").encode())
+    whole = name not in ("weight", "det")
+    if values is None or values.size != 1 or (whole and not float(values[0]).is_integer()):
+        refuse(path, XML, f"no number {name} in <{element.tag}>")
+    return float(values[0])
+
+
+def _values(
+    path: PathLike, element: ElementTree.Element, name: str, rows: _Index, columns: _Index
+) -> Array:
+    """The numbers of all elements `name` of a component, each of which is there once."""
+    found, shape = element.findall(name), (len(rows), len(columns))
+    i = np.array([rows.get(one.get("i"), -1) for one in found], dtype=np.int64)
+    j = np.array([columns.get(one.get("j"), -1) for one in found], dtype=np.int64)
+    total, distinct = math.prod(shape), np.unique(i * len(columns) + j).size
+    where = f"in <{element.tag} i={element.get('i')}>"
+    if not len(found) == distinct == total or (i < 0).any() or (j < 0).any():
+        refuse(
+            path,
+            XML,
+            f"{total} elements <{name}> were expected {where}, {len(found)} are there, "
+            "or some twice",
+        )
+    values = parse_each([(one.text or "").encode() for one in found])
+    if values is None:
+        refuse(path, XML, f"something that is no number {where}")
+    result = np.empty(shape)
+    result[i, j] = values
+    return result
+
+
 def encode_xml(mixture: GaussianMixture) -> bytes:
-    """The bytes of an ALIZE XML file: 19 digits, no prolog."""
+    """Encode an ALIZE XML file, with 19 digits per number and no prolog."""
     kind = "F" if mixture.is_full else "D"
-    cst, det, _ = constants(mixture)
+    cst, det, _ = plain_constants(mixture)
     count, dimension = mixture.means.shape
     lines = [f'<MixtureG{kind} version="1" id="ubm" distribCount="{count}" vectSize="{dimension}">']
     if mixture.is_full:
@@ -318,7 +259,7 @@ FORMATS = (
         lambda path, content, options: decode_xml(path, content),
         lambda path, mixture: replace_bytes(path, encode_xml(mixture)),
     ),
-    # It has no magic number, only a size that fits: the last to be asked.
+    # It is recognised by its size alone, so other formats are asked first.
     Format(
         "alize",
         RAW,

@@ -1,8 +1,7 @@
-"""What every format is, and what every reader refuses in one way."""
+"""The type of all formats of mixture files, and the checks that their readers share."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.files import PathLike
 from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 __all__ = [
@@ -19,18 +19,19 @@ __all__ = [
     "Format",
     "ReadOptions",
     "check_constants",
+    "check_single",
     "checked_mixture",
     "checked_size",
     "parse_each",
     "parse_numbers",
+    "read_back",
     "refuse",
 ]
 
 Array = npt.NDArray[np.float64]
-PathLike = str | os.PathLike[str]
 
 MAX_BYTES = 4 << 30
-"""No model file is larger: 16,384 full components of dimension 128 take 2 GiB."""
+"""Largest size of a model file; 16,384 full components of dimension 128 take 2 GiB."""
 
 MAX_COMPONENTS = 1 << 20
 MAX_DIMENSION = 1 << 16
@@ -38,14 +39,14 @@ MAX_DIMENSION = 1 << 16
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What only some formats need to know to read a file.
+    """Options that only some formats read a file with.
 
     Attributes
     ----------
     prefix : str
         SIDEKIT HDF5: what the names of the datasets begin with.
     begin_hmm, state2 : bool
-        HTK: whether parameters count without a ``<BEGINHMM>`` or ``<STATE>`` before them.
+        HTK: whether to read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
     """
 
     prefix: str = ""
@@ -55,22 +56,22 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Format:
-    """A way to keep a mixture in a file.
+    """A format of mixture files.
 
     Attributes
     ----------
     name : str
-        What users call it: in ``--format``, in ``export:``, and as an extension.
+        Its name in ``--format`` and in ``export:``.
     title : str
-        What messages call it.
+        Its name in messages.
     extensions : tuple of str
-        Of files that are written in it, and read as it when their content tells nothing.
+        Extensions of its files; the first is that of messages.
     recognises : callable
-        Whether the content of a file looks like this format.
+        Whether the content of a file is of this format.
     decode : callable
-        Path (for messages), content and options to mixture; `GmmcoreError` otherwise.
+        Makes a mixture of path (for messages), content and options; may raise `GmmcoreError`.
     write : callable
-        Path and mixture to a file, whole or not at all.
+        Writes a mixture to a path, whole or not at all.
     """
 
     name: str
@@ -87,7 +88,7 @@ def refuse(path: PathLike, kind: str, reason: str) -> NoReturn:
 
 
 def checked_size(path: PathLike, kind: str, components: int, dimension: int) -> None:
-    """Refuse sizes that no mixture has, before anything of that size is made.
+    """Refuse sizes that no mixture has, before memory is taken for them.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def checked_mixture(
     precisions: npt.ArrayLike,
     variance_control: npt.ArrayLike | None = None,
 ) -> GaussianMixture:
-    """A `GaussianMixture` of what a file holds.
+    """Make a `GaussianMixture` of the parameters in a file.
 
     Raises
     ------
@@ -124,21 +125,21 @@ def checked_mixture(
 def check_constants(
     path: PathLike, kind: str, stated: Array, computed: Array, tolerance: npt.ArrayLike
 ) -> None:
-    """Use the constants that a file repeats its parameters in as a check of them.
+    """Compare the constants in a file with those that follow from its parameters.
 
-    Readers recompute constants, and some toolkits write none that mean anything. Where
-    most of them agree with the parameters they are meant, and the exceptions are damage.
+    Some toolkits write constants without a meaning. So those of a file count only if most of them
+    agree with the parameters; the others are damage then.
 
     Parameters
     ----------
     path, kind
         For the message.
     stated : ndarray, shape (C,)
-        Logarithms of what the file says; not finite where it says nothing.
+        Logarithms of the constants in the file; not finite where it has none.
     computed : ndarray, shape (C,)
-        What its parameters say.
+        Logarithms of the constants that follow from its parameters.
     tolerance
-        The largest difference that is no contradiction.
+        Largest difference of two that agree.
 
     Raises
     ------
@@ -159,13 +160,41 @@ def check_constants(
         )
 
 
+def check_single(path: PathLike, kind: str, *arrays: Array) -> None:
+    """Refuse to write numbers that float32 cannot hold."""
+    if any(np.abs(values).max() > np.finfo(np.float32).max for values in arrays):
+        raise GmmcoreError(
+            f"{path}: cannot be written as {kind}: a number is beyond single precision; "
+            "use sidekit or alize"
+        )
+
+
+def read_back(
+    path: PathLike, kind: str, rounded: str, decode: Callable[[], GaussianMixture]
+) -> GaussianMixture:
+    """Decode what is to be written: constants are those of the rounded parameters.
+
+    Raises
+    ------
+    GmmcoreError
+        If rounding makes the parameters invalid.
+    """
+    try:
+        return decode()
+    except GmmcoreError as error:
+        reason = str(error).removeprefix(f"{path}: cannot be read as {kind}: ")
+        raise GmmcoreError(
+            f"{path}: cannot be written as {kind}: {rounded} {reason}; use sidekit or alize"
+        ) from None
+
+
 def parse_numbers(text: bytes) -> Array | None:
-    """The numbers in `text`, separated by white space; None if something else is in it."""
+    """The numbers in `text`, separated by white space; None if anything else is in it."""
     return parse_each(text.split())
 
 
 def parse_each(words: list[bytes]) -> Array | None:
-    """One number a word; None if a word is something else."""
+    """The numbers that the words are; None if any of them is no number."""
     try:
         values = np.array(words, dtype=np.float64)
     except ValueError:

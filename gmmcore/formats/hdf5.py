@@ -1,23 +1,22 @@
-"""Model files: SIDEKIT's HDF5 layout, sealed, with the history of the training beside it.
+"""Model files: SIDEKIT's HDF5 layout behind a sealed header, with the history of the training.
 
-The datasets at the root are those of SIDEKIT's ``Mixture.write``, so that SIDEKIT reads
-the file as it is. The group ``gmmcore`` and the sealed header hold what we add.
+The datasets at the root are those of SIDEKIT's ``Mixture.write``; SIDEKIT reads the file as it is.
+The history is in the group ``gmmcore``.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import is_sealed, read_bytes, seal, unseal, unseal_bytes
-from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, checked_mixture, refuse
+from gmmcore.files import PathLike, is_sealed, read_bytes, seal, unseal, unseal_bytes
+from gmmcore.formats.apart import apart
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
 from gmmcore.formats.image import change_image, hdf5_image, open_image
 from gmmcore.formats.sidekit_layout import (
     FORMAT,
@@ -42,10 +41,7 @@ __all__ = [
     "write_hdf5",
 ]
 
-PathLike = str | os.PathLike[str]
-
-Array = npt.NDArray[np.float64]
-Arrays = Mapping[str, Array]
+T = TypeVar("T")
 
 KIND = "mixture"
 GROUP = "gmmcore"
@@ -56,13 +52,13 @@ HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEn
 
 @dataclass(frozen=True)
 class Model:
-    """A mixture and where it comes from.
+    """A mixture with its provenance.
 
     Attributes
     ----------
     mixture : GaussianMixture
     facts : dict
-        What `save_model` was given: run, stage, components, iteration, digest of the parent, ...
+        Those that `save_model` was given: run, stage, components, iteration, digest of the parent.
     history : tuple of HistoryEntry
         The iterations that led to the mixture.
     digest : str
@@ -96,7 +92,7 @@ def save_model(
     history
         The iterations that led to the mixture.
     compress
-        With gzip and fletcher32, as SIDEKIT writes. Seconds for large full mixtures.
+        Use gzip and fletcher32, as SIDEKIT does; takes seconds for large full mixtures.
 
     Returns
     -------
@@ -116,7 +112,7 @@ def save_model(
 
 
 def load_model(path: PathLike) -> Model:
-    """Read and verify what `save_model` wrote.
+    """Read and verify a file that `save_model` wrote.
 
     Raises
     ------
@@ -139,14 +135,14 @@ def load_model(path: PathLike) -> Model:
 
 
 def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMixture:
-    """The mixture in a SIDEKIT model file.
+    """Decode a mixture in SIDEKIT's layout.
 
     Parameters
     ----------
     path
-        Where `content` was read, for messages; of a sealed file the checksum is verified.
+        For messages.
     content
-        The whole file.
+        The whole file; the checksum of a sealed one is verified.
     prefix
         What the names of the datasets begin with.
 
@@ -155,16 +151,7 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
     GmmcoreError
         If there is no such mixture, or it is damaged or invalid.
     """
-    if is_sealed(content):
-        content = unseal_bytes(path, KIND, content)[1]
-        with open_image(path, content) as file:
-            return get_mixture(path, file, prefix, largest_array(len(content), True))
-    from gmmcore.formats import isolated
-
-    found = isolated.call("read", path, content, prefix)
-    weights, means, precisions = found["weights"], found["means"], found["precisions"]
-    control = found.get("variance_control")
-    return checked_mixture(path, FORMAT, weights, means, precisions, control)
+    return _within(_read, path, content, prefix)
 
 
 def write_hdf5(
@@ -194,38 +181,33 @@ def write_hdf5(
     if mode == "w" or not Path(path).exists():
         seal(path, KIND, hdf5_image(lambda file: put_mixture(file, mixture, prefix, True)))
         return
-    facts: dict[str, Any] = {}
     content = read_bytes(path, MAX_BYTES)
-    if is_sealed(content):
-        facts, content = unseal_bytes(path, KIND, content)
-        del facts["digest"]
-        image = _with_mixture(path, content, prefix, mixture)
-    else:
-        from gmmcore.formats import isolated
-
-        image = isolated.call("add", path, content, prefix, _parts(mixture))["bytes"]
-    seal(path, KIND, image, **facts)
+    facts = unseal_bytes(path, KIND, content)[0] if is_sealed(content) else {}
+    facts.pop("digest", None)
+    seal(path, KIND, _within(_add, path, content, prefix, mixture), **facts)
 
 
 def prefixes(path: PathLike, content: bytes) -> list[str]:
     """The prefixes under which a model file holds mixtures, sorted."""
+    return _within(_prefixes, path, content)
+
+
+def _within(function: Callable[..., T], path: PathLike, content: bytes, *more: Any) -> T:
+    """Call ``function(path, image, sealed, *more)`` in another process if nobody sealed the file.
+
+    What gmmcore sealed is verified by its checksum instead.
+    """
     if is_sealed(content):
-        return _prefixes(path, unseal_bytes(path, KIND, content)[1])
-    from gmmcore.formats import isolated
-
-    found: list[str] = isolated.call("prefixes", path, content, "")["prefixes"]
-    return found
+        return function(path, unseal_bytes(path, KIND, content)[1], True, *more)
+    return apart(path, len(content), function, path, content, False, *more)
 
 
-_PARTS = ("weights", "means", "precisions", "variance_control")
+def _read(path: PathLike, image: bytes, sealed: bool, prefix: str) -> GaussianMixture:
+    with open_image(path, image) as file:
+        return get_mixture(path, file, prefix, largest_array(len(image), sealed))
 
 
-def _parts(mixture: GaussianMixture) -> dict[str, Array]:
-    values = {name: getattr(mixture, name) for name in _PARTS}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _with_mixture(path: PathLike, content: bytes, prefix: str, mixture: GaussianMixture) -> bytes:
+def _add(path: PathLike, image: bytes, _: bool, prefix: str, mixture: GaussianMixture) -> bytes:
     def add(file: h5py.File) -> None:
         if prefix + "w" in file:
             raise GmmcoreError(
@@ -233,28 +215,13 @@ def _with_mixture(path: PathLike, content: bytes, prefix: str, mixture: Gaussian
             )
         put_mixture(file, mixture, prefix, True)
 
-    return change_image(path, content, add)
+    return change_image(path, image, add)
 
 
-def _prefixes(path: PathLike, content: bytes) -> list[str]:
-    with open_image(path, content) as file:
+def _prefixes(path: PathLike, image: bytes, _: bool) -> list[str]:
+    with open_image(path, image) as file:
         names = set(file)
         return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
-
-
-def _read_here(path: str, content: bytes, prefix: str, _: Arrays) -> Arrays:
-    with open_image(path, content) as file:
-        return _parts(get_mixture(path, file, prefix, largest_array(len(content), False)))
-
-
-ACTIONS: dict[str, Callable[[str, bytes, str, Arrays], Any]] = {
-    "read": _read_here,
-    "add": lambda path, content, prefix, parts: _with_mixture(
-        path, content, prefix, GaussianMixture(**parts)
-    ),
-    "prefixes": lambda path, content, prefix, parts: {"prefixes": _prefixes(path, content)},
-}
-"""What `gmmcore.formats.isolated` does with files that nobody vouches for."""
 
 
 def _entry(row: tuple[Any, ...]) -> HistoryEntry:

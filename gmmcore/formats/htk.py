@@ -1,39 +1,37 @@
-"""HTK's model definitions (MMF) as text: one state with a mixture, diagonal or full.
+"""HTK model definitions (MMF) as text: one state with a mixture, diagonal or full.
 
-HTK keeps variances (or inverse covariances) in single precision, seven digits a number.
+HTK keeps variances (or inverse covariances) in single precision, seven digits per number.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.errors import GmmcoreError
-from gmmcore.files import replace_bytes
+from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     MAX_COMPONENTS,
+    Array,
     Format,
-    PathLike,
     ReadOptions,
     check_constants,
+    check_single,
     checked_mixture,
     checked_size,
     parse_numbers,
+    read_back,
     refuse,
 )
 from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_htk", "encode_htk"]
 
-Array = npt.NDArray[np.float64]
 
 TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)
-_LARGEST = float(np.finfo(np.float32).max)
 _STRING = re.compile(rb"\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}'")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _ITEM = re.compile(rb"<\s*([A-Za-z0-9_]{1,40})\s*>([^<>]*)")
@@ -46,131 +44,107 @@ _UNSUPPORTED = {
 }
 
 
-@dataclass
-class _Component:
-    weight: float
-    mean: Array | None = None
-    covariance: Array | None = None
-    full: bool = False
-    constant: float = math.nan
+class _Definition:
+    """The contents of a file, found in one pass over its ``<KEYWORD> values``.
 
-
-@dataclass
-class _State:
-    """What has been read so far."""
-
-    begun: bool
-    in_state: bool
-    stated_mixes: int | None = None
-    vector_size: int | None = None
-    finished: bool = False
-    opened: bool = False
-    states: int = 0
-    listed: dict[int, _Component] = field(default_factory=dict)
-    current: _Component | None = None
-
-
-class _Parser:
-    """One pass over the ``<KEYWORD> values`` of a file."""
+    `listed` has the numbers behind the keywords of each mixture, by its index from 0; those of
+    ``VARIANCE`` are its variances, or the inverse covariance if `full`.
+    """
 
     def __init__(self, path: PathLike, options: ReadOptions) -> None:
         self.path = path
-        self.state = _State(options.begin_hmm, options.state2)
+        self.begun, self.in_state = options.begin_hmm, options.state2
+        self.opened = self.finished = self.full = False
+        self.states = 0
+        self.mixes: int | None = None
+        self.vector_size: int | None = None
+        self.listed: dict[int, dict[bytes, Array]] = {}
+        self.current: dict[bytes, Array] | None = None
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> NoReturn:
         refuse(self.path, TITLE, reason)
 
     def item(self, keyword: bytes, values: bytes) -> None:
-        state = self.state
         if keyword in _UNSUPPORTED:
             self.refuse(f"it has {_UNSUPPORTED[keyword]}, which are not supported")
         if keyword == b"VECSIZE":
-            state.vector_size = self.integers(keyword, values, 1)[0]
+            self.vector_size = self.integer(keyword, values)
         elif keyword == b"STREAMINFO":
-            if self.integers(keyword, values, None)[0] != 1:
+            if self.integer(keyword, values, alone=False) != 1:
                 self.refuse("it has several streams, one was expected")
         elif keyword == b"BEGINHMM":
-            if state.finished:
+            if self.finished:
                 self.refuse("it holds several models, one was expected")
-            state.begun = state.opened = True
+            self.begun = self.opened = True
         elif keyword == b"ENDHMM":
-            state.finished, state.begun, state.in_state = True, False, False
+            self.finished, self.begun, self.in_state = True, False, False
         elif keyword == b"STATE":
-            self.integers(keyword, values, 1)
-            state.states += 1
-            if state.begun and state.states > 1:
+            self.integer(keyword, values)
+            self.states += 1
+            if self.begun and self.states > 1:
                 self.refuse("its model has several states with mixtures, one was expected")
-            state.in_state = True
+            self.in_state = True
         elif keyword == b"TRANSP":
-            state.in_state = False
-        elif state.begun and state.in_state:
+            self.in_state = False
+        elif self.begun and self.in_state:
             self.parameter(keyword, values)
 
     def parameter(self, keyword: bytes, values: bytes) -> None:
-        state = self.state
         if keyword == b"NUMMIXES":
-            state.stated_mixes = self.integers(keyword, values, 1)[0]
+            self.mixes = self.integer(keyword, values)
         elif keyword == b"MIXTURE":
             numbers = self.numbers(keyword, values)
             if numbers.size != 2 or not 1 <= numbers[0] <= MAX_COMPONENTS or numbers[0] % 1:
                 self.refuse("<MIXTURE> was expected to have an index, from 1, and a weight")
             index = int(numbers[0]) - 1
-            if index in state.listed:
+            if index in self.listed:
                 self.refuse(f"mixture {index + 1} is there twice")
-            state.current = state.listed[index] = _Component(float(numbers[1]))
+            self.current = self.listed[index] = {b"WEIGHT": numbers[1:]}
         elif keyword in (b"MEAN", b"VARIANCE", b"INVCOVAR"):
             self.vector(keyword, values)
         elif keyword == b"GCONST":
             numbers = self.numbers(keyword, values)
-            if numbers.size != 1 or state.current is None:
+            if numbers.size != 1 or self.current is None:
                 self.refuse("<GCONST> was expected to have one number, in a mixture")
-            else:
-                state.current.constant = float(numbers[0])
+            self.current[keyword] = numbers
 
     def vector(self, keyword: bytes, values: bytes) -> None:
-        state = self.state
-        if state.current is None:
-            if state.listed:
-                self.refuse(f"<{keyword.decode()}> outside of a mixture")
-            state.current = state.listed[0] = _Component(1.0)
-        numbers = self.numbers(keyword, values)
+        shown = f"<{keyword.decode()}>"
+        if self.current is None:
+            self.current = self.listed[0] = {b"WEIGHT": np.ones(1)}
+        numbers, full = self.numbers(keyword, values), keyword == b"INVCOVAR"
         size = int(numbers[0]) if numbers.size and np.isfinite(numbers[0]) else -1
-        full = keyword == b"INVCOVAR"
         if size < 1 or numbers.size - 1 != (size * (size + 1) // 2 if full else size):
-            self.refuse(
-                f"<{keyword.decode()}> claims {size} and has {numbers.size - 1} numbers: "
-                "truncated or damaged"
-            )
-        name = "mean" if keyword == b"MEAN" else "covariance"
-        if getattr(state.current, name) is not None:
-            self.refuse(f"a second <{keyword.decode()}> in one mixture")
-        setattr(state.current, name, numbers[1:])
-        if name == "covariance":
-            state.current.full = full
+            self.refuse(f"{shown} claims {size} and has {numbers.size - 1} numbers: truncated")
+        if keyword != b"MEAN":
+            if full != self.full and any(b"VARIANCE" in one for one in self.listed.values()):
+                self.refuse(f"{shown} is not like the covariances before it")
+            self.full, keyword = full, b"VARIANCE"
+        if keyword in self.current:
+            self.refuse(f"a second {shown} in one mixture")
+        self.current[keyword] = numbers[1:]
 
     def numbers(self, keyword: bytes, values: bytes) -> Array:
         # A macro reference (~v "name") is no number either.
         numbers = parse_numbers(values)
         if numbers is None:
-            refuse(
-                self.path,
-                TITLE,
+            self.refuse(
                 f"<{keyword.decode()}> is followed by something that is no number "
-                "(references to macros are not supported)",
+                "(references to macros are not supported)"
             )
         return numbers
 
-    def integers(self, keyword: bytes, values: bytes, count: int | None) -> list[int]:
+    def integer(self, keyword: bytes, values: bytes, alone: bool = True) -> int:
         # A macro may begin behind a number: <DIAGC> ~h "name".
         words = values.split(b"~")[0].split()
         bad = any(not re.fullmatch(rb"\d{1,10}", word) for word in words)
-        if bad or not words or (count is not None and len(words) != count):
+        if bad or not words or (alone and len(words) > 1):
             self.refuse(f"<{keyword.decode()}> is not followed by a whole number")
-        return [int(word) for word in words]
+        return int(words[0])
 
 
 def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> GaussianMixture:
-    """The mixture in an HTK model definition.
+    """Decode an HTK model definition.
 
     Parameters
     ----------
@@ -179,7 +153,7 @@ def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> Gaussian
     content
         The file.
     options
-        With `begin_hmm` and `state2`, parameters count without a ``<BEGINHMM>`` and
+        With `begin_hmm` and `state2`, parameters are read without a ``<BEGINHMM>`` and
         a ``<STATE>`` before them, as in a part of a definition.
 
     Raises
@@ -189,52 +163,50 @@ def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> Gaussian
 
     Notes
     -----
-    Mixtures that are not listed have weight 0; they get the mean and covariance of the others.
+    Mixtures that are not listed have weight 0, and the overall mean and variance of the others.
     """
     if _CONTROL.search(content):
         refuse(path, TITLE, "it holds bytes that are no text")
     text = _STRING.sub(b'""', content)
-    parser = _Parser(path, options)
+    found = _Definition(path, options)
     at = text.find(b"<")
     while 0 <= at < len(text):
         match = _ITEM.match(text, at)
         if match is None:
             refuse(path, TITLE, f"no <KEYWORD> at byte {at} (strings not counted)")
-        parser.item(match[1].upper(), match[2])
+        found.item(match[1].upper(), match[2])
         at = match.end()
-    state = parser.state
-    if state.opened and not state.finished:
+    if found.opened and not found.finished:
         refuse(path, TITLE, "no <ENDHMM> follows its <BEGINHMM>: truncated")
-    if not state.listed:
+    if not found.listed:
         hint = "" if options.begin_hmm and options.state2 else " behind <BEGINHMM> and <STATE>"
         refuse(path, TITLE, f"no mixture{hint}; begin_hmm and state2 read a part of a definition")
-    return _assemble(path, state, len(content))
+    return _assemble(path, found, len(content))
 
 
-def _assemble(path: PathLike, state: _State, size: int) -> GaussianMixture:
-    first = next(iter(state.listed.values()))
-    dimension = 0 if first.mean is None else first.mean.size
-    count = max(state.listed) + 1 if state.stated_mixes is None else state.stated_mixes
+def _assemble(path: PathLike, found: _Definition, size: int) -> GaussianMixture:
+    full, last = found.full, max(found.listed)
+    count = last + 1 if found.mixes is None else found.mixes
+    dimension = next(iter(found.listed.values())).get(b"MEAN", np.empty(0)).size
     checked_size(path, TITLE, count, dimension)
-    if state.vector_size not in (None, dimension):
-        refuse(path, TITLE, f"<VECSIZE> is {state.vector_size}, the means have {dimension}")
-    if max(state.listed) >= count:
-        refuse(path, TITLE, f"mixture {max(state.listed) + 1} of {count}")
-    full = first.full
-    packed = dimension * (dimension + 1) // 2 if full else dimension
-    # What is not listed takes memory too.
+    if found.vector_size not in (None, dimension):
+        refuse(path, TITLE, f"<VECSIZE> is {found.vector_size}, the means have {dimension}")
+    if last >= count:
+        refuse(path, TITLE, f"mixture {last + 1} of {count}")
+    # Mixtures that are not listed take memory too.
     if count * dimension * (dimension if full else 1) * 8 > max(8 * size, 1 << 26):
-        refuse(path, TITLE, f"{count} mixtures are claimed, {len(state.listed)} are there")
+        refuse(path, TITLE, f"{count} mixtures are claimed, {len(found.listed)} are there")
+    packed = dimension * (dimension + 1) // 2 if full else dimension
     weights, constants = np.zeros(count), np.full(count, np.nan)
     means, covariances = np.full((count, dimension), np.nan), np.full((count, packed), np.nan)
-    for index, one in state.listed.items():
-        if one.mean is None or one.covariance is None:
+    for index, one in found.listed.items():
+        if b"MEAN" not in one or b"VARIANCE" not in one:
             refuse(path, TITLE, f"mixture {index + 1} has no <MEAN>, <VARIANCE> or <INVCOVAR>")
-        if one.mean.size != dimension or one.covariance.size != packed or one.full != full:
+        if one[b"MEAN"].size != dimension or one[b"VARIANCE"].size != packed:
             refuse(path, TITLE, f"mixture {index + 1} is not like the first")
-        weights[index], constants[index] = one.weight, one.constant
-        means[index], covariances[index] = one.mean, one.covariance
-    listed = np.array(sorted(state.listed))
+        weights[index], constants[index] = one[b"WEIGHT"][0], one.get(b"GCONST", [np.nan])[0]
+        means[index], covariances[index] = one[b"MEAN"], one[b"VARIANCE"]
+    listed = np.array(sorted(found.listed))
     precisions = _precisions(covariances, dimension, full)
     mixture = checked_mixture(path, TITLE, weights[listed], means[listed], precisions[listed])
     computed = dimension * _LOG_TWO_PI + mixture.log_determinants
@@ -260,7 +232,7 @@ def _precisions(covariances: Array, dimension: int, full: bool) -> Array:
 
 
 def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
-    """The bytes of an HTK model definition; `path` is for messages.
+    """Encode an HTK model definition; `path` is for messages.
 
     Raises
     ------
@@ -268,21 +240,11 @@ def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
         If seven digits in single precision cannot hold the mixture.
     """
     spread = mixture.precisions if mixture.is_full else mixture.covariances
-    if max(np.abs(mixture.means).max(), np.abs(spread).max()) > _LARGEST:
-        raise GmmcoreError(
-            f"{path}: cannot be written as {TITLE}: a number is beyond single precision; "
-            "use sidekit or alize"
-        )
+    check_single(path, TITLE, mixture.means, spread)
     blank = _text(mixture, [""] * mixture.components)
-    try:
-        # The constants belong to the numbers as they are rounded here.
-        read = decode_htk(path, blank, ReadOptions())
-    except GmmcoreError as error:
-        reason = str(error).removeprefix(f"{path}: cannot be read as {TITLE}: ")
-        raise GmmcoreError(
-            f"{path}: cannot be written as {TITLE}: with seven digits {reason}; "
-            "use sidekit or alize"
-        ) from None
+    read = read_back(
+        path, TITLE, "with seven digits", lambda: decode_htk(path, blank, ReadOptions())
+    )
     constants = mixture.dimension * _LOG_TWO_PI + read.log_determinants
     return _text(mixture, [f"<GCONST> {value:.6e}\n" for value in constants.tolist()])
 

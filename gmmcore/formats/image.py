@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import HEADER_SIZE
+from gmmcore.files import HEADER_SIZE, PathLike
 
 if TYPE_CHECKING:
     import h5py
@@ -17,11 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["change_image", "hdf5_image", "open_image"]
 
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-"""What h5py raises when a file is not what its own structures promise."""
+"""Exceptions that h5py raises for a damaged file."""
 
 
 def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE) -> bytes:
-    """The bytes of a new HDF5 file, to be put behind a header with `gmmcore.files.seal`.
+    """Make the bytes of a new HDF5 file, for `gmmcore.files.seal`.
 
     Parameters
     ----------
@@ -50,19 +49,17 @@ def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE
         return file.id.get_file_image()
 
 
-def change_image(
-    path: str | os.PathLike[str], content: bytes, change: Callable[[h5py.File], None]
-) -> bytes:
+def change_image(path: PathLike, content: bytes, change: Callable[[h5py.File], None]) -> bytes:
     """The bytes of the HDF5 file `content` after `change`; errors as `open_image`."""
-    with _opened(path, content, writable=True) as file:
+    with open_image(path, content, writable=True) as file:
         change(file)
         file.flush()
         return file.id.get_file_image()
 
 
 @contextlib.contextmanager
-def open_image(path: str | os.PathLike[str], content: bytes) -> Iterator[h5py.File]:
-    """Open the bytes of an HDF5 file for reading; nothing touches the disk.
+def open_image(path: PathLike, content: bytes, *, writable: bool = False) -> Iterator[h5py.File]:
+    """Open the bytes of an HDF5 file; nothing touches the disk.
 
     Parameters
     ----------
@@ -70,6 +67,8 @@ def open_image(path: str | os.PathLike[str], content: bytes) -> Iterator[h5py.Fi
         Where the bytes came from, for messages only.
     content
         A whole HDF5 file, with or without its user block.
+    writable
+        Whether the copy in memory may be changed.
 
     Raises
     ------
@@ -77,12 +76,6 @@ def open_image(path: str | os.PathLike[str], content: bytes) -> Iterator[h5py.Fi
         If it is not an HDF5 file, or if the block that uses it meets something
         that is missing, damaged or of another type.
     """
-    with _opened(path, content, writable=False) as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], content: bytes, *, writable: bool) -> Iterator[h5py.File]:
     import h5py
 
     try:

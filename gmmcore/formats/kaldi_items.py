@@ -1,58 +1,71 @@
-"""What Kaldi's files are made of: tokens, vectors and matrices, binary or text."""
+"""Tokens, vectors and matrices, of which Kaldi's files consist, binary or text."""
 
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.formats.base import PathLike, parse_numbers, refuse
+from gmmcore.files import PathLike
+from gmmcore.formats.base import Array, parse_numbers, refuse
 
 __all__ = ["TITLES", "BinaryItems", "Items", "TextItems"]
 
-Array = npt.NDArray[np.float64]
 
 TITLES = {True: "Kaldi text", False: "Kaldi binary"}
 _TEXT_ITEM = re.compile(rb"\s*(<[^<>\[\]\s]{1,40}>|\[[^<>\[\]]*\])")
 
 
-class Items(Protocol):
-    """Tokens, vectors and matrices, one after the other."""
+class Items:
+    """The tokens, vectors and matrices of a file, one after the other."""
 
-    title: str
-    path: PathLike
-
-    def token(self) -> bytes: ...
-    def numbers(self, kind: bytes) -> Array: ...
-    def at_end(self) -> bool: ...
-
-
-class BinaryItems:
-    """Of a binary file, after its two bytes of mark."""
-
-    title = TITLES[False]
+    title = ""
+    _at = 0
 
     def __init__(self, path: PathLike, content: bytes) -> None:
         self.path = path
         self._content = content
-        self._at = 2
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the error of a file that cannot be read."""
+        refuse(self.path, self.title, reason)
+
+    def token(self) -> bytes:
+        """The next item, which must be a token."""
+        raise NotImplementedError
+
+    def numbers(self, kind: bytes) -> Array:
+        """The next item: a vector (``V``), the rows of a matrix (``M``) or of a triangle (``P``).
+
+        A lower triangle is packed: its rows follow each other in a vector.
+        """
+        raise NotImplementedError
+
+    def at_end(self) -> bool:
+        """Whether nothing follows."""
+        raise NotImplementedError
+
+
+class BinaryItems(Items):
+    """The items of a binary file, after the two bytes that mark it."""
+
+    title = TITLES[False]
+    _at = 2
 
     def token(self) -> bytes:
         end = self._content.find(b" ", self._at, self._at + 40)
         if end < 0:
-            refuse(self.path, self.title, f"no token at byte {self._at}: truncated or damaged")
+            self.refuse(f"no token at byte {self._at}: truncated or damaged")
         found = self._content[self._at : end]
         self._at = end + 1
         return found
 
     def numbers(self, kind: bytes) -> Array:
-        """A vector (``V``), the rows of a matrix (``M``) or of a lower triangle (``P``)."""
         found = self.token()
         if found not in (b"F" + kind, b"D" + kind):
             what = {b"V": "a vector", b"M": "a matrix", b"P": "a packed matrix"}[kind]
-            refuse(self.path, self.title, f"{what} was expected before byte {self._at}")
+            self.refuse(f"{what} was expected before byte {self._at}")
         dtype = np.dtype("<f4" if found[:1] == b"F" else "<f8")
         sizes = [self._int() for _ in range(2 if kind == b"M" else 1)]
         count = sizes[0] * (sizes[1] if kind == b"M" else 1)
@@ -60,9 +73,7 @@ class BinaryItems:
             count = sizes[0] * (sizes[0] + 1) // 2
         left = len(self._content) - self._at
         if min(sizes) < 0 or count * dtype.itemsize > left:
-            refuse(
-                self.path,
-                self.title,
+            self.refuse(
                 f"{sizes} numbers are claimed at byte {self._at}, {left} bytes are left: "
                 "truncated, damaged or of another byte order",
             )
@@ -77,36 +88,31 @@ class BinaryItems:
     def _int(self) -> int:
         field = self._content[self._at : self._at + 5]
         if len(field) < 5 or field[0] != 4:
-            refuse(self.path, self.title, f"no size at byte {self._at}: truncated or damaged")
+            self.refuse(f"no size at byte {self._at}: truncated or damaged")
         self._at += 5
         return int.from_bytes(field[1:], "little", signed=True)
 
 
-class TextItems:
-    """Of a text file."""
+class TextItems(Items):
+    """The items of a text file."""
 
     title = TITLES[True]
-
-    def __init__(self, path: PathLike, content: bytes) -> None:
-        self.path = path
-        self._content = content
-        self._at = 0
 
     def token(self) -> bytes:
         item = self._item()
         if not item.startswith(b"<"):
-            refuse(self.path, self.title, f"a token was expected before byte {self._at}")
+            self.refuse(f"a token was expected before byte {self._at}")
         return item
 
     def numbers(self, kind: bytes) -> Array:
         item = self._item()
         if not item.startswith(b"["):
-            refuse(self.path, self.title, f"numbers were expected before byte {self._at}")
+            self.refuse(f"numbers were expected before byte {self._at}")
         if kind != b"M":
             return self._parse(item[1:-1])
         rows = [self._parse(line) for line in item[1:-1].split(b"\n") if line.strip()]
         if len({row.size for row in rows}) != 1:
-            refuse(self.path, self.title, f"rows of unequal length before byte {self._at}")
+            self.refuse(f"rows of unequal length before byte {self._at}")
         return np.array(rows)
 
     def at_end(self) -> bool:
@@ -115,9 +121,7 @@ class TextItems:
     def _item(self) -> bytes:
         match = _TEXT_ITEM.match(self._content, self._at)
         if match is None:
-            refuse(
-                self.path,
-                self.title,
+            self.refuse(
                 f"neither a token nor bracketed numbers at byte {self._at}: truncated or damaged",
             )
         self._at = match.end()
@@ -126,5 +130,5 @@ class TextItems:
     def _parse(self, text: bytes) -> Array:
         values = parse_numbers(text)
         if values is None:
-            refuse(self.path, self.title, f"something that is no number before byte {self._at}")
+            self.refuse(f"something that is no number before byte {self._at}")
         return values

@@ -1,19 +1,16 @@
-"""Which format a file has: told by its content first, by its name second."""
+"""Formats of mixture files: a file has the one of its content, or else of its extension."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, runtime_checkable
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import read_bytes
+from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats import alize, hdf5, htk, kaldi
-from gmmcore.formats.base import MAX_BYTES, Format, PathLike, ReadOptions
+from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
 from gmmcore.model import GaussianMixture
-
-if TYPE_CHECKING:
-    from gmmcore.sidekit.mixture import Mixture
 
 __all__ = [
     "core_mixture",
@@ -27,6 +24,14 @@ __all__ = [
     "write_mixture",
 ]
 
+
+@runtime_checkable
+class HasMixture(Protocol):
+    """Parameters that are a mixture when asked for, such as those of `gmmcore.Mixture`."""
+
+    def gaussian_mixture(self) -> GaussianMixture: ...
+
+
 # One line a module. A format without a magic number comes after those that have one.
 _FORMATS: tuple[Format, ...] = (
     *hdf5.FORMATS,
@@ -37,18 +42,12 @@ _FORMATS: tuple[Format, ...] = (
 
 
 def formats() -> tuple[Format, ...]:
-    """Every format that can be read and written."""
+    """All formats, each of which can be read and written."""
     return _FORMATS
 
 
 def format_by_name(name: str) -> Format:
-    """The format that users call `name`.
-
-    Raises
-    ------
-    GmmcoreError
-        If there is none.
-    """
+    """The format with this name; raises `GmmcoreError` if there is none."""
     for one in _FORMATS:
         if one.name == name:
             return one
@@ -56,12 +55,12 @@ def format_by_name(name: str) -> Format:
 
 
 def format_of(path: PathLike, content: bytes) -> Format:
-    """The format of a file, by its content and, where that tells nothing, by its name.
+    """The format of the content of a file, or else that of its extension.
 
     Raises
     ------
     GmmcoreError
-        If neither tells.
+        If they are those of no format.
     """
     for one in _FORMATS:
         if one.recognises(content):
@@ -76,12 +75,12 @@ def format_of(path: PathLike, content: bytes) -> Format:
 
 
 def format_to_write(path: PathLike, format: str | None = None) -> Format:
-    """The format to write `path` in: the one named, or the one of the extension.
+    """The format that is named, or else that of the extension of `path`.
 
     Raises
     ------
     GmmcoreError
-        If there is no such format, or the extension tells none.
+        If there is no such format, or no format has this extension.
     """
     found = format_by_extension(path)
     if format is not None:
@@ -101,7 +100,7 @@ def decode_mixture(
     state2: bool = False,
     format: str | None = None,
 ) -> GaussianMixture:
-    """`read_mixture` of a file whose whole content has been read already."""
+    """Decode the whole content of a file; parameters and errors as those of `read_mixture`."""
     found = format_by_name(format) if format is not None else format_of(path, content)
     return found.decode(path, content, ReadOptions(prefix, begin_hmm, state2))
 
@@ -114,18 +113,17 @@ def read_mixture(
     state2: bool = False,
     format: str | None = None,
 ) -> GaussianMixture:
-    """Read a mixture in any format.
+    """Read a mixture from a file of any format.
 
     Parameters
     ----------
-    path
-        The file.
-    prefix
+    path : path
+    prefix : str, optional
         SIDEKIT HDF5: what the names of the datasets begin with.
-    begin_hmm, state2
-        HTK: parameters count without a ``<BEGINHMM>`` or ``<STATE>`` before them.
-    format
-        Name of the format, when neither content nor name tells.
+    begin_hmm, state2 : bool, optional
+        HTK: read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
+    format : str, optional
+        Name of the format, where neither the content nor the name of the file tells it.
 
     Returns
     -------
@@ -134,7 +132,17 @@ def read_mixture(
     Raises
     ------
     GmmcoreError
-        If the file is missing, damaged, of an unknown kind, or holds no valid mixture.
+        If the file is missing, damaged, of an unknown format, or holds no valid mixture.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from gmmcore import GaussianMixture, read_mixture, write_mixture
+    >>> mixture = GaussianMixture([0.25, 0.75], [[0, 0], [3, 3]], [[1, 1], [4, 4]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_mixture(folder + "/ubm.gmm", mixture)
+    ...     read_mixture(folder + "/ubm.gmm") == mixture
+    True
     """
     _check_name(path)
     return decode_mixture(
@@ -148,53 +156,54 @@ def read_mixture(
 
 
 def write_mixture(
-    path: PathLike, mixture: GaussianMixture | Mixture, format: str | None = None
+    path: PathLike, mixture: GaussianMixture | HasMixture, format: str | None = None
 ) -> None:
-    """Write a mixture; reading and writing it again gives the same bytes.
+    """Write a mixture; a file that is read and written again keeps its bytes.
 
     Parameters
     ----------
-    path
+    path : path
         The file, written whole or not at all.
     mixture : GaussianMixture or Mixture
-        The parameters.
-    format
-        Name of the format; by the extension of `path` when None.
+    format : str, optional
+        Name of the format; by default that of the extension of `path`.
 
     Raises
     ------
     GmmcoreError
-        If the format is unknown, cannot hold the mixture, or the file cannot be written; or
-        if `mixture` is neither kind of mixture, or an empty one.
+        If the format is unknown or cannot hold the mixture, the file cannot be written, or
+        `mixture` is neither kind of mixture, or an empty one.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from gmmcore import GaussianMixture, write_mixture
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "ubm.txt")
+    ...     write_mixture(path, GaussianMixture([1], [[1, 2]], [[1, 4]]))
+    ...     path.read_text().split()[:6]
+    ['<DiagGMM>', '<GCONSTS>', '[', '-9.64473', ']', '<WEIGHTS>']
     """
     chosen = format_to_write(path, format)
     chosen.write(path, core_mixture(path, mixture))
 
 
 def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
-    """The core's mixture of a `GaussianMixture` or a `Mixture`.
-
-    Parameters
-    ----------
-    name
-        What the message begins with.
-    mixture : GaussianMixture or Mixture
+    """Make a `GaussianMixture` of either kind of mixture.
 
     Raises
     ------
     GmmcoreError
-        If it is neither, or a `Mixture` without valid parameters.
+        If it is neither, or a `Mixture` without valid parameters; the message begins with `name`.
     """
     if isinstance(mixture, GaussianMixture):
         return mixture
-    # `gmmcore.sidekit.mixture` imports this module: a `Mixture` is known by what it can do.
-    if isinstance(mixture, type) or not hasattr(mixture, "gaussian_mixture"):
-        raise GmmcoreError(
-            f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
-            "GaussianMixture; read or train one first"
-        )
-    result: GaussianMixture = mixture.gaussian_mixture()
-    return result
+    if isinstance(mixture, HasMixture) and not isinstance(mixture, type):
+        return mixture.gaussian_mixture()
+    raise GmmcoreError(
+        f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
+        "GaussianMixture; read or train one first"
+    )
 
 
 def format_by_extension(path: PathLike) -> Format | None:

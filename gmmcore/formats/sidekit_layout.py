@@ -1,34 +1,31 @@
-"""SIDEKIT's datasets inside an HDF5 file, and what makes them trustworthy.
+"""SIDEKIT's datasets in an HDF5 file, and the checks of foreign files.
 
-HDF5 is a file system with links, filters and unwritten blocks; of these a mixture needs
-almost none, and everything else is refused before memory is taken for it.
+A mixture needs none of HDF5's links and few of its filters; everything else is refused before
+memory is taken for it.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from gmmcore.formats.base import check_constants, checked_mixture, checked_size, refuse
+from gmmcore.files import PathLike
+from gmmcore.formats.base import Array, check_constants, checked_mixture, checked_size, refuse
 from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["FORMAT", "constants", "get_mixture", "in_file", "largest_array", "put_mixture"]
+__all__ = ["FORMAT", "get_mixture", "in_file", "largest_array", "plain_constants", "put_mixture"]
 
-Array = npt.NDArray[np.float64]
-PathLike = str | os.PathLike[str]
 
 FORMAT = "SIDEKIT HDF5"
 DERIVED = "gmmcore_derived"
-"""Attribute of a ``cov_var_ctl`` that the mixture did not have: SIDEKIT cannot do without one."""
+"""Attribute of a ``cov_var_ctl`` that only SIDEKIT needs; the mixture had none."""
 
 # Numbers that were trained hardly compress; zeros do, a thousandfold.
 _FREE_BYTES = 1 << 28
@@ -37,11 +34,11 @@ _FLOATS = ("64LE", "64BE", "32LE", "32BE")
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32
 
 
-def constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
+def plain_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
     """SIDEKIT's ``cst``, ``det`` and ``a`` of a mixture, each of shape (C,), float64.
 
-    The first two are plain numbers for those who look at them and overflow to infinity
-    or 0 in high dimension; ``a`` comes from logarithms and is finite for positive weights.
+    The first two may overflow to infinity or 0 in high dimension; ``a`` is computed from
+    logarithms, and finite for positive weights.
     """
     log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
     with np.errstate(over="ignore", under="ignore"):
@@ -53,13 +50,13 @@ def constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
 
 
 def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress: bool) -> None:
-    """Create the datasets of a mixture; with `compress`, as SIDEKIT does."""
+    """Create the datasets of a mixture, compressed as SIDEKIT does if `compress`."""
     control = mixture.variance_control
     derived = control is None
     if control is None:
         variances = mixture.covariances
         control = np.diagonal(variances, axis1=1, axis2=2) if mixture.is_full else variances
-    cst, det, a = constants(mixture)
+    cst, det, a = plain_constants(mixture)
     values: dict[str, Array] = {
         "w": mixture.weights,
         "mu": mixture.means,
@@ -84,7 +81,7 @@ def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress
 
 
 def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> GaussianMixture:
-    """The mixture of the datasets with this prefix, none of them larger than `limit` bytes.
+    """Read the datasets with this prefix, none of them larger than `limit` bytes.
 
     The Cholesky factors are recomputed, because SIDEKIT writes lower ones where its
     layout has upper ones; so are the constants.
@@ -127,22 +124,22 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> Gau
     if not mixture.is_full and prefix + "a" in file:
         dataset = _dataset(path, file, prefix + "a", limit)
         if dataset.shape == (count,):
-            computed = constants(mixture)[2]
+            computed = plain_constants(mixture)[2]
             terms = np.abs(computed) + np.abs(mixture.log_determinants) + dimension
             check_constants(path, FORMAT, dataset[()], computed, 1e-6 * terms)
     return mixture
 
 
 def largest_array(size: int, sealed: bool) -> int:
-    """The bytes that an array may take in a file of `size` bytes.
+    """Largest size of an array, in bytes, in a file of `size` bytes.
 
-    What we sealed is believed to compress as well as it does.
+    A file that gmmcore sealed may be compressed as far as deflate can.
     """
     return max(_FREE_BYTES, size * (1032 if sealed else _LARGEST_EXPANSION))
 
 
 def in_file(path: PathLike, file: h5py.File, name: str) -> Any:
-    """The object of this name, if it lies in the file itself."""
+    """The object of this name, which must lie in the file itself."""
     import h5py
 
     place: Any = file
@@ -154,7 +151,7 @@ def in_file(path: PathLike, file: h5py.File, name: str) -> Any:
 
 
 def _check_distinct(path: PathLike, file: h5py.File, prefix: str) -> None:
-    """Two names of one array are a damaged directory."""
+    """Refuse two names of one array, which only a damaged directory has."""
     import h5py
 
     present = [n for n in ("w", "mu", "invcov", "cov_var_ctl", "a") if prefix + n in file]
@@ -164,7 +161,7 @@ def _check_distinct(path: PathLike, file: h5py.File, prefix: str) -> None:
 
 
 def _dataset(path: PathLike, file: h5py.File, name: str, limit: int) -> h5py.Dataset:
-    """A numeric dataset that lies in the file itself and is no larger than it can be."""
+    """A dataset of floats that lies in the file itself and is no larger than the file allows."""
     import h5py
 
     place = in_file(path, file, name)
@@ -190,12 +187,12 @@ def _dataset(path: PathLike, file: h5py.File, name: str, limit: int) -> h5py.Dat
 
 
 def _check_chunks(path: PathLike, name: str, dataset: h5py.Dataset) -> None:
-    """Every chunk is found and filtered: HDF5 reads zeros where one is missing."""
+    """Refuse a dataset that lacks a chunk; HDF5 would read zeros for it."""
     grid = [
         range(0, length, chunk) for length, chunk in zip(dataset.shape, dataset.chunks, strict=True)
     ]
     for offset in itertools.product(*grid):
-        # The index of chunks may list what a read does not find; this is the read's own search.
+        # It searches as a read does, which may not find all that the index of chunks lists.
         try:
             skipped = dataset.id.read_direct_chunk(offset)[0]
         except (ValueError, RuntimeError, OSError):

@@ -1,4 +1,4 @@
-"""Statistics files: those of one or more shards, bound to the mixture they were computed with."""
+"""Statistics files of one or more shards, valid for one mixture and one set of settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import seal, unseal
+from gmmcore.files import PathLike, seal, unseal
 from gmmcore.formats.image import hdf5_image, open_image
 from gmmcore.statistics import Statistics
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ShardStatistics", "in_order", "read_statistics", "save_statistics"]
 
-PathLike = str | os.PathLike[str]
 KIND = "statistics"
 _FIELDS = ("count", "first", "second", "origin")
 
@@ -46,7 +45,7 @@ class ShardStatistics:
 def save_statistics(
     path: PathLike, entries: Sequence[ShardStatistics], *, mixture: str, settings: str
 ) -> str:
-    """Write the statistics of shards, one by one: their sum is the reader's, in its order.
+    """Write the statistics of shards one by one; a reader adds them, in its own order.
 
     Parameters
     ----------
@@ -83,7 +82,7 @@ def save_statistics(
 def read_statistics(
     paths: Iterable[PathLike], *, mixture: str, settings: str
 ) -> Iterator[ShardStatistics]:
-    """All statistics in some files, in the order of the files.
+    """Read the statistics in some files, in the order of the files.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
-"""What can be wrong with a show, said so that all of it fits one report."""
+"""Faults of shows, and the reports of them."""
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gmmcore.errors import GmmcoreError, counted
+from gmmcore.files import reason_of
 
 __all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "reading", "report"]
 
@@ -26,7 +28,7 @@ class Fault:
     show, path : str
         As in the list.
     found, expected, remedy : str
-        What is there, what should be, and what to do.
+        What there is, what should be there, and what to do.
     """
 
     show: str
@@ -46,13 +48,13 @@ class Fault:
 
 
 class FaultyShowError(GmmcoreError):
-    """A show that cannot be used, before it is known which list it comes from.
+    """A show that cannot be used, raised where its name and list are not known.
 
     Parameters
     ----------
     found, expected, remedy : str
     changed : bool
-        The show is not what it was when the list was checked.
+        Whether the show has changed since the list was checked.
     """
 
     def __init__(self, found: str, expected: str, remedy: str, *, changed: bool = False) -> None:
@@ -63,29 +65,35 @@ class FaultyShowError(GmmcoreError):
         self.changed = changed
 
     def fault(self, show: str, path: str) -> Fault:
-        """The fault, with the show it is a fault of."""
+        """The fault as one of this show."""
         return Fault(show, path, self.found, self.expected, self.remedy)
 
 
 @contextmanager
-def reading() -> Iterator[None]:
-    """Turn what the system says of a feature file into a `FaultyShowError`."""
+def reading(
+    expected: str = "a feature file in a known format", remedy: str = "extract it again"
+) -> Iterator[None]:
+    """Turn any error while a feature file is read into a `FaultyShowError`.
+
+    All errors but those of the system and of memory are taken for damage, and have `expected` and
+    `remedy`: no library documents the errors that a damaged file leads to.
+    """
     try:
         yield
-    except GmmcoreError:
+    except (GmmcoreError, MemoryError):
         raise
-    except OSError as error:
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code == errno.ENOMEM:
+            raise MemoryError from None
+        text = str(error) if code is None else reason_of(error)
+        reason = printable(" ".join(text.split())[:200]) or type(error).__name__
+        if code is None:
+            raise FaultyShowError(f"damaged or truncated ({reason})", expected, remedy) from None
         raise FaultyShowError(
-            f"cannot be read ({error.strerror or error})",
+            f"cannot be read ({reason})",
             "a readable feature file",
             "fix the disk or its permissions, or extract it again",
-        ) from None
-    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        # No reader foresees all that can be in a file from elsewhere.
-        raise FaultyShowError(
-            f"damaged ({type(error).__name__}: {printable(str(error)[:200])})",
-            "a feature file in a known format",
-            "extract it again",
         ) from None
 
 
@@ -96,7 +104,7 @@ def report(
 ) -> str:
     """All faults as one message: a line that counts them, then one line each.
 
-    Of the faults that differ only in numbers and paths, the first three are told.
+    Of the faults that differ only in numbers and paths, the first three are listed.
     """
     faults = list(faults)
     lines = [f"{what}: {counted(len(faults), 'fault')}; {remedy}"]

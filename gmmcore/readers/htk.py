@@ -1,8 +1,8 @@
 """HTK parameter files: big-endian, one show a file, plain or compressed (_C), checksum or not (_K).
 
-The header is int32 frames, int32 period in 100 ns, int16 bytes a frame, int16 kind; of the
-kind, the lower 6 bits name the parameters and the others are qualifiers. A checksum is skipped:
-HTK's book does not say how it is computed.
+The header is int32 frames, int32 period in 100 ns, int16 bytes per frame, int16 kind; the lower 6
+bits of the kind are the type of the parameters and the others are qualifiers. A checksum is
+skipped, for HTK's book does not say how it is computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.readers import Description, Place, quiet
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, quiet
 from gmmcore.readers.faults import FaultyShowError
 
 __all__ = ["Source", "recognises"]
@@ -25,11 +26,11 @@ _CHECKSUM = 0o10000
 _WAVEFORM, _IREFC, _DISCRETE, _LAST_KIND = 0, 5, 10, 12
 _LONGEST_PERIOD = 100_000_000
 _SCALES = 4
-"""A compressed file counts its scales and offsets as so many frames."""
+"""Number of frames that the scales and offsets of a compressed file count as."""
 
 
 def recognises(head: bytes, size: int) -> bool:
-    """Whether the first 12 bytes make sense as HTK's header."""
+    """Whether the first 12 bytes are those of an HTK header."""
     if len(head) < _HEADER.size:
         return False
     frames, period, width, kind = _HEADER.unpack(head[: _HEADER.size])
@@ -42,7 +43,7 @@ def recognises(head: bytes, size: int) -> bool:
     )
 
 
-class Source:
+class Source(base.Source):
     """An opened HTK parameter file."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
@@ -71,7 +72,9 @@ class Source:
         self._dtype = np.dtype(">i2" if short else ">f4")
         if width % self._dtype.itemsize:
             raise FaultyShowError(
-                f"{width} bytes a frame", f"a multiple of {self._dtype.itemsize}", "write it again"
+                f"{width} bytes per frame",
+                f"a multiple of {self._dtype.itemsize}",
+                "write it again",
             )
         expected = _HEADER.size + frames * width + (2 if kind & _CHECKSUM else 0)
         if size != expected:
@@ -106,11 +109,6 @@ class Source:
         if self._fixed:
             return np.asarray(frames / 32767.0, dtype=np.float32)
         return frames.astype(np.float32)
-
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
-        return None
 
 
 def _truncated(found: int, expected: int) -> FaultyShowError:

@@ -1,8 +1,8 @@
 """Kaldi's archives: matrices in binary, compressed or text form, by offset or by key.
 
-Binary matrices are decoded by kaldiio (``pip install gmmcore[kaldi]``), after their header was
-found to agree with the size of the file. Nothing is ever run or unpickled: kaldiio would do
-both for the right bytes, so only Kaldi's own matrices and vectors are passed on to it.
+The size of a matrix is read from its header, without its frames, and compared with the size of
+the file; then kaldiio (``pip install gmmcore[kaldi]``) decodes it. kaldiio would run commands and
+unpickle objects that a file holds, so only matrices and vectors are passed on to it.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import re
 import struct
+from functools import partial
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.files import check_regular, reason_of
-from gmmcore.readers import Description, Place, need, quiet
-from gmmcore.readers.faults import FaultyShowError
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, need, quiet
+from gmmcore.readers.faults import FaultyShowError, reading
 
 __all__ = ["Source", "read_vector", "recognises"]
 
@@ -25,7 +27,12 @@ _BINARY = b"\0B"
 _BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
 _LONGEST_KEY = 4096
 _LONGEST_LINE = 64 << 20
-# Kaldi forgives ranges that end a little late: roundings of times to frames.
+_reading = partial(
+    reading,
+    "a matrix as Kaldi writes it",
+    "write the archive again, or correct its offset in the list",
+)
+# Kaldi accepts ranges that end a little late, where times were rounded to frames.
 _TOLERANCE = 3
 
 
@@ -44,7 +51,7 @@ def recognises(head: bytes, size: int) -> bool:
     return _BEGINNING.match(head) is not None
 
 
-class Source:
+class Source(base.Source):
     """An opened archive."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
@@ -56,11 +63,13 @@ class Source:
     def close(self) -> None:
         self._stream.close()
 
+    @_reading()
     def describe(self, show: str, place: Place) -> Description:
         matrix = self._matrix(show, place)
         rows, columns = _ranges(place.rows, matrix)
         return Description(len(rows), len(columns), None)
 
+    @_reading()
     @quiet()
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         matrix = self._matrix(show, place)
@@ -69,11 +78,7 @@ class Source:
         chosen = values[rows.start : rows.stop, columns.start : columns.stop][first:last]
         return np.array(chosen, dtype=np.float32, order="C")
 
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
-        return None
-
+    @_reading()
     def vector(self, place: Place) -> npt.NDArray[Any]:
         """A vector, such as the labels of a show."""
         matrix = self._matrix("", place)
@@ -97,10 +102,7 @@ class Source:
         self._stream.seek(matrix.begin)
         if not matrix.binary:
             text = self._stream.read(matrix.end - matrix.begin).strip().strip(b"[]")
-            try:
-                values = np.array(text.split(), dtype=np.float64)
-            except ValueError as error:
-                raise _damaged(str(error)) from None
+            values = np.array(text.split(), dtype=np.float64)
         elif self._stream.read(3) == b"\0B\4":
             count = matrix.rows * matrix.columns
             packed = np.dtype([("size", "u1"), ("value", "<i4")])
@@ -108,12 +110,9 @@ class Source:
             values = np.frombuffer(self._stream.read(packed.itemsize * count), packed)["value"]
         else:
             self._stream.seek(matrix.begin)
-            try:
-                values = np.asarray(self._matio.read_matrix_or_vector(self._stream))
-            except (ValueError, AssertionError, struct.error) as error:
-                raise _damaged(str(error)) from None
+            values = np.asarray(self._matio.read_matrix_or_vector(self._stream))
         if values.size != matrix.rows * matrix.columns:
-            raise _damaged(f"{values.size} values")
+            raise ValueError(f"{values.size} values")
         return values
 
     def _index(self) -> dict[str, int]:
@@ -131,8 +130,8 @@ class Source:
             blank = len(line) - len(line.lstrip())
             key = line.lstrip().split(b" ", 1)[0]
             if len(key) + blank == len(line):
-                raise _damaged("a key is missing")
-            # The matrix of a text archive may itself begin where a key would.
+                raise ValueError("a key is missing")
+            # A file of one matrix in text has no key.
             begin = position + blank + (0 if key.startswith(b"[") else len(key) + 1)
             offsets["" if key.startswith(b"[") else key.decode(errors="replace")] = begin
             position = _matrix_at(self._stream, begin, self._size).end
@@ -170,15 +169,15 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
     try:
         rows, columns, header, length = _binary_size(head[2:])
     except struct.error:
-        raise _damaged("it ends in a header") from None
+        raise ValueError("it ends in a header") from None
     end = offset + 2 + header + length
     if rows < 0 or columns < 0 or end > size:
-        raise _damaged(f"{rows} x {columns} values do not fit a file of {size} bytes")
+        raise ValueError(f"{rows} x {columns} values do not fit a file of {size} bytes")
     return _Matrix(rows, columns, offset, end, True)
 
 
 def _binary_size(head: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, bytes of the header after its two first, bytes of the content."""
+    """Rows, columns, bytes of the header after the first two, bytes of the content."""
     if head[:1] == b"\4":
         (count,) = struct.unpack_from("<i", head, 1)
         return count, 1, 5, 5 * count
@@ -194,34 +193,34 @@ def _binary_size(head: bytes) -> tuple[int, int, int, int]:
         rows, columns = struct.unpack_from("<8xii", head, at)
         content = rows * columns * (2 if token == b"CM2" else 1)
         return rows, columns, at + 16, content + (8 * columns if token == b"CM" else 0)
-    raise _damaged("an object that is neither matrix nor vector")
+    raise ValueError("an object that is neither matrix nor vector")
 
 
 def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
-    """Size of a matrix in text: numbers between brackets, a row a line."""
+    """Size of a matrix in text: numbers between brackets, one row per line."""
     stream.seek(offset)
     rows = columns = 0
     opened = False
     while True:
         line = stream.readline(_LONGEST_LINE)
         if len(line) == _LONGEST_LINE:
-            raise _damaged(f"a line of {_LONGEST_LINE} bytes or more")
+            raise ValueError(f"a line of {_LONGEST_LINE} bytes or more")
         words = line.split()
         if not opened and words:
             if words[0] != b"[":
-                raise _damaged("no bracket begins the matrix")
+                raise ValueError("no bracket begins the matrix")
             opened = True
             words = words[1:]
         closed = words[-1:] == [b"]"]
         words = words[:-1] if closed else words
         if words:
             if columns and len(words) != columns:
-                raise _damaged(f"rows of {columns} and of {len(words)} values")
+                raise ValueError(f"rows of {columns} and of {len(words)} values")
             rows, columns = rows + 1, len(words)
         if closed:
             return _Matrix(rows, columns, offset, stream.tell(), False)
         if not line:
-            raise _damaged("no bracket ends the matrix")
+            raise ValueError("no bracket ends the matrix")
 
 
 def _ranges(text: str, matrix: _Matrix) -> tuple[range, range]:
@@ -251,12 +250,4 @@ def _bad_range(text: str, matrix: _Matrix) -> FaultyShowError:
         f"the range [{text}]",
         f"[first:last] within its {matrix.rows} rows and {matrix.columns} columns",
         "correct the list",
-    )
-
-
-def _damaged(reason: str) -> FaultyShowError:
-    return FaultyShowError(
-        f"damaged or truncated ({reason or 'unreadable'})",
-        "a matrix as Kaldi writes it",
-        "write the archive again, or correct its offset in the list",
     )

@@ -1,4 +1,4 @@
-"""Frames as numpy wrote them: ``.npy``, one show a file, or ``.npz``, several.
+"""NumPy's files: ``.npy`` with one show, or ``.npz`` with several.
 
 In an ``.npz`` the frames of a show are the array of its name, or else the array ``features``;
 labels are the array ``<show>.vad`` or ``vad``.
@@ -6,41 +6,25 @@ labels are the array ``<show>.vad`` or ``vad``.
 
 from __future__ import annotations
 
-import errno
+import math
 import os
-import struct
-import tokenize
 import warnings
 import zipfile
-import zlib
+from functools import partial
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.readers import Description, Place, as_labels, quiet
-from gmmcore.readers.faults import FaultyShowError
+from gmmcore.readers import base
+from gmmcore.readers.base import Description, Place, as_labels, quiet
+from gmmcore.readers.faults import FaultyShowError, reading
 
 __all__ = ["Source", "recognises"]
 
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
-# What numpy, zipfile and zlib raise for headers and archives that make no sense.
-_ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    Warning,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_reading = partial(reading, "a whole .npy or .npz file", "write it again")
 _LARGEST_RATIO = 1100  # deflate packs at most 1032:1
 
 
@@ -49,40 +33,36 @@ def recognises(head: bytes, size: int) -> bool:
     return head.startswith((_MAGIC, _ZIP))
 
 
-class Source:
+class Source(base.Source):
     """An opened ``.npy`` or ``.npz`` file."""
 
+    @_reading()
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
         self._path = path
-        try:
-            self._archive = zipfile.ZipFile(path) if _is_zip(path) else None
-        except _ERRORS as error:
-            raise _damaged(str(error)) from None
+        self._archive = zipfile.ZipFile(path) if _is_zip(path) else None
 
     def close(self) -> None:
         if self._archive is not None:
             self._archive.close()
 
+    @_reading()
     def describe(self, show: str, place: Place) -> Description:
         labels = self._label_member(show)
         count = None if labels is None else int(np.prod(self._header(labels)[0]))
         frames, dimension = self._shape(show)
         return Description(frames, dimension, count)
 
+    @_reading()
     @quiet()
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         frames, dimension = self._shape(show)
         if self._archive is None:
-            try:
-                array = np.load(self._path, mmap_mode="r", allow_pickle=False)
-            except _ERRORS as error:
-                if getattr(error, "errno", None) == errno.ENOMEM:
-                    raise MemoryError from None
-                raise _damaged(str(error)) from None
+            array = np.load(self._path, mmap_mode="r", allow_pickle=False)
         else:
             array = self._member(self._frames_member(show))
         return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
 
+    @_reading()
     def labels(
         self, show: str, place: Place, first: int, last: int
     ) -> npt.NDArray[np.bool_] | None:
@@ -117,32 +97,24 @@ class Source:
         return next((n for n in (f"{show}.vad.npy", "vad.npy") if n in names), None)
 
     def _header(self, member: str | None) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-        try:
-            if member is None:
-                with open(self._path, "rb") as stream:
-                    return _read_header(stream, os.fstat(stream.fileno()).st_size)
-            assert self._archive is not None
-            entry = self._archive.getinfo(member)
-            if entry.file_size > _LARGEST_RATIO * entry.compress_size:
-                raise _damaged(f"{entry.compress_size} bytes that claim to be {entry.file_size}")
-            with self._archive.open(member) as packed:
-                return _read_header(packed, entry.file_size)
-        except _ERRORS as error:
-            raise _damaged(str(error)) from None
+        if member is None:
+            with open(self._path, "rb") as stream:
+                return _read_header(stream, os.fstat(stream.fileno()).st_size)
+        assert self._archive is not None
+        entry = self._archive.getinfo(member)
+        if entry.file_size > _LARGEST_RATIO * entry.compress_size:
+            raise ValueError(f"{entry.compress_size} bytes that claim to be {entry.file_size}")
+        with self._archive.open(member) as packed:
+            return _read_header(packed, entry.file_size)
 
     def _member(self, member: str | None) -> npt.NDArray[np.generic]:
         shape, dtype = self._header(member)  # its size is what the archive says: bounded
         assert self._archive is not None
         assert member is not None
-        try:
-            with self._archive.open(member) as packed:
-                array: npt.NDArray[np.generic] = np.lib.format.read_array(
-                    packed, allow_pickle=False
-                )
-        except _ERRORS as error:
-            raise _damaged(str(error)) from None
+        with self._archive.open(member) as packed:
+            array: npt.NDArray[np.generic] = np.lib.format.read_array(packed, allow_pickle=False)
         if array.shape != shape or array.dtype != dtype:
-            raise _damaged("it changed while it was read")
+            raise ValueError("it changed while it was read")
         return array
 
 
@@ -164,15 +136,7 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtyp
             raise ValueError(f"version {version} of the format")
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    count = 1
-    for length in shape:
-        count *= int(length)
+    count = math.prod(shape)
     if count < 0 or stream.tell() + count * dtype.itemsize != size:
         raise ValueError(f"{size} bytes where shape {shape} needs another number")
     return shape, dtype
-
-
-def _damaged(reason: str) -> FaultyShowError:
-    return FaultyShowError(
-        f"damaged or truncated ({reason})", "a whole .npy or .npz file", "write it again"
-    )

@@ -1,11 +1,11 @@
-"""``Mixture``: SIDEKIT's interface, and nothing but delegation to the core."""
+"""`Mixture`: one class with all methods of ``sidekit.Mixture``, hence the length of this file.
+
+Its methods check their arguments and call the core.
+"""
 
 from __future__ import annotations
 
-import operator
-import os
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,64 +13,72 @@ import numpy.typing as npt
 
 from gmmcore import density, em, training
 from gmmcore.errors import GmmcoreError
+from gmmcore.files import PathLike
 from gmmcore.formats.hdf5 import write_hdf5
 from gmmcore.formats.registry import (
     core_mixture,
     format_by_extension,
-    format_by_name,
     read_mixture,
     write_mixture,
 )
-from gmmcore.formats.sidekit_layout import constants
+from gmmcore.formats.sidekit_layout import plain_constants
+from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture, InvalidMixtureError
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage
-from gmmcore.statistics import ArraySource, FrameSource
+from gmmcore.sidekit import arguments
+from gmmcore.sidekit.served import array_source, frame_source
 from gmmcore.steps import MStep
 
 __all__ = ["Mixture"]
 
 Array = npt.NDArray[np.float64]
-PathLike = str | os.PathLike[str]
-_WRITERS = {
-    "sidekit": "write",
-    "alize": "write_alize",
-    "alize-xml": "write_alize",
-    "htk": "write_htk",
-}
 
 
 class Mixture:
-    """A Gaussian mixture with the names of ``sidekit.Mixture``.
+    """A Gaussian mixture with the attributes and methods of ``sidekit.Mixture``.
 
     Parameters
     ----------
-    mixture_file_name : str
-        A mixture in any format to read; empty for a mixture without components.
-    name : str
+    mixture_file_name : path, optional
+        A mixture file of any format; without one the mixture has no components.
+    name : str, optional
 
     Attributes
     ----------
-    w : ndarray, shape (C,)
+    w : ndarray, shape (C,), float64
         Weights.
-    mu : ndarray, shape (C, D)
+    mu : ndarray, shape (C, D), float64
         Means.
-    invcov : ndarray, shape (C, D) or (C, D, D)
-        Inverse variances, or inverse covariances.
-    invchol : ndarray, shape (C, D, D)
-        Upper Cholesky factors U of full inverse covariances U' U; empty for diagonal ones.
-    cov_var_ctl : ndarray, shape (C, D)
-        Variances that the floors and ceilings of a training refer to; empty where there are none.
-    cst, det : ndarray, shape (C,)
-        Normalising factors of the densities, and determinants of the covariances. Plain numbers
-        for those who look at them: they may overflow, and nothing is computed from them.
-    A : ndarray, shape (C,)
-        ``sum(mu^2 invcov) - 2 (log w + log cst)``, from logarithms; zeros for full mixtures.
+    invcov : ndarray, shape (C, D) or (C, D, D), float64
+        Precisions: inverse variances, or inverse covariances.
+    invchol : ndarray, shape (C, D, D), float64
+        Upper Cholesky factors U of full precisions U' U; empty for diagonal covariances.
+    cov_var_ctl : ndarray, shape (C, D), float64
+        Variances that the floor and the ceiling of a training refer to; may be empty.
+    cst, det : ndarray, shape (C,), float64
+        Normalising factors of the densities, and determinants of the covariances. They may
+        overflow; nothing is computed from them.
+    A : ndarray, shape (C,), float64
+        ``sum(mu^2 invcov) - 2 (log w + log cst)``; zeros for full covariances.
     name : str
 
     Notes
     -----
-    The methods compute from `w`, `mu`, `invcov` and `cov_var_ctl` as they are when called. Who
-    changes those in place and looks at the others calls `_compute_all`, as in SIDEKIT.
+    The methods compute from `w`, `mu`, `invcov` and `cov_var_ctl` as they are when called. After
+    a change of these, `_compute_all` sets the other attributes, as in SIDEKIT.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore import Mixture
+    >>> rng = np.random.default_rng(0)
+    >>> frames = np.concatenate([rng.normal(-5, 1, (300, 2)), rng.normal(5, 1, (100, 2))])
+    >>> ubm = Mixture(name="ubm")
+    >>> llk = ubm.EM_split(frames, None, distrib_nb=2, iterations=[10])
+    >>> ubm
+    <Mixture ubm: 2 diagonal of dimension 2>
+    >>> ubm.w.round(2)
+    array([0.75, 0.25])
     """
 
     def __init__(self, mixture_file_name: PathLike = "", name: str = "empty") -> None:
@@ -81,20 +89,27 @@ class Mixture:
         self.cov_var_ctl: Array = np.array([])
         self.cst: Array = np.array([])
         self.det: Array = np.array([])
-        self.A: Array = np.zeros(0)
+        self.A: Array = np.array([])
         self.name = name
         if not isinstance(mixture_file_name, str) or mixture_file_name:
             self.read(mixture_file_name)
 
     @classmethod
     def from_gaussian_mixture(cls, mixture: GaussianMixture, name: str = "empty") -> Mixture:
-        """A `Mixture` of the core's parameters."""
+        """Make a `Mixture` of a `gmmcore.GaussianMixture`.
+
+        Examples
+        --------
+        >>> from gmmcore import GaussianMixture, Mixture
+        >>> Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]), "one")
+        <Mixture one: 1 diagonal of dimension 2>
+        """
         result = cls(name=name)
         result._adopt(core_mixture("mixture", mixture))
         return result
 
     def gaussian_mixture(self) -> GaussianMixture:
-        """The core's mixture of these parameters.
+        """Make a `gmmcore.GaussianMixture` of the parameters.
 
         Raises
         ------
@@ -106,35 +121,31 @@ class Mixture:
         usable = control.ndim == 2 and control.shape == np.shape(self.mu)
         return GaussianMixture(self.w, self.mu, self.invcov, control if usable else None)
 
-    # Sizes
-
     def distrib_nb(self) -> int:
         """Number of components, C; 0 for an empty mixture."""
         return int(self.w.shape[0])
 
-    def get_distrib_nb(self) -> int:
-        """Number of components, C; 0 for an empty mixture."""
-        return self.distrib_nb()
+    get_distrib_nb = distrib_nb
 
     def dim(self) -> int:
-        """Dimension of the features, D; `InvalidMixtureError` for an empty mixture."""
+        """Dimension of a frame, D; raises `InvalidMixtureError` for an empty mixture."""
         return int(self._filled(self.mu).shape[1])
 
     def sv_size(self) -> int:
-        """Length of a mean super-vector, C x D; 0 for an empty mixture."""
+        """Length of the mean super-vector, C D; 0 for an empty mixture."""
         return int(self.mu.size)
 
     def get_mean_super_vector(self) -> Array:
-        """Means, one component after the other, shape (C x D,); `InvalidMixtureError` for none."""
+        """Means of all components, shape (C D,); raises `InvalidMixtureError` for none."""
         return self._filled(self.mu).flatten()
 
     def get_invcov_super_vector(self) -> Array:
-        """Inverse variances, one component after the other, shape (C x D,).
+        """Inverse variances of all components, shape (C D,).
 
         Raises
         ------
         GmmcoreError
-            If the mixture is empty or not diagonal.
+            If the mixture is empty or has full covariances.
         """
         if self._filled(self.invcov).ndim != 2:
             raise GmmcoreError(f"mixture {self.name}: only a diagonal mixture has such a vector")
@@ -148,43 +159,59 @@ class Mixture:
             return False
         return self.cst.shape == (count,) and self.det.shape == (count,)
 
-    # Files
-
     def read(self, mixture_file_name: PathLike, prefix: str = "") -> None:
-        """Read a mixture in any format; `prefix` tells several in one HDF5 file apart."""
-        self._adopt(read_mixture(mixture_file_name, prefix=prefix))
-
-    def write(self, mixture_file_name: PathLike, prefix: str = "", mode: str = "w") -> None:
-        """Write SIDEKIT's HDF5 layout, whatever the name, as SIDEKIT does.
+        """Read a mixture of any format.
 
         Parameters
         ----------
-        mixture_file_name
+        mixture_file_name : path
+        prefix : str, optional
+            What the names of its datasets begin with, in an HDF5 file of several mixtures.
+        """
+        self._adopt(read_mixture(mixture_file_name, prefix=prefix))
+
+    def write(self, mixture_file_name: PathLike, prefix: str = "", mode: str = "w") -> None:
+        """Write SIDEKIT's HDF5 layout.
+
+        Parameters
+        ----------
+        mixture_file_name : path
             Any name but one with the extension of another format, such as ``.gmm``, ``.mmf`` or
             ``.dubm``: `write_alize`, `write_htk` and `gmmcore.write_mixture` write those.
-        prefix : str
+        prefix : str, optional
             What the names of the datasets begin with.
-        mode : str
-            ``w`` writes a new file, ``a`` into a file that may hold other mixtures.
+        mode : {'w', 'a'}
+            ``a`` adds to a file that may hold other mixtures.
 
         Raises
         ------
         GmmcoreError
             If the extension is another format's, the mixture is empty, or the file cannot be
             written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from gmmcore import GaussianMixture, Mixture
+        >>> ubm = Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "ubm.h5")
+        ...     ubm.write(path)
+        ...     Mixture(path, name="again")
+        <Mixture again: 1 diagonal of dimension 2>
         """
-        _check_extension(mixture_file_name, "sidekit")
+        arguments.check_extension(mixture_file_name, "sidekit")
         write_hdf5(mixture_file_name, self.gaussian_mixture(), prefix=prefix, mode=mode)
 
     @staticmethod
     def read_alize(mixture_file_name: PathLike) -> Mixture:
-        """Read ALIZE RAW, or XML if that is the file's extension."""
+        """Read ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
         mixture = read_mixture(mixture_file_name, format=_alize_format(mixture_file_name))
         return Mixture.from_gaussian_mixture(mixture)
 
     def write_alize(self, mixture_file_name: PathLike) -> None:
-        """Write ALIZE RAW, or XML if that is the file's extension; diagonal or full."""
-        _check_extension(mixture_file_name, "alize", "alize-xml")
+        """Write ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
+        arguments.check_extension(mixture_file_name, "alize", "alize-xml")
         write_mixture(mixture_file_name, self, _alize_format(mixture_file_name))
 
     @staticmethod
@@ -193,63 +220,67 @@ class Mixture:
 
         Parameters
         ----------
-        filename
-        begin_hmm, state2
+        filename : path
+        begin_hmm, state2 : bool, optional
             Read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
         """
         mixture = read_mixture(filename, begin_hmm=begin_hmm, state2=state2, format="htk")
         return Mixture.from_gaussian_mixture(mixture)
 
     def write_htk(self, mixture_file_name: PathLike) -> None:
-        """Write HTK MMF text, diagonal or full."""
-        _check_extension(mixture_file_name, "htk")
+        """Write HTK MMF text."""
+        arguments.check_extension(mixture_file_name, "htk")
         write_mixture(mixture_file_name, self, "htk")
-
-    # Densities
 
     def compute_log_posterior_probabilities(
         self, cep: npt.ArrayLike, mu: npt.ArrayLike | None = None
     ) -> Array:
-        """``log(w_c N(x; mu_c, S_c))``, not normalised over the components.
+        """Logarithm of each component's weighted density of each frame, ``log(w_c N(x))``.
+
+        It has two names, as in SIDEKIT, and each serves diagonal and full covariances.
 
         Parameters
         ----------
         cep : array_like, shape (F, D) or (D,)
             Frames.
-        mu : array_like, shape (C x D,) or (C, D), optional
+        mu : array_like, shape (C D,) or (C, D), optional
             Means to use instead of the mixture's.
 
         Returns
         -------
         ndarray, shape (F, C), float64
+            Not normalised over the components, as in SIDEKIT.
 
         Raises
         ------
         GmmcoreError
             If the mixture is empty, `cep` or `mu` has another shape, or one of them is masked or
             holds anything but finite real numbers.
+
+        Examples
+        --------
+        >>> from gmmcore import GaussianMixture, Mixture
+        >>> ubm = Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]))
+        >>> ubm.compute_log_posterior_probabilities([[0, 0], [1, 0]]).round(3)
+        array([[-1.145],
+               [-1.645]])
         """
         mixture = self.gaussian_mixture()
         if mu is not None:
-            means = density.checked_frames(mu, "mu")
-            shape = mixture.means.shape
+            means, shape = density.checked_frames(mu, "mu"), mixture.means.shape
             is_vector = means.size == mixture.means.size == max(means.shape, default=0)
             if means.shape != shape and not is_vector:
-                raise GmmcoreError(
-                    f"mu: an array of shape {means.shape}; expected {shape} or "
-                    f"({mixture.means.size},); give the means of this mixture's components"
+                arguments.refuse(
+                    "mu",
+                    f"an array of shape {means.shape}",
+                    f"{shape} or ({mixture.means.size},)",
+                    "give the means of this mixture's components",
                 )
             mixture = GaussianMixture(self.w, np.reshape(means, shape), self.invcov)
         frames = np.atleast_2d(density.checked_frames(cep, finite=True))
         return density.component_log_likelihoods(mixture, frames)
 
-    def compute_log_posterior_probabilities_full(
-        self, cep: npt.ArrayLike, mu: npt.ArrayLike | None = None
-    ) -> Array:
-        """The same as `compute_log_posterior_probabilities`: both do either kind."""
-        return self.compute_log_posterior_probabilities(cep, mu)
-
-    # Training
+    compute_log_posterior_probabilities_full = compute_log_posterior_probabilities
 
     def EM_split(  # noqa: N802
         self,
@@ -264,28 +295,27 @@ class Mixture:
         ceil_cov: float = 10,
         floor_cov: float = 1e-2,
     ) -> list[float]:
-        """Train by splitting, from the one Gaussian of all frames.
+        """Train by splitting the components, from the one Gaussian of all frames.
 
         Parameters
         ----------
-        features_server
-            Anything with ``load(show, start=, stop=)``; or all frames as one array (F, D).
-        feature_list
-            Names of shows, or an IdMap; None where all frames are given as an array.
+        features_server : FeaturesServer or ndarray, shape (F, D)
+            Any object with ``load(show, start=, stop=)``, or all frames.
+        feature_list : sequence of str, IdMap or None
+            Names of shows, or segments of them; None where the frames are given as an array.
         distrib_nb : int
-            Components in the end; any number.
-        iterations : sequence of int
-            At most so many iterations after each split, 0 or more; the last entry serves
-            further splits.
-        num_thread : int
-            Does not change the result.
-        llk_gain : float
-            The next split follows when an iteration gains less than this per frame.
-        save_partial : bool
+            Number of components of the trained mixture.
+        iterations : sequence of int, optional
+            Largest number of iterations after each split; the last one holds for further splits.
+        num_thread : int, optional
+            Number of threads; does not change the result.
+        llk_gain : float, optional
+            Smallest gain of log-likelihood per frame for which another iteration follows.
+        save_partial : bool, optional
             Write ``<output_file_name>_<C>g.h5`` before each split.
-        output_file_name : str
-            What the names of these files begin with, in a folder that exists.
-        ceil_cov, floor_cov : float
+        output_file_name : path, optional
+            What the names of these files begin with, in an existing folder.
+        ceil_cov, floor_cov : float, optional
             Bounds of the variances, relative to those of all frames.
 
         Returns
@@ -298,31 +328,40 @@ class Mixture:
         GmmcoreError
             If an argument makes no sense, which is told before anything is loaded; or if a show
             cannot be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore import Mixture
+        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
+        >>> ubm = Mixture()
+        >>> llk = ubm.EM_split(frames, None, distrib_nb=4, iterations=(1, 2), llk_gain=0)
+        >>> ubm.distrib_nb(), len(llk)
+        (4, 3)
         """
-        components = _whole("distrib_nb", distrib_nb, 1)
-        limits = _iterations(iterations)
-        threads = _whole("num_thread", num_thread, 1)
-        floor, ceiling = _bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
+        components = arguments.whole("distrib_nb", distrib_nb, 1)
+        limits = arguments.limits(iterations)
+        threads = arguments.whole("num_thread", num_thread, 1)
+        floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
         settings = training.TrainingSettings(
-            llk_gain=_real("llk_gain", llk_gain),
+            llk_gain=arguments.real("llk_gain", llk_gain),
             threads=threads,
             diag=MStep(floor=floor, ceiling=ceiling),
         )
         if save_partial:
-            _check_folder(output_file_name)
+            arguments.check_folder(output_file_name)
 
         def save(mixture: GaussianMixture) -> None:
             write_hdf5(f"{output_file_name}_{mixture.components}g.h5", mixture)
 
-        mixture, history = training.train(
-            _frames(features_server, feature_list),
+        trained = training.train(
+            frame_source(features_server, feature_list),
             components,
             limits,
             settings=settings,
             before_split=save if save_partial else None,
         )
-        self._adopt(mixture)
-        return [entry.log_likelihood for entry in history]
+        return self._trained(*trained)
 
     def EM_uniform(  # noqa: N802
         self,
@@ -333,19 +372,20 @@ class Mixture:
         llk_gain: float = 0.01,
         do_init: bool = True,
     ) -> list[float]:
-        """Train from components that begin as equal slices of the frames.
+        """Train from components that are equal slices of the frames.
 
         Parameters
         ----------
         cep : array_like, shape (F, D)
+            Frames.
         distrib_nb : int
-            Components.
-        iteration_min, iteration_max : int
-            Fewest and most iterations.
-        llk_gain : float
-            Stop when an iteration gains less than this per frame.
-        do_init : bool
-            Otherwise continue the mixture as it is, with its `distrib_nb` components.
+            Number of components.
+        iteration_min, iteration_max : int, optional
+            Least and largest number of iterations.
+        llk_gain : float, optional
+            Smallest gain of log-likelihood per frame for which another iteration follows.
+        do_init : bool, optional
+            False continues the training of the mixture as it is, with its `distrib_nb` components.
 
         Returns
         -------
@@ -356,28 +396,26 @@ class Mixture:
         ------
         GmmcoreError
             If an argument makes no sense.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore import Mixture
+        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
+        >>> len(Mixture().EM_uniform(frames, 2, iteration_max=5, llk_gain=0))
+        5
         """
-        components = _whole("distrib_nb", distrib_nb, 1)
-        least = _whole("iteration_min", iteration_min, 0) + 1
-        most = _whole("iteration_max", iteration_max, 0)
-        settings = training.TrainingSettings(llk_gain=_real("llk_gain", llk_gain))
+        components = arguments.whole("distrib_nb", distrib_nb, 1)
+        least = arguments.whole("iteration_min", iteration_min, 0) + 1
+        most = arguments.whole("iteration_max", iteration_max, 0)
+        settings = training.TrainingSettings(llk_gain=arguments.real("llk_gain", llk_gain))
         if not do_init and components != self.gaussian_mixture().components:
-            raise GmmcoreError(
-                f"distrib_nb: {components}; expected {self.distrib_nb()}, the components of the "
-                "mixture that is continued; correct it, or set do_init"
-            )
-        frames = _array_source(cep)
-        mixture = training.uniform_start(frames, components) if do_init else self.gaussian_mixture()
-        kind = "full" if mixture.is_full else "diag"
-        mixture, history = training.iterate(
-            mixture,
-            frames,
-            Stage(kind, mixture.components, most, "initialise"),
-            settings,
-            least=least,
-        )
-        self._adopt(mixture)
-        return [entry.log_likelihood for entry in history]
+            expected = f"{self.distrib_nb()}, the components of the mixture that is continued"
+            arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
+        frames = array_source(cep)
+        start = training.uniform_start(frames, components) if do_init else self.gaussian_mixture()
+        stage = Stage("full" if start.is_full else "diag", start.components, most, "initialise")
+        return self._trained(*training.iterate(start, frames, stage, settings, least=least))
 
     def EM_diag2full(  # noqa: N802
         self,
@@ -387,45 +425,55 @@ class Mixture:
         iterations: int = 2,
         num_thread: int = 1,
     ) -> list[float]:
-        """Make a diagonal mixture full, and train it.
+        """Train full covariances, from a mixture with diagonal ones.
 
         Parameters
         ----------
         diagonal_mixture : Mixture
         features_server, featureList
-            As of `EM_split`.
-        iterations : int
-            All of them are made.
-        num_thread : int
-            Does not change the result.
+            As `features_server` and `feature_list` of `EM_split`.
+        iterations : int, optional
+            Number of iterations.
+        num_thread : int, optional
+            Number of threads; does not change the result.
 
         Returns
         -------
         list of float
             Log-likelihood per frame of every iteration, before its update.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore import Mixture
+        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
+        >>> diagonal, full = Mixture(), Mixture()
+        >>> llk = diagonal.EM_split(frames, None, distrib_nb=2)
+        >>> llk = full.EM_diag2full(diagonal, frames, None)
+        >>> full.invcov.shape
+        (2, 3, 3)
         """
         start = em.to_full(core_mixture("diagonal_mixture", diagonal_mixture))
-        limit = _whole("iterations", iterations, 0)
-        threads = _whole("num_thread", num_thread, 1)
-        mixture, history = training.iterate(
-            start,
-            _frames(features_server, featureList),
-            Stage("full", start.components, limit, "diag2full"),
-            training.TrainingSettings(llk_gain=-np.inf, threads=threads),
+        limit = arguments.whole("iterations", iterations, 0)
+        threads = arguments.whole("num_thread", num_thread, 1)
+        llk = self._trained(
+            *training.iterate(
+                start,
+                frame_source(features_server, featureList),
+                Stage("full", start.components, limit, "diag2full"),
+                training.TrainingSettings(llk_gain=-np.inf, threads=threads),
+            )
         )
-        self._adopt(mixture)
         self.name = getattr(diagonal_mixture, "name", self.name)
-        return [entry.log_likelihood for entry in history]
-
-    # Parameters
+        return llk
 
     def init_from_diag(self, diag_mixture: Mixture) -> None:
-        """Become the full-covariance form of a diagonal mixture."""
+        """Take the parameters of a mixture with diagonal covariances, as full covariances."""
         self._adopt(em.to_full(core_mixture("diag_mixture", diag_mixture)))
         self.name = getattr(diag_mixture, "name", self.name)
 
     def merge(self, model_list: Sequence[Mixture]) -> None:
-        """Become all components of several mixtures, with weights that sum to one.
+        """Take the components of several mixtures, with weights divided by their sum.
 
         Raises
         ------
@@ -434,16 +482,16 @@ class Mixture:
         """
         models = list(model_list) if np.iterable(model_list) else []
         if not models:
-            raise GmmcoreError(
-                f"model_list: {_shown(model_list)}; expected a list of one Mixture or more; "
-                "correct it"
-            )
+            found = arguments.shown(model_list)
+            arguments.refuse("model_list", found, "a list of one Mixture or more")
         parts = [core_mixture("model_list", model) for model in models]
         for part in parts:
             if part.precisions.shape[1:] != parts[0].precisions.shape[1:]:
-                raise GmmcoreError(
-                    f"model_list: {part!r} beside {parts[0]!r}; expected mixtures of the same "
-                    "dimension, all diagonal or all full; merge such mixtures only"
+                arguments.refuse(
+                    "model_list",
+                    f"{part!r} beside {parts[0]!r}",
+                    "mixtures of the same dimension, all diagonal or all full",
+                    "merge such mixtures only",
                 )
         controls = [part.variance_control for part in parts if part.variance_control is not None]
         weights = np.concatenate([part.weights for part in parts])
@@ -460,14 +508,20 @@ class Mixture:
     def variance_control(
         cov: npt.ArrayLike, flooring: float, ceiling: float, cov_ctl: npt.ArrayLike
     ) -> Array:
-        """Variances within ``flooring x cov_ctl`` and ``ceiling x cov_ctl``, as a new array.
+        """Limit variances to ``flooring x cov_ctl`` and ``ceiling x cov_ctl``, in a new array.
 
         Raises
         ------
         GmmcoreError
             If the floor is negative or above the ceiling.
+
+        Examples
+        --------
+        >>> from gmmcore import Mixture
+        >>> Mixture.variance_control([[0.1, 2.0, 9.0]], 0.5, 2, [[1.0, 1.0, 1.0]])
+        array([[0.5, 2. , 2. ]])
         """
-        _bounds(flooring=flooring, ceiling=ceiling)
+        arguments.bounds(flooring=flooring, ceiling=ceiling)
         control = np.asarray(cov_ctl, dtype=np.float64)
         return np.clip(np.asarray(cov, dtype=np.float64), flooring * control, ceiling * control)
 
@@ -479,10 +533,14 @@ class Mixture:
 
     @staticmethod
     def from_sklearn(estimator: Any) -> Mixture:
-        """The `Mixture` of a fitted ``sklearn.mixture.GaussianMixture``."""
+        """Make a `Mixture` of a fitted ``sklearn.mixture.GaussianMixture``."""
         from gmmcore.formats.sklearn import from_sklearn
 
         return Mixture.from_gaussian_mixture(from_sklearn(estimator))
+
+    def _trained(self, mixture: GaussianMixture, history: Sequence[HistoryEntry]) -> list[float]:
+        self._adopt(mixture)
+        return [entry.log_likelihood for entry in history]
 
     def _compute_all(self) -> None:
         """Set `invchol`, `cst`, `det` and `A` from `w`, `mu` and `invcov`."""
@@ -506,111 +564,13 @@ class Mixture:
 
     def _derive(self, mixture: GaussianMixture) -> None:
         self.invchol = mixture.precision_factors.copy() if mixture.is_full else np.array([])
-        self.cst, self.det, self.A = constants(mixture)
+        self.cst, self.det, self.A = plain_constants(mixture)
 
     def __repr__(self) -> str:
         if self.mu.ndim != 2:
             return f"<Mixture {self.name}: empty>"
         kind = "full" if self.invcov.ndim == 3 else "diagonal"
         return f"<Mixture {self.name}: {self.distrib_nb()} {kind} of dimension {self.dim()}>"
-
-
-def _frames(features_server: Any, feature_list: Any) -> FrameSource:
-    if isinstance(features_server, np.ndarray):
-        if feature_list is not None:
-            raise GmmcoreError(
-                f"feature_list: {_shown(feature_list)} beside frames in an array; expected None, "
-                "for an array has no shows; give a features server, or None"
-            )
-        return _array_source(features_server)
-    from gmmcore.sidekit.served import ServedFrames
-    from gmmcore.sidekit.server import CheckedServer, checked_list
-
-    return ServedFrames(CheckedServer(features_server), checked_list(feature_list))
-
-
-def _array_source(values: npt.ArrayLike) -> ArraySource:
-    frames = ArraySource(density.checked_frames(values, finite=True))
-    if not frames.frames:
-        raise GmmcoreError(
-            "frames: none were given; expected an array (F, D); check where it is made"
-        )
-    return frames
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """An argument that is a whole number of any type, as an int."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise GmmcoreError(
-            f"{name}: {_shown(value)}; expected a whole number, {least} or more; correct it"
-        )
-    return number
-
-
-def _iterations(values: Any) -> list[int]:
-    numbers = list(values) if np.iterable(values) and not isinstance(values, str) else []
-    if not numbers:
-        raise GmmcoreError(
-            f"iterations: {_shown(values)}; expected a sequence such as (1, 2, 4); "
-            "(0,) makes no iterations"
-        )
-    return [_whole("iterations", number, 0) for number in numbers]
-
-
-def _real(name: str, value: Any) -> float:
-    if not isinstance(value, Real) or np.isnan(float(value)):
-        raise GmmcoreError(f"{name}: {_shown(value)}; expected a number; correct it")
-    return float(value)
-
-
-def _bounds(**limits: Any) -> list[float]:
-    """A floor and a ceiling, given by their names."""
-    floor, ceiling = values = [_real(name, value) for name, value in limits.items()]
-    if not 0 <= floor <= ceiling:
-        names = list(limits)
-        raise GmmcoreError(
-            f"{', '.join(names)}: {floor:g}, {ceiling:g}; expected 0 <= {' <= '.join(names)}; "
-            "correct them"
-        )
-    return values
-
-
-def _shown(value: Any) -> str:
-    """Short values themselves, and of others the type, so that a message is one line."""
-    if isinstance(value, int | float | str | np.number):
-        return repr(value) if isinstance(value, str) else str(value)
-    empty = "an empty" if isinstance(value, list | tuple) and not value else "a"
-    return f"{empty} value of type {type(value).__name__}"
-
-
-def _check_folder(output_file_name: Any) -> None:
-    if not isinstance(output_file_name, str | os.PathLike):
-        raise GmmcoreError(
-            f"output_file_name: {_shown(output_file_name)}; expected what the names of files "
-            "begin with; correct it"
-        )
-    folder = os.path.dirname(output_file_name)
-    if folder and not os.path.isdir(folder):
-        raise GmmcoreError(
-            f"output_file_name: the folder {folder} does not exist; expected an existing folder; "
-            "make it first"
-        )
-
-
-def _check_extension(path: PathLike, *names: str) -> None:
-    """Refuse a name that tells another format than one of `names`."""
-    found = format_by_extension(path)
-    if found is None or found.name in names:
-        return
-    wanted, other = format_by_name(names[0]), _WRITERS.get(found.name, "gmmcore.write_mixture")
-    raise GmmcoreError(
-        f"{path}: the extension of {found.title}; expected that of {wanted.title}, such as "
-        f"{wanted.extensions[0]}; change it, or write that format with {other}"
-    )
 
 
 def _alize_format(path: PathLike) -> str:

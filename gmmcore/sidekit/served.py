@@ -1,18 +1,50 @@
-"""Frames of a features server: anything with SIDEKIT's ``load(show, start=, stop=)``."""
+"""Frames of a training: one array, or what a server loads with ``load(show, start=, stop=)``."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from numbers import Real
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.density import checked_frames
 from gmmcore.errors import GmmcoreError
+from gmmcore.sidekit.arguments import refuse, shown, type_of
+from gmmcore.statistics import ArraySource, FrameSource
 
-__all__ = ["ServedFrames"]
+__all__ = ["ServedFrames", "array_source", "frame_source"]
+
+Segments = list[tuple[str, dict[str, int | None]]]
+
+
+def frame_source(features_server: Any, feature_list: Any) -> FrameSource:
+    """The frames of SIDEKIT's two arguments: a server and a list, or an array and None.
+
+    Raises
+    ------
+    GmmcoreError
+        If they are neither, or a show cannot be used.
+    """
+    if not isinstance(features_server, np.ndarray):
+        return ServedFrames(features_server, feature_list)
+    if feature_list is not None:
+        found = f"{shown(feature_list)} beside frames in an array"
+        expected = "None, for an array has no shows"
+        refuse("feature_list", found, expected, "give a features server, or None")
+    return array_source(features_server)
+
+
+def array_source(values: npt.ArrayLike) -> ArraySource:
+    """An array (F, D) of one frame or more, all of them finite."""
+    frames = ArraySource(checked_frames(values, finite=True))
+    if not frames.frames:
+        refuse("frames", "none were given", "an array (F, D)", "check where it is made")
+    return frames
 
 
 class ServedFrames:
@@ -37,72 +69,132 @@ class ServedFrames:
     Raises
     ------
     GmmcoreError
-        If there are no frames, or a show has another dimension than the first or
-        numbers that are not finite.
+        If the server or the list is none, which is told before anything is loaded; if there are
+        no frames; or if the server cannot load a show, or returns anything but frames of the
+        dimension of the first show, all of them finite, and a label.
     """
 
     def __init__(self, features_server: Any, feature_list: Any) -> None:
         self.frames = 0
         self.dimension = 0
-        dtype: npt.DTypeLike = np.float64
-        # It has no name, and ends with this object.
-        stream = tempfile.TemporaryFile(prefix="gmmcore-frames-")  # noqa: SIM115
+        self._dtype: npt.DTypeLike = np.float64
+        _check_server(features_server)
+        segments = _segments(feature_list)
         try:
-            with _selected_frames_only(features_server):
-                for show, segment in _segments(feature_list):
-                    values = np.asarray(features_server.load(show, **segment)[0])
-                    if not self.dimension and values.ndim == 2:
-                        self.dimension = int(values.shape[1])
-                        # Numbers that were float32 are stored as they are.
-                        dtype = np.float32 if values.dtype == np.float32 else np.float64
-                    self._check(show, values)
-                    np.ascontiguousarray(values, dtype).tofile(stream)
-                    self.frames += len(values)
-            stream.flush()
+            with tempfile.TemporaryFile(prefix="gmmcore-frames-") as stream:
+                with _selected_frames_only(features_server):
+                    for show, segment in segments:
+                        self._keep(show, _loaded(features_server, show, segment), stream)
+                if not self.frames:
+                    raise GmmcoreError(
+                        "the feature list: no frames are left; check shows and labels"
+                    )
+                stream.flush()
+                shape = (self.frames, self.dimension)
+                self._values = np.memmap(stream, self._dtype, "r", shape=shape)
         except OSError as error:
-            stream.close()
             raise GmmcoreError(
                 f"{tempfile.gettempdir()}: cannot keep the frames: {error.strerror or error}; "
                 "free space, or set TMPDIR to another folder"
             ) from error
-        except BaseException:
-            stream.close()
-            raise
-        if not self.frames:
-            stream.close()
-            raise GmmcoreError("the feature list: no frames are left; check shows and labels")
-        shape = (self.frames, self.dimension)
-        self._values = np.memmap(stream, dtype, "r", shape=shape)
-        stream.close()
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Frames `start` to `stop`, shape (stop - start, D); may be called by several threads."""
+        """Frames start <= i < stop, shape (stop - start, D); for several threads at a time."""
         return self._values[start:stop]
 
-    def _check(self, show: str, values: npt.NDArray[Any]) -> None:
+    def _keep(self, show: str, values: npt.NDArray[Any], stream: IO[bytes]) -> None:
+        if not self.dimension and values.ndim == 2:
+            self.dimension = int(values.shape[1])
+            # Numbers that were float32 are stored as they are.
+            self._dtype = np.float32 if values.dtype == np.float32 else np.float64
         if values.ndim != 2 or values.shape[1] != self.dimension or not self.dimension:
             raise GmmcoreError(
                 f"show {show}: frames of shape {values.shape}, (n, {self.dimension or 'D'}) was "
                 "expected; check the show's features"
             )
-        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        if not np.isfinite(values).all():
             raise GmmcoreError(
-                f"show {show}: a frame holds a value that is not finite; fix or leave out the show"
+                f"show {show}: a frame holds a value that is not finite; fix or skip the show"
             )
+        np.ascontiguousarray(values, self._dtype).tofile(stream)
+        self.frames += len(values)
 
 
-def _segments(feature_list: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def _check_server(server: Any) -> None:
+    if isinstance(server, type) or not callable(getattr(server, "load", None)):
+        refuse(
+            "features_server",
+            f"the class {server.__name__}" if isinstance(server, type) else type_of(server),
+            "an object with load(show, start=, stop=), or one array of frames (F, D) with None "
+            "as the list",
+            "make a FeaturesServer, or join arrays with numpy.concatenate",
+        )
+
+
+def _loaded(server: Any, show: str, segment: dict[str, int | None]) -> npt.NDArray[Any]:
+    try:
+        loaded = server.load(show, **segment)
+    # An OSError would be taken for one of the file that the frames are kept in.
+    except (OSError, LookupError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GmmcoreError(
+            f"show {show}: the features server cannot load it ({reason}); "
+            "expected a show that it knows; correct the list or the server"
+        ) from error
+    if not isinstance(loaded, tuple | list) or len(loaded) != 2:
+        size = f" and length {len(loaded)}" if isinstance(loaded, tuple | list) else ""
+        refuse(
+            f"show {show}",
+            f"the features server's load returned {type_of(loaded)}{size}",
+            "(frames, label), with frames of shape (n, D)",
+            "correct the server",
+        )
+    return checked_frames(loaded[0], f"show {show}")
+
+
+def _segments(feature_list: Any) -> Segments:
+    """The shows of a list or an IdMap, each with the arguments ``start`` and ``stop`` it has."""
     if not hasattr(feature_list, "rightids"):
-        if isinstance(feature_list, str):
-            raise GmmcoreError(f"the feature list: {feature_list!r}, a list of shows was expected")
-        for show in feature_list:
-            yield str(show), {}
-        return
-    for show, start, stop in zip(
-        feature_list.rightids, feature_list.start, feature_list.stop, strict=True
-    ):
+        # A set has another order in every process, and results depend on it.
+        unfit = isinstance(feature_list, str | bytes | set | frozenset)
+        if unfit or not isinstance(feature_list, Iterable):
+            raise GmmcoreError(
+                f"the feature list: {type_of(feature_list)}; a list of shows, or an IdMap, "
+                "was expected; put the names into a list"
+            )
+        return [(_show(name), {}) for name in feature_list]
+    shows, starts, stops = (
+        np.ravel(np.asarray(getattr(feature_list, name, ()), dtype=object)).tolist()
+        for name in ("rightids", "start", "stop")
+    )
+    if not len(shows) == len(starts) == len(stops):
+        refuse(
+            "the feature list",
+            f"an IdMap with {len(shows)} rightids, {len(starts)} start and {len(stops)} stop",
+            "as many of each",
+            "make the IdMap again",
+        )
+    result: Segments = []
+    for show, start, stop in zip(map(_show, shows), starts, stops, strict=True):
+        for limit in (start, stop):
+            if limit is not None and not (isinstance(limit, Real) and float(limit).is_integer()):
+                found = f"its segment has the limit {limit!r}"
+                refuse(f"show {show}", found, "a whole number, or None", "correct the IdMap")
+        if start is not None and stop is not None and stop < start:
+            found = f"its segment goes from {start} to {stop}"
+            refuse(f"show {show}", found, "a start before the stop", "correct the IdMap")
         ends = {"start": start, "stop": stop}
-        yield str(show), {name: None if at is None else int(at) for name, at in ends.items()}
+        result.append((show, {name: None if at is None else int(at) for name, at in ends.items()}))
+    return result
+
+
+def _show(name: Any) -> str:
+    if not isinstance(name, str | int | np.integer | os.PathLike):
+        raise GmmcoreError(
+            f"the feature list: {type_of(name)} where the name of a show was expected; "
+            "give names as text, or frames as one array instead of the server"
+        )
+    return str(name)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""FeaturesServer: SIDEKIT's face to stored features."""
+"""`FeaturesServer`: SIDEKIT's interface to stored features."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import operator
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from numbers import Real
-from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,41 +23,43 @@ from gmmcore.features.processing import (
 from gmmcore.features.settings import DATASETS, FeatureSettings
 from gmmcore.readers import Place, Source, Sources, parse_place
 from gmmcore.readers.faults import FaultyShowError, reading
+from gmmcore.sidekit.arguments import refuse, type_of
 
-__all__ = ["CheckedServer", "FeaturesServer", "checked_list"]
+__all__ = ["FeaturesServer"]
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
 
 class FeaturesServer:
-    """Loads the features of a show and processes them, as SIDEKIT's class of this name.
+    """Load stored features of a show and process them, as ``sidekit.FeaturesServer`` does.
 
     Parameters
     ----------
     features_extractor : None
         Features are read from files; `gmmcore extract` makes them from audio.
-    feature_filename_structure : str, optional
-        File name with ``{}`` in the place of the show; files of any format gmmcore reads.
+    feature_filename_structure : path, optional
+        File name with ``{}`` in the place of the show, of any format that gmmcore reads.
     sources : sequence of (FeaturesServer, bool), optional
-        Servers whose features are joined; the flag says whose labels to take. They are used
-        when `dataset_list` is not given.
+        Servers whose features are joined, and whether the labels of each are taken; for a server
+        without a `dataset_list`.
     dataset_list : sequence of str or str, optional
         Of ``energy``, ``cep``, ``fb``, ``bnf``, for SIDEKIT's files; ``vad`` is skipped.
-    mask : str, optional
+    mask : str or sequence of int, optional
         Coefficients to keep, such as ``[0-4,7]``.
     feat_norm : str, optional
         ``cms``, ``cmvn``, ``stg``, ``cms_sliding`` or ``cmvn_sliding``.
     global_cmvn : bool, optional
         Take the statistics of ``cms`` and ``cmvn`` from the whole show, not from the segment.
     sdc, delta, double_delta, rasta : bool, optional
+        Whether to append shifted deltas, deltas and their deltas, and to filter by RASTA.
     sdc_config : (d, p, k), optional
         (1, 3, 7) by default.
     delta_filter : sequence of float, optional
         The weight of the latest frame first.
     context : (left, right), optional
-        For `get_context`; `load` adds none, as in SIDEKIT.
-    keep_all_features : bool
+        Numbers of frames for `get_context`; `load` adds none, as in SIDEKIT.
+    keep_all_features : bool, optional
         False keeps the speech frames only.
     dct_pca, dct_pca_config, traps_dct_nb
         Not available.
@@ -71,10 +71,21 @@ class FeaturesServer:
 
     Notes
     -----
-    Where the labels of a file are missing, all frames are speech. Values differ from SIDEKIT's
-    where it is in error: deltas of the first and last frames (see `delta` of
-    `gmmcore.features.processing`), shifted deltas near the end for p > 3, files with HTK's
-    compression, and standard deviations of zero.
+    Where a file has no labels, all frames are speech. Values differ from SIDEKIT's where it is in
+    error: deltas of the first and last frames (see `delta` of `gmmcore.features.processing`),
+    shifted deltas near the end for p > 3, HTK compression, and standard deviations of zero.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from gmmcore import FeaturesServer
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/show1.npy", np.zeros((100, 13)))
+    ...     server = FeaturesServer(feature_filename_structure=folder + "/{}.npy", delta=True)
+    ...     frames, label = server.load("show1", start=0, stop=50)
+    >>> frames.shape, label.shape
+    ((50, 26), (50,))
     """
 
     def __init__(
@@ -104,55 +115,52 @@ class FeaturesServer:
             ("traps_dct_nb", traps_dct_nb),
         ):
             if value:
-                raise GmmcoreError(
-                    f"FeaturesServer: {name} is not available; expected None; "
-                    "store such features in files first"
-                )
-        for argument, found, kind, expected in (
+                found, remedy = f"{name} is not available", "store such features in files first"
+                refuse("FeaturesServer", found, "None", remedy)
+        for argument, given, kind, expected in (
             ("feature_filename_structure", feature_filename_structure, str | os.PathLike, "a path"),
             ("sources", sources, Iterable, "pairs (server, whether its labels are taken)"),
             ("dataset_list", dataset_list, Iterable, f"some of {', '.join(DATASETS)}"),
             ("sdc_config", sdc_config, Iterable, "(d, p, k)"),
             ("context", context, Iterable, "(left, right)"),
         ):
-            if found is not None and not isinstance(found, kind):
-                _refuse(argument, _type(found), expected)
+            if given is not None and not isinstance(given, kind):
+                refuse(f"FeaturesServer: {argument}", type_of(given), expected)
         self.feature_filename_structure = os.fspath(feature_filename_structure or "{}")
         self.sources = tuple(sources or ())
         self.dataset_list = _datasets(dataset_list)
         self.global_cmvn = bool(global_cmvn)
         self.context = tuple(context or (0, 0))
         if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in self.sources):
-            _refuse("sources", "something else", "pairs (server, whether its labels are taken)")
+            expected = "pairs (server, whether its labels are taken)"
+            refuse("FeaturesServer: sources", "something else", expected)
         whole = all(isinstance(n, int | np.integer) and n >= 0 for n in self.context)
         if len(self.context) != 2 or not whole:
-            _refuse("context", f"{self.context}", "(left, right), two numbers of frames")
+            expected = "(left, right), two numbers of frames"
+            refuse("FeaturesServer: context", f"{self.context}", expected)
         norm = feat_norm
         if self.global_cmvn and norm in ("cms", "cmvn"):
             norm = f"{norm}_global"
-        taps = None
+        options: dict[str, Any] = {
+            "list": "-",
+            "datasets": list(self.dataset_list or DATASETS[:2]),
+            "mask": list(mask) if isinstance(mask, tuple) else mask,
+            "normalisation": norm,
+            "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
+            "delta": bool(delta),
+            # SIDEKIT looks at double_delta only where delta is set.
+            "double_delta": bool(delta) and bool(double_delta),
+            "rasta": bool(rasta),
+            "select_speech": not keep_all_features,
+        }
         if delta_filter is not None:
-            taps = tuple(np.asarray(delta_filter, dtype=np.float64).tolist())
-        self.settings = FeatureSettings.from_mapping(
-            {
-                "list": "-",
-                "datasets": list(self.dataset_list or DATASETS[:2]),
-                "mask": list(mask) if isinstance(mask, tuple) else mask,
-                "normalisation": norm,
-                "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
-                "delta": bool(delta),
-                # SIDEKIT looks at double_delta only where delta is set.
-                "double_delta": bool(delta) and bool(double_delta),
-                "rasta": bool(rasta),
-                "select_speech": not keep_all_features,
-                **({} if taps is None else {"delta_filter": taps}),
-            }
-        )
+            options["delta_filter"] = tuple(np.asarray(delta_filter, dtype=np.float64).tolist())
+        self.settings = FeatureSettings.from_mapping(options)
         self._files = Sources("auto", self.settings.datasets)
 
     @property
     def keep_all_features(self) -> bool:
-        """Whether `load` gives all frames, or those of speech only. May be set, as in SIDEKIT."""
+        """Whether `load` gives all frames or speech only; may be set, as in SIDEKIT."""
         return not self.settings.select_speech
 
     @keep_all_features.setter
@@ -183,10 +191,10 @@ class FeaturesServer:
         Parameters
         ----------
         show : str
-        channel : int
-            0; stored features have one channel.
+        channel : int, optional
+            Not used: stored features have one channel.
         input_feature_filename : str, optional
-            Instead of `feature_filename_structure`, for this call.
+            Used instead of `feature_filename_structure`.
         label : array_like, shape (N,), optional
             Labels of the segment's frames, instead of the file's.
         start, stop : int, optional
@@ -204,14 +212,12 @@ class FeaturesServer:
             If the file or the show is missing or damaged, naming both.
         """
         if not isinstance(show, str):
-            raise GmmcoreError(f"show: {_type(show)}; expected its name as text; correct it")
+            refuse("show", type_of(show), "its name as text")
         try:
             start, stop = (None if at is None else operator.index(at) for at in (start, stop))
         except TypeError:
-            raise GmmcoreError(
-                f"show {show}: start {start!r}, stop {stop!r}; expected numbers of frames, or "
-                "None; correct them"
-            ) from None
+            found = f"start {start!r}, stop {stop!r}"
+            refuse(f"show {show}", found, "numbers of frames, or None", "correct them")
         given = None if label is None else np.asarray(label, dtype=bool)
         if self.dataset_list is None and self.sources:
             return self._joined(show, channel, given, start, stop)
@@ -234,7 +240,7 @@ class FeaturesServer:
         stop: int | None = None,
         label: npt.ArrayLike | None = None,
     ) -> tuple[Frames, Labels | None]:
-        """Frames start <= i < stop of `feat` (N, D), each with its neighbours.
+        """Join frames start <= i < stop of `feat` (N, D) with their neighbours.
 
         Returns
         -------
@@ -244,9 +250,7 @@ class FeaturesServer:
         """
         values = checked_frames(feat)
         if values.ndim != 2:
-            raise GmmcoreError(
-                f"feat: an array of shape {values.shape}; expected (N, D); correct its shape"
-            )
+            refuse("feat", f"an array of shape {values.shape}", "(N, D)", "correct its shape")
         frames = add_context(values.astype(np.float32, copy=False), *self.context)
         chosen = None if label is None else np.asarray(label, dtype=bool)[start:stop]
         return frames[start:stop], chosen
@@ -260,10 +264,8 @@ class FeaturesServer:
             label = own if with_labels else label
             parts.append(frames)
         if len({len(part) for part in parts}) != 1:
-            raise GmmcoreError(
-                f"show {show}: {', '.join(str(len(part)) for part in parts)} frames in its "
-                "sources; expected the same number in each; extract it again"
-            )
+            found = f"{', '.join(str(len(part)) for part in parts)} frames in its sources"
+            refuse(f"show {show}", found, "the same number in each", "extract it again")
         labels = np.ones(len(parts[0]), dtype=bool) if label is None else label
         return process(np.concatenate(parts, axis=1), labels, self.settings)
 
@@ -280,10 +282,10 @@ class FeaturesServer:
         first, last = start or 0, count if stop is None else stop
         low, high = max(first, 0), min(last, count)
         if low >= high:
+            expected = f"one within its frames 0 to {count}"
             raise FaultyShowError(
-                f"the segment {first} to {last}", f"one within its frames 0 to {count}",
-                "correct start and stop",
-            )  # fmt: skip
+                f"the segment {first} to {last}", expected, "correct start and stop"
+            )
         frames = source.read(show, place, low, high)
         missing = (low - first, last - high)
         frames = np.pad(frames, (missing, (0, 0)), mode="edge")
@@ -293,7 +295,7 @@ class FeaturesServer:
             label = np.pad(label, missing, mode="edge") if len(label) else label
         if label.shape != (len(frames),):
             raise FaultyShowError(
-                f"{label.size} labels", f"{len(frames)}, one a frame", "make the labels again"
+                f"{label.size} labels", f"{len(frames)}, one per frame", "make the labels again"
             )
         return frames, label
 
@@ -305,117 +307,6 @@ class FeaturesServer:
         return ShowStatistics.of(static_part(frames, self.settings)[labels])
 
 
-def _refuse(name: str, found: str, expected: str) -> NoReturn:
-    raise GmmcoreError(f"FeaturesServer: {name}: {found}; expected {expected}; correct it")
-
-
-class CheckedServer:
-    """A features server of anyone's making, whose answers are checked before they are used.
-
-    Parameters
-    ----------
-    server
-        An object with ``load(show, start=, stop=)``. Attributes are the server's own.
-
-    Raises
-    ------
-    GmmcoreError
-        If it has no such method; or by `load`, naming the show, if the server cannot load it
-        or returns anything but (frames, label).
-    """
-
-    def __init__(self, server: Any) -> None:
-        if isinstance(server, type) or not callable(getattr(server, "load", None)):
-            is_class = isinstance(server, type)
-            found = f"the class {server.__name__}" if is_class else _type(server)
-            raise GmmcoreError(
-                f"features_server: {found}; expected an object with load(show, start=, stop=), "
-                "or one array of frames (F, D) with None as the list; make a FeaturesServer, or "
-                "join arrays with numpy.concatenate"
-            )
-        self.__dict__["_server"] = server
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_server"], name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._server, name, value)
-
-    def load(self, show: str, **segment: Any) -> tuple[npt.NDArray[Any], Any]:
-        """What the server loads."""
-        try:
-            loaded = self._server.load(show, **segment)
-        # An OSError would be taken for one of the file that the frames are kept in.
-        except (OSError, LookupError) as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise GmmcoreError(
-                f"show {show}: the features server cannot load it ({reason}); "
-                "expected a show that it knows; correct the list or the server"
-            ) from error
-        if not isinstance(loaded, tuple | list) or len(loaded) != 2:
-            size = f" and length {len(loaded)}" if isinstance(loaded, tuple | list) else ""
-            raise GmmcoreError(
-                f"show {show}: the features server's load returned {_type(loaded)}{size}; "
-                "expected (frames, label), with frames of shape (n, D); correct the server"
-            )
-        return checked_frames(loaded[0], f"show {show}"), loaded[1]
-
-
-def checked_list(feature_list: Any) -> Any:
-    """Names of shows, or an IdMap, as the same with everything in it looked at.
-
-    Raises
-    ------
-    GmmcoreError
-        If it is neither, names something that is no show, or the lengths or limits of an IdMap
-        make no sense.
-    """
-    if not hasattr(feature_list, "rightids"):
-        # A set has another order in every process, and results depend on it.
-        unfit = isinstance(feature_list, str | bytes | set | frozenset)
-        if unfit or not isinstance(feature_list, Iterable):
-            raise GmmcoreError(
-                f"the feature list: {_type(feature_list)}; a list of shows, or an IdMap, "
-                "was expected; put the names into a list"
-            )
-        return [_show(name) for name in feature_list]
-    shows, starts, stops = (
-        np.ravel(np.asarray(getattr(feature_list, name, ()), dtype=object)).tolist()
-        for name in ("rightids", "start", "stop")
-    )
-    if not len(shows) == len(starts) == len(stops):
-        raise GmmcoreError(
-            f"the feature list: an IdMap with {len(shows)} rightids, {len(starts)} start and "
-            f"{len(stops)} stop; expected as many of each; make the IdMap again"
-        )
-    for show, start, stop in zip(shows, starts, stops, strict=True):
-        for limit in (start, stop):
-            if limit is not None and not (isinstance(limit, Real) and float(limit).is_integer()):
-                raise GmmcoreError(
-                    f"show {_show(show)}: its segment has the limit {limit!r}; expected a whole "
-                    "number, or None; correct the IdMap"
-                )
-        if start is not None and stop is not None and stop < start:
-            raise GmmcoreError(
-                f"show {show}: its segment goes from {start} to {stop}; expected a start before "
-                "the stop; correct the IdMap"
-            )
-    return SimpleNamespace(rightids=[_show(show) for show in shows], start=starts, stop=stops)
-
-
-def _type(value: Any) -> str:
-    return f"a value of type {type(value).__name__}"
-
-
-def _show(name: Any) -> str:
-    if not isinstance(name, str | int | np.integer | os.PathLike):
-        raise GmmcoreError(
-            f"the feature list: {_type(name)} where the name of a show was expected; "
-            "give names as text, or frames as one array instead of the server"
-        )
-    return str(name)
-
-
 def _datasets(value: Sequence[str] | str | None) -> tuple[str, ...] | None:
     """SIDEKIT takes a list, or a text that looks like one."""
     if value is None:
@@ -424,8 +315,6 @@ def _datasets(value: Sequence[str] | str | None) -> tuple[str, ...] | None:
         value = [name.strip(" \"'") for name in value.strip("[]").split(",")]
     unknown = [name for name in value if name not in (*DATASETS, "vad")]
     if unknown or not set(value) & set(DATASETS):
-        raise GmmcoreError(
-            f"FeaturesServer: dataset_list: {unknown or 'nothing'}; "
-            f"expected some of {', '.join(DATASETS)}; correct it"
-        )
+        expected = f"some of {', '.join(DATASETS)}"
+        refuse("FeaturesServer: dataset_list", f"{unknown or 'nothing'}", expected)
     return tuple(name for name in DATASETS if name in value)

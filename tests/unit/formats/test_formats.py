@@ -283,6 +283,7 @@ def xml(inside: str, head: str = 'distribCount="1" vectSize="1"') -> bytes:
     return f'<MixtureGD version="1" id="" {head}>{inside}</MixtureGD>'.encode()
 
 
+DOCTYPE = "<!DOCTYPE x><x/>"
 ONE = '<DistribGD i="0" weight="1" cst="1" det="1"><covInv i="0">2</covInv><mean i="0">3</mean>'
 
 
@@ -307,8 +308,12 @@ def test_xml_by_hand() -> None:
         (xml(ONE.replace(">2<", ">nan<") + "</DistribGD>"), "not finite"),
         (xml(ONE.replace(">2<", ">1_0<") + "</DistribGD>"), "no number"),
         (xml(ONE.replace(">2<", "> <").replace(">3<", ">2 3<") + "</DistribGD>"), "no number"),
-        (xml(ONE), "was expected"),
-        (xml(ONE + "</DistribGD>") + b"<more/>", "follows"),
+        (xml(ONE), "mismatched tag"),
+        (xml(ONE + "</DistribGD>")[:-5], "unclosed token"),
+        (xml(ONE + "</DistribGD>") + b"<more/>", "junk after document element"),
+        (xml(f"<x>{ONE}</DistribGD></x>"), "was expected"),
+        (xml(ONE + "</DistribGD><mean/>"), "was expected"),
+        (f"<?xml version='1.0' encoding='utf-16'?>{DOCTYPE}".encode("utf-16"), "not well-formed"),
         (b"<MixtureSomething>", "was expected"),
     ],
 )
