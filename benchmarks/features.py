@@ -4,7 +4,7 @@
 
 The first table is processing alone: shows of 3,000 frames are in memory, 20 coefficients become
 60, half of the frames are speech. "per frame" does what SIDEKIT's FeaturesServer does, the way
-it does it (../shared/reference/sidekit.md): one convolution a coefficient, and the smoothing of
+it does it (docs/sidekit.md): one convolution per coefficient, and the smoothing of
 labels one label at a time. The second is `gmmcore shard`, from compressed HDF5 files to a shard,
 with its peak memory.
 """

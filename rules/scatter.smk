@@ -1,5 +1,5 @@
 # requires  results/<run>/<stage>/000.h5, and `jobs: N` in the configuration
-# promises  results/<run>/<stage>/001.h5 ...    the mixture after each iteration, a job each
+# promises  results/<run>/<stage>/001.h5 ...    the mixture after each iteration, one job each
 #           .../001/<part>-of-<parts>.stats.h5  the statistics of a part of the shards
 #
 # The other form of `iterate`: statistics are files between jobs, for clusters without MPI.

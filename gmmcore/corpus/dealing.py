@@ -11,7 +11,7 @@ import numpy.typing as npt
 __all__ = ["FRAMES_A_SHARD", "deal", "number_of_shards"]
 
 FRAMES_A_SHARD = 250_000
-"""A shard of ``shards: auto``: 60 MB of 60 coefficients, some seconds of work an iteration."""
+"""A shard of ``shards: auto``: 60 MB of 60 coefficients, some seconds of work per iteration."""
 
 _MOST_SHARDS = 1000
 _SLACK = 1.02
