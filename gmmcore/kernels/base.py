@@ -102,7 +102,7 @@ class Kernel:
         self.rows = mixture.components
         if self.grouped:
             self.rows += -self.rows % GROUP
-            # All that is passed over has together at most fifty times `pruning` of a frame.
+            # All that is skipped has together at most fifty times `pruning` of a frame.
             self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.is_sparse = self.grouped
         self.is_referenced = False

@@ -1,4 +1,4 @@
-"""The posteriors that count: groups of components that are looked at, or passed over, together.
+"""The posteriors that count: groups of components that are computed, or skipped, together.
 
 Here a block's log-likelihoods lie as (components, frames): the maximum over the components of a
 group and every step with one number a frame are then long runs over contiguous memory.

@@ -93,7 +93,7 @@ def test_loose_pruning_leaves_out_at_most_what_it_says(full):
     pruned = accumulate(mixture, frames, pruning=pruning)
     posteriors = density.posteriors(mixture, frames)
     small = np.where(posteriors < pruning, posteriors, 0.0).sum(axis=0)
-    # The small ones are gone; the others may have grown by what was passed over.
+    # The small ones are gone; the others may have grown by what was skipped.
     assert (exact.count - pruned.count <= small * 1.0001 + 1e-9).all()
     assert pruned.count.sum() < exact.count.sum() - 0.5 * small.sum()
     assert pruned.count.sum() <= len(frames)
