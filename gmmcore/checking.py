@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.moments import merge_moments
 from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY, is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.history import HistoryEntry, history_table
+from gmmcore.moments import merge_moments
 from gmmcore.resume import look_at_corpus, run_problems
 from gmmcore.settings import EXPORTS
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gmmcore.bounds import bounded_precisions, bounded_variances
 from gmmcore.model import GaussianMixture, InvalidMixtureError, covariance_to_precision
+from gmmcore.moments import Moments
 from gmmcore.statistics import Statistics, unpack
 from gmmcore.steps import MStep
 from gmmcore.threads import ordered_map, single_blas
@@ -55,16 +56,13 @@ class Update:
     smallest_occupancy: float = 0.0
 
 
-def one_gaussian(count: float, mean: npt.ArrayLike, second: npt.ArrayLike) -> GaussianMixture:
+def one_gaussian(moments: Moments) -> GaussianMixture:
     """The Gaussian of all frames.
 
     Parameters
     ----------
-    count : float
-        Number of frames.
-    mean : array_like, shape (D,)
-    second : array_like, shape (D,)
-        Sum of (frame - mean)^2.
+    moments : Moments
+        Those of all frames.
 
     Returns
     -------
@@ -76,10 +74,10 @@ def one_gaussian(count: float, mean: npt.ArrayLike, second: npt.ArrayLike) -> Ga
     InvalidMixtureError
         If there are fewer than two frames or a dimension is constant.
     """
-    means = np.asarray(mean, dtype=np.float64)
-    if count < 2:
-        raise InvalidMixtureError(f"{count:g} frames are too few for a Gaussian")
-    variances = np.asarray(second, dtype=np.float64) / count
+    means = moments.mean
+    if moments.count < 2:
+        raise InvalidMixtureError(f"{moments.count} frames are too few for a Gaussian")
+    variances = moments.scatter / moments.count
     # Rounding alone leaves a constant dimension a variance of about (eps mean)^2.
     constant = variances <= (1e-7 * np.abs(means)) ** 2
     if constant.any():

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gmmcore.em import Update, maximise, one_gaussian, split, to_full
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
+from gmmcore.moments import Moments, merge_moments
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage, stages, train_stop
 from gmmcore.statistics import ArraySource, FrameSource, Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
@@ -58,25 +59,11 @@ class TrainingSettings:
     full: FullMStep = field(default_factory=FullMStep)
 
 
-def moments(source: FrameSource) -> tuple[int, Array, Array]:
-    """Count, mean (D,) and sum of squared deviations from it (D,) of all frames, float64.
-
-    Blocks are merged by the formula of Chan, Golub and LeVeque (1979), which
-    does not cancel however far the mean is from zero.
-    """
-    count = 0
-    mean = np.zeros(source.dimension)
-    second = np.zeros(source.dimension)
-    for start in range(0, source.frames, _MOMENT_FRAMES):
-        block = source.read(start, min(start + _MOMENT_FRAMES, source.frames)).astype(np.float64)
-        here = block.mean(axis=0)
-        difference = here - mean
-        total = count + len(block)
-        second += ((block - here) ** 2).sum(axis=0)
-        second += difference**2 * (count * len(block) / total)
-        mean += difference * (len(block) / total)
-        count = total
-    return count, mean, second
+def moments(source: FrameSource) -> Moments:
+    """The moments of all frames of a source, block by block."""
+    starts = range(0, source.frames, _MOMENT_FRAMES)
+    blocks = (source.read(start, min(start + _MOMENT_FRAMES, source.frames)) for start in starts)
+    return merge_moments([Moments.none(source.dimension), *map(Moments.of, blocks)])
 
 
 def history_entry(
@@ -246,7 +233,7 @@ def train(
     """
     frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
     settings = settings or TrainingSettings()
-    mixture = one_gaussian(*moments(frames)) if start is None else start
+    mixture = one_gaussian(moments(frames)) if start is None else start
     history: list[HistoryEntry] = []
     plan = stages(
         components,
@@ -278,7 +265,7 @@ def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> Gauss
     the variance of all frames, which also stands in where a slice has none of its own.
     """
     frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
-    overall = one_gaussian(*moments(frames))
+    overall = one_gaussian(moments(frames))
     if frames.frames < 2 * components:
         raise ValueError(f"{frames.frames} frames are too few for {components} components")
     control = np.repeat(overall.covariances, components, axis=0)
@@ -286,8 +273,9 @@ def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> Gauss
     variances = np.empty_like(means)
     edges = np.linspace(0, frames.frames, components + 1).astype(int)
     for component, (first, last) in enumerate(pairwise(edges)):
-        count, means[component], second = moments(_Slice(frames, int(first), int(last)))
-        variances[component] = second / count
+        found = moments(_Slice(frames, int(first), int(last)))
+        means[component] = found.mean
+        variances[component] = found.scatter / found.count
     variances = np.where(variances > 1e-6 * control, variances, control)
     weights = np.full(components, 1.0 / components)
     return GaussianMixture.from_covariances(weights, means, variances, control)

@@ -6,12 +6,14 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import digest_of, read_bytes, replace_text
+from gmmcore.files import PathLike, digest_of, read_bytes, replace_text
+from gmmcore.moments import Moments
 
 __all__ = ["Corpus", "CorpusShard"]
 
-PathLike = str | os.PathLike[str]
 _KIND = "gmmcore corpus 1"
 
 
@@ -68,6 +70,11 @@ class Corpus:
     def digest(self) -> str:
         """Of all frames, in the order of the shards."""
         return digest_of("corpus", [[shard.shard, shard.digest] for shard in self.shards])
+
+    @property
+    def moments(self) -> Moments:
+        """The moments of all frames."""
+        return Moments(self.frames, np.array(self.mean), np.array(self.second))
 
     def paths(self, path: PathLike) -> list[str]:
         """The shards' files, in their order, beside the corpus in `path`."""

@@ -19,10 +19,10 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.corpus.moments import Moments
 from gmmcore.corpus.table import Row
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, PathLike, digest_of
+from gmmcore.moments import Moments
 from gmmcore.readers.faults import Fault
 
 __all__ = [

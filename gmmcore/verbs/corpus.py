@@ -24,10 +24,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Write corpus.json, and skipped.tsv with the faults found by then; remove other shards."""
     from gmmcore.corpus.corpus import Corpus, CorpusShard
     from gmmcore.corpus.identity import shard_paths
-    from gmmcore.corpus.moments import merge_moments
     from gmmcore.corpus.shards import faults_of
     from gmmcore.corpus.table import ShowTable
     from gmmcore.files import replace_text
+    from gmmcore.moments import merge_moments
     from gmmcore.readers.faults import Fault, fault_table, report
 
     paths = list(shard_paths(arguments.shows).values())

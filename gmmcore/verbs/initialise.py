@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = arguments.source
     if source is None:
         with explained(arguments.corpus):
-            mixture = one_gaussian(corpus.frames, corpus.mean, corpus.second)
+            mixture = one_gaussian(corpus.moments)
     else:
         from gmmcore.formats import read_mixture
 

@@ -36,7 +36,7 @@ def frames(draw):
 
 
 def start(values, components, full):
-    mixture = one_gaussian(*moments(ArraySource(values)))
+    mixture = one_gaussian(moments(ArraySource(values)))
     while mixture.components < components:
         mixture = split(mixture, min(components, 2 * mixture.components))
     return to_full(mixture) if full else mixture

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gmmcore.corpus.dealing import deal
-from gmmcore.corpus.moments import Moments, merge_moments
 from gmmcore.corpus.shards import BlockSums, block_checksum
 from gmmcore.corpus.subset import share_out
 from gmmcore.corpus.survey import check_list
@@ -23,6 +22,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.features.normalisation import normalise
 from gmmcore.features.processing import delta, output_dimension, process, smooth_labels
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.moments import Moments, merge_moments
 from gmmcore.readers import parse_place
 
 few = settings(deadline=None, max_examples=50)

@@ -25,7 +25,7 @@ def clusters(seed: int, components: int, dimension: int, frames: int):
 
 
 def gaussian(frames) -> GaussianMixture:
-    return one_gaussian(*moments(ArraySource(frames)))
+    return one_gaussian(moments(ArraySource(frames)))
 
 
 def test_start_is_the_true_variance_of_all_frames_far_from_zero():

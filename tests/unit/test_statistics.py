@@ -11,6 +11,7 @@ from gmmcore.corpus.shards import BLOCK_FRAMES
 from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.errors import GmmcoreError
 from gmmcore.model import GaussianMixture
+from gmmcore.moments import Moments
 from gmmcore.statistics import ArraySource, Statistics, _pieces, accumulate, pack, unpack
 from gmmcore.steps import MStep
 
@@ -23,8 +24,7 @@ def correlated(rng: np.random.Generator, frames: int, dimension: int) -> np.ndar
 
 
 def start(frames: np.ndarray, components: int, full: bool) -> GaussianMixture:
-    mean = frames.mean(axis=0)
-    mixture = one_gaussian(len(frames), mean, ((frames - mean) ** 2).sum(axis=0))
+    mixture = one_gaussian(Moments.of(frames))
     while mixture.components < components:
         mixture = split(mixture)
     return to_full(mixture) if full else mixture

@@ -13,7 +13,6 @@ import pytest
 from features_files import frames_of, speech_of, write_hdf5
 
 from gmmcore.corpus import packing
-from gmmcore.corpus.moments import Moments, merge_moments
 from gmmcore.corpus.packing import pack_shard
 from gmmcore.corpus.shards import BLOCK_FRAMES, ShardWriter, block_checksum
 from gmmcore.corpus.shows import ShowReader
@@ -24,6 +23,7 @@ from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import writing
+from gmmcore.moments import Moments, merge_moments
 
 ROW = Row("s", "s.h5", 0, 1, 1, "000")
 

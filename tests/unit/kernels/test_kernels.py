@@ -12,6 +12,7 @@ from gmmcore.em import maximise, one_gaussian, split, to_full
 from gmmcore.kernels import make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
+from gmmcore.moments import Moments
 from gmmcore.statistics import ArraySource, Statistics, accumulate, pack
 from gmmcore.steps import FullMStep, MStep
 
@@ -34,8 +35,7 @@ def speech_like(frames: int, dimension: int) -> np.ndarray:
 @functools.cache
 def trained(components: int, full: bool) -> tuple[np.ndarray, GaussianMixture]:
     frames = speech_like(20_000, 12)
-    mean = frames.mean(axis=0, dtype=float)
-    mixture = one_gaussian(len(frames), mean, ((frames - mean) ** 2).sum(axis=0))
+    mixture = one_gaussian(Moments.of(frames))
     settings = MStep()
     while mixture.components < components:
         mixture = split(mixture, min(components, 2 * mixture.components))

@@ -29,8 +29,8 @@ class Moments:
     scatter: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, frames: npt.NDArray[np.float32]) -> Moments:
-        """Of frames (N, D)."""
+    def of(cls, frames: npt.NDArray[np.floating]) -> Moments:
+        """The moments of frames (N, D)."""
         if not len(frames):
             return cls.none(frames.shape[1])
         mean = frames.mean(axis=0, dtype=np.float64)
@@ -39,11 +39,11 @@ class Moments:
 
     @classmethod
     def none(cls, dimension: int) -> Moments:
-        """Of no frames."""
+        """The moments of no frames."""
         return cls(0, np.zeros(dimension), np.zeros(dimension))
 
     def __add__(self, other: Moments) -> Moments:
-        """Of both sets of frames (Chan, Golub and LeVeque, 1983)."""
+        """The moments of both sets of frames (Chan, Golub and LeVeque, 1983)."""
         count = self.count + other.count
         if not count:
             return self
