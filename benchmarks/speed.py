@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--speech",
         type=Path,
-        default=ROOT.parent / "shared" / "data" / "features" / "sidekit_none",
+        default=ROOT / "tests" / "reference" / "data" / "features" / "sidekit_none",
         help="folder of SIDEKIT's feature files (energy and 19 cepstra) for the speech tables",
     )
     given = parser.parse_args(arguments)

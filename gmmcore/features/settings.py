@@ -10,6 +10,7 @@ from typing import Any
 from gmmcore.features.masks import parse_mask
 from gmmcore.files import digest_of
 from gmmcore.options import FOLDER, Options, OptionsError, build, mapping, option, within
+from gmmcore.readers import READERS
 
 __all__ = [
     "DATASETS",
@@ -73,8 +74,8 @@ class FeatureSettings(Options):
     pattern: str | None = option(None, 'file of a show, such as "{show}.h5"', _TEXT)
     format: str = option(
         "auto",
-        "sidekit, kaldi, htk or npy; auto looks into the files",
-        enum=["auto", "sidekit", "kaldi", "htk", "npy"],
+        f"{', '.join(READERS)}; auto looks into the files",
+        enum=["auto", *READERS],
     )
     datasets: tuple[str, ...] = option(
         DATASETS[:2],
