@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from dataclasses import replace
@@ -31,6 +32,12 @@ try:
     RUNS = read_runs(config)
 except GmmcoreError as error:
     sys.exit(f"gmmcore: error: {error}")
+
+# Jobs find the program also where the environment of Snakemake was not activated.
+if shutil.which("gmmcore") is None:
+    os.environ.update(
+        PATH=os.pathsep.join([*os.get_exec_path(), os.path.dirname(sys.executable)])
+    )
 
 # What envs/gmmcore.post-deploy.sh installs: this checkout, or the release that is in use.
 PROJECT = Path(gmmcore.__file__).parents[1]

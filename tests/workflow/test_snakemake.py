@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import zipfile
 from typing import Any
 
@@ -246,6 +248,18 @@ def test_a_failure_is_one_in_a_workflow_whose_shell_ignores_pipes(fresh):
     show = next(iter(sorted((fresh.folder / "corpus").glob("*.h5"))))
     show.write_bytes(show.read_bytes()[:1000])
     assert errors(fresh.run("-s", "Snakefile", code=1))
+
+
+def test_jobs_find_the_program_of_an_environment_that_is_not_activated(fresh):
+    fresh.configure(changed(PLAIN, components=2, iterations=[1], full={"iterations": 0}))
+    path = os.pathsep.join(
+        folder
+        for folder in os.environ["PATH"].split(os.pathsep)
+        if not shutil.which("gmmcore", path=folder)
+    )
+    fresh.environment = lambda: {**os.environ, "PATH": path}
+    fresh.run()
+    assert (fresh.folder / "results/tiny/ubm.h5").exists()
 
 
 def test_two_calls_at_once_make_different_runs(trained, fresh, tmp_path):
