@@ -8,37 +8,13 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from gmmcore.errors import GmmcoreError
 
 __all__ = ["main"]
-
-# A verb's module is imported only when the verb is used: a job must start quickly.
-VERBS = {
-    "accumulate": "sufficient statistics of a part of the shards under a mixture",
-    "check": "verify every file of the runs of a configuration",
-    "checksums": "SHA-256 of the final files of a run",
-    "compare": "compare two mixtures, whatever their formats",
-    "convert": "read a mixture in any format and write it in another",
-    "corpus": "gather the shards, their faults and their moments",
-    "demo": "make the demonstration corpus",
-    "diag2full": "turn a diagonal mixture into a full-covariance one",
-    "extract": "features of audio files, for those who have none",
-    "finish": "the last mixture of a training as the user takes it away",
-    "history": "the iterations that led to a mixture as a table",
-    "info": "say what a mixture file holds",
-    "initialise": "one Gaussian, or a given mixture, to start a training from",
-    "iterate": "EM iterations to the end of a stage, each in a file of its own",
-    "maximise": "statistics of all shards to the next mixture",
-    "recovery": "how close a trained mixture came to a known one",
-    "report": "history and plots of a training as one HTML page",
-    "shard": "process the shows of one shard and pack their frames",
-    "shows": "check the feature list and deal its shows to shards",
-    "split": "divide components in two along their largest deviation",
-    "validate": "check a configuration",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,8 +84,13 @@ def _run(argv: list[str], chosen: str | None) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     module = None
-    for verb, help_text in sorted(VERBS.items()):
-        subparser = subparsers.add_parser(verb, help=help_text, description=help_text)
+    for verb, text in _verbs():
+        subparser = subparsers.add_parser(
+            verb,
+            help=text.partition("\n")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         subparser.add_argument("--log", metavar="FILE", help="also write what is printed to FILE")
         if verb == chosen:
             module = importlib.import_module(f"gmmcore.verbs.{verb}")
@@ -130,6 +111,13 @@ def _run(argv: list[str], chosen: str | None) -> int:
         sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
     module.run(arguments)
     return 0
+
+
+def _verbs() -> Iterator[tuple[str, str]]:
+    """Each verb with its docstring; a job must start quickly, so its module is only read."""
+    for path in sorted((Path(__file__).parent / "verbs").glob("[a-z]*.py")):
+        text = path.read_text(encoding="utf-8").split('"""')[1]
+        yield path.stem, text.rstrip().replace("%", "%%")
 
 
 class _Both(io.TextIOBase):

@@ -1,4 +1,8 @@
-"""Sufficient statistics of a part of the shards under a mixture."""
+"""Sufficient statistics of a part of the shards under a mixture.
+
+Example: gmmcore accumulate --mixture diag/64/001.h5 --corpus corpus.json --part 0 --parts 4 \\
+    --output 0-of-4.stats.h5
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import argparse
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
-from gmmcore.verbs.common import (
+from gmmcore.verbs._common import (
     add_maximising,
     open_shards,
     statistics_of_shards,

@@ -1,4 +1,7 @@
-"""Verify every file of the runs of a configuration."""
+"""Verify every file of the runs of a configuration.
+
+Example: gmmcore check results/demo
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""SHA-256 of the final files of a run."""
+"""SHA-256 of the final files of a run.
+
+Example: gmmcore checksums results/demo/ubm.h5 results/demo/history.tsv \\
+    --output results/demo/SHA256SUMS
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Compare two mixtures, whatever their formats."""
+"""Compare two mixtures, whatever their formats.
+
+Example: gmmcore compare ubm.h5 other.gmm
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs.common import add_reading, explained, open_shards, read_any
+from gmmcore.verbs._common import add_reading, explained, open_shards, read_any
 
 if TYPE_CHECKING:
     from gmmcore.model import GaussianMixture

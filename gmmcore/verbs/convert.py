@@ -1,10 +1,13 @@
-"""Read a mixture in any format and write it in another."""
+"""Read a mixture in any format and write it in another.
+
+Example: gmmcore convert ubm.h5 final.dubm
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from gmmcore.verbs.common import add_reading, read_any
+from gmmcore.verbs._common import add_reading, read_any
 
 __all__ = ["configure", "run"]
 

@@ -1,4 +1,7 @@
-"""Gather the shards, their faults and their moments."""
+"""Gather the shards, their faults and their moments.
+
+Example: gmmcore corpus --shows shows.tsv --output corpus.json --skipped skipped.tsv
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 from pathlib import Path
 
 from gmmcore.errors import GmmcoreError, counted
-from gmmcore.verbs.common import open_shards
+from gmmcore.verbs._common import open_shards
 
 __all__ = ["configure", "run"]
 

@@ -1,4 +1,7 @@
-"""Make the demonstration corpus."""
+"""Make the demonstration corpus.
+
+Example: gmmcore demo --components 16 --output corpus
+"""
 
 from __future__ import annotations
 

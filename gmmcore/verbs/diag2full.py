@@ -1,4 +1,7 @@
-"""Turn a diagonal mixture into a full-covariance one."""
+"""Turn a diagonal mixture into a full-covariance one.
+
+Example: gmmcore diag2full --mixture diag/64.h5 --output full/64/000.h5
+"""
 
 from __future__ import annotations
 

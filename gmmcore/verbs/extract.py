@@ -1,4 +1,7 @@
-"""features of audio files, for those who have none"""
+"""Compute features of audio files, for those who have none.
+
+Example: gmmcore extract --audio recordings --output features
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The last mixture of a training as the user takes it away."""
+"""The last mixture of a training as the user takes it away.
+
+Example: gmmcore finish --mixture full/64.h5 --output ubm.h5
+"""
 
 from __future__ import annotations
 

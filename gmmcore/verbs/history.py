@@ -1,4 +1,7 @@
-"""The iterations that led to a mixture as a table."""
+"""The iterations that led to a mixture as a table.
+
+Example: gmmcore history --mixture ubm.h5 --output history.tsv
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Say what a mixture file holds."""
+"""Say what a mixture file holds.
+
+Example: gmmcore info ubm.h5
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.verbs.common import add_reading, read_any
+from gmmcore.verbs._common import add_reading, read_any
 
 if TYPE_CHECKING:
     from gmmcore.history import HistoryEntry

@@ -1,4 +1,7 @@
-"""One Gaussian, or a given mixture, to start a training from."""
+"""One Gaussian, or a given mixture, to start a training from.
+
+Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import add_options, options_of
-from gmmcore.verbs.common import explained
+from gmmcore.verbs._common import explained
 
 __all__ = ["configure", "run"]
 

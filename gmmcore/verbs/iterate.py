@@ -1,4 +1,8 @@
-"""EM iterations to the end of a stage, each in a file of its own."""
+"""EM iterations to the end of a stage, each in a file of its own.
+
+Example: gmmcore iterate --mixture diag/64/000.h5 --corpus corpus.json --iterations 8 \\
+    --llk-gain 0.01 --output diag/64.h5
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,14 @@ from typing import TYPE_CHECKING
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
-from gmmcore.verbs.common import (
+from gmmcore.verbs._common import (
     add_maximising,
     explained,
     open_shards,
     statistics_of_shards,
     sum_in_order,
 )
-from gmmcore.verbs.iteration import save_iteration
+from gmmcore.verbs._iteration import save_iteration
 
 if TYPE_CHECKING:
     from gmmcore.model import GaussianMixture

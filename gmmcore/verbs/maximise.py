@@ -1,4 +1,8 @@
-"""Statistics of all shards to the next mixture."""
+"""Statistics of all shards to the next mixture.
+
+Example: gmmcore maximise --mixture diag/64/001.h5 --corpus corpus.json --statistics *.stats.h5 \\
+    --output diag/64/002.h5
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,12 @@ import argparse
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
-from gmmcore.verbs.common import (
+from gmmcore.verbs._common import (
     add_maximising,
     explained,
     sum_in_order,
 )
-from gmmcore.verbs.iteration import save_iteration
+from gmmcore.verbs._iteration import save_iteration
 
 __all__ = ["configure", "run"]
 

@@ -1,10 +1,14 @@
-"""How close a trained mixture came to a known one."""
+"""How close a trained mixture came to a known one.
+
+Example: gmmcore recovery --truth corpus/truth.h5 --mixture ubm.h5 --corpus corpus.json \\
+    --output recovery.txt
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from gmmcore.verbs.common import open_shards, reading_frames
+from gmmcore.verbs._common import open_shards, reading_frames
 
 __all__ = ["configure", "run"]
 

@@ -1,4 +1,7 @@
-"""History and plots of a training as one HTML page."""
+"""History and plots of a training as one HTML page.
+
+Example: gmmcore report --mixture ubm.h5 --output report.html
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Process the shows of one shard and pack their frames."""
+"""Process the shows of one shard and pack their frames.
+
+Example: gmmcore shard --list features --shows shows.tsv --shard 000 --output 000.npy
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Check the feature list and deal its shows to shards."""
+"""Check the feature list and deal its shows to shards.
+
+Example: gmmcore shows --list features --pattern {show}.h5 --normalisation cmvn --output shows.tsv
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Divide components in two along their largest deviation."""
+"""Divide components in two along their largest deviation.
+
+Example: gmmcore split --mixture diag/32.h5 --components 64 --output diag/64/000.h5
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from gmmcore.verbs.common import explained
+from gmmcore.verbs._common import explained
 
 __all__ = ["configure", "run"]
 

@@ -1,4 +1,7 @@
-"""Check a configuration."""
+"""Check a configuration.
+
+Example: gmmcore validate config.yaml --print
+"""
 
 from __future__ import annotations
 

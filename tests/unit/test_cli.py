@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gmmcore.cli import main
 from gmmcore.verbs import info
+
+VERBS = Path(info.__file__).parent
 
 
 @pytest.mark.parametrize(
@@ -57,3 +60,15 @@ def test_a_name_that_the_terminal_cannot_show_is_told_by_its_code(tmp_path, enco
     (line,) = done.stderr.decode(encoding).splitlines()
     assert line.startswith("gmmcore info: error: ")
     assert "\\u017c" in line
+
+
+@pytest.mark.parametrize("verb", sorted(path.stem for path in VERBS.glob("[a-z]*.py")))
+def test_every_verb_explains_itself(verb, capsys):
+    with pytest.raises(SystemExit):
+        main([verb, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: gmmcore {verb} [-h]")
+    assert f"Example: gmmcore {verb} " in text
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f" {verb} " in capsys.readouterr().out.replace("\n", " ")
