@@ -1,7 +1,6 @@
 """SHA-256 of the final files of a run.
 
-Example: gmmcore checksums results/demo/ubm.h5 results/demo/history.tsv \\
-    --output results/demo/SHA256SUMS
+Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Statistics of all shards to the next mixture.
 
-Example: gmmcore maximise --mixture diag/64/001.h5 --corpus corpus.json --statistics *.stats.h5 \\
-    --output diag/64/002.h5
+Example: gmmcore maximise --mixture 001.h5 --corpus corpus.json --statistics 0.stats.h5 --output 002.h5
 """
 
 from __future__ import annotations
