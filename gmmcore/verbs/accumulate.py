@@ -1,6 +1,6 @@
 """Sufficient statistics of a part of the shards under a mixture.
 
-Example: gmmcore accumulate --mixture 001.h5 --corpus corpus.json --part 0 --parts 4 --output 0.stats.h5
+Example: gmmcore accumulate --mixture 1.h5 --corpus corpus.json --part 0 --parts 4 --output 0.h5
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Statistics of all shards to the next mixture.
 
-Example: gmmcore maximise --mixture 001.h5 --corpus corpus.json --statistics 0.stats.h5 --output 002.h5
+Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.stats.h5 --output 2.h5
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How close a trained mixture came to a known one.
 
-Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output recovery.txt
+Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output r.txt
 """
 
 from __future__ import annotations
