@@ -1,6 +1,6 @@
 """EM iterations to the end of a stage, each in a file of its own.
 
-Example: gmmcore iterate --mixture 0.h5 --corpus corpus.json --iterations 8 --llk-gain 0 --output 64.h5
+Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --llk-gain 0 --output 64.h5
 """
 
 from __future__ import annotations
