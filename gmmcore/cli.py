@@ -49,17 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GmmcoreError as error:
         print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
         return 1
-    except SyntaxError as error:
-        # Python's compiler finds errors that are not there when memory is refused to it while
-        # it reads a module (seen with CPython 3.11).
-        print(
-            f"gmmcore {chosen}: error: {error.filename}, line {error.lineno}: Python cannot read "
-            f"this part of gmmcore ({error.msg}): memory ran out, give the job more; or the "
-            "installation is damaged, install it again",
-            file=sys.stderr,
-        )
-        return 1
-    except (MemoryError, ImportError, RuntimeError, SystemError) as error:
+    except (MemoryError, ImportError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
         print(
@@ -140,7 +130,6 @@ def _is_out_of_memory(error: Exception) -> bool:
         "failed to map segment",
         "annot allocate memory",
         "can't start new thread",
-        "returned NULL without setting an exception",  # Python's compiler
     )
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 

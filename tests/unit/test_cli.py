@@ -19,8 +19,6 @@ VERBS = Path(info.__file__).parent
     ("failure", "message"),
     [
         (MemoryError(), "out of memory; give the job more"),
-        (SyntaxError("expected ':'", ("em.py", 268, 1, "def _shift()")), "em.py, line 268: Python"),
-        (SystemError("compile returned NULL without setting an exception"), "out of memory; give"),
         (ImportError("x.so: failed to map segment from shared object"), "out of memory; give"),
         (RuntimeError("can't start new thread"), "out of memory; give"),
     ],
