@@ -11,6 +11,9 @@ import pytest
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# Thousands of processes start: their modules are compiled once.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 DATA = Path(__file__).resolve().parent / "reference" / "data"
 
 
