@@ -1,4 +1,4 @@
-"""SHA-256 of the final files of a run."""
+"""Write the SHA-256 of the final files of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write what ``sha256sum -c`` reads."""
+    """Write a file that ``sha256sum -c`` reads."""
     from gmmcore.files import replace_text
     from gmmcore.resume import checksums
 

@@ -1,4 +1,4 @@
-"""features of audio files, for those who have none"""
+"""Compute features of audio files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The last mixture of a training as the user takes it away."""
+"""Write the last mixture of a training as the final one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One Gaussian, or a given mixture, to start a training from."""
+"""Make the first mixture of a training: one Gaussian, or a given mixture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Divide components in two along their largest deviation."""
+"""Divide components in two along their axis of largest variance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the divided mixture."""
+    """Write the mixture with divided components."""
     from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.provenance import Provenance, settings_digest
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
-        # Where components were removed, fewer than planned can be made of those that are left.
+        # If components were removed, those that are left may make fewer than planned.
         mixture = split(model.mixture, min(components, 2 * model.mixture.components))
     provenance = Provenance(
         stage="full" if mixture.is_full else "diag",
