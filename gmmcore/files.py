@@ -179,10 +179,7 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
             if limit is not None and size > limit:
                 raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
             return stream.read()
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: an invalid path, such as one with a null byte
+    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
 
 
@@ -233,7 +230,7 @@ def unseal(path: PathLike, kind: str) -> tuple[dict[str, Any], bytes]:
     Raises
     ------
     DamagedFileError
-        If the file is truncated or altered.
+        If the file is truncated or altered, or is not a sealed file.
     GmmcoreError
         If the file is missing, unreadable, or of another kind.
     """

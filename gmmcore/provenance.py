@@ -1,4 +1,4 @@
-"""What a mixture was made from, and with which settings, as its file records it."""
+"""Records, in the file of a mixture, of what it was made from and with which settings."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class FullBounds(Bounds):
 
 @dataclass(frozen=True)
 class LowCount(Options):
-    """What is done with components that have few frames."""
+    """Settings for components that have few frames."""
 
     occupancy: float = option(
         10.0, "a component with fewer frames has a low count", type="number", minimum=0

@@ -84,10 +84,7 @@ def _begins_with(path: str, magic: bytes) -> bool:
         check_regular(path)
         with open(path, "rb") as stream:
             return stream.read(len(magic)) == magic
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: an invalid path, such as one with a null byte
+    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         raise GmmcoreError(
             f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
         ) from None
