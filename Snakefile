@@ -1,12 +1,12 @@
 # Gaussian mixture training: features -> shards -> one Gaussian -> split and iterate -> full -> ubm.h5
-# `snakemake -n` says what will run; README.md explains the rest.
+# `snakemake -n` lists the jobs that will run; README.md explains the rest.
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-# A configuration that says what its features are stands alone.
+# config.yaml is only used if the configuration names no features.
 if not {"features", "demo", "audio"} & config.keys():
 
     configfile: "config.yaml"
@@ -15,7 +15,7 @@ if not {"features", "demo", "audio"} & config.keys():
 include: "rules/common.smk"
 
 
-# Files that later ones are made from are named too: else nobody would miss them.
+# Intermediate files are named too, so that missing ones are made again.
 rule all:
     input:
         [
@@ -41,8 +41,8 @@ include: "rules/train.smk"
 include: "rules/products.smk"
 
 
-# On a cluster, what takes a second or two stays on the machine that submits: a job of its own would
-# wait longer than it works.
+# On a cluster, these short jobs run on the submitting machine: in the queue, they would wait longer
+# than they run.
 localrules:
     all,
     corpus,

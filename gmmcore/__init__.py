@@ -23,7 +23,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Imported when they are asked for: a job of the workflow starts without them.
+# These are imported when they are asked for: most jobs of the workflow do without them.
 _HOMES = {
     "FeaturesServer": "gmmcore.sidekit.server",
     "GaussianMixture": "gmmcore.model",

@@ -1,4 +1,4 @@
-"""Covariances within bounds that are relative to the variance of all frames."""
+"""Bounds of variances and covariances, relative to given variances."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ Array = npt.NDArray[np.float64]
 def bounded_variances(
     raw: Array, control: Array, bounds: tuple[float, float], counted: npt.NDArray[np.bool_]
 ) -> tuple[Array, int, int]:
-    """Variances within bounds.
+    """Bring variances within bounds.
 
     Parameters
     ----------
-    raw, control : ndarray, shape (C, D), float64
-        Variances, and what the bounds are relative to.
+    raw : ndarray, shape (C, D), float64
+        Variances.
+    control : ndarray, shape (C, D), float64
+        Variances that the bounds are relative to.
     bounds : tuple of float
         Floor and ceiling.
     counted : ndarray, shape (C,), bool
-        Components that matter.
+        Components whose variances are counted and checked.
 
     Returns
     -------
     variances : ndarray, shape (C, D)
     floored, ceiled : int
-        How many of those that matter were raised and lowered.
+        Number of variances of these components that were raised and lowered.
 
     Raises
     ------
     InvalidMixtureError
-        If one that matters is zero although no floor was asked for.
+        If a variance of these components is not positive, because the floor is zero.
     """
     low, high = bounds[0] * control, bounds[1] * control
     below = (raw < low) & counted[:, np.newaxis]
@@ -59,29 +61,29 @@ def bounded_variances(
 def bounded_precisions(
     covariances: Array, control: Array, bounds: tuple[float, float], names: npt.NDArray[np.intp]
 ) -> tuple[Array, int, int]:
-    """Precisions of covariances whose eigenvalues are brought within bounds.
+    """Bring the eigenvalues of covariances within bounds, and invert the covariances.
 
     Parameters
     ----------
     covariances : ndarray, shape (N, D, D), float64
-        Overwritten by those within the bounds.
+        Covariances, which are bounded in place.
     control : ndarray, shape (N, D), float64
-        The bounds are those of eigenvalues in the space where these variances are one.
+        Variances by which the covariances are scaled before their eigenvalues are bounded.
     bounds : tuple of float
         Floor and ceiling.
     names : ndarray, shape (N,), int
-        What an error calls the components.
+        Numbers of the components, for error messages.
 
     Returns
     -------
     precisions : ndarray, shape (N, D, D)
     floored, ceiled : int
-        How many eigenvalues were raised and lowered.
+        Number of eigenvalues that were raised and lowered.
 
     Raises
     ------
     InvalidMixtureError
-        If one is not positive definite although no floor was asked for.
+        If a covariance is not positive definite, because the floor is zero.
     """
     deviation = np.sqrt(control)
     unit = deviation[:, :, np.newaxis] * deviation[:, np.newaxis, :]
@@ -112,7 +114,7 @@ def _indefinite(component: int) -> InvalidMixtureError:
 
 
 def _within(scaled: Array, floor: float, ceiling: float) -> bool:
-    """Whether all eigenvalues lie between the bounds: two factorisations, far below `eigh`."""
+    """Whether all eigenvalues lie between the bounds; much faster than to compute them."""
     identity = np.eye(len(scaled))
     return is_definite(scaled - floor * identity) and (
         not np.isfinite(ceiling) or is_definite(ceiling * identity - scaled)

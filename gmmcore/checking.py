@@ -1,4 +1,4 @@
-"""Self-check of a run: every file and every frame against what the configuration makes of it."""
+"""Verification of all files and frames of a run against its configuration."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ __all__ = ["Checked", "check_run"]
 
 @dataclass
 class Checked:
-    """What a check found.
+    """Result of a check.
 
     Attributes
     ----------
     findings : dict
-        What is wrong, by file.
+        Description of what is wrong, by file.
     notes : list of str
-        What is no fault, but worth knowing.
+        Remarks on what is no fault.
     files, frames : int
-        That were verified.
+        Number of files and frames that were verified.
     """
 
     findings: dict[str, str] = field(default_factory=dict)
@@ -55,12 +55,13 @@ def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Ch
     results
         The folder that the workflow writes to, such as ``results``.
     known : dict, optional
-        What was found of frames, by their folder; those in it are not read again.
+        Results of earlier calls for the frames, by their folder; these frames are not read again.
+        This call adds its own.
     """
     known = {} if known is None else known
     folder, corpus = f"{results}/{run.name}", f"{results}/features/{run.corpus}"
     features = run.features
-    # Where the workflow is a module with a prefix, the lists that it makes lie under the prefix.
+    # If the workflow is a module with a prefix, the lists that it makes lie below the prefix.
     given = features.list
     beside = os.path.join(os.path.dirname(results), given)
     if not os.path.exists(given) and os.path.exists(beside):
@@ -91,7 +92,7 @@ def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Ch
 
 
 def _mixtures(run: Run, folder: str) -> list[Path]:
-    """The mixtures of all stages, in the order in which they are made, as far as they are there."""
+    """List the mixtures of all stages that exist, in the order in which they are made."""
     return [
         path for stage in run.plan for path in [*sorted(Path(folder, stage.name).glob("[0-9]*.h5"))]
     ]
@@ -114,7 +115,7 @@ def _load(path: Path, checked: Checked) -> Model | None:
 
 
 def _checked_frames(corpus: Path, problems: Mapping[str, str]) -> Checked:
-    """Read every frame again."""
+    """Read and verify all frames."""
     checked = Checked()
     path = corpus / "corpus.json"
     if not path.exists() or str(path) in problems:
@@ -131,7 +132,7 @@ def _checked_frames(corpus: Path, problems: Mapping[str, str]) -> Checked:
             checked.frames += frames
             checked.files += 1
         except GmmcoreError as error:
-            # Its end is intact, so nothing but its removal makes Snakemake pack it again.
+            # If only frames are damaged, Snakemake packs the shard again only if it is removed.
             text = str(error).removeprefix(f"{shard_file}: ").split("; remove it")[0]
             checked.findings.setdefault(shard_file, f"{text}; remove it")
     if len(moments) == len(known.shards):
@@ -142,11 +143,11 @@ def _checked_frames(corpus: Path, problems: Mapping[str, str]) -> Checked:
 
 
 def _history_fault(before: Model | None, model: Model) -> str:
-    """What contradicts the facts in the history of a mixture; empty if nothing does."""
+    """Say how the history of a mixture contradicts its facts; empty if it does not."""
     facts, history = model.facts, model.history
     earlier = before.history if before else ()
     if before is None or before.digest != facts.get("parent"):
-        return ""  # One between them is missing, which is said already.
+        return ""  # A mixture between them is missing, which is reported elsewhere.
     if facts["iteration"] == 0:
         return "" if _same(history, earlier) else "its history is not that of its parent"
     if not history or not _same(history[:-1], earlier):
@@ -163,7 +164,7 @@ def _same(first: tuple[HistoryEntry, ...], second: tuple[HistoryEntry, ...]) -> 
 
 
 def _check_products(run: Run, folder: Path, checked: Checked) -> None:
-    """Make the tables and exports again, and compare."""
+    """Make the history table and the exports again, and compare them with the files."""
     from gmmcore.formats.registry import write_mixture
 
     final = _load(folder / "ubm.h5", checked) if (folder / "ubm.h5").exists() else None

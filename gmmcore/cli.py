@@ -23,22 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The arguments without the program's name; those of the process by default.
+        The arguments without the program's name; by default those of the process.
 
     Returns
     -------
     int
-        The exit code: 0, or 1 after a mistake that one line on standard error explains.
+        The exit code: 0; 1 after an error, which is printed on standard error; 2 if no verb is
+        given; 130 after an interruption.
     """
     if argv is None:
         argv = sys.argv[1:]
-        # Asked to end, a job ends as it does at Ctrl-C: nothing half-written is left.
+        # SIGTERM has the effect of Ctrl-C, so that no half-written file is left.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Threads run over blocks of frames, each with one BLAS thread; it must be said before
-    # numpy is imported, and saying it here spares the import of a library that says it later.
+    # Each thread works on blocks of frames with one BLAS thread. To set this before numpy is
+    # imported saves the import of threadpoolctl, which sets it later.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = "1"
-    # A terminal that cannot show a name shows its code points.
+    # Characters that a terminal cannot show are printed as escape sequences.
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):
             output.reconfigure(errors="backslashreplace")
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str], chosen: str | None) -> int:
-    """Parse the arguments and run the verb; the exit code, or an exception."""
+    """Parse the arguments, run the verb and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="gmmcore",
         description="Train, convert and inspect Gaussian mixtures.",
@@ -95,7 +96,7 @@ def _run(argv: list[str], chosen: str | None) -> int:
         parser.print_help()
         return 2
     if arguments.log:
-        # Not `tee`: the exit code of a pipe is that of its last command, unless the shell is told.
+        # A pipe to `tee` would hide the exit code.
         os.makedirs(os.path.dirname(arguments.log) or ".", exist_ok=True)
         log = open(arguments.log, "w", 1, "utf-8", "backslashreplace")  # noqa: SIM115
         sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
@@ -111,7 +112,7 @@ def _verbs() -> Iterator[tuple[str, str]]:
 
 
 class _Both(io.TextIOBase):
-    """A stream whose text is also written to a log."""
+    """Stream whose text is also written to a log."""
 
     def __init__(self, stream: TextIO, log: TextIO) -> None:
         self._stream, self._log = stream, log
@@ -125,7 +126,7 @@ class _Both(io.TextIOBase):
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was refused to Python, to a library being loaded or to a new thread."""
+    """Whether an error means that memory ran out, for Python, a library or a new thread."""
     signs = (
         "failed to map segment",
         "annot allocate memory",

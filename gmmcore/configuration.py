@@ -1,4 +1,4 @@
-"""From config.yaml to the settings of every run; every mistake is told in one line."""
+"""Reads config.yaml and makes the settings of every run; each error message is one line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ __all__ = ["merged", "read_configuration", "resolve", "resolve_runs"]
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a configuration file says, not yet checked.
+    """Read a configuration file without checking its keys.
 
     Raises
     ------
     GmmcoreError
-        If it cannot be read, or is not a YAML mapping.
+        If the file cannot be read, or is not a YAML mapping.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -37,20 +37,25 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def resolve_runs(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Settings]:
-    """The settings of every run, by its name.
+    """Make the settings of every run.
 
     Parameters
     ----------
     values
-        What the user wrote. ``runs`` maps names to overrides of the keys beside it; without it
-        there is one run, whose name is ``run``.
+        The configuration as the user wrote it. ``runs`` maps names of runs to overrides of the
+        other keys; without it there is one run, whose name is the value of ``run``.
     source
-        Where, for messages.
+        Name of the configuration in error messages.
+
+    Returns
+    -------
+    dict
+        The settings by the names of the runs.
 
     Raises
     ------
     GmmcoreError
-        One line: the key, what was found, what was expected.
+        If a key is unknown or has an invalid value.
     """
     whole = {key: value for key, value in values.items() if key != "runs"}
     runs = values.get("runs")
@@ -74,7 +79,7 @@ def resolve_runs(values: Mapping[str, Any], source: str = "config.yaml") -> dict
 
 
 def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with those of `overrides` in their place; mappings are merged key by key."""
+    """Replace values by those of `overrides`; mappings are merged key by key."""
     result = dict(values)
     for key, value in overrides.items():
         before = result.get(key)
@@ -86,25 +91,35 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 
 
 def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
-    """The settings of one run.
+    """Make the settings of one run.
 
     Parameters
     ----------
     values
-        What the user wrote, without ``runs``.
+        The configuration as the user wrote it, without ``runs``.
     source
-        Where, for messages.
+        Name of the configuration in error messages.
 
     Raises
     ------
     GmmcoreError
-        One line: the key, what was found, what was expected.
+        If a key is unknown or has an invalid value.
+
+    Examples
+    --------
+    >>> from gmmcore.configuration import resolve
+    >>> settings = resolve({"components": 64, "features": {"list": "shows.txt"}})
+    >>> settings.components, settings.llk_gain
+    (64, 0.01)
+    >>> resolve({"component": 64})
+    Traceback (most recent call last):
+    gmmcore.errors.GmmcoreError: config.yaml: unknown key component; did you mean components?
     """
     try:
         settings = build(Settings, values)
     except OptionsError as error:
         raise GmmcoreError(f"{source}: {error}") from error
-    # One spelling: paths are compared, and are names of files in the workflow.
+    # Paths get one spelling, because they are compared and name files in the workflow.
     demo, audio, features = settings.demo, settings.audio, settings.features
     if demo.folder:
         demo = replace(demo, folder=os.path.normpath(demo.folder))

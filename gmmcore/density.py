@@ -1,7 +1,7 @@
 """Log-likelihoods and posteriors of frames under a mixture, in float64 and in the log domain.
 
-These are the exact functions: they choose the form of the quadratic that keeps its digits. The
-E-step has kernels of its own (`gmmcore.statistics`), which are tested against these.
+These functions choose the form of the quadratic that loses no digits. The E-step
+(`gmmcore.statistics`) uses faster kernels, which are tested against these functions.
 """
 
 from __future__ import annotations
@@ -27,34 +27,35 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
 _BLOCK = 4096
-# The expanded quadratic loses eps * (sum of its terms); above this we subtract the means first.
+# The expanded quadratic has an error of eps * (sum of its terms); if that is larger than this, the
+# means are subtracted first.
 _EXPANSION_TOLERANCE = 1e-10
 
 
 class InvalidFramesError(GmmcoreError, ValueError):
-    """An array that cannot be used as frames; the message says which and why."""
+    """Error raised for an array that cannot be used as frames; the message says why."""
 
 
 def checked_frames(
     values: npt.ArrayLike, what: str = "frames", *, finite: bool = False
 ) -> npt.NDArray[Any]:
-    """`values` as an array of real numbers, of any shape.
+    """Convert `values` to an array of real numbers, of any shape.
 
-    NumPy drops a mask or an imaginary part where it converts an array: without this check,
-    numbers that nobody meant would be computed with.
+    NumPy drops the mask or the imaginary part when it converts an array; this function refuses
+    such arrays.
 
     Parameters
     ----------
     values : array_like
     what : str
-        What the values are called in a message.
+        Name of the values in error messages.
     finite : bool
         Whether every value must be finite.
 
     Returns
     -------
     ndarray
-        Of the same shape and dtype; no copy of an array.
+        Array of the same shape and dtype; an array is not copied.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def checked_frames(
 
 
 def constants(mixture: GaussianMixture) -> Array:
-    """Logarithm of each component's weight and normalising factor.
+    """Compute the logarithm of each component's weight times its normalising factor.
 
     ``log w_c - (D log 2 pi + log det S_c) / 2``, shape (C,), float64; -inf for a weight of zero.
     """
@@ -96,7 +97,7 @@ def constants(mixture: GaussianMixture) -> Array:
 
 
 def component_log_likelihoods(mixture: GaussianMixture, frames: npt.ArrayLike) -> Array:
-    """``log(w_c N(x; mean_c, S_c))`` of every frame and component.
+    """Compute ``log(w_c N(x; mean_c, S_c))`` of every frame and component.
 
     Parameters
     ----------
@@ -106,12 +107,21 @@ def component_log_likelihoods(mixture: GaussianMixture, frames: npt.ArrayLike) -
     Returns
     -------
     ndarray, shape (F, C), float64
-        Natural logarithms, not normalised over the components.
+        Natural logarithms of the weighted densities, not normalised over the components.
 
     Raises
     ------
     InvalidFramesError
-        If the frames have another dimension than the mixture, or are masked or no real numbers.
+        If the frames have another dimension than the mixture, are masked, or are not real numbers.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.density import component_log_likelihoods
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
+    >>> component_log_likelihoods(mixture, [[0.0], [1.0]]).round(3)
+    array([[-2.112, -2.112],
+           [-3.612, -1.612]])
     """
     values = _checked(mixture, frames)
     result = np.empty((values.shape[0], mixture.components))
@@ -128,7 +138,16 @@ def component_log_likelihoods(mixture: GaussianMixture, frames: npt.ArrayLike) -
 
 
 def log_likelihood(mixture: GaussianMixture, frames: npt.ArrayLike) -> Array:
-    """Natural logarithm of the mixture's density at every frame, shape (F,), float64."""
+    """Compute the natural logarithm of the density at every frame, shape (F,), float64.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.density import log_likelihood
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
+    >>> log_likelihood(mixture, [[0.0], [1.0]]).round(3)
+    array([-1.419, -1.485])
+    """
     values = _checked(mixture, frames)
     result = np.empty(values.shape[0])
     for start in range(0, values.shape[0], _BLOCK):
@@ -138,14 +157,24 @@ def log_likelihood(mixture: GaussianMixture, frames: npt.ArrayLike) -> Array:
 
 
 def posteriors(mixture: GaussianMixture, frames: npt.ArrayLike) -> Array:
-    """Probability of every component given every frame, shape (F, C), float64; rows sum to 1."""
+    """Compute the probability of every component given every frame, shape (F, C), float64.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.density import posteriors
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
+    >>> posteriors(mixture, [[0.0], [1.0]]).round(3)
+    array([[0.5  , 0.5  ],
+           [0.119, 0.881]])
+    """
     logs = component_log_likelihoods(mixture, frames)
     logs -= log_sum_exp(logs)[:, np.newaxis]
     return np.exp(logs, out=logs)
 
 
 def log_sum_exp(logs: Array) -> Array:
-    """``log(sum(exp(logs), axis=1))`` without overflow, shape (F,)."""
+    """Compute ``log(sum(exp(logs), axis=1))`` without overflow, shape (F,)."""
     top = logs.max(axis=1)
     return np.log(np.exp(logs - top[:, np.newaxis]).sum(axis=1)) + top
 
@@ -182,6 +211,6 @@ def _quadratic_diagonal(mixture: GaussianMixture, block: Array, out: Array) -> N
 
 def _quadratic_full(mixture: GaussianMixture, block: Array, out: Array) -> None:
     for component in range(mixture.components):
-        # x' U' U x with the mean taken away first: no cancellation whatever the condition.
+        # The mean is subtracted from x first: nothing cancels in x' U' U x, whatever the condition.
         rotated = (block - mixture.means[component]) @ mixture.precision_factors[component].T
         out[:, component] = np.einsum("ij,ij->i", rotated, rotated)

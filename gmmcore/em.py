@@ -1,4 +1,4 @@
-"""Parameters and statistics in, parameters out: every step of a training but the E-step."""
+"""Every step of a training except the E-step, as functions of parameters and statistics."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 ARITHMETIC = 2
-"""Version of the numbers: raised with every change that alters a result in any bit."""
-# Occupancy, in frames, that the weight of a component without any is computed from: its
-# logarithm stays finite, and it can win frames again.
+"""Version of the arithmetic: it is raised with every change that alters any bit of a result."""
+# Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
+# component without frames can win some again.
 _LEAST_OCCUPANCY = 1e-3
-# Components a task of a thread works on.
+# Number of components in one task of a thread.
 _PIECE_COMPONENTS = 32
 
 
 @dataclass(frozen=True)
 class Update:
-    """What an M-step did.
+    """Result of an M-step.
 
     Attributes
     ----------
     mixture : GaussianMixture
         The next mixture.
     floored, ceiled : int
-        Variances, or eigenvalues, that were moved to their floor or ceiling.
+        Number of variances, or eigenvalues, that were moved to their floor or ceiling.
     low_count : tuple of (int, float)
-        Components with fewer frames than the least occupancy, and their occupancies in frames.
+        Components whose occupancy is below ``MStep.occupancy``, each with its occupancy.
     smallest_occupancy : float
-        Over all components, in frames.
+        Smallest occupancy of all components, in frames.
     """
 
     mixture: GaussianMixture
@@ -57,22 +57,32 @@ class Update:
 
 
 def one_gaussian(moments: Moments) -> GaussianMixture:
-    """The Gaussian of all frames.
+    """Make the mixture of one component that fits all frames.
 
     Parameters
     ----------
     moments : Moments
-        Those of all frames.
+        Moments of all frames.
 
     Returns
     -------
     GaussianMixture
-        One diagonal component with the true variance, which is also its ``variance_control``.
+        One diagonal component with the variance of the frames, which is also its
+        ``variance_control``.
 
     Raises
     ------
     InvalidMixtureError
         If there are fewer than two frames or a dimension is constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.em import one_gaussian
+    >>> from gmmcore.moments import Moments
+    >>> mixture = one_gaussian(Moments.of(np.array([[0.0, 0.0], [2.0, 8.0]])))
+    >>> mixture.means, mixture.covariances
+    (array([[1., 4.]]), array([[ 1., 16.]]))
     """
     means = moments.mean
     if moments.count < 2:
@@ -93,27 +103,35 @@ def one_gaussian(moments: Moments) -> GaussianMixture:
 def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMixture:
     """Divide components in two.
 
-    Each mean moves by one standard deviation to either side along its axis of largest variance
-    (for full covariances, its principal axis); both halves keep the covariance, and half
-    the weight, as SIDEKIT does.
+    As in SIDEKIT, the mean moves by one standard deviation to either side along the axis of
+    largest variance (for full covariances, the principal axis). Both halves keep the covariance
+    and half the weight.
 
     Parameters
     ----------
     mixture : GaussianMixture
     components : int, optional
-        Number afterwards, from C to 2 C; 2 C by default. With fewer, only the heaviest
-        components are divided.
+        Number of components of the result, from C to 2 C; 2 C by default. If it is less than
+        2 C, only the heaviest components are divided.
 
     Returns
     -------
     GaussianMixture
-        The components, those divided moved down, then the upper halves.
+        The C components, where a divided one is its lower half, followed by the upper halves.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.em import split
+    >>> split(GaussianMixture.from_covariances([1.0], [[1.0, 4.0]], [[1.0, 16.0]])).means
+    array([[1., 0.],
+           [1., 8.]])
     """
     count = mixture.components
     wanted = 2 * count if components is None else components
     if not count <= wanted <= 2 * count:
         raise ValueError(f"{count} components can be split to {count}..{2 * count}, not {wanted}")
-    # Stable, so that equal weights are taken in their order.
+    # The sort is stable: of equal weights, the first are taken.
     chosen = np.sort(np.argsort(-mixture.weights, kind="stable")[: wanted - count])
     shift = _shift(mixture, chosen)
     weights = mixture.weights.copy()
@@ -130,7 +148,16 @@ def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMi
 
 
 def to_full(mixture: GaussianMixture) -> GaussianMixture:
-    """The same mixture with covariance matrices; a full mixture is returned as it is."""
+    """Give a mixture full covariances; one that has them is returned as it is.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.em import to_full
+    >>> to_full(GaussianMixture.from_covariances([1.0], [[1.0, 4.0]], [[1.0, 16.0]])).covariances
+    array([[[ 1.,  0.],
+            [ 0., 16.]]])
+    """
     if mixture.is_full:
         return mixture
     identity = np.eye(mixture.dimension)
@@ -149,18 +176,18 @@ def maximise(
     *,
     threads: int = 1,
 ) -> Update:
-    """M-step: the mixture that the statistics call for.
+    """M-step: compute the next mixture from the statistics.
 
     Parameters
     ----------
     mixture : GaussianMixture
         The mixture that the statistics were computed with, shape (C, D).
     statistics : Statistics
-        Of all frames.
+        Sufficient statistics of all frames.
     settings : MStep
-        Bounds for covariances of the kind that the mixture has.
+        Bounds of the covariances, and what is done with components that have few frames.
     threads : int
-        Threads over components. The result does not depend on it.
+        Number of threads. The result does not depend on it.
 
     Returns
     -------
@@ -169,13 +196,25 @@ def maximise(
     Raises
     ------
     InvalidMixtureError
-        If the statistics are not finite, hold no frames, or a covariance would
-        not be positive definite although no floor was asked for.
+        If the statistics are not finite, hold no frames or are not those of this mixture, if a
+        covariance is not positive definite and the floor is zero, or if no component is left.
 
     Notes
     -----
-    Weights are proportional to the occupancies, means and covariances are the weighted moments
-    (Dempster, Laird and Rubin 1977); the bounds follow.
+    Weights are proportional to the occupancies; means and covariances are the weighted moments
+    (Dempster, Laird and Rubin 1977). The bounds are applied afterwards.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.em import maximise
+    >>> from gmmcore.statistics import accumulate
+    >>> from gmmcore.steps import MStep
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[10.0], [10.0]])
+    >>> statistics = accumulate(mixture, [[-2.0], [-1.0], [1.0], [2.0]])
+    >>> maximise(mixture, statistics, MStep(occupancy=1)).mixture.means.round(3)
+    array([[-1.5],
+           [ 1.5]])
     """
     if not statistics.is_finite():
         raise InvalidMixtureError("the statistics hold a number that is not finite")
@@ -185,7 +224,7 @@ def maximise(
         raise InvalidMixtureError("the statistics hold no frames")
     count = np.maximum(statistics.count, 0.0)
     low = count < settings.occupancy
-    # With nothing to estimate from, even a component that counts for enough is kept.
+    # A component without any frames is kept as it is, even if `settings.occupancy` is 0.
     usable = count > 0
     safe = np.where(usable, count, 1.0)[:, np.newaxis]
     offsets = statistics.first / safe
@@ -248,10 +287,10 @@ def _shift(mixture: GaussianMixture, chosen: npt.NDArray[np.intp]) -> Array:
 
 
 def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
-    """Variances that the bounds are relative to, shape (C, D)."""
+    """Return the variances that the bounds are relative to, shape (C, D)."""
     if mixture.variance_control is not None:
         return mixture.variance_control
-    # A mixture from elsewhere brings none: the variance of all frames stands in.
+    # Mixtures of other tools have none: the variance of all frames is taken instead.
     total = statistics.count.sum()
     mean = statistics.first.sum(axis=0) / total
     second = statistics.second.sum(axis=0)
@@ -276,7 +315,7 @@ def _without(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMi
 
 
 def _resplit(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
-    """Replace each component with a low count by one half of the then heaviest."""
+    """Replace each component that has a low count by one half of the heaviest component."""
     current = _without(mixture, low)
     for _ in range(int(low.sum())):
         current = split(current, current.components + 1)

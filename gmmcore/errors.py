@@ -1,4 +1,4 @@
-"""The errors that a user can act on, and how they count."""
+"""The errors that a user can act on."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ __all__ = ["DamagedFileError", "GmmcoreError", "counted"]
 
 
 class GmmcoreError(Exception):
-    """A mistake of input or configuration, told in one line.
+    """Base class of errors in input or configuration.
 
-    The message names the file, show or key, what was found, what was expected
-    and what to do. The command line prints it without a traceback.
+    The message names the file, show or key, what was found, what was expected and what to do, in
+    one line for each mistake. The command line prints it without a traceback.
     """
 
 
 class DamagedFileError(GmmcoreError):
-    """A file that gmmcore wrote is no longer what it wrote (truncated, altered, emptied)."""
+    """Error raised for a file that gmmcore wrote and that was truncated or altered since."""
 
 
 def counted(number: int, noun: str) -> str:
-    """Such as ``1 show`` and ``2 shows``, for messages."""
+    """Return a number with its noun, such as ``1 show`` or ``2 shows``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,13 +1,11 @@
-"""Files that appear whole or not at all, and that know when they have been altered.
+"""Files that appear whole or not at all, and whose damage is detected.
 
-Two services are used by everything that writes:
-
-* `writing` and `replace_bytes`: a file is written beside its place, flushed to
-  disk and renamed into it. A temporary file is locked for as long as its writer
-  lives, so that what a dead process left behind is recognised and removed.
-* `seal` and `unseal`: a block of 1024 bytes before the content holds the kind of the
-  file, the SHA-256 of everything behind the first line, and a few facts as JSON. HDF5 allows such
-  a user block, so a sealed HDF5 file is an ordinary HDF5 file to everybody else.
+* `writing` and `replace_bytes` write a temporary file in the same folder, flush it to disk and
+  rename it. The temporary file is locked as long as its writer lives, so that files left by dead
+  processes are recognised and removed.
+* `seal` writes a header of 1024 bytes before the content: the kind of the file, the SHA-256 of
+  everything after the first line, and a few facts as JSON. `unseal` verifies the file. HDF5 allows
+  such a header (user block), so that other programs read a sealed HDF5 file like any other.
 """
 
 from __future__ import annotations
@@ -50,19 +48,19 @@ _MAGIC = b"gmmcore "
 _VERSION = b"1"
 _TEMPORARY = ".gmmcore-tmp"
 REMEDY = "remove it and give the same command again"
-"""How a damaged file that a run made is replaced."""
+"""What an error message advises for a damaged file of a run."""
 
 PathLike = str | os.PathLike[str]
 
 
 def digest_of(*parts: object) -> str:
-    """SHA-256, in hexadecimal, of a sequence of JSON-like values.
+    """Compute the SHA-256, in hexadecimal, of JSON values.
 
     Parameters
     ----------
     *parts
-        Anything that `json.dumps` takes. Dictionaries are sorted by key, so
-        that equal settings have equal digests.
+        Values that `json.dumps` accepts, without NaN and infinity. The order of the keys in
+        dictionaries does not matter.
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -70,15 +68,15 @@ def digest_of(*parts: object) -> str:
 
 @contextlib.contextmanager
 def holding(folder: PathLike) -> Iterator[None]:
-    """Be the only process that works in `folder`; wait for another one, and say for whom.
+    """Lock `folder` for this process; wait, with a message, while another process holds it.
 
-    The hold is a lock of the operating system: it ends with its process, however that dies.
-    On file systems without such locks nobody waits.
+    The operating system releases the lock when the process ends, however it ends. File systems
+    without locks get a warning, and no process waits.
 
     Raises
     ------
     GmmcoreError
-        If the folder cannot be written.
+        If the lock file cannot be written.
     """
     path = Path(folder) / ".lock"
     _make_folder(path.parent)
@@ -91,7 +89,7 @@ def holding(folder: PathLike) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = stream.read(64).decode(errors="replace").strip()
-            # It has the lock an instant before its number is written.
+            # The other process writes its number only after it has the lock.
             name = f"process {holder}" if holder else "another process"
             print(f"{folder}: waiting for {name}, which works here", flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
@@ -106,15 +104,15 @@ def holding(folder: PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: PathLike) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that becomes `path` when the block ends.
+    """Open a temporary file beside `path` that is renamed to `path` when the block ends.
 
-    The content is flushed to disk before the rename, and the rename before the
-    return. If the block raises, nothing is left and `path` is untouched.
+    The content is flushed to disk before the rename, and the rename before the function returns.
+    If the block raises, the temporary file is removed and `path` is not changed.
 
     Raises
     ------
     GmmcoreError
-        If the folder or the file cannot be written (full disk, no permission, ...).
+        If the folder or the file cannot be written, for example because the disk is full.
     """
     path = Path(path)
     _make_folder(path.parent)
@@ -125,7 +123,7 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
             prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent
         )
         with os.fdopen(descriptor, "w+b") as stream:
-            # Where files cannot be locked, what dead writers leave is not recognised, no more.
+            # Without locks, temporary files of dead writers are not recognised, and remain.
             with contextlib.suppress(OSError):
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield stream
@@ -155,20 +153,20 @@ def replace_text(path: PathLike, content: str) -> None:
 
 
 def check_regular(path: PathLike) -> None:
-    """Raise `OSError` if `path` is there and no file: who opens a pipe waits for its writer."""
+    """Raise `OSError` if `path` exists and is not a regular file, such as a pipe, which blocks."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EINVAL, "not a regular file")
 
 
 def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
-    """The content of `path`.
+    """Read the content of `path`.
 
     Parameters
     ----------
     path
         An existing file.
     limit
-        Refuse a file that is larger than this many bytes.
+        Largest size in bytes; larger files are refused.
 
     Raises
     ------
@@ -181,23 +179,23 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
             if limit is not None and size > limit:
                 raise GmmcoreError(f"{path}: {size} bytes, at most {limit} were expected")
             return stream.read()
-    except (OSError, ValueError) as error:  # ValueError: no path of this system
+    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
 
 
 def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
-    """Write a sealed file: a header block, then `content`.
+    """Write a sealed file: a header, then `content`.
 
     Parameters
     ----------
     path
         The file to write.
     kind
-        One word: what the file is, such as ``mixture``.
+        Kind of the file in one word, such as ``mixture``.
     content
         The content, usually the image of an HDF5 file.
     **facts
-        Small JSON values that `sealed_facts` gives back without reading the content.
+        JSON values, which must fit into the header.
 
     Returns
     -------
@@ -226,21 +224,21 @@ def unseal(path: PathLike, kind: str) -> tuple[dict[str, Any], bytes]:
     Returns
     -------
     facts : dict
-        What `seal` was given, and ``digest``.
+        The facts that `seal` was given, and ``digest``.
     content : bytes
 
     Raises
     ------
     DamagedFileError
-        If the file is truncated or altered.
+        If the file is truncated or altered, or is not a sealed file.
     GmmcoreError
-        If it is missing, or not a sealed file of this kind.
+        If the file is missing, unreadable, or of another kind.
     """
     return unseal_bytes(path, kind, read_bytes(path))
 
 
 def unseal_bytes(path: PathLike, kind: str, data: bytes) -> tuple[dict[str, Any], bytes]:
-    """`unseal` of a file whose whole content, `data`, has been read already."""
+    """Do what `unseal` does with a file whose bytes, `data`, were read already."""
     found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
     if found != kind:
         raise GmmcoreError(f"{path}: holds {found}, {kind} was expected")
@@ -260,12 +258,12 @@ def unseal_bytes(path: PathLike, kind: str, data: bytes) -> tuple[dict[str, Any]
 
 
 def sealed_facts(path: PathLike, kind: str) -> dict[str, Any]:
-    """The facts in the header of a sealed file, after verifying the whole file."""
+    """Verify a sealed file, content included, and return the facts of its header."""
     return unseal(path, kind)[0]
 
 
 def is_sealed(head: bytes) -> bool:
-    """Whether a file that begins with `head` was sealed by this module."""
+    """Whether a file that begins with the bytes `head` is a sealed file."""
     return head.startswith(_MAGIC)
 
 
@@ -312,7 +310,7 @@ def _unwritable(path: Path, error: OSError) -> GmmcoreError:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove temporary files of `path` whose writer no longer lives."""
+    """Remove temporary files of `path` whose writers no longer live."""
     prefix = f".{path.name}."
     with contextlib.suppress(OSError):
         for name in os.listdir(path.parent):
@@ -323,12 +321,12 @@ def _remove_stale(path: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of this name is one that `writing` makes while it writes."""
+    """Whether `name` is that of a temporary file of `writing`."""
     return name.startswith(".") and name.endswith(_TEMPORARY)
 
 
 def _sync_folder(folder: Path) -> None:
-    # Without this a loss of power may forget the rename (POSIX leaves it open).
+    # Without this, the rename may be lost in a power failure.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -344,5 +342,5 @@ def _umask() -> int:
 
 
 def reason_of(error: Exception) -> str:
-    """What the system says of a failure, without number and path."""
+    """Return the message of an error, without the number and the path of an `OSError`."""
     return getattr(error, "strerror", None) or str(error)

@@ -1,4 +1,4 @@
-"""What is remembered of an iteration."""
+"""The history of a training, one entry per iteration."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ __all__ = ["HistoryEntry", "history_table"]
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """One EM iteration.
+    """History entry of one EM iteration.
 
     Attributes
     ----------
     stage : str
-        ``diag`` or ``full``.
+        Kind of the covariances in the stage: ``diag`` or ``full``.
     components : int
-        Components of the stage.
+        Number of components of the stage.
     iteration : int
-        From 1.
+        Number of the iteration in its stage, from 1.
     frames : int
-        Frames the statistics were taken from.
+        Number of frames.
     log_likelihood : float
-        Natural logarithm, per frame, of the mixture **before** this iteration's update.
+        Log-likelihood per frame (natural logarithm) **before** the update of this iteration.
     gain : float
-        Its growth since the iteration before; NaN in the first of a stage.
+        Growth of the log-likelihood since the iteration before; NaN in the first of a stage.
     floored, ceiled : int
-        Variances (or eigenvalues of full covariances) that met their floor or ceiling.
+        Number of variances, or eigenvalues, that were moved to their floor or ceiling.
     low_count : int
-        Components whose occupancy was under the configured minimum.
+        Number of components whose occupancy was below the configured minimum.
     action : str
-        What was done with them: ``keep``, ``resplit`` or ``remove``; empty when there were none.
+        What was done with these components: ``keep``, ``resplit`` or ``remove``; empty if there
+        were none.
     smallest_occupancy : float
-        Of all components, in frames.
+        Smallest occupancy of all components, in frames.
     """
 
     stage: str
@@ -50,7 +51,7 @@ class HistoryEntry:
 
 
 def history_table(entries: Iterable[HistoryEntry]) -> str:
-    """The entries as tab-separated text with a header line; floats keep all their digits."""
+    """Write the entries as tab-separated text with a header line; floats keep all their digits."""
     names = [field.name for field in fields(HistoryEntry)]
     lines = ["\t".join(names)]
     lines += ["\t".join(str(getattr(entry, name)) for name in names) for entry in entries]

@@ -1,4 +1,4 @@
-"""What can be said of a mixture, and of two beside each other."""
+"""Descriptions of a mixture, and differences between two."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ Array = npt.NDArray[np.float64]
 
 
 def describe(mixture: GaussianMixture) -> dict[str, Any]:
-    """Sizes, weights, variances and condition numbers as plain values.
+    """Compute sizes, weights, variances and condition numbers of a mixture.
 
     Returns
     -------
     dict
         ``components``, ``dimension``, ``covariances`` (``diagonal`` or ``full``), ``parameters``
-        (number of free ones), ``weight_smallest``, ``weight_largest``, ``weight_entropy`` (natural
-        logarithm), ``weights_effective`` (its exponential: so many equal components would have
-        the same entropy), ``variance_smallest`` and ``variance_largest`` (of full covariances,
-        their eigenvalues), ``condition_median`` and ``condition_largest`` (largest by smallest
-        of one component), each of the last four but the median with the ``_component``, from 0,
-        and ``variance_control`` (whether there is one).
+        (number of free parameters), ``weight_smallest``, ``weight_largest``, ``weight_entropy``
+        (natural logarithm), ``weights_effective`` (its exponential: the number of equal weights
+        with the same entropy), ``variance_smallest`` and ``variance_largest`` (eigenvalues of
+        full covariances), ``condition_median`` and ``condition_largest`` (ratio of a component's
+        largest and smallest variance), and ``variance_control`` (whether there is one).
+        ``variance_smallest_component``, ``variance_largest_component`` and
+        ``condition_largest_component`` are the numbers of the components, from 0.
     """
     spread = _spread(mixture)
     condition = spread.max(axis=1) / spread.min(axis=1)
@@ -58,7 +59,7 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two mixtures of one shape are apart, component by component.
+    """Largest differences between two mixtures of one shape, component by component.
 
     Attributes
     ----------
@@ -67,7 +68,8 @@ class Difference:
     means : float
         Largest difference of two means, in standard deviations of the first mixture.
     covariances : float
-        Largest difference of two covariances, relative to the deviations of the first mixture.
+        Largest difference of two covariances, relative to the product of the two standard
+        deviations of the first mixture.
     """
 
     weights: float
@@ -76,17 +78,17 @@ class Difference:
 
     @property
     def largest(self) -> float:
-        """Of the three."""
+        """Largest of the three differences."""
         return max(self.weights, self.means, self.covariances)
 
 
 def difference(first: GaussianMixture, second: GaussianMixture) -> Difference:
-    """The largest differences of two mixtures; a diagonal one may be compared with a full one.
+    """Compute the largest differences between two mixtures, each diagonal or full.
 
     Raises
     ------
     ValueError
-        If components or dimension differ.
+        If the numbers of components or the dimensions differ.
     """
     if first.means.shape != second.means.shape:
         raise ValueError(
@@ -106,10 +108,10 @@ def difference(first: GaussianMixture, second: GaussianMixture) -> Difference:
 
 
 def _spread(mixture: GaussianMixture) -> Array:
-    """Variances, or eigenvalues of full covariances, shape (C, D)."""
+    """Return the variances, or the eigenvalues of full covariances, shape (C, D)."""
     if not mixture.is_full:
         return mixture.covariances
-    # Of the precisions, which are what is stored: no inverse comes between.
+    # The precisions are stored, so that no matrix has to be inverted.
     return np.asarray(1.0 / np.linalg.eigvalsh(mixture.precisions), dtype=np.float64)
 
 

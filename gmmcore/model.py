@@ -1,4 +1,4 @@
-"""The mixture itself: parameters that are checked once, at birth, and never change."""
+"""Gaussian mixtures, whose parameters are checked on construction and never change."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 
 WEIGHT_SUM_TOLERANCE = 1e-4
-"""Formats that keep seven digits a weight may miss a sum of one by this much."""
+"""Largest difference of the sum of the weights from 1: some formats keep only seven digits."""
 
 
 class InvalidMixtureError(GmmcoreError, ValueError):
-    """Parameters that are no Gaussian mixture; the message says which and why."""
+    """Error raised for invalid parameters of a mixture; the message says which and why."""
 
 
 class GaussianMixture:
     """A Gaussian mixture with diagonal or full covariances.
 
-    Precisions (inverse covariances) are what is stored, because every file format but one
-    stores them: a model that is read and written again keeps its bytes.
+    Precisions (inverse covariances) are stored, because every file format but one stores them:
+    a mixture that is read and written again keeps its bytes.
 
     Parameters
     ----------
     weights : array_like, shape (C,)
-        Not negative, with a sum of one (to 1e-4).
+        Weights of the components, not negative, whose sum is 1 within 1e-4.
     means : array_like, shape (C, D)
+        Means of the components.
     precisions : array_like, shape (C, D) or (C, D, D)
         Inverse variances (diagonal), or symmetric positive definite inverse covariances (full).
     variance_control : array_like, shape (C, D), optional
-        Variances that floors and ceilings of variances refer to: SIDEKIT's ``cov_var_ctl``.
+        Variances that the floor and the ceiling are relative to: SIDEKIT's ``cov_var_ctl``.
 
     Raises
     ------
@@ -54,6 +55,15 @@ class GaussianMixture:
     Notes
     -----
     All arrays are float64, C-contiguous and read-only.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> mixture = GaussianMixture.from_covariances([0.25, 0.75], [[-2.0], [2.0]], [[1.0], [4.0]])
+    >>> mixture
+    <GaussianMixture: 2 diagonal components of dimension 1>
+    >>> mixture.overall_mean, mixture.overall_variance
+    (array([1.]), array([6.25]))
     """
 
     weights: Array
@@ -85,7 +95,7 @@ class GaussianMixture:
         covariances: npt.ArrayLike,
         variance_control: npt.ArrayLike | None = None,
     ) -> GaussianMixture:
-        """A mixture from variances (C, D) or covariances (C, D, D) instead of precisions."""
+        """Make a mixture from variances (C, D) or covariances (C, D, D) instead of precisions."""
         return cls(weights, means, covariance_to_precision(covariances), variance_control)
 
     @property
@@ -247,7 +257,7 @@ def covariance_to_precision(covariances: npt.ArrayLike) -> Array:
     Raises
     ------
     InvalidMixtureError
-        If one cannot be inverted.
+        If a covariance is not positive definite.
     """
     values = np.asarray(covariances, dtype=np.float64)
     if values.ndim not in (2, 3):
@@ -287,7 +297,7 @@ def _read_only(values: npt.NDArray[Any]) -> Array:
 
 
 def _frozen(name: str, values: npt.ArrayLike) -> Array:
-    # NumPy would drop a mask, and warn only of imaginary parts.
+    # NumPy would drop a mask, and only warn that it drops imaginary parts.
     if np.ma.isMaskedArray(values):
         raise InvalidMixtureError(f"{name} are a masked array, a plain array was expected")
     try:

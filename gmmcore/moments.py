@@ -1,4 +1,4 @@
-"""Mean and scatter of frames, added up stably."""
+"""Count, mean and scatter of frames, which can be added without loss of digits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ __all__ = ["Moments", "merge_moments"]
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and sum of squared deviations from it, of each coefficient.
+    """Count of frames, and mean and scatter of each coefficient.
 
     Attributes
     ----------
     count : int
+        Number of frames.
     mean : ndarray, shape (D,), float64
+        Mean of the frames.
     scatter : ndarray, shape (D,), float64
-        The sum, over frames, of (x - mean)^2: divided by `count`, the variance.
+        Sum over the frames of (x - mean)^2; the variance is scatter / count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.moments import Moments
+    >>> Moments.of(np.array([[1.0, 2.0], [3.0, 6.0]])) + Moments.of(np.array([[5.0, 4.0]]))
+    Moments(count=3, mean=array([3., 4.]), scatter=array([8., 8.]))
     """
 
     count: int
@@ -30,7 +39,7 @@ class Moments:
 
     @classmethod
     def of(cls, frames: npt.NDArray[np.floating]) -> Moments:
-        """The moments of frames (N, D)."""
+        """Compute the moments of frames (N, D)."""
         if not len(frames):
             return cls.none(frames.shape[1])
         mean = frames.mean(axis=0, dtype=np.float64)
@@ -39,11 +48,11 @@ class Moments:
 
     @classmethod
     def none(cls, dimension: int) -> Moments:
-        """The moments of no frames."""
+        """Return the moments of an empty set of frames."""
         return cls(0, np.zeros(dimension), np.zeros(dimension))
 
     def __add__(self, other: Moments) -> Moments:
-        """The moments of both sets of frames (Chan, Golub and LeVeque, 1983)."""
+        """Add the moments of other frames (Chan, Golub and LeVeque, 1983)."""
         count = self.count + other.count
         if not count:
             return self
@@ -56,7 +65,7 @@ class Moments:
         )
 
     def facts(self) -> dict[str, Any]:
-        """JSON values; floats keep all their digits."""
+        """Return the moments as JSON values; floats keep all their digits."""
         return {
             "count": self.count,
             "mean": self.mean.tolist(),
@@ -65,7 +74,7 @@ class Moments:
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Moments:
-        """What `facts` gave."""
+        """Make moments of the JSON values that `facts` returned."""
         return cls(
             int(facts["count"]),
             np.array(facts["mean"], dtype=np.float64),
@@ -74,12 +83,12 @@ class Moments:
 
 
 def merge_moments(parts: Iterable[Moments]) -> Moments:
-    """The moments of all frames together, added in the order given.
+    """Add moments in the order given.
 
     Raises
     ------
     ValueError
-        If there are none.
+        If `parts` is empty.
     """
     iterator = iter(parts)
     total = next(iterator, None)

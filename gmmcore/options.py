@@ -1,7 +1,7 @@
-"""Options: a field of a frozen dataclass that knows its default, its bounds and its help.
+"""Options: fields of frozen dataclasses, each with a default, rules and a help text.
 
-Configurations, their documentation and the arguments of the verbs come from these fields. The words
-of the rules are those of JSON Schema.
+The configuration, its documentation and the arguments of the verbs are derived from these fields.
+The rules are keywords of JSON Schema.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T", bound="Options")
 R = TypeVar("R")
 
 FOLDER = {"type": "string", "pattern": r"^[A-Za-z0-9_./-]+\Z"}
-"""A folder that the workflow writes to."""
+"""Rule for a folder that the workflow writes to."""
 
 _TYPES: dict[str, tuple[Any, str]] = {
     "integer": (int, "a whole number"),
@@ -59,21 +59,31 @@ _BOUNDS: dict[str, tuple[Any, str]] = {
 
 
 class OptionsError(GmmcoreError, ValueError):
-    """An option that holds what it may not hold: the key, what was found, what was expected."""
+    """Error raised for an invalid option; the message has the key, its value and what is valid."""
 
 
 def option(default: Any, help: str, *rules: Mapping[str, Any], **rule: Any) -> Any:
-    """A field of an `Options` class.
+    """Declare an option: a field of a subclass of `Options`.
 
     Parameters
     ----------
     default
-        Where it is None, or `nullable` is among the rules, the option may be None.
+        Default value. If it is None, or if `nullable` is true, the option may be None.
     help : str
-        One line for documentation and command line.
+        One line for the documentation and the command line.
     *rules, **rule
-        What it may hold, in the words of JSON Schema; with several, one of them. Numbers are
-        finite unless `infinite` is true.
+        What values are valid, in keywords of JSON Schema; with several rules, a value must fit
+        one of them. Numbers must be finite unless `infinite` is true.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> from gmmcore.options import Options, build, option
+    >>> @dataclass(frozen=True)
+    ... class Settings(Options):
+    ...     shards: int = option(4, "number of files", type="integer", minimum=1)
+    >>> build(Settings, {"shards": 8})
+    Settings(shards=8)
     """
     nullable = rule.pop("nullable", default is None)
     rules = rules or (rule,)
@@ -83,19 +93,19 @@ def option(default: Any, help: str, *rules: Mapping[str, Any], **rule: Any) -> A
 
 
 def same(kind: type[Options], name: str) -> Any:
-    """The option of another class, with its default, its rules and its help."""
+    """Declare an option with the default, the rules and the help text of one of another class."""
     known = next(each for each in fields(kind) if each.name == name)
     return field(default=known.default, metadata=known.metadata, kw_only=True)
 
 
 def section(kind: type[Options], help: str) -> Any:
-    """A field that holds other options."""
+    """Declare a field that holds other options."""
     return field(default_factory=kind, metadata={"help": help, "section": kind}, kw_only=True)
 
 
 @dataclass(frozen=True)
 class Options:
-    """A set of options; whatever is made of it fits its rules."""
+    """Base class of options, whose values are checked on construction."""
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -114,12 +124,19 @@ class Options:
 
 
 def build(kind: type[T], values: Mapping[str, Any]) -> T:
-    """The options that a mapping holds; defaults stand in for keys that it lacks.
+    """Make options from a mapping; missing keys have their defaults.
 
     Raises
     ------
     OptionsError
-        If a key is unknown or holds what it may not hold.
+        If a key is unknown, has an invalid value, or is required and missing.
+
+    Examples
+    --------
+    >>> from gmmcore.options import build
+    >>> from gmmcore.steps import EStep
+    >>> build(EStep, {"precision": "double"})
+    EStep(precision='double', pruning=2e-08)
     """
     known = {_key(each.name): each for each in fields(kind)}
     given: dict[str, Any] = {}
@@ -130,7 +147,7 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
         if inner is None:
             given[known[key].name] = value
             continue
-        # `variance:` with nothing behind it means its defaults, as leaving it out does.
+        # An empty section, such as `variance:`, has its defaults, as one that is left out.
         if not isinstance(value, Mapping | None):
             raise OptionsError(f"{key} is {value!r}: keys with values were expected")
         given[known[key].name] = within(key, build, inner, value or {})
@@ -145,7 +162,7 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def within(key: str, function: Callable[..., R], *arguments: Any) -> R:
-    """Call a function; its errors name the section `key`."""
+    """Call a function, and add the section `key` to the keys in its errors."""
     try:
         return function(*arguments)
     except OptionsError as error:
@@ -155,9 +172,9 @@ def within(key: str, function: Callable[..., R], *arguments: Any) -> R:
 
 
 def mapping(options: Options, kind: type[Options] | None = None) -> dict[str, Any]:
-    """What `build` makes the same options of; JSON values only.
+    """Return JSON values of which `build` makes the same options.
 
-    With `kind`, only the options that this class has.
+    If `kind` is given, only the options of this class are returned.
     """
     result = {}
     for each in fields(kind or options):
@@ -169,7 +186,7 @@ def mapping(options: Options, kind: type[Options] | None = None) -> dict[str, An
 
 
 def schema(kind: type[Options]) -> dict[str, Any]:
-    """The JSON Schema of what `build` takes."""
+    """Return the JSON Schema of the mappings that `build` accepts."""
     properties: dict[str, Any] = {}
     for each in fields(kind):
         part: dict[str, Any] = {"description": each.metadata["help"]}
@@ -184,7 +201,7 @@ def schema(kind: type[Options]) -> dict[str, Any]:
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
-    """Declare an argument for each option; its value is JSON, or a text."""
+    """Declare an argument for each option, whose value is JSON or text."""
     group = parser.add_argument_group("settings")
     for each in fields(kind):
         if "rules" in each.metadata:
@@ -200,16 +217,23 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
 
 
 def options_of(arguments: argparse.Namespace, kind: type[T]) -> T:
-    """The options that were given to a verb."""
+    """Make options from the arguments of a verb."""
     names = [each.name for each in fields(kind)]
     given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
     return build(kind, {_key(name): value for name, value in given.items()})
 
 
 def words(options: Options, kind: type[Options] | None = None) -> list[str]:
-    """The arguments from which a verb reads these options: those that differ from the defaults.
+    """Return the arguments that give a verb these options, without those that are defaults.
 
-    With `kind`, only the options that this class has.
+    If `kind` is given, only the options of this class are returned.
+
+    Examples
+    --------
+    >>> from gmmcore.options import words
+    >>> from gmmcore.steps import EStep
+    >>> words(EStep(precision="double"))
+    ['--precision=double']
     """
     return [
         f"{_flag(each.name)}={_word(getattr(options, each.name))}"
@@ -257,7 +281,7 @@ def _unknown(key: Any, known: list[str]) -> str:
 
 
 def _key(name: str) -> str:
-    # `from` is no name in Python.
+    # `from` is a keyword of Python, so the field is called `from_`.
     return name.rstrip("_")
 
 
@@ -266,7 +290,7 @@ def _flag(name: str) -> str:
 
 
 def _word(value: Any) -> str:
-    """A value as one word; a text stays as it is unless it would be read as something else."""
+    """Write a value as one word; text stays as it is unless it would be read as something else."""
     text = isinstance(value, str) and _value(value) == value
     return str(value) if text else json.dumps(value)
 

@@ -1,4 +1,4 @@
-"""What a mixture was made from, and by which settings: written into its file, read by resuming."""
+"""Records, in the file of a mixture, of what it was made from and with which settings."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ __all__ = ["Provenance", "settings_digest"]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a mixture comes from.
+    """Origin of a mixture.
 
     Attributes
     ----------
     stage : str
-        ``diag`` or ``full``.
+        Kind of the covariances in the stage: ``diag`` or ``full``.
     components : int
-        Components of the stage.
+        Number of components of the stage.
     iteration : int
-        0 for the first mixture of a stage.
+        Number of the iteration; 0 for the first mixture of a stage.
     parent : str or None
-        Digest of the mixture that it was made from.
+        Digest of the mixture that this one was made from.
     corpus : str or None
         Digest of the frames.
     settings : str or None
-        `settings_digest` of what made it.
+        `settings_digest` of the verb that made the mixture.
     log_likelihood, gain : float or None
-        See `gmmcore.history.HistoryEntry`.
+        Log-likelihood per frame and its growth; see `gmmcore.history.HistoryEntry`.
     """
 
     stage: str
@@ -48,21 +48,21 @@ class Provenance:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> Provenance:
-        """What the header of a file says; a file that is no mixture has no stage."""
+        """Read the provenance in the header of a file; its stage is empty if there is none."""
         known = {name: facts[name] for name in cls.__dataclass_fields__ if name in facts}
         return cls(**{"stage": "", "components": 0, **known})
 
     def facts(self) -> dict[str, Any]:
-        """For the header of a file; a first mixture has no likelihood."""
+        """Return the values for the header of a file; a first mixture has no log-likelihood."""
         skipped = ("log_likelihood", "gain") if self.log_likelihood is None else ()
         return {key: value for key, value in vars(self).items() if key not in skipped}
 
 
 def settings_digest(verb: str, settings: Options | None = None) -> str:
-    """Digest of all that decides the numbers a verb writes, beside its input."""
+    """Compute the digest of the settings that decide the numbers that a verb writes."""
     if settings is None:
         return digest_of(verb, ARITHMETIC)
     chosen = mapping(settings, EStep if verb == "accumulate" else None)
-    # JSON has no infinity.
+    # JSON has no infinity, so it is written as text.
     chosen = {key: str(value) if value in (inf, -inf) else value for key, value in chosen.items()}
     return digest_of(verb, chosen, ARITHMETIC)

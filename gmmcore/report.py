@@ -1,4 +1,4 @@
-"""A training's history as one HTML page that needs nothing else: text, plots and a table."""
+"""The history of a training as one self-contained HTML page with text, plots and a table."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ svg { background: #fafafa; } text { font: 11px system-ui, sans-serif; fill: #444
 
 
 def report_page(mixture: GaussianMixture, history: Sequence[HistoryEntry], title: str) -> str:
-    """The page.
+    """Write the page.
 
     Parameters
     ----------
     mixture : GaussianMixture
         The final mixture.
     history : sequence of HistoryEntry
-        All iterations, in order.
+        History entries of all iterations, in order.
     title : str
-        Of the page, usually the run's name.
+        Title of the page, usually the name of the run.
+
+    Returns
+    -------
+    str
+        The HTML text.
     """
     likelihoods = [entry.log_likelihood for entry in history]
     floored = [float(entry.floored + entry.ceiled) for entry in history]
@@ -83,7 +88,7 @@ def _summary(mixture: GaussianMixture, history: Sequence[HistoryEntry]) -> str:
 
 
 def _plot(values: Sequence[float], boundaries: Sequence[tuple[int, str]]) -> str:
-    """A line of points as an SVG image, with the stages marked."""
+    """Plot the values as an SVG image, with the stages marked."""
     low, high = min(values), max(values)
     if low == high:
         low, high = low - 0.5, high + 0.5

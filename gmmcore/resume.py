@@ -1,8 +1,8 @@
-"""What is valid of the files that are there: where a stage goes on, and what must be made again.
+"""Which existing files are valid, where a stage continues, and which files must be made again.
 
 A file is valid if it is intact and was made by the current settings from files that are valid.
-Every file holds what is needed to tell: digests of its content, of its settings and of what it was
-made from. The functions here only read.
+Every file holds digests of its content, of its settings and of what it was made from. The
+functions of this module only read.
 """
 
 from __future__ import annotations
@@ -46,18 +46,19 @@ _OTHER_SETTINGS = "made with other settings"
 
 @dataclass(frozen=True)
 class Walk:
-    """The longest valid beginning of a stage's iterations.
+    """Valid iterations at the beginning of a stage.
 
     Attributes
     ----------
     last : int
-        The last valid iteration; 0 is the stage's first mixture.
+        Number of the last valid iteration; 0 stands for the stage's first mixture.
     digest : str
-        Digest of its file.
+        Digest of the file of the last valid iteration.
     complete : bool
-        Whether the stage ends with it.
+        Whether the stage ends with this iteration.
     fault : str
-        What is wrong with the file of the next iteration; empty if there is none.
+        Description of what is wrong with the file of the next iteration; empty if there is no
+        such file.
     """
 
     last: int
@@ -67,7 +68,7 @@ class Walk:
 
 
 def mixture_path(folder: str | os.PathLike[str], iteration: int) -> str:
-    """The file of an iteration in the folder of a stage."""
+    """Return the file of an iteration in the folder of a stage."""
     return os.path.join(folder, f"{iteration_name(iteration)}.h5")
 
 
@@ -84,11 +85,13 @@ def walk_iterations(
     Parameters
     ----------
     folder
-        Of the stage.
+        Folder of the stage.
     first, corpus, settings
         Digests of the stage's first mixture, of the frames, and of the settings of ``maximise``.
-    iterations, llk_gain
-        When the stage ends.
+    iterations
+        Largest number of iterations.
+    llk_gain
+        Growth of the log-likelihood per frame below which the stage ends.
     """
     digest, last, complete = first, 0, iterations == 0
     while not complete:
@@ -105,14 +108,14 @@ def walk_iterations(
 
 
 def is_iteration(path: str, before: str, settings: IterationSettings) -> bool:
-    """Whether a file is the mixture made from the one of digest `before` by these settings."""
+    """Whether a file is the mixture made from the one with digest `before` with these settings."""
     facts, fault = _facts(path)
     made = settings_digest("maximise", settings)
     return not fault and (facts.get("parent"), facts.get("settings")) == (before, made)
 
 
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:
-    """Files in a stage's folder that no longer count once `last` is its last iteration."""
+    """Yield the files in a stage's folder that are obsolete once `last` is its last iteration."""
     for path in Path(folder).glob("*.h5"):
         if path.stem.isdigit() and int(path.stem) > last:
             yield path
@@ -122,23 +125,23 @@ def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:
 def look_at_corpus(
     settings: FeatureSettings, folder: str, recipe: str | None = None
 ) -> tuple[Chain, Corpus | None]:
-    """Walk from the feature list to ``corpus.json``.
+    """Look at the files from the feature list to ``corpus.json``.
 
     Parameters
     ----------
     settings : FeatureSettings
-        With the path of the list as it is seen from here.
+        Settings with the path of the list relative to the working directory.
     folder
-        Of the frames.
+        Folder of the frames.
     recipe
-        Digest of how the workflow makes the features, if it does.
+        Digest of the settings from which the workflow makes the features; None if they are given.
 
     Returns
     -------
     chain : Chain
-        What was found, for `run_problems`.
+        Result for `run_problems`.
     corpus : Corpus or None
-        If all of it is valid.
+        The corpus; None unless all files are valid.
     """
     chain = Chain()
     table, path = f"{folder}/shows.tsv", f"{folder}/corpus.json"
@@ -147,7 +150,7 @@ def look_at_corpus(
 
     def judge_table() -> str:
         facts = ShowTable.read(table).facts
-        # Without the features, the frames made of them are used as they are.
+        # If the features were removed, the frames made from them are still used.
         if os.path.exists(settings.list) and facts["fingerprint"] != fingerprint(settings):
             return "the features, or what is to be done with them, changed"
         return ""
@@ -177,23 +180,23 @@ def look_at_corpus(
 def run_problems(
     run: Run, folder: str, frames: tuple[Chain, Corpus | None]
 ) -> tuple[dict[str, str], list[str]]:
-    """Files of a run that Snakemake may take for current though they are not.
+    """Find the files of a run that are not valid, though Snakemake may take them for current.
 
     Parameters
     ----------
     run : Run
     folder
-        Of the run's results.
+        Folder of the run's results.
     frames
-        What `look_at_corpus` found; not changed, because other runs may share it.
+        Result of `look_at_corpus`, which is not changed.
 
     Returns
     -------
     problems : dict
-        What is wrong, by file, in the order in which files are made. Where a file is missing, the
-        first one made from it is named.
+        Description of what is wrong, by file, in the order in which the files are made. If a file
+        is missing, the first one made from it is named.
     following : list of str
-        Files made from those. What they are is not known until these are made again.
+        Files made from these, which cannot be judged until these are made again.
     """
     chain, corpus = copy.deepcopy(frames[0]), frames[1]
     digest = corpus.digest if corpus else ""
@@ -207,14 +210,14 @@ def run_problems(
 
 
 def checksums(folder: str | os.PathLike[str], names: list[str]) -> str:
-    """The text of ``SHA256SUMS``, for ``sha256sum -c``.
+    """Write the text of ``SHA256SUMS``, for ``sha256sum -c``.
 
-    Its first line vouches for the others, and for the name of the run.
+    The first line is a comment with a digest of the name of the run and the other lines.
 
     Raises
     ------
     GmmcoreError
-        If one of the files cannot be read.
+        If a file cannot be read.
     """
     lines = "".join(f"{_sha256(f'{folder}/{name}')}  {name}\n" for name in names)
     return f"{_head(folder, lines)}\n{lines}"
@@ -228,7 +231,7 @@ def _head(folder: str | os.PathLike[str], lines: str) -> str:
 def _look_at_stage(
     chain: Chain, run: Run, stage: Stage, folder: str, corpus: str, parent: str | None
 ) -> str | None:
-    """Walk through a stage; the digest of its last mixture."""
+    """Look at the files of a stage, and return the digest of its last valid mixture."""
     first, last = mixture_path(folder, 0), f"{folder}.h5"
 
     def judge_first() -> str:
@@ -292,20 +295,20 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
 
 @dataclass
 class Chain:
-    """Files, each made from the one before it, looked at in their order.
+    """Result of looking at files in their order, each made from the one before it.
 
     Attributes
     ----------
     found : dict
-        What is wrong, by file.
+        Description of what is wrong, by file.
     beside : dict
-        The same for files that the chain does not depend on as long as its end is right.
+        The same for files that the next files do not depend on.
     following : list of str
-        Files that come after one that is wrong.
+        Files that come after a wrong one.
     missing : str
-        A file that is not there, as long as nothing made from it was met.
+        The first missing file; empty if there is none.
     asked : bool
-        Whether a file was found wrong.
+        Whether a wrong file was found.
     """
 
     found: dict[str, str] = field(default_factory=dict)
@@ -319,7 +322,7 @@ class Chain:
         return not self.missing and not self.asked
 
     def look(self, path: str, judge: Callable[[], str]) -> bool:
-        """Look at the next file; whether all is right up to it."""
+        """Look at the next file; return whether it and all files before it are valid."""
         if self.asked:
             self.following += [path] if os.path.lexists(path) else []
             return False
@@ -333,7 +336,7 @@ class Chain:
         return not reason
 
     def look_beside(self, path: str, judge: Callable[[], str]) -> None:
-        """Look at one of several files that the next one is made from."""
+        """Look at one of several files that the next file is made from."""
         if not os.path.lexists(path):
             self.missing = self.missing or path
         elif reason := _judged(judge):
@@ -355,7 +358,7 @@ def _reason(error: Exception) -> str:
 def _stale(
     facts: dict[str, Any], iteration: int, settings: str, corpus: str, parent: str | None
 ) -> str:
-    """Why a mixture cannot be used; empty if it can."""
+    """Say why a mixture cannot be used; empty if it can."""
     if facts.get("settings") != settings:
         return _OTHER_SETTINGS
     if facts.get("corpus") != corpus:
@@ -366,7 +369,7 @@ def _stale(
 
 
 def _list_fault(path: str, recipe: str) -> str:
-    """What is wrong with features that the workflow made."""
+    """Say what is wrong with features that the workflow made; empty if nothing is."""
     folder = os.path.dirname(path)
     found, shows = recipe_of(path)
     if found != recipe:
@@ -394,7 +397,7 @@ def _sealed(path: str) -> dict[str, Any]:
 
 
 def _facts(path: str, kind: str = "mixture") -> tuple[dict[str, Any], str]:
-    """Facts of a sealed file and what is wrong with it, verified once as long as it is the same."""
+    """Return the facts of a sealed file and its fault; an unchanged file is verified only once."""
     try:
         status = os.stat(path)
     except OSError as error:

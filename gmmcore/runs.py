@@ -1,4 +1,4 @@
-"""From the configuration to runs, each with its features, its stages and its settings."""
+"""The runs of a configuration, each with its features, its stages and its settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["InitialMixture", "Initialise", "Run", "made_lists", "read_runs"]
 
 @dataclass(frozen=True)
 class Initialise(Options):
-    """What decides the first mixture of a run, beside the frames."""
+    """Settings that decide the first mixture of a run, apart from the frames."""
 
     prefix: str = same(Init, "prefix")
     digest: str | None = option(
@@ -31,14 +31,16 @@ class Initialise(Options):
 
 @dataclass(frozen=True)
 class InitialMixture:
-    """What a training starts from.
+    """Initial mixture of a training.
 
     Attributes
     ----------
     components : int
+        Number of components.
     full : bool
+        Whether the covariances are full.
     digest : str or None
-        SHA-256 of the file it is read from; None for the Gaussian of all frames.
+        SHA-256 of the file of the mixture; None for the Gaussian of all frames.
     """
 
     components: int = 1
@@ -47,7 +49,7 @@ class InitialMixture:
 
     @classmethod
     def of(cls, path: str | None, prefix: str) -> InitialMixture:
-        """The mixture in the file `path`; raises `GmmcoreError` if there is none."""
+        """Read the mixture in the file `path`; raise `GmmcoreError` if there is none."""
         if path is None:
             return cls()
         from gmmcore.formats import read_mixture
@@ -72,9 +74,11 @@ class Run:
     settings : Settings
         The configuration with the overrides of this run.
     features : FeatureSettings
-        Those of the settings, with the seed of the run.
+        Settings of the features, with the seed of the run.
     plan : tuple of Stage
+        Stages of the training.
     initialise : Initialise
+        Settings of the first mixture.
     """
 
     settings: Settings
@@ -88,12 +92,12 @@ class Run:
 
     @property
     def corpus(self) -> str:
-        """Name of the folder of its frames: runs with the same features have the same."""
+        """Name of the folder of the frames, which runs with the same features share."""
         return digest_of(self.features.identity)[:12]
 
     @property
     def recipe_of_list(self) -> str | None:
-        """Digest of how the workflow makes its features; None if they are given."""
+        """Digest of the settings from which the features are made; None if they are given."""
         return made_lists(self.settings).get(self.features.list)
 
     @property
@@ -105,15 +109,15 @@ class Run:
         return names
 
     def stage(self, name: str) -> Stage:
-        """The stage of this name, such as ``diag/64``."""
+        """Return the stage with this name, such as ``diag/64``."""
         return next(stage for stage in self.plan if stage.name == name)
 
     def before(self, stage: Stage) -> Stage:
-        """The stage whose last mixture this one starts from."""
+        """Return the stage whose last mixture `stage` starts from."""
         return self.plan[self.plan.index(stage) - 1]
 
     def recipe(self, stage: Stage) -> str:
-        """Digest of all that decides the mixtures of a stage, but for the frames themselves."""
+        """Compute the digest of all settings that decide the mixtures of a stage."""
         plan = self.plan[: self.plan.index(stage) + 1]
         return digest_of(
             self.corpus,
@@ -124,7 +128,7 @@ class Run:
         )
 
     def digest(self, verb: str, kind: str = "") -> str:
-        """Digest of a verb's settings, as it writes it into its files."""
+        """Compute the digest of a verb's settings that the verb writes into its files."""
         settings: Options | None = {
             "initialise": self.initialise,
             "accumulate": self.settings.iteration("diag"),
@@ -134,19 +138,19 @@ class Run:
 
 
 def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> dict[str, Run]:
-    """The runs of a configuration, by their names.
+    """Make the runs of a configuration, by their names.
 
     Parameters
     ----------
     config
-        What the user wrote.
+        The configuration as the user wrote it.
     source
-        Where, for messages.
+        Name of the configuration in error messages.
 
     Raises
     ------
     GmmcoreError
-        If the configuration contradicts itself, or an initial mixture cannot be read.
+        If the configuration is not valid, or an initial mixture cannot be read.
     """
     runs = {name: _run(values, source) for name, values in resolve_runs(config, source).items()}
     makers: dict[str, Run] = {}
@@ -162,7 +166,7 @@ def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> d
 
 
 def made_lists(settings: Settings) -> dict[str, str]:
-    """Lists of features that the workflow makes, each with a digest of how they are made."""
+    """Return the feature lists that the workflow makes, each with a digest of its settings."""
     result = {}
     for name, made, seed in (
         ("demo", settings.demo, settings.seed),

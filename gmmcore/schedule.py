@@ -1,4 +1,4 @@
-"""Which stages a training passes, and where in them it is."""
+"""The stages of a training, and when a stage ends."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from dataclasses import dataclass
 __all__ = ["SIDEKIT_ITERATIONS", "Stage", "iteration_name", "stages", "train_stop"]
 
 SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
-"""EM iterations after each split, as SIDEKIT's ``EM_split`` has by default."""
+"""EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A number of components and the iterations spent on it.
+    """Part of a training with one kind of covariances and one number of components.
 
     Attributes
     ----------
     kind : str
         ``diag`` or ``full``.
     components : int
+        Number of components.
     iterations : int
-        At most this many EM iterations.
+        Largest number of EM iterations.
     origin : str
-        What makes its first mixture: ``initialise``, ``split`` or ``diag2full``.
+        Verb that makes the first mixture: ``initialise``, ``split`` or ``diag2full``.
     """
 
     kind: str
@@ -33,7 +34,7 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """Such as ``diag/64``: the stage's folder."""
+        """Name of the stage and of its folder, such as ``diag/64``."""
         return f"{self.kind}/{self.components}"
 
 
@@ -45,26 +46,33 @@ def stages(
     start: int = 1,
     start_full: bool = False,
 ) -> tuple[Stage, ...]:
-    """The stages from a first mixture to the last.
+    """Plan the stages of a training.
 
     Parameters
     ----------
     components : int
-        Components of the final mixture. Each stage doubles; the last one divides only as many of
-        the heaviest components as are wanted.
+        Number of components of the final mixture. Each split doubles the number; the last one
+        divides only as many of the heaviest components as are wanted.
     iterations : sequence of int
-        Iterations of each stage after a split; the last entry serves all further stages.
+        Largest number of iterations after each split; the last entry is used for all further
+        splits. If `start` is above 1, the first entry is for the initial mixture.
     full_iterations : int
-        Iterations with full covariances at the end; 0 for a diagonal mixture.
+        Largest number of iterations with full covariances; 0 for a diagonal mixture.
     start : int
-        Components of the first mixture: 1, or those of a mixture that is continued.
+        Number of components of the initial mixture.
     start_full : bool
-        Whether that mixture has full covariances; then it is only iterated.
+        Whether the initial mixture has full covariances, so that it is not split.
 
     Raises
     ------
     ValueError
-        If the numbers contradict each other.
+        If the final mixture cannot be made from the initial one.
+
+    Examples
+    --------
+    >>> from gmmcore.schedule import stages
+    >>> [(stage.name, stage.iterations) for stage in stages(6, [2, 4], full_iterations=3)]
+    [('diag/1', 0), ('diag/2', 2), ('diag/4', 4), ('diag/6', 4), ('full/6', 3)]
     """
     if components < start:
         raise ValueError(f"components: {components}, but the initial mixture has {start}")
@@ -89,10 +97,10 @@ def stages(
 
 
 def iteration_name(iteration: int) -> str:
-    """What the file of an iteration is called, without extension."""
+    """Return the name of an iteration's file, without extension."""
     return f"{iteration:03d}"
 
 
 def train_stop(gain: float | None, llk_gain: float) -> bool:
-    """Whether a stage ends with an iteration of this gain per frame (None: its first)."""
+    """Whether a stage ends after an iteration with this gain (None for its first iteration)."""
     return gain is not None and gain < llk_gain

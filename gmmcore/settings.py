@@ -19,7 +19,7 @@ EXPORTS = {
     "alize-xml": "ubm.xml",
     "htk": "ubm.mmf",
 }
-"""Formats of `export:` and the files they are written to."""
+"""Formats that `export` may name, and the files they are written to."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Settings(Options):
             raise OptionsError("demo.folder and audio.list are both set; choose one")
 
     def iteration(self, kind: str) -> IterationSettings:
-        """What decides the numbers of an iteration of ``diag`` or ``full`` covariances."""
+        """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
         bounds = self.full if kind == "full" else self.variance
         return IterationSettings(
             precision=self.precision,

@@ -1,4 +1,4 @@
-"""Sufficient statistics: what an E-step over frames leaves behind, and how it is added up."""
+"""Sufficient statistics of frames under a mixture, and the E-step that computes them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gmmcore.threads import ordered_map, single_blas
 __all__ = ["ArraySource", "FrameSource", "Statistics", "accumulate", "pack", "unpack"]
 
 Array = npt.NDArray[np.float64]
-# The longest piece of the frames, for a thread.
+# Largest number of frames in one task of a thread.
 _LARGEST_PIECE = 16384
 
 
 @runtime_checkable
 class FrameSource(Protocol):
-    """Frames that are read piece by piece, possibly from several threads at once."""
+    """Protocol of frames that are read in pieces, possibly by several threads at once."""
 
     @property
     def frames(self) -> int:
@@ -34,16 +34,16 @@ class FrameSource(Protocol):
         """Dimension of a frame."""
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Frames `start` to `stop` as an array of shape (stop - start, D)."""
+        """Return the frames start <= i < stop, shape (stop - start, D)."""
 
 
 class ArraySource:
-    """An array of shape (F, D) as a `FrameSource`.
+    """`FrameSource` of an array of shape (F, D).
 
     Raises
     ------
     InvalidFramesError
-        If it has another shape, is masked, or does not hold real numbers.
+        If the array has another shape, is masked, or does not hold real numbers.
     """
 
     def __init__(self, values: npt.ArrayLike) -> None:
@@ -63,13 +63,13 @@ class ArraySource:
         return int(self._values.shape[1])
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Frames `start` to `stop`, a view."""
+        """Return a view of the frames start <= i < stop."""
         return self._values[start:stop]
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Zeroth, first and second order statistics about an origin.
+    """Sufficient statistics of order zero, one and two about an origin.
 
     Attributes
     ----------
@@ -78,12 +78,13 @@ class Statistics:
     first : ndarray, shape (C, D), float64
         Sums of posterior x (frame - origin).
     second : ndarray, shape (C, D) or (C, D (D + 1) / 2), float64
-        Sums of posterior x (frame - origin)^2; for full covariances the lower triangle
-        of the products, by rows.
+        Sums of posterior x (frame - origin)^2; for full covariances, the lower triangles of
+        posterior x (frame - origin) (frame - origin)', by rows.
     origin : ndarray, shape (D,), float64
-        The mixture's overall mean, or zero if that is near it: there no digits cancel.
+        Overall mean of the mixture, or zero if the mean is near zero: there, the sums lose no
+        digits by cancellation.
     log_likelihood : float
-        Natural logarithm, sum over the frames.
+        Sum of the frames' log-likelihoods (natural logarithm).
     frames : int
         Number of frames.
     is_full : bool
@@ -100,11 +101,11 @@ class Statistics:
 
     @property
     def log_likelihood_per_frame(self) -> float:
-        """Natural logarithm per frame; NaN without frames."""
+        """Mean log-likelihood of a frame (natural logarithm); NaN without frames."""
         return self.log_likelihood / self.frames if self.frames else float("nan")
 
     def __add__(self, other: Statistics) -> Statistics:
-        """Statistics of both sets of frames; the origins must be the same."""
+        """Add the statistics of other frames; the origins must be the same."""
         if not np.array_equal(self.origin, other.origin):
             raise ValueError("statistics about different origins cannot be added")
         if self.second.shape != other.second.shape or self.is_full != other.is_full:
@@ -140,21 +141,22 @@ def accumulate(
     pruning: float = 0.0,
     threads: int = 1,
 ) -> Statistics:
-    """E-step: the sufficient statistics of frames under a mixture.
+    """E-step: compute the sufficient statistics of frames under a mixture.
 
     Parameters
     ----------
     mixture : GaussianMixture
     source : FrameSource or array_like, shape (F, D)
     precision : {'double', 'single'}
-        Of the matrix products. Sums over blocks of frames are float64 in either case.
+        Precision of the matrix products. Sums over blocks of frames are always float64.
     pruning : float
-        Posteriors below this may be left out of the statistics, so that a component's count
-        is short by less than this a frame; 0 is exact. A frame's log-likelihood is at most
-        50 times this too low. 2e-8 keeps it within 1e-6, and the parameters of components that
-        have frames within 1e-5 (means in deviations, weights and variances relative).
+        Posteriors below this may be left out of the statistics, so that a component's occupancy
+        is too low by less than this per frame; 0 is exact. A frame's log-likelihood is too low
+        by at most 50 times this. With 2e-8 the log-likelihood is exact within 1e-6, and the
+        parameters of components that have frames within 1e-5 (means in standard deviations,
+        weights and variances relative).
     threads : int
-        Threads over pieces of the frames. The result does not depend on it.
+        Number of threads. The result does not depend on it.
 
     Returns
     -------
@@ -163,12 +165,22 @@ def accumulate(
     Raises
     ------
     InvalidFramesError
-        If the dimensions do not fit, or the frames are masked or no real numbers.
+        If the frames have another dimension than the mixture, are masked, or are not real numbers.
     ValueError
-        If an option is unknown.
+        If `precision` or `pruning` has no valid value.
     FloatingPointError
-        If a frame is not finite, or so far from every component that its
-        log-likelihood is not.
+        If a frame is not finite, or so far from every component that its log-likelihood is not.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.statistics import accumulate
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[10.0], [10.0]])
+    >>> statistics = accumulate(mixture, [[-2.0], [-1.0], [1.0], [2.0]])
+    >>> statistics.count.round(3)
+    array([2., 2.])
+    >>> round(statistics.log_likelihood_per_frame, 3)
+    -2.961
     """
     frames = _as_source(source)
     if frames.dimension != mixture.dimension:
@@ -184,7 +196,7 @@ def accumulate(
 
         total: Array | None = None
         log_likelihood = 0.0
-        # The pieces are added in their own order, whichever is ready first.
+        # The pieces are added in the order of the frames, whichever is ready first.
         for sums, of_piece in ordered_map(work, _pieces(frames.frames, kernel.piece), threads):
             log_likelihood += of_piece
             if total is None:
@@ -205,10 +217,10 @@ def accumulate(
 
 
 def _pieces(frames: int, least: int) -> Iterator[tuple[int, int]]:
-    """Starts and stops of the frames that the tasks of threads work on, multiples of `least`.
+    """Yield the first and last frame of each task of a thread; lengths are multiples of `least`.
 
-    They become shorter towards the end, so that threads end together. The number of threads
-    plays no part: pieces fix the order of addition.
+    The pieces become shorter towards the end, so that all threads end at about the same time.
+    They do not depend on the number of threads, because they fix the order of addition.
     """
     start = 0
     while start < frames:
@@ -223,13 +235,13 @@ def _as_source(source: Any) -> FrameSource:
 
 
 def pack(matrices: Array) -> Array:
-    """Lower triangles, by rows, of symmetric matrices: (C, D, D) to (C, D (D + 1) / 2)."""
+    """Pack symmetric matrices (C, D, D) to lower triangles by rows, (C, D (D + 1) / 2)."""
     rows, columns = np.tril_indices(matrices.shape[-1])
     return np.ascontiguousarray(matrices[..., rows, columns])
 
 
 def unpack(packed: Array) -> Array:
-    """Symmetric matrices from their lower triangles: (C, D (D + 1) / 2) to (C, D, D)."""
+    """Unpack lower triangles by rows, (C, D (D + 1) / 2), to symmetric matrices (C, D, D)."""
     size = packed.shape[-1]
     dimension = (int(np.sqrt(8 * size + 1)) - 1) // 2
     rows, columns = np.tril_indices(dimension)

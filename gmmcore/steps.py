@@ -19,7 +19,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EStep(Options):
-    """How statistics are computed."""
+    """Settings of the E-step."""
 
     precision: str = option(
         "single", "of the E-step's matrix products; sums are double", enum=["single", "double"]
@@ -35,7 +35,7 @@ class EStep(Options):
 
 @dataclass(frozen=True)
 class Bounds(Options):
-    """Bounds of diagonal variances, relative to those of all frames."""
+    """Bounds of diagonal variances, relative to the variances of all frames."""
 
     floor: float = option(0.01, "lower bound", type="number", minimum=0)
     ceiling: float = option(10.0, "upper bound", type="number", exclusiveMinimum=0, infinite=True)
@@ -50,7 +50,7 @@ class Bounds(Options):
 class FullBounds(Bounds):
     """Bounds of the eigenvalues of full covariances, after whitening by the global variances.
 
-    Correlated dimensions share one eigenvalue of up to their number.
+    With correlated dimensions, an eigenvalue can be as large as their number.
     """
 
     floor: float = option(0.001, "lower bound", type="number", minimum=0)
@@ -59,7 +59,7 @@ class FullBounds(Bounds):
 
 @dataclass(frozen=True)
 class LowCount(Options):
-    """What is done with components that have few frames."""
+    """Settings for components that have few frames."""
 
     occupancy: float = option(
         10.0, "a component with fewer frames has a low count", type="number", minimum=0
@@ -74,12 +74,12 @@ class LowCount(Options):
 
 @dataclass(frozen=True)
 class MStep(LowCount, Bounds):
-    """How statistics become a mixture of diagonal covariances."""
+    """Settings of the M-step for diagonal covariances."""
 
 
 @dataclass(frozen=True)
 class FullMStep(MStep):
-    """How statistics become a mixture of full covariances."""
+    """Settings of the M-step for full covariances."""
 
     floor: float = same(FullBounds, "floor")
     ceiling: float = same(FullBounds, "ceiling")
@@ -87,7 +87,7 @@ class FullMStep(MStep):
 
 @dataclass(frozen=True)
 class IterationSettings(EStep, MStep):
-    """All that decides the numbers of an iteration."""
+    """Settings of an EM iteration."""
 
     on_decrease: str = option(
         "warn",

@@ -1,4 +1,4 @@
-"""Threads whose number does not change a result."""
+"""Threads whose number does not change the results."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ R = TypeVar("R")
 
 @contextlib.contextmanager
 def single_blas() -> Iterator[None]:
-    """One thread a BLAS call within the block: more would change the order of addition."""
+    """Limit BLAS to one thread within the block: more would change the order of addition."""
     if os.environ.get("OPENBLAS_NUM_THREADS") == "1" == os.environ.get("MKL_NUM_THREADS"):
-        yield  # said before numpy was imported (the command line does), nothing to look up
+        yield  # The limit was set before numpy was imported, as the command line does.
         return
     with _libraries().limit(limits=1, user_api="blas"):
         yield
@@ -28,23 +28,23 @@ def single_blas() -> Iterator[None]:
 
 @functools.cache
 def _libraries() -> Any:
-    """What is loaded, looked up once: that takes as long as a small E-step."""
+    """Look up the loaded libraries, once, because that takes as long as a small E-step."""
     import threadpoolctl
 
     return threadpoolctl.ThreadpoolController()
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
-    """Results of `work` in the order of `items`, at most `threads` of them in the making.
+    """Yield the results of `work` in the order of `items`, computed by `threads` threads.
 
     Parameters
     ----------
     work
-        Called with one item; releases the interpreter lock for most of its time.
+        Function of one item, which should release the interpreter lock for most of its time.
     items
-        What to work on.
+        Arguments of `work`.
     threads
-        1 works in the calling thread.
+        Number of threads; 1 works in the calling thread.
     """
     if threads <= 1:
         yield from map(work, items)
@@ -54,7 +54,7 @@ def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Ite
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))
-                # A few results may wait for an earlier one; more would cost memory.
+                # Only a few results may wait for an earlier one, to save memory.
                 if len(waiting) >= threads + 2:
                     yield waiting.popleft().result()
             while waiting:

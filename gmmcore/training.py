@@ -1,4 +1,4 @@
-"""Whole trainings in one process, over any source of frames: what the workflow does, as loops."""
+"""Trainings in one process, over any source of frames, with the same steps as the workflow."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ _MOMENT_FRAMES = 8192
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a training goes.
+    """Settings of a training.
 
     Attributes
     ----------
     llk_gain : float
         A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
     precision : {'double', 'single'}
-        Of the E-step's matrix products.
+        Precision of the E-step's matrix products.
     pruning : float
-        See `gmmcore.statistics.accumulate`.
+        Posterior below which a component may be skipped; see `gmmcore.statistics.accumulate`.
     threads : int
-        Does not change the result.
+        Number of threads. The result does not depend on it.
     diag : MStep
+        Settings of the M-step in stages with diagonal covariances.
     full : FullMStep
-        The M-steps of stages of either kind.
+        Settings of the M-step in stages with full covariances.
     """
 
     llk_gain: float = 0.01
@@ -60,7 +61,7 @@ class TrainingSettings:
 
 
 def moments(source: FrameSource) -> Moments:
-    """The moments of all frames of a source, block by block."""
+    """Compute the moments of all frames of a source, block by block."""
     starts = range(0, source.frames, _MOMENT_FRAMES)
     blocks = (source.read(start, min(start + _MOMENT_FRAMES, source.frames)) for start in starts)
     return merge_moments([Moments.none(source.dimension), *map(Moments.of, blocks)])
@@ -74,7 +75,7 @@ def history_entry(
     settings: MStep,
     previous: HistoryEntry | None,
 ) -> HistoryEntry:
-    """What is remembered of an iteration; `previous` is the one before it in the same stage."""
+    """Make the history entry of an iteration; `previous` is that of the one before in its stage."""
     log_likelihood = statistics.log_likelihood_per_frame
     gain = float("nan") if previous is None else log_likelihood - previous.log_likelihood
     return HistoryEntry(
@@ -103,30 +104,32 @@ def iterations(
     threads: int = 1,
     least: int = 1,
 ) -> Iterator[tuple[HistoryEntry, Update]]:
-    """EM iterations until the gain falls under `llk_gain` or the stage's are used.
+    """Iterate EM until the gain falls below `llk_gain` or the stage has no iterations left.
 
     Parameters
     ----------
     mixture : GaussianMixture
-        The mixture to go on from.
+        The mixture to start from.
     statistics : callable
-        Gives the statistics of all frames under a mixture.
+        Function that returns the statistics of all frames under a mixture.
     stage : Stage
     llk_gain : float
-        Growth of the log-likelihood per frame (natural logarithm) under which the stage ends.
+        The stage ends when the log-likelihood per frame grows by less than this (natural
+        logarithm).
     settings : MStep
     previous : HistoryEntry, optional
-        The iteration that made `mixture`; None if it is the stage's first.
+        History entry of the iteration that made `mixture`; None for the stage's first mixture.
     threads : int
-        Of the M-step.
+        Number of threads of the M-step. The result does not depend on it.
     least : int
-        The gain does not end the stage before this iteration.
+        First iteration after which the stage may end because of its gain.
 
     Yields
     ------
     entry : HistoryEntry
+        History entry of an iteration.
     update : Update
-        Of each iteration; the next one begins when the caller asks for it.
+        Result of its M-step. The next iteration starts when the caller asks for it.
     """
     done = 0 if previous is None else previous.iteration
     for iteration in range(done + 1, stage.iterations + 1):
@@ -150,7 +153,7 @@ def iterate(
     *,
     least: int = 1,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
-    """The `iterations` of a stage over one source of frames.
+    """Run the `iterations` of a stage over one source of frames.
 
     Parameters
     ----------
@@ -160,13 +163,14 @@ def iterate(
     stage : Stage
     settings : TrainingSettings
     report : callable, optional
-        Called after each iteration with its history entry and mixture.
+        Function that is called after each iteration with its history entry and mixture.
     least : int
-        The gain does not end the stage before this iteration.
+        First iteration after which the stage may end because of its gain.
 
     Returns
     -------
     mixture : GaussianMixture
+        The last mixture of the stage.
     history : list of HistoryEntry
     """
 
@@ -207,29 +211,40 @@ def train(
     report: Report | None = None,
     before_split: Callable[[GaussianMixture], None] | None = None,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
-    """Train a mixture by splitting, then with full covariances if asked for.
+    """Train a mixture by splitting and EM, at the end with full covariances if wanted.
 
     Parameters
     ----------
     source : FrameSource or array_like, shape (F, D)
     components : int
-        Of the final mixture; any positive number.
+        Number of components of the final mixture; any positive number.
     iterations : sequence of int
-        See `gmmcore.schedule.stages`.
+        Largest number of iterations after each split; see `gmmcore.schedule.stages`.
     full_iterations : int
-        Iterations with full covariances at the end.
+        Largest number of iterations with full covariances; 0 for a diagonal mixture.
     settings : TrainingSettings, optional
     start : GaussianMixture, optional
-        Continue this mixture instead of the Gaussian of all frames.
+        Mixture to start from instead of the Gaussian of all frames.
     report : callable, optional
-        Called after each iteration with its history entry and mixture.
+        Function that is called after each iteration with its history entry and mixture.
     before_split : callable, optional
-        Called with the mixture before each split.
+        Function that is called with the mixture before each split.
 
     Returns
     -------
     mixture : GaussianMixture
+        The final mixture.
     history : list of HistoryEntry
+        Entries of all iterations.
+
+    Examples
+    --------
+    >>> from gmmcore.training import train
+    >>> frames = [[-3.0], [-2.0], [-1.0], [1.0], [2.0], [3.0]] * 10
+    >>> mixture, history = train(frames, components=2, iterations=[20])
+    >>> mixture.means.round(1)
+    array([[-2.],
+           [ 2.]])
     """
     frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
     settings = settings or TrainingSettings()
@@ -246,7 +261,7 @@ def train(
         if stage.origin == "split":
             if before_split is not None:
                 before_split(mixture)
-            # A stage may have lost components, if those with a low count are removed.
+            # With `action="remove"` a stage may end with fewer components than it began with.
             wanted = min(stage.components, 2 * mixture.components)
             mixture = split(mixture, wanted)
         elif stage.origin == "diag2full":
@@ -259,10 +274,15 @@ def train(
 
 
 def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> GaussianMixture:
-    """Components from as many equal slices of the frames, with equal weights.
+    """Make one component of equal weight from each of `components` equal slices of the frames.
 
-    Each component has the mean and the variances of its slice; the ``variance_control`` is
-    the variance of all frames, which also stands in where a slice has none of its own.
+    Each component has the mean and the variances of its slice. The ``variance_control`` is the
+    variance of all frames, which also replaces variances that are almost zero.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two frames per component.
     """
     frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
     overall = one_gaussian(moments(frames))
@@ -282,7 +302,7 @@ def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> Gauss
 
 
 class _Slice:
-    """Frames `first` to `last` of another source."""
+    """Source of the frames first <= i < last of another source."""
 
     def __init__(self, source: FrameSource, first: int, last: int) -> None:
         self._source, self._first = source, first

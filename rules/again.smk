@@ -1,9 +1,9 @@
-# Files that must be made again. No rule here.
+# Files that must be made again. This file has no rules.
 #
-# What a file is made by, of what, and with which settings, is written in it. Snakemake's own
-# records say it too, but they may be lost, and they know nothing of features and of damage.
-# Where a file is not what it should be, the job that makes it has one more input: a note that says
-# so, newer than the file. It remains an input.
+# Each file records what it was made from and with which settings. Snakemake has such records too,
+# but they may be lost, and they do not cover features and damage. If a file is not valid, the job
+# that makes it gets one more input: a note with the reason, which is newer than the file. The note
+# remains an input.
 
 import functools
 import glob
@@ -16,7 +16,7 @@ from gmmcore.resume import look_at_corpus, run_problems
 
 @functools.cache
 def write_notes():
-    """Look at all files once, before Snakemake lists folders, and write what notes are needed."""
+    """Look at all files once, before Snakemake lists folders, and write the notes needed."""
     lists = [prefix() + path for path in LISTS]
     for path in lists:
         if (
@@ -41,7 +41,7 @@ def write_notes():
     folders = [*corpora.values(), *places.values()]
     truths = [f"{os.path.dirname(path)}/truth.h5" for path in lists]
     redate([*lists, *truths, *(path for folder in folders for path in below(folder))])
-    # Runs with the same features share what is looked up of thousands of files.
+    # Runs with the same features share the results for their thousands of files.
     frames = {
         name: look_at_corpus(features_of(run), corpora[name], run.recipe_of_list)
         for name, run in CORPORA.items()
@@ -54,7 +54,7 @@ def write_notes():
     for path, reason in problems.items():
         print(f"{path}: {reason}; it is made again", file=sys.stderr)
         write_note(path, reason)
-    # A checkpoint has Snakemake decide anew, and forget what was to follow.
+    # After a checkpoint Snakemake decides again, and forgets the jobs that were to follow.
     for path in following:
         write_note(path, "made from another file that is made again")
     noted = [
@@ -67,14 +67,14 @@ def write_notes():
 
 
 def below(folder):
-    """All that lies below a folder."""
+    """Yield all files and folders below a folder."""
     return glob.iglob(f"{glob.escape(folder)}/**/*", recursive=True)
 
 
 def redate(paths):
-    """Date files of the future, when a clock was set back, as if they had been written now.
+    """Set the time of files to now if it lies in the future, because a clock was set back.
 
-    Else, all that is made from them would be older than they are, which Snakemake refuses.
+    Otherwise, files made from them would be older than they are, which Snakemake refuses.
     """
     now = time.time()
     for path in paths:
@@ -84,12 +84,12 @@ def redate(paths):
 
 
 def note_of(path):
-    """The note that a file must be made again."""
+    """Return the path of the note that a file must be made again."""
     return f"{prefix()}logs/again/{path.removeprefix(prefix())}"
 
 
 def is_pending(path):
-    """Whether the file has a note that was not followed yet."""
+    """Whether the file has a note, and was not made again since."""
     with contextlib.suppress(OSError):
         note, file = os.stat(note_of(path)), os.lstat(path)
         return (
@@ -99,24 +99,24 @@ def is_pending(path):
 
 
 def write_note(path, reason):
-    """Write a note newer than the file, unless there is one that was not followed yet."""
+    """Write a note that is newer than the file, unless the file has a pending one."""
     if is_pending(path):
         return
     number = 1
     with contextlib.suppress(OSError, ValueError, IndexError):
         number += int(Path(note_of(path)).read_text().splitlines()[1])
-    # Snakemake compares contents too; the time makes each another one, whatever became of `logs`.
+    # Snakemake also compares contents; the time makes each note different, even without `logs`.
     replace_text(note_of(path), f"{path}: {reason}\n{number}\n{time.time_ns()}\n")
     if os.lstat(path).st_mtime_ns >= os.stat(note_of(path)).st_mtime_ns:
         os.utime(path, (1, 1))
 
 
 def withdraw(paths):
-    """Take back notes that a start with another configuration wrote, such as a dry run."""
+    """Withdraw pending notes of an earlier start with another configuration, such as a dry run."""
     for path in paths:
         if is_pending(path):
             note = note_of(path)
-            # An input that the file's job had must remain one.
+            # A note that was an input of the file's job before must remain one.
             if Path(note).read_text().splitlines()[1:2] == ["1"]:
                 os.unlink(note)
             else:
@@ -124,7 +124,7 @@ def withdraw(paths):
 
 
 def again(pattern):
-    """An input function: the note that the file must be made again, if there is one."""
+    """Make an input function that returns the note that a file must be made again, if any."""
 
     def note(wildcards):
         write_notes()

@@ -1,4 +1,4 @@
-# requires  audio files, and their list or folder
+# requires  audio files, in a list or a folder
 # promises  <audio.folder>/shows.txt    features of all shows, and their list
 
 

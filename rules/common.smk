@@ -1,4 +1,4 @@
-# Configuration and small input functions. No rule here, and no arithmetic.
+# The configuration, and small input functions. This file has no rules and no arithmetic.
 
 import contextlib
 import json
@@ -23,9 +23,9 @@ from gmmcore.runs import made_lists, read_runs
 from gmmcore.schedule import iteration_name
 from gmmcore.settings import EXPORTS
 
-# A closed pipe, as of `snakemake | head`, ends Snakemake. Else it waits for ever: the thread that
-# meets the pipe is not the one that waits for its jobs.
-with contextlib.suppress(ValueError):  # Where Snakemake itself runs in a thread.
+# A closed pipe, as in `snakemake | head`, ends Snakemake. Otherwise it would wait for ever, because
+# the thread that meets the closed pipe is not the one that waits for the jobs.
+with contextlib.suppress(ValueError):  # Snakemake itself may run in a thread.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 try:
@@ -39,7 +39,7 @@ if shutil.which("gmmcore") is None:
         PATH=os.pathsep.join([*os.get_exec_path(), os.path.dirname(sys.executable)])
     )
 
-# What envs/gmmcore.post-deploy.sh installs: this checkout, or the release that is in use.
+# envs/gmmcore.post-deploy.sh installs this checkout, or the release that is in use.
 PROJECT = Path(gmmcore.__file__).parents[1]
 RELEASE = f"gmmcore=={gmmcore.__version__}"
 os.environ.update(
@@ -57,7 +57,7 @@ AUDIOS = {
     for run in RUNS.values()
     if run.settings.audio.list
 }
-# Lists that the workflow makes.
+# Feature lists that the workflow makes.
 LISTS = {
     path: recipe
     for run in RUNS.values()
@@ -71,8 +71,8 @@ ITERATION = "results/{run}/{stage}/{iteration}.h5"
 STATISTICS = "results/{run}/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
 FINAL = "results/{run}/ubm.h5"
 
-# Runs whose statistics are files between jobs; a chain of iterations is then a chain of jobs, which
-# Snakemake walks recursively.
+# Runs whose statistics are files between jobs. Their iterations are a chain of jobs, which
+# Snakemake follows recursively.
 SCATTERED = {name for name, run in RUNS.items() if run.settings.jobs != "auto"}
 sys.setrecursionlimit(100_000)
 
@@ -84,17 +84,17 @@ for run in RUNS.values():
 
 
 def literal(path):
-    """A path from the configuration, in which Snakemake is to see no wildcards."""
+    """Escape a path from the configuration, so that Snakemake sees no wildcards in it."""
     return path.replace("{", "{{").replace("}", "}}")
 
 
 def alternatives(values):
-    """A wildcard constraint: one of these values; without any, nothing fits."""
+    """Make a wildcard constraint that allows these values; without any, it allows none."""
     return "|".join(map(re.escape, values)) or "(?!)"
 
 
 def runs_with(origin=None):
-    """A constraint of `run`: it has the stage that follows, with this origin if one is given."""
+    """Make a constraint of `run`: the run has the stage that follows, with this origin if given."""
     return (
         "|".join(
             rf"{re.escape(run.name)}(?=/{stage.name}\b)"
@@ -107,25 +107,25 @@ def runs_with(origin=None):
 
 
 def prefix():
-    """The prefix of all paths, where this workflow is a module of another one."""
+    """Return the prefix of all paths, if this workflow is a module of another one."""
     return str(rules.shows.output[0]).removesuffix(TABLE)
 
 
 def features_of(run):
-    """Settings of a run's features, with the list where it is."""
+    """Return the settings of a run's features, with the prefix for a list that is made."""
     if run.features.list not in LISTS:
         return run.features
     return replace(run.features, list=prefix() + run.features.list)
 
 
 def maximising(wildcards):
-    """Settings of E-step and M-step."""
+    """Return the settings of E-step and M-step, as arguments."""
     run = RUNS[wildcards.run]
     return words(run.settings.iteration(run.stage(wildcards.stage).kind))
 
 
 def memory(wildcards, attempt):
-    """Megabytes of a job that holds a mixture, its statistics and blocks of frames."""
+    """Return the megabytes that a mixture, its statistics and blocks of frames need."""
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
     try:
@@ -138,19 +138,19 @@ def memory(wildcards, attempt):
 
 
 def threads(wildcards):
-    """All cores, but one each where several small stages can be made side by side."""
+    """Return all cores; runs with small stages share them, so that they can run side by side."""
     small = RUNS[wildcards.run].stage(wildcards.stage).components < 64
     return max(1, (workflow.cores or 1) // (len(RUNS) if small else 1))
 
 
 def demo_settings(wildcards):
-    """Settings of a demonstration corpus."""
+    """Return the settings of a demonstration corpus, as arguments."""
     settings = DEMOS[wildcards.demo]
     return [f"--seed={settings.seed}", *words(settings.demo, DemoSettings)]
 
 
 def audio_options(wildcards):
-    """Options of the verb `extract`."""
+    """Return the arguments of the verb `extract`."""
     audio = AUDIOS[wildcards.audio]
     places = {"pattern": audio.pattern, "root": audio.root}
     given = [f"--{key}={value}" for key, value in places.items() if value is not None]
@@ -158,39 +158,39 @@ def audio_options(wildcards):
 
 
 def corpus_settings(wildcards):
-    """Settings of the features of a corpus."""
+    """Return the settings of the features of a corpus, as arguments."""
     return words(features_of(CORPORA[wildcards.corpus]))
 
 
 def shards_of_corpus(wildcards):
-    """Files of all shards, which are known once the list is checked."""
+    """Return the files of all shards, which are known once the list is checked."""
     table = checkpoints.shows.get(**wildcards).output[0]
     if not os.path.exists(table):
-        return []  # `--touch` where nothing was made yet.
+        return []  # This is `--touch`, and nothing was made yet.
     return [
         literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
     ]
 
 
 def corpus_of_run(wildcards):
-    """The frames that a run trains on."""
+    """Return the corpus that a run trains on."""
     return f"results/features/{RUNS[wildcards.run].corpus}/corpus.json"
 
 
 def initial_mixture(wildcards):
-    """The mixture that a run starts from, if it is given one."""
+    """Return the initial mixture of a run, if the configuration names one."""
     path = RUNS[wildcards.run].settings.init.from_
     return local(literal(path)) if path else []
 
 
 def last_of_stage_before(wildcards):
-    """The last mixture of the stage before."""
+    """Return the last mixture of the stage before."""
     run = RUNS[wildcards.run]
     return f"results/{run.name}/{run.before(run.stage(wildcards.stage)).name}.h5"
 
 
 def twin(wildcards):
-    """The same stage of another run, if that makes the iterations of both."""
+    """Return the same stage of another run, if that run makes the iterations of both."""
     run = RUNS[wildcards.run]
     maker = MAKERS[run.recipe(run.stage(wildcards.stage))]
     if maker is run or {run.settings.jobs, maker.settings.jobs} != {"auto"}:
@@ -199,7 +199,7 @@ def twin(wildcards):
 
 
 def scattered(wildcards):
-    """The last iteration of a stage; asks for the next one as long as the stage goes on."""
+    """Return the last iteration of a stage; request the next one as long as the stage goes on."""
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
     if run.name not in SCATTERED or not stage.iterations:
@@ -214,7 +214,7 @@ def scattered(wildcards):
         walk = walk_iterations(folder, first, corpus.digest, settings, *limits)
         last, complete = walk.last, walk.complete
     except GmmcoreError:
-        pass  # What the stage begins with is yet to be made.
+        pass  # The first mixture of the stage is not made yet.
     if complete:
         return ITERATION.format(iteration=iteration_name(last), **wildcards)
     return checkpoints.maximise.get(
@@ -223,14 +223,14 @@ def scattered(wildcards):
 
 
 def previous(wildcards):
-    """The mixture before this one, in the same stage."""
+    """Return the mixture of the iteration before, in the same stage."""
     return mixture_path(
         f"results/{wildcards.run}/{wildcards.stage}", int(wildcards.iteration) - 1
     )
 
 
 def statistics_of_iteration(wildcards):
-    """The files of all E-step jobs of an iteration."""
+    """Return the files of all E-step jobs of an iteration."""
     parts = RUNS[wildcards.run].settings.jobs
     return expand(STATISTICS, part=range(parts), parts=parts, **wildcards)
 

@@ -1,6 +1,7 @@
-# requires  nothing
-# promises  <demo.folder>/shows.txt   the list of the demonstration corpus
-#           <demo.folder>/truth.h5    the mixture its frames were drawn from
+# requires  results/<run>/ubm.h5 and corpus.json, for the comparison
+# promises  <demo.folder>/shows.txt      the list of the demonstration corpus
+#           <demo.folder>/truth.h5       the mixture its speech was drawn from
+#           results/<run>/recovery.txt   the comparison of the final mixture with it
 
 
 rule demo:

@@ -1,15 +1,15 @@
 # requires  the feature list and the files it names
-# promises  results/features/<corpus>/shows.tsv      the checked list, dealt to shards
-#           results/features/<corpus>/<shard>.npy    frames ready to use
-#           results/features/<corpus>/corpus.json    which shards there are, with their moments
-#           results/features/<corpus>/skipped.tsv    the faulty shows that were left out
+# promises  results/features/<corpus>/shows.tsv             the checked list, with shards
+#           results/features/<corpus>/<shard>-<digest>.npy  processed frames
+#           results/features/<corpus>/corpus.json           the list of the shards, and the moments
+#           results/features/<corpus>/skipped.tsv           the faulty shows that were left out
 #
-# <corpus> stands for the settings of `features`: runs that share them share the folder.
+# <corpus> is a digest of the settings of `features`: runs with the same settings share the folder.
 
 
 checkpoint shows:
     input:
-        # The files themselves are too many for Snakemake; the table holds a digest of them.
+        # There are too many feature files for Snakemake; the table holds a digest of them.
         list=lambda wildcards: [
             path for path in [CORPORA[wildcards.corpus].features.list] if path in LISTS
         ],

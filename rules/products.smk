@@ -1,9 +1,9 @@
-# requires  the last mixture of the last stage
+# requires  the last mixture of the last stage, and recovery.txt with a demonstration corpus
 # promises  results/<run>/ubm.h5         the final mixture
-#           results/<run>/history.tsv    its iterations
-#           results/<run>/ubm.<format>   the mixture for other tools
-#           results/<run>/report.html    the training's history, to look at
-#           results/<run>/SHA256SUMS     the checksums of all these
+#           results/<run>/history.tsv    the table of its iterations
+#           results/<run>/ubm.<format>   the mixture in the format of another tool
+#           results/<run>/report.html    the history of the training, with plots
+#           results/<run>/SHA256SUMS     the checksums of all these files
 
 
 rule finish:

@@ -1,8 +1,9 @@
 # requires  results/<run>/<stage>/000.h5, and `jobs: N` in the configuration
-# promises  results/<run>/<stage>/001.h5 ...    the mixture after each iteration, one job each
+# promises  results/<run>/<stage>/001.h5 ...    the mixture after each iteration
 #           .../001/<part>-of-<parts>.stats.h5  the statistics of a part of the shards
 #
-# The other form of `iterate`: statistics are files between jobs, for clusters without MPI.
+# These rules make the iterations instead of `iterate`: the E-step is shared among jobs, which write
+# their statistics to files.
 
 
 rule accumulate:

@@ -1,9 +1,9 @@
 # requires  results/features/<corpus>/corpus.json and the shards beside it
 # promises  results/<run>/<kind>/<components>/000.h5    the first mixture of a stage
-#           results/<run>/<kind>/<components>/001.h5    and so on: the mixture after each iteration
+#           results/<run>/<kind>/<components>/001.h5    and so on, the mixture after each iteration
 #           results/<run>/<kind>/<components>.h5        the last mixture of a stage
 #
-# A stage is a kind of covariances and a number of components, such as diag/64.
+# A stage has a kind of covariances and a number of components, such as diag/64.
 
 
 rule initialise:
@@ -66,8 +66,8 @@ rule diag2full:
         "gmmcore diag2full --mixture {input.mixture:q} --output {output:q} --log {log:q}"
 
 
-# One job makes what is left of a stage. Its iterations are no outputs, because Snakemake removes
-# outputs before it starts a job; the job goes on from those that are valid.
+# One job makes the missing iterations of a stage. They are no outputs, because Snakemake removes
+# outputs before it starts a job; the job continues after those that are valid.
 rule iterate:
     input:
         mixture=FIRST,

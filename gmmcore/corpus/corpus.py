@@ -19,17 +19,18 @@ _KIND = "gmmcore corpus 1"
 
 @dataclass(frozen=True)
 class CorpusShard:
-    """One shard.
+    """Entry of one shard in a corpus.
 
     Attributes
     ----------
     shard : str
-        Its name.
+        Name of the shard.
     file : str
-        Name of its file, without the folder.
+        Name of the shard's file, without the folder.
     frames : int
+        Number of frames.
     digest : str
-        Of its frames: the same frames have the same digest on any machine.
+        Digest of the frames: the same frames have the same digest on any machine.
     """
 
     shard: str
@@ -40,18 +41,19 @@ class CorpusShard:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All shards of a run.
+    """All shards that a run trains on.
 
     Attributes
     ----------
     shards : tuple of CorpusShard
     dimension : int
+        Dimension of a frame.
     mean, second : tuple of float
-        Mean of all frames and sum of squared deviations from it, each (D,).
+        Mean of all frames, and sum of the squared differences from it, both of length D.
     skipped : int
-        Faulty shows that were left out.
+        Number of faulty shows that were left out.
     skipped_digest : str
-        SHA-256 of the table that names them, ``skipped.tsv``.
+        SHA-256 of the table of these shows, ``skipped.tsv``.
     """
 
     shards: tuple[CorpusShard, ...]
@@ -68,16 +70,16 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """Of all frames, in the order of the shards."""
+        """Digest of all frames, in the order of the shards."""
         return digest_of("corpus", [[shard.shard, shard.digest] for shard in self.shards])
 
     @property
     def moments(self) -> Moments:
-        """The moments of all frames."""
+        """Moments of all frames."""
         return Moments(self.frames, np.array(self.mean), np.array(self.second))
 
     def paths(self, path: PathLike) -> list[str]:
-        """The shards' files, in their order, beside the corpus in `path`."""
+        """List the shards' files, in the order of the shards, which lie beside the file `path`."""
         return [os.path.join(os.path.dirname(path), shard.file) for shard in self.shards]
 
     def write(self, path: PathLike) -> None:
@@ -89,7 +91,7 @@ class Corpus:
 
     @classmethod
     def read(cls, path: PathLike) -> Corpus:
-        """Read and verify what `write` wrote.
+        """Read and verify a file that `write` wrote.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Dealing shows to shards: balanced by frames, and so that one show's change moves few others."""
+"""Dealing shows to shards of similar sizes, so that a changed show moves few others."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ import numpy.typing as npt
 __all__ = ["FRAMES_A_SHARD", "deal", "number_of_shards"]
 
 FRAMES_A_SHARD = 250_000
-"""A shard of ``shards: auto``: 60 MB of 60 coefficients, some seconds of work per iteration."""
+"""Size of a shard with ``shards: auto``: 60 MB of 60 coefficients, some seconds per iteration."""
 
 _MOST_SHARDS = 1000
 _SLACK = 1.02
 
 
 def number_of_shards(frames: int, shows: int, wanted: int | str) -> int:
-    """Number of shards; ``auto`` goes by the number of frames. Never more than shows."""
+    """Return the number of shards, at most one per show; ``auto`` goes by the number of frames."""
     if wanted == "auto":
         wanted = min(-(-frames // FRAMES_A_SHARD), _MOST_SHARDS)
     return max(1, min(int(wanted), shows))
 
 
 def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArray[np.int64]:
-    """The shard of each show.
+    """Choose the shard of each show.
 
-    Every show has its own order of preference among the shards, by a hash of its name
-    (rendezvous hashing), and goes to the first that has room: shards take 2 % more than
-    their share. The larger shows, by powers of two, choose first. Lengths are rounded to a
-    fourth root of two, which averages out. So the result depends on names and lengths alone,
-    neither on the order of the list nor on the machine; a show that becomes a little longer or
-    shorter moves nothing, and most shows stay where they are when others come or go.
+    A hash of its name gives every show an order of preference among the shards (rendezvous
+    hashing). It goes to the first shard that has room, where a shard takes up to 2 % more than
+    its share. Larger shows, by powers of two, choose first. Lengths are rounded to powers of the
+    fourth root of two.
+
+    The result depends only on names and lengths, not on the machine, and on the order of the list
+    only for shows with the same name. A show whose length changes a little usually moves no
+    show, and most shows stay in their shards when others are added or removed.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ def _hash(name: str) -> int:
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """A bijection that scatters bits (the finaliser of splitmix64)."""
+    """Scatter the bits of each value with a bijection, the finaliser of splitmix64."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.asarray(values ^ (values >> np.uint64(31)))

@@ -1,4 +1,4 @@
-"""What feature files are, cheaply: size and time of change, of each file once."""
+"""Digests that tell whether feature files changed, from their sizes and times of modification."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["fingerprint", "shard_digest", "shard_digests", "shard_paths"]
 
 
 class _Files:
-    """Size and time of change of files, looked up once each."""
+    """Size and time of modification of files, each looked up once."""
 
     def __init__(self, root: str) -> None:
         self._root = root
@@ -25,7 +25,7 @@ class _Files:
         self._known: dict[str, Any] = {}
 
     def place(self, path: str) -> Any:
-        """Of the file in a list's path."""
+        """Look up the file in a path of a list."""
         try:
             return self.file(parse_place(path, self._root).file)
         except FaultyShowError:
@@ -42,21 +42,21 @@ class _Files:
 
 
 def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> str:
-    """Digest of the list and of the size and time of change of every file it names.
+    """Compute a digest of the list and of the size and time of modification of every file in it.
 
-    One look at each file's status and none at its content: it tells the workflow whether the
-    list must be checked again.
+    The digest tells the workflow whether the list must be checked again. The content of the
+    feature files is not read.
 
     Parameters
     ----------
     settings : FeatureSettings
     listing : Listing, optional
-        The list, if it has been read.
+        The list, if it has been read already.
 
     Raises
     ------
     GmmcoreError
-        If the list itself cannot be read.
+        If the list cannot be read.
     """
     files = _Files(settings.folder)
     if listing is None:
@@ -73,9 +73,9 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
 
 
 def shard_digest(rows: list[Row], settings: FeatureSettings, dimension: int) -> str:
-    """Digest of what decides the content of a shard.
+    """Compute a digest of all that decides the content of a shard.
 
-    That is: its rows, the size and time of change of their files, the labels' place, the
+    These are its rows, the size and time of modification of their files, their labels, the
     settings that change numbers, and `FEATURES_VERSION`.
     """
     return _digest(rows, settings, dimension, _Files(settings.folder), LabelSource(settings))
@@ -84,7 +84,7 @@ def shard_digest(rows: list[Row], settings: FeatureSettings, dimension: int) -> 
 def shard_digests(
     names: list[str], rows: list[Row], settings: FeatureSettings, dimension: int
 ) -> dict[str, str]:
-    """The `shard_digest` of every shard, by its name."""
+    """Compute the `shard_digest` of every shard, by the shard's name."""
     files, labels = _Files(settings.folder), LabelSource(settings)
     members: dict[str, list[Row]] = {name: [] for name in names}
     for row in rows:
@@ -95,7 +95,7 @@ def shard_digests(
 
 
 def shard_paths(table: PathLike) -> dict[str, str]:
-    """The file of every shard of ``shows.tsv``, beside the table, by the digest of its content."""
+    """Return the files of all shards of ``shows.tsv``, beside the table, by `shard_digest`."""
     folder = os.path.dirname(table)
     digests: dict[str, str] = ShowTable.read(table).facts["digests"]
     return {
@@ -112,7 +112,7 @@ def _digest(
         other = labels.file_of(row.show)
         parts.append(
             [
-                # Its own name does not change what a shard holds.
+                # The name of the shard does not change what it holds.
                 [*row._replace(shard="")],
                 files.place(row.path),
                 labels.identity(row.show),

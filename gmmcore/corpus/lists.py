@@ -1,4 +1,4 @@
-"""Feature lists, in the forms people keep them in, read to one form."""
+"""Feature lists in several formats, read to one form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHOW = re.compile(r"\{(?:show)?\}")
 
 
 class Entry(NamedTuple):
-    """One line of a list: frames first <= i < last of a show, all of it where they are None."""
+    """One line of a list: the frames first <= i < last of a show; None stands for no limit."""
 
     show: str
     path: str
@@ -29,32 +29,32 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What a list holds, and its lines that cannot be understood."""
+    """Entries of a list, and the faults of lines that cannot be understood."""
 
     entries: list[Entry]
     faults: list[Fault]
 
 
 def read_list(settings: FeatureSettings) -> Listing:
-    """Read a feature list without looking at the feature files.
+    """Read a feature list without looking at the feature files it names.
 
-    The list is, by its content or name:
+    The list is one of these, recognised by its content or name:
 
-    * a folder: all files that fit the pattern (by default, with a suffix of feature files),
+    * a folder: all files that fit the pattern (by default, all with a suffix of feature files),
       sorted by name;
     * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file,
       all of whose shows are listed;
-    * a text named ``*.scp``: Kaldi's ``show place``;
-    * a text with tabs: show, path, start, stop, with or without such a header line; what is
-      left empty is found by the pattern, or means the whole show;
-    * any other text: a show a line.
+    * a text file ``*.scp``: Kaldi's lines of show and place;
+    * a text file with tabs: show, path, start and stop, with or without a header line; an empty
+      path follows from the pattern, an empty start or stop means no limit;
+    * any other text file: one show per line.
 
     Empty lines and lines that begin with ``#`` are skipped.
 
     Raises
     ------
     GmmcoreError
-        If the list itself is missing, unreadable or empty, or a pattern is needed.
+        If the list is missing, unreadable or empty, or needs a pattern.
     """
     path = settings.list
     if os.path.isdir(path):
@@ -84,7 +84,7 @@ def _begins_with(path: str, magic: bytes) -> bool:
         check_regular(path)
         with open(path, "rb") as stream:
             return stream.read(len(magic)) == magic
-    except (OSError, ValueError) as error:  # ValueError: no path of this system
+    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         raise GmmcoreError(
             f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
         ) from None
@@ -92,7 +92,7 @@ def _begins_with(path: str, magic: bytes) -> bool:
 
 def _unprintable(entry: Entry) -> Fault | None:
     text = entry.show + entry.path
-    # Tabs and line ends would break the table; the rest would deceive whoever reads it.
+    # Tabs and line ends would break the table; other control characters would hide in it.
     if text.isprintable():
         return None
     return Fault(
@@ -136,7 +136,7 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 
 def _files_under(folder: str) -> Iterator[str]:
-    """Paths of all files, relative to `folder`."""
+    """Yield the paths of all files below `folder`, relative to it."""
 
     def fail(error: OSError) -> None:
         raise GmmcoreError(
@@ -242,7 +242,7 @@ def _names(values: Any, path: str) -> list[str]:
 
 
 def _limit(values: Any, i: int) -> int | None:
-    """SIDEKIT writes -1 for "no limit"; older files hold floats, with NaN for it."""
+    """Return a frame number; None for -1, or NaN in older files, which stand for no limit."""
     if values is None or i >= values.size:
         return None
     value = float(values.reshape(-1)[i])

@@ -1,4 +1,4 @@
-"""Writing a shard: show by show, with no more than one in memory."""
+"""Writing a shard, show by show, with only one show in memory."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ def pack_shard(
 ) -> dict[str, Any]:
     """Process the shows of one shard and write its file.
 
-    Shows whose faults are found only now (values that are no numbers, no frame selected) are
-    left out and recorded in the shard's facts; `faults_of` gathers them.
+    Shows with faults that appear only now (values that are not finite, no frame selected) are
+    left out and recorded in the shard's facts; `gmmcore.corpus.shards.faults_of` reads them.
 
     Parameters
     ----------
     settings : FeatureSettings
     table : path
-        ``shows.tsv``.
+        Path of ``shows.tsv``.
     shard : str
-        The name of a shard in it.
+        Name of a shard in the table.
     output : path
+        File to write.
 
     Returns
     -------
     dict
-        The facts that were written.
+        The facts of the shard.
 
     Raises
     ------
     GmmcoreError
-        If files changed since the list was checked, or while they were read.
+        If feature files changed since the list was checked, or while they were read.
     """
     content = ShowTable.read(table)
     content.check_shard(table, shard)

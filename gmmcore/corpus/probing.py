@@ -1,4 +1,4 @@
-"""Looking up the size of every show of a list, in several processes where there are many files."""
+"""Looking up the size of every show of a list, in several processes if there are many files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,11 @@ __all__ = ["Probed", "probe"]
 _CHUNK = 2000
 _MOST_PROCESSES = 8
 _LARGEST = 16 << 30
-"""Bytes of the frames of one row: the same on all machines, whatever their memory."""
+"""Largest size of the frames of one row in bytes, which does not depend on the machine."""
 
 
 class Probed(NamedTuple):
-    """A show that can be used, as far as its size tells.
-
-    The dimension of its frames, and whether it has the labels that the settings ask for.
-    """
+    """A usable show, with the dimension of its frames and whether it has the labels wanted."""
 
     row: Row
     dimension: int
@@ -33,11 +30,11 @@ class Probed(NamedTuple):
 
 
 def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
-    """What each entry is, in the order of the entries.
+    """Look up each entry of a list, in the order of the entries.
 
-    Files are opened one after another, in the order of their paths. HDF5 takes a third of
-    a millisecond a file and serves one thread only, hence the processes: as many as there
-    are processors for this job. The result does not depend on their number.
+    Files are opened in the order of their paths. HDF5 takes a third of a millisecond per file and
+    runs in one thread only, so that long lists are shared among several processes: at most one
+    for each processor of the job. The result does not depend on their number.
     """
     order = sorted(range(len(entries)), key=lambda i: entries[i].path)
     chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]

@@ -1,8 +1,8 @@
-"""Shard files: frames ready to use, written once, verified whenever they are read.
+"""Shard files of processed frames, which are written once and verified whenever they are read.
 
-A shard is a ``.npy`` file (float32, shape (frames, D)) that any numpy opens, also with
-``mmap_mode``; its data begin at byte 1024. Behind them come a line of JSON facts and a footer of
-128 bytes with their size and SHA-256. The facts hold a checksum for each block of 4096 frames.
+A shard is a ``.npy`` file (float32, shape (frames, D)) that numpy opens, also with ``mmap_mode``;
+its data begin at byte 1024. They are followed by a line of JSON facts and a footer of 128 bytes
+with the size and SHA-256 of the facts. The facts hold a checksum of each block of 4096 frames.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ Frames = npt.NDArray[np.float32]
 
 
 def block_checksum(frames: Frames) -> str:
-    """Checksum of a block of frames (n, D), 16 hexadecimal digits.
+    """Compute the checksum of a block of frames (n, D), 16 hexadecimal digits.
 
-    The bytes, as 64-bit words w_i, give the sum of w_i k_i modulo 2^64 with odd k_i: whatever
-    happens within one word changes it for certain, anything else with a probability of 1 - 2^-64
-    or so. It runs at the speed of memory, so that every reading can be verified.
+    The checksum of the 64-bit words w_i is the sum of w_i k_i modulo 2^64, with odd k_i. A change
+    within one word always alters it, other changes with a probability of about 1 - 2^-64. It is
+    as fast as reading memory, so that all frames are verified whenever they are read.
     """
     data = np.ascontiguousarray(frames, dtype="<f4").reshape(-1)
     if data.size % 2:
         data = np.append(data, np.float32(0))
     words = data.view("<u8")
     weights = _weights(1 << int(words.size).bit_length())[: words.size]
-    # One pass; its sums wrap around without a word.
+    # The sum wraps around without a warning, as intended.
     return f"{int(np.einsum('i,i->', words, weights)):016x}"
 
 
@@ -69,13 +69,14 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
 
 
 class BlockSums:
-    """Cuts frames that come show by show into blocks, and takes their checksums.
+    """Cuts the frames of successive shows into blocks, and computes their checksums.
 
     Parameters
     ----------
     dimension : int
     keep : callable, optional
-        Is given each block, (n, D) float32, n = 4096 but for the last.
+        Function that is called with each block (n, D), float32, where n = 4096 except for the
+        last block.
     """
 
     def __init__(self, dimension: int, keep: Callable[[Frames], object] | None = None) -> None:
@@ -88,7 +89,7 @@ class BlockSums:
     def add(self, frames: Frames) -> None:
         """Append frames (n, D)."""
         self.moments = self.moments + Moments.of(frames)
-        # The few frames that wait for their block to fill are all that is kept.
+        # Only the frames of an incomplete block are kept.
         frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
         whole = len(frames) - len(frames) % BLOCK_FRAMES
         for start in range(0, whole, BLOCK_FRAMES):
@@ -96,9 +97,9 @@ class BlockSums:
         self._rest = frames[whole:].copy()
 
     def finish(self) -> dict[str, Any]:
-        """Take the last block; the facts of all frames.
+        """Take the last block, and return the facts of all frames.
 
-        ``content`` is the digest of the frames themselves, wherever and however they are kept.
+        ``content`` is the digest of the frames, whether they are stored or not.
         """
         if len(self._rest):
             self._take(self._rest)
@@ -123,7 +124,7 @@ class ShardWriter:
     Parameters
     ----------
     stream : binary file
-        At its beginning; see `gmmcore.files.writing`.
+        File open at its beginning; see `gmmcore.files.writing`.
     dimension : int
     """
 
@@ -137,14 +138,14 @@ class ShardWriter:
         self._sums.add(frames)
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Write what is left, the facts, the footer, and last the header."""
+        """Write the remaining frames, the facts, the footer, and finally the header."""
         own = self._sums.finish()
         checks = {"packed": True, "checksums": self._sums.checksums}
         finish_file(self._stream, {**facts, **own, **checks}, own["frames"])
 
 
 def finish_file(stream: IO[bytes], facts: dict[str, Any], stored_frames: int) -> None:
-    """Write facts and footer behind the frames, and the header before them."""
+    """Write the facts and the footer after the frames, and the header before them."""
     trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
     digest = hashlib.sha256(trailer).hexdigest().encode()
     footer = b"%s sha256:%s bytes:%d" % (_KIND, digest, len(trailer))
@@ -154,21 +155,21 @@ def finish_file(stream: IO[bytes], facts: dict[str, Any], stored_frames: int) ->
 
 
 def _header(frames: int, dimension: int) -> bytes:
-    """The beginning of a ``.npy`` file, version 1.0, padded to 1024 bytes."""
+    """Return the header of a ``.npy`` file, version 1.0, padded to 1024 bytes."""
     start = b"\x93NUMPY\x01\x00" + (HEADER_SIZE - 10).to_bytes(2, "little")
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, {dimension}), }}"
     return start + text.encode().ljust(HEADER_SIZE - 11) + b"\n"
 
 
 def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
-    """The facts of a shard, and the position they begin at, verified.
+    """Read and verify the facts of a shard, and return them with their position in the file.
 
     Raises
     ------
     DamagedFileError
-        If the file is not what was written, as far as can be told without reading the frames.
+        If the file was truncated or altered; the frames are not verified.
     GmmcoreError
-        If it is missing or unreadable.
+        If the file is missing or unreadable.
     """
     try:
         with open(path, "rb") as stream:
@@ -202,29 +203,31 @@ def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
 
 
 def faults_of(paths: Sequence[PathLike]) -> list[Fault]:
-    """The faulty shows that were met when these shards were written, in their order."""
+    """List the faulty shows that were found when these shards were written, in their order."""
     return [Fault(**fault) for path in paths for fault in read_facts(path)[0]["faults"]]
 
 
 class Shard:
-    """A shard file, opened for reading. May be read by several threads at a time.
+    """Shard file open for reading, which several threads may read at a time.
 
     Attributes
     ----------
     path : str
     frames, dimension : int
+        Number of frames, and dimension of a frame.
     facts : dict
-        ``shard`` (name), ``shows``, ``faults``, ``recipe`` and what else was written.
+        Facts of the shard: ``shard`` (its name), ``shows``, ``faults``, ``recipe`` and others.
     digest : str
-        Of what the shard is made from: shows, the identity of their files, settings.
+        `gmmcore.corpus.identity.shard_digest` of what the shard is made from.
     content : str
-        Of the frames themselves.
+        Digest of the frames.
     moments : Moments
+        Moments of the frames.
 
     Raises
     ------
     DamagedFileError
-        If the file is not what was written.
+        If the file was truncated or altered.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -246,21 +249,23 @@ class Shard:
         return self.frames
 
     def close(self) -> None:
-        """Close the files that are open."""
+        """Close all files."""
         raise NotImplementedError
 
     def read(self, start: int, stop: int) -> Frames:
-        """Frames start <= i < stop, shape (stop - start, D), float32, verified; read-only.
+        """Read and verify the frames start <= i < stop, shape (stop - start, D), float32.
+
+        The array may be read-only.
 
         Raises
         ------
         GmmcoreError
-            If they are not what they were when the shard was made, saying which.
+            If the frames are not those that the shard was made with.
         """
         raise NotImplementedError
 
     def blocks(self, size: int = BLOCK_FRAMES) -> Iterator[Frames]:
-        """All frames, in blocks (n, D) of at most `size`."""
+        """Yield all frames in blocks (n, D) of at most `size` frames."""
         for start in range(0, self.frames, size):
             yield self.read(start, min(start + size, self.frames))
 
@@ -270,7 +275,7 @@ class Shard:
 
 
 class PackedShard(Shard):
-    """A shard that holds its frames. Each thread keeps the block it read last."""
+    """Shard that holds its frames; each thread keeps the block that it read last."""
 
     def __init__(self, path: PathLike) -> None:
         super().__init__(path)
@@ -298,7 +303,7 @@ class PackedShard(Shard):
         if getattr(self._kept, "index", None) != index:
             begin = index * BLOCK_FRAMES
             count = min(BLOCK_FRAMES, self.frames - begin)
-            # Read, not mapped: a file that shrinks under a mapping kills the process.
+            # The file is not mapped: if a mapped file shrinks, the process is killed.
             frames = np.empty((count, self.dimension), dtype="<f4")
             self._fill(frames, begin)
             if block_checksum(frames) != self.facts["checksums"][index]:

@@ -1,4 +1,4 @@
-"""One show at a time, from its file to processed frames: what packing, checks and servers share."""
+"""Reading and processing one show at a time, for packing, checks and servers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ShowReader:
 
     Notes
     -----
-    All methods raise `FaultyShowError` for a show that cannot be used.
+    The methods that read raise `FaultyShowError` for a show that cannot be used.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
@@ -51,19 +51,19 @@ class ShowReader:
         self._sources.close()
 
     def opened(self, path: str) -> tuple[Source, Place]:
-        """The source that a list's path names, and the place in it."""
+        """Open the source that a path of a list names, and return it with the place in it."""
         place = parse_place(path, self.settings.folder)
         return self._sources.get(place.file), place
 
     @quiet()
     @reading()
     def frames(self, row: Row) -> Frames:
-        """The processed frames of a row of the table, shape (n, D'), n > 0, all finite."""
+        """Read and process the frames of a row, shape (n, D'), n > 0; all values are finite."""
         try:
             source, place = self.opened(row.path)
             found = source.describe(row.show, place).frames
         except FaultyShowError as error:
-            # It was in order when the list was checked.
+            # The show was valid when the list was checked.
             raise FaultyShowError(error.found, error.expected, error.remedy, changed=True) from None
         if found != row.frames:
             raise FaultyShowError(
@@ -74,7 +74,7 @@ class ShowReader:
             frames, labels = self._raw(row, source, place)
             frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
         except MemoryError:
-            # No fault of the show: whether it is met depends on the machine.
+            # This is no fault of the show, because it depends on the machine.
             raise GmmcoreError(
                 f"show {row.show} ({row.path}): memory ran out for its {row.frames} frames; "
                 "give the job more, or remove the show"
@@ -88,7 +88,7 @@ class ShowReader:
 
     @reading()
     def selected(self, row: Row) -> int:
-        """Number of frames that the labels select; reads no features."""
+        """Count the frames that the labels select, without reading features."""
         if not self.settings.select_speech:
             return row.last - row.first
         source, place = self.opened(row.path)
@@ -110,7 +110,7 @@ class ShowReader:
         return frames, labels
 
     def _statistics(self, row: Row, source: Source, place: Place) -> ShowStatistics | None:
-        """Mean and deviation of the whole show's speech, for its segments."""
+        """Return the statistics of the whole show's speech, if its segments need them."""
         if not (self.settings.normalisation or "").endswith("_global"):
             return None
         key = (row.path, row.show)
@@ -132,7 +132,7 @@ class ShowReader:
             )  # fmt: skip
         if row.pick == len(frames):
             return frames
-        # A generator of its own for each segment: the choice depends on nothing else.
+        # Each segment has its own generator, so that the choice does not depend on other segments.
         name = f"{self.settings.seed}\t{row.first}\t{row.show}"
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
         chosen = np.random.default_rng(seed).choice(len(frames), row.pick, replace=False)

@@ -1,4 +1,4 @@
-"""A random subset of all frames: how many each show gives."""
+"""Random subsets of all frames, shared out among the shows."""
 
 from __future__ import annotations
 
@@ -10,31 +10,33 @@ __all__ = ["share_out"]
 
 
 def share_out(counts: Sequence[int], size: int, seed: int) -> list[int]:
-    """How many of `size` frames, drawn uniformly without replacement, fall on each show.
+    """Draw `size` of all frames uniformly without replacement, and count those of each show.
 
     Parameters
     ----------
     counts : sequence of int
-        Frames of each show.
+        Number of frames of each show.
     size : int
-        If it is not less than all frames together, all are taken.
+        Number of frames to draw; all frames are taken if there are not more.
     seed : int
+        Seed of the random generator.
 
     Returns
     -------
     list of int
+        Number of frames drawn from each show.
 
     Notes
     -----
-    Distinct numbers are drawn among all frames, so their shares are exactly multivariate
-    hypergeometric; numpy's own generator of it ends at 10^9 frames.
+    Distinct numbers are drawn among all frames, so that the counts follow the multivariate
+    hypergeometric distribution; numpy's generator of it is limited to 10^9 frames.
     """
     ends = np.cumsum(np.asarray(counts, dtype=np.int64))
     total = int(ends[-1]) if len(ends) else 0
     if size >= total:
         return list(counts)
     generator = np.random.default_rng(seed)
-    # Drawing those to leave out is quicker when most are kept.
+    # If most frames are kept, those to leave out are drawn.
     few = min(size, total - size)
     drawn = np.empty(0, dtype=np.int64)
     while len(drawn) < few:

@@ -1,4 +1,4 @@
-"""One pass over the feature list: every show is looked at, and all faults are found at once."""
+"""Check of the feature list, in one pass that finds the faults of all shows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["CheckedList", "check_list"]
 
 @dataclass(frozen=True)
 class CheckedList:
-    """The shows to use, dealt to shards, and the faults of those that are left out."""
+    """Table of the shows to use, dealt to shards, and the faults of those that are left out."""
 
     table: ShowTable
     faults: list[Fault]
@@ -32,15 +32,15 @@ class CheckedList:
 def check_list(settings: FeatureSettings) -> CheckedList:
     """Check the feature list and deal its shows to shards.
 
-    Every file is opened and every show's size looked up, but no frames are read, unless a
-    fault is found and ``on_error`` is ``stop``: then the other shows are read to the end, so
-    that the report names their faults too.
+    Every file is opened to look up the sizes of its shows, but frames are read only if a fault
+    is found and ``on_error`` is ``stop``: then all other shows are read, so that the report has
+    their faults too.
 
     Raises
     ------
     GmmcoreError
-        With all faults, one a line, if there are any and ``on_error`` is ``stop``; or if no
-        show is left.
+        If there are faults and ``on_error`` is ``stop``, or if no show is left; the message has
+        one line for each fault.
     """
     listing = read_list(settings)
     identity = fingerprint(settings, listing)
@@ -91,7 +91,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
 def _labelled(
     settings: FeatureSettings, probed: list[Probed], faults: list[Fault]
 ) -> tuple[FeatureSettings, list[Probed]]:
-    """The shows with labels; where no show has any, all of them, and settings for all frames."""
+    """Keep the shows that have labels; if none has, keep all, with settings that use all frames."""
     if not any(show.labelled for show in probed):
         return replace(settings, vad=None), probed
     faults += [
@@ -128,7 +128,7 @@ def _of_one_dimension(probed: list[Probed], faults: list[Fault]) -> list[Probed]
 
 
 def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
-    """Rows whose frames no earlier row of the same show has."""
+    """Keep the rows whose frames are in no earlier row of the same show."""
     taken: dict[str, list[tuple[int, int]]] = {}
     result = []
     for row in rows:
@@ -151,7 +151,7 @@ def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
 
 
 def _each(rows: list[Row], function: Callable[[Row], object], faults: list[Fault]) -> list[int]:
-    """Call `function` for each row; 0 stands for a faulty one."""
+    """Call `function` for each row, and return its counts; 0 stands for a faulty row."""
     results = []
     for row in rows:
         try:
@@ -178,6 +178,6 @@ def _check_mask(settings: FeatureSettings, raw: int) -> None:
 
 
 def _in_order(faults: list[Fault], entries: list[Entry]) -> list[Fault]:
-    """Faults in the order of the list, those of its unclear lines first."""
+    """Sort faults in the order of the list; those of its unclear lines come first."""
     places = {(entry.show, entry.path): i for i, entry in enumerate(entries)}
     return sorted(faults, key=lambda fault: places.get((fault.show, fault.path), -1))

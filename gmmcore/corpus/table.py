@@ -18,10 +18,10 @@ _ALL = "-"
 
 
 class Row(NamedTuple):
-    """A show, or a segment of one, that is used.
+    """A show, or a segment of a show, that is used.
 
-    Frames first <= i < last are used, of the `frames` that its file held when it was checked;
-    `pick` of the selected ones are drawn at random, or all where it is None.
+    The frames first <= i < last are used, of the `frames` that the show had when it was checked.
+    If `pick` is not None, this number of them is drawn at random.
     """
 
     show: str
@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def shard_name(index: int, shards: int) -> str:
-    """Name of shard number `index`: digits, so many that names sort as numbers."""
+    """Return the name of a shard: its number with leading zeros, so that names sort as numbers."""
     return f"{index:0{max(3, len(str(shards - 1)))}d}"
 
 
@@ -45,10 +45,12 @@ class ShowTable:
     Attributes
     ----------
     facts : dict
-        ``shards`` (number), ``dimension`` (of processed frames), ``raw_dimension`` (of those in
-        the files), ``shows``, ``frames`` (before selection), ``faults`` (of shows that were
-        skipped), ``fingerprint``, ``digests`` (of what decides the content of each shard).
+        ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension`` (of
+        frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
+        shows that were skipped), ``fingerprint``, and ``digests`` (the `shard_digest` of each
+        shard).
     rows : list of Row
+        Rows in the order of the list.
     """
 
     facts: dict[str, Any]
@@ -61,11 +63,11 @@ class ShowTable:
         return [shard_name(i, count) for i in range(count)]
 
     def of_shard(self, shard: str) -> list[Row]:
-        """The rows of one shard, in the order of the list."""
+        """Return the rows of one shard, in the order of the list."""
         return [row for row in self.rows if row.shard == shard]
 
     def write(self, path: PathLike) -> None:
-        """Write the table: a comment with the facts, a header line, a line a show."""
+        """Write the table: a comment with the facts, a header line, and one line per row."""
         lines = ["\t".join(_COLUMNS)]
         for row in self.rows:
             pick = _ALL if row.pick is None else str(row.pick)
@@ -83,7 +85,7 @@ class ShowTable:
         Raises
         ------
         DamagedFileError
-            If it is truncated or altered.
+            If the file is truncated or altered.
         """
         try:
             first, body = read_bytes(path).decode().split("\n", 1)
@@ -105,7 +107,7 @@ class ShowTable:
         return cls(facts, rows)
 
     def check_shard(self, path: PathLike, shard: str) -> None:
-        """Raise `GmmcoreError` if there is no shard of this name."""
+        """Raise `GmmcoreError` if there is no shard with this name."""
         if shard not in self.shards:
             raise GmmcoreError(
                 f"{path}: no shard {shard!r}; expected {self.shards[0]} to {self.shards[-1]}; "

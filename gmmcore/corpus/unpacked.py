@@ -1,4 +1,4 @@
-"""Shards without frames, for those short of disk: shows are processed whenever they are read."""
+"""Shards without frames, to save disk space: shows are processed whenever they are read."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Frames = npt.NDArray[np.float32]
 
 
 class RecipeWriter:
-    """Writes, instead of frames, which shows to process and the checksums of their frames.
+    """Writes a shard with its shows and the checksums of their frames, but without the frames.
 
     Parameters
     ----------
     stream : binary file
-        At its beginning.
+        File open at its beginning.
     dimension : int
     settings : FeatureSettings
     """
@@ -50,12 +50,12 @@ class RecipeWriter:
         stream.write(b"\0" * HEADER_SIZE)
 
     def add(self, row: Row, frames: Frames) -> None:
-        """Take note of a show and its processed frames (n, D)."""
+        """Add a show and the checksum of its processed frames (n, D)."""
         self._sums.add(frames)
         self._shows.append([[*row], len(frames), block_checksum(frames)])
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Write the facts."""
+        """Write the facts, the footer and the header."""
         own = {
             **self._sums.finish(),
             "packed": False,
@@ -66,10 +66,10 @@ class RecipeWriter:
 
 
 class UnpackedShard(Shard):
-    """A shard whose frames are processed while it is read.
+    """Shard whose frames are processed while it is read.
 
-    Every show is compared with the checksum of the frames it had when the shard was made.
-    One show is kept in memory. May be read by several threads, which take turns.
+    The frames of every show are verified with the checksum that they had when the shard was made.
+    One show is kept in memory. Several threads may read the shard, but only one at a time.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -114,12 +114,12 @@ class UnpackedShard(Shard):
 
 
 def open_shard(path: PathLike) -> Shard:
-    """Open a shard file, whether it holds its frames or only how to make them.
+    """Open a shard file, with or without frames.
 
     Raises
     ------
     DamagedFileError
-        If it is not what was written.
+        If the file was truncated or altered.
     """
     packed = read_facts(path)[0]["packed"]
     return PackedShard(path) if packed else UnpackedShard(path)

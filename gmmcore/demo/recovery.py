@@ -1,4 +1,4 @@
-"""How close a trained mixture came to the one that its frames were drawn from."""
+"""Comparison of a trained mixture with the mixture that its frames were drawn from."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Recovery:
-    """Components of a mixture paired with those of the truth, each with one at most.
+    """Pairs of a true and a trained component, in which each occurs at most once.
 
     Attributes
     ----------
     pairs : ndarray, shape (P, 2)
         Numbers of the true and of the trained component.
     mean_errors : ndarray, shape (P, D), float64
-        Distance of the means in deviations of the true component.
+        Differences of the means, in standard deviations of the true component.
     weight_errors : ndarray, shape (P,), float64
-        Relative.
+        Relative differences of the weights.
     """
 
     pairs: npt.NDArray[np.intp]
@@ -33,12 +33,12 @@ class Recovery:
     weight_errors: Array
 
     def found(self, tolerance: float = 0.5) -> int:
-        """Number of pairs whose means agree to this many deviations in every dimension."""
+        """Count the pairs whose means differ by less than `tolerance` in every dimension."""
         return int((np.abs(self.mean_errors) < tolerance).all(axis=1).sum())
 
 
 def compare_to_truth(truth: GaussianMixture, mixture: GaussianMixture) -> Recovery:
-    """Pair the components so that the sum of squared distances of the means is least."""
+    """Pair the components so that the sum of squared distances of their means is smallest."""
     from scipy.optimize import linear_sum_assignment
 
     variances = truth.covariances

@@ -1,4 +1,4 @@
-"""Frames drawn from a known mixture, with the structure of speech: what a training must find."""
+"""Frames drawn from a known mixture, with the structure of speech."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gmmcore.options import Options, option
 __all__ = ["DemoSettings", "Show", "draw_shows", "known_mixture"]
 
 Array = npt.NDArray[np.float64]
-_SILENCE = 0.3  # share of the frames
-_SILENCE_RUN = 25.0  # mean length of a silence, in frames
+_SILENCE = 0.3  # Share of the frames.
+_SILENCE_RUN = 25.0  # Mean length of a silence, in frames.
 _SILENCE_ENERGY = -25.0
-_NEAREST = 3.0  # half the distance of the closest pair of means, in deviations
+_NEAREST = 3.0  # Half the distance of the closest means, in standard deviations.
 _GROWTH = 1.25
 
 
 @dataclass(frozen=True)
 class DemoSettings(Options):
-    """The corpus that is drawn."""
+    """Settings of the demonstration corpus."""
 
     components: int = option(64, "components of the mixture", type="integer", minimum=1)
     dimension: int = option(20, "coefficients of a frame", type="integer", minimum=2)
@@ -51,15 +51,16 @@ class DemoSettings(Options):
 
 @dataclass(frozen=True)
 class Show:
-    """One show.
+    """One show of the demonstration corpus.
 
     Attributes
     ----------
     name : str
-        ``<speaker>_<number>``.
+        Name of the show, ``<speaker>_<number>``.
     frames : ndarray, shape (F, D), float32
-        The first coefficient is the energy.
+        Frames whose first coefficient is the energy.
     speech : ndarray, shape (F,), bool
+        Whether each frame is speech.
     """
 
     name: str
@@ -68,23 +69,25 @@ class Show:
 
 
 def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> GaussianMixture:
-    """A mixture with correlated coefficients whose components lie in a tree, as phones do.
+    """Draw a mixture with correlated coefficients whose components form a tree, as phones do.
 
-    Each level of the tree moves means along a coefficient of its own, by less
-    and less, with a random displacement of each component.
+    Each level of the tree moves the means along one coefficient, by less on each further level.
+    Each mean has a random displacement.
 
     Parameters
     ----------
     rng : Generator
     components : int
+        Number of components.
     dimension : int
+        Dimension of the frames.
     """
     levels = max(1, int(np.ceil(np.log2(components)))) if components > 1 else 0
     leaves = np.arange(components)
     means = 0.4 * rng.standard_normal((components, dimension))
     axes = rng.permutation(dimension)
     for level in range(levels):
-        # Leaves are numbered so that any number of them fills the tree from its root.
+        # The numbers of the leaves fill the tree from its root, however many there are.
         side = 2 * ((leaves >> level) & 1) - 1
         step = _NEAREST * _GROWTH ** (levels - 1 - level)
         means[:, axes[level % dimension]] += side * step
@@ -99,21 +102,22 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
 def draw_shows(
     rng: np.random.Generator, mixture: GaussianMixture, settings: DemoSettings
 ) -> tuple[GaussianMixture, Iterator[Show]]:
-    """Shows of different lengths whose speech follows a mixture.
+    """Draw shows of different lengths whose speech follows a mixture.
 
     Parameters
     ----------
     rng : Generator
     mixture : GaussianMixture
-        Full covariances, dimension D.
+        Mixture with full covariances.
     settings : DemoSettings
 
     Returns
     -------
     truth : GaussianMixture
-        The mixture that speech follows when the speaker is not known: `mixture` with the
-        covariance of the offsets added to each component.
+        Mixture of the speech of all speakers: `mixture` with the covariance of the speakers'
+        offsets added to each component.
     shows : iterator of Show
+        The shows, each drawn when it is asked for.
     """
     speakers = settings.speakers
     offsets = settings.offset * rng.standard_normal((speakers, mixture.dimension))
@@ -139,7 +143,7 @@ def draw_shows(
 def _speech(
     rng: np.random.Generator, mixture: GaussianMixture, count: int, settings: DemoSettings
 ) -> Array:
-    """Frames that stay in a component for a while; their marginal is the mixture."""
+    """Draw frames that stay in a component for a while; each frame alone follows the mixture."""
     from scipy.signal import lfilter
 
     changes = rng.random(count) >= settings.persistence
@@ -149,7 +153,7 @@ def _speech(
     rho = settings.correlation
     if rho and count:
         innovation = np.sqrt(1.0 - rho * rho)
-        noise[0] /= innovation  # so that the first frame has the variance of all others
+        noise[0] /= innovation  # The first frame gets the variance of the others.
         noise = lfilter([innovation], [1.0, -rho], noise, axis=0)
     factors = np.linalg.cholesky(mixture.covariances)
     return mixture.means[chosen] + np.einsum("fij,fj->fi", factors[chosen], noise)

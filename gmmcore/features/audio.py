@@ -1,7 +1,7 @@
-"""Features from audio, for those who have none: MFCC, log-energy and voice activity.
+"""Features from audio: MFCC, log-energy and voice-activity labels.
 
-Needs ``pip install gmmcore[audio]`` (soundfile, kaldi-native-fbank). What is written are SIDEKIT's
-HDF5 feature files, one a show, so that all that follows is the same as for stored features.
+This needs ``pip install gmmcore[audio]`` (soundfile, kaldi-native-fbank). The features are written
+to SIDEKIT's HDF5 feature files, one per show, and are then used like any others.
 """
 
 from __future__ import annotations
@@ -40,14 +40,17 @@ def extract(
     Parameters
     ----------
     audio : path
-        A list as of features (text, TSV, scp), or a folder of wav and flac files.
+        A list in one of the formats of feature lists (text, TSV, scp), or a folder of wav and
+        flac files.
     output : path
-        Folder for ``<show>.h5``, and for ``shows.txt``, the list of them, written last.
+        Folder for the files ``<show>.h5`` and their list ``shows.txt``, which is written last.
     settings : AudioSettings, optional
-    pattern, root : str, optional
-        As in the configuration of features.
+    pattern : str, optional
+        File of a show, such as ``{show}.wav``.
+    root : str, optional
+        Folder that relative paths start from.
     recipe : str, optional
-        A word for the list's first line, to recognise it by.
+        A word for the first line of the list, by which it is recognised.
 
     Returns
     -------
@@ -57,7 +60,8 @@ def extract(
     Raises
     ------
     GmmcoreError
-        With all faulty files, one a line, after the others were written; no list is written.
+        If there are faulty files, after all others were written, but without their list. The
+        message has one line for each.
     """
     settings = settings or AudioSettings()
     entries, faults, folder = _entries(audio, pattern, root)
@@ -81,28 +85,29 @@ def extract(
 def mfcc(
     path: PathLike, settings: AudioSettings, rate: int | None = None
 ) -> tuple[int, npt.NDArray[np.float32]]:
-    """Log-energy and MFCC of an audio file, a minute of which is in memory at a time.
+    """Compute log-energy and MFCC of an audio file, with one minute of it in memory at a time.
 
-    Computed by kaldi-native-fbank as Kaldi does, of samples on the scale of 16 bits, without
-    dither: the same file gives the same numbers.
+    kaldi-native-fbank computes the features as Kaldi does, from samples on the scale of 16 bits
+    and without dither, so that the same file always gives the same numbers.
 
     Parameters
     ----------
     path : path
     settings : AudioSettings
     rate : int, optional
-        The sampling rate that is expected.
+        The expected sampling rate, in Hz.
 
     Returns
     -------
     rate : int
+        The sampling rate, in Hz.
     frames : ndarray, shape (N, 1 + coefficients), float32
-        The log-energy comes first.
+        Frames of the log-energy and the coefficients.
 
     Raises
     ------
     FaultyShowError
-        If it is unreadable, of another rate, too short, or has no such channel.
+        If the file is unreadable, has another rate, lacks the channel, or is too short.
     """
     soundfile = need("soundfile", "audio")
     parts: list[npt.NDArray[np.float32]] = []
@@ -138,17 +143,18 @@ def mfcc(
 
 
 def energy_vad(energy: npt.NDArray[np.floating], settings: AudioSettings) -> npt.NDArray[np.bool_]:
-    """Voice activity by the log-energy, as Kaldi's compute-vad finds it.
+    """Compute voice-activity labels from the log-energy, as Kaldi's compute-vad does.
 
     Parameters
     ----------
     energy : ndarray, shape (N,)
-        Natural logarithm of the energy, of samples on the scale of 16 bits.
+        Natural logarithm of the energy of samples on the scale of 16 bits.
     settings : AudioSettings
 
     Returns
     -------
     ndarray, shape (N,), bool
+        Whether each frame is speech.
     """
     loud = energy > settings.threshold + settings.scale * energy.mean(dtype=np.float64)
     running = np.concatenate([[0], np.cumsum(loud)])
@@ -176,7 +182,7 @@ def _entries(
         except GmmcoreError:
             if len(patterns) == 1:
                 raise
-            continue  # no file of this suffix
+            continue  # There are no files with this suffix.
         entries += listing.entries
         faults += listing.faults
     if not entries and not faults:
@@ -192,7 +198,7 @@ def _entries(
 
 
 def _target(output: PathLike, show: str) -> Path:
-    """The file of a show; a name with folders in it makes folders, but none outside."""
+    """Return the file of a show; a name with folders must not lead out of `output`."""
     parts = show.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise FaultyShowError("a name that leads elsewhere", "a file name", "rename it")
@@ -211,14 +217,14 @@ def _computer(settings: AudioSettings, rate: int) -> Any:
     options.mel_opts.low_freq = settings.low
     options.mel_opts.high_freq = settings.high
     options.num_ceps = settings.coefficients + 1
-    options.use_energy = True  # in the place of the first coefficient
-    # Digital silence has no logarithm.
+    options.use_energy = True  # It replaces the first coefficient.
+    # The floor gives digital silence a logarithm.
     options.energy_floor = 1.0
     return native.OnlineMfcc(options)
 
 
 def _gather(computer: Any, done: int, parts: list[npt.NDArray[np.float32]]) -> int:
-    """Take the frames that are ready: the library hands them out one by one."""
+    """Append the frames that are ready to `parts`, and return the number of frames so far."""
     ready = computer.num_frames_ready
     if ready > done:
         parts.append(np.array([computer.get_frame(i) for i in range(done, ready)], np.float32))

@@ -21,13 +21,13 @@ Labels = npt.NDArray[np.bool_]
 
 
 class LabelSource:
-    """Labels of the shows of a list.
+    """Voice-activity labels of the shows of a list.
 
     Parameters
     ----------
     settings : FeatureSettings
-        ``vad`` is None (all frames are speech), ``file``, a path that ends in ``.scp``, or
-        the path of a segments file: ``show first last`` a line, frames first <= i < last.
+        ``vad`` is None (all frames are speech), ``file``, the path of a Kaldi ``.scp``, or the
+        path of a segments file with lines ``show first last``, for the frames first <= i < last.
 
     Raises
     ------
@@ -53,14 +53,19 @@ class LabelSource:
 
     @property
     def own(self) -> bool:
-        """Whether labels have files of their own."""
+        """Whether the labels are in files of their own."""
         return self.kind not in (None, "file")
 
     def check(self, show: str, description: Description) -> bool:
-        """Whether a show has labels; raise `FaultyShowError` if they are of another length.
+        """Check whether a show has labels.
 
-        The lengths of labels in a vad.scp are checked when they are read. Raises as well if a
-        vad.scp or a segments file does not name the show.
+        The lengths of labels in a vad.scp are only checked when they are read.
+
+        Raises
+        ------
+        FaultyShowError
+            If the labels do not fit the frames, or if a vad.scp or a segments file does not name
+            the show.
         """
         if self.kind == "file":
             if description.labels is None:
@@ -85,7 +90,7 @@ class LabelSource:
     def read(
         self, show: str, source: Source, place: Place, first: int, last: int, frames: int
     ) -> Labels:
-        """Labels of frames first <= i < last of a show of `frames` frames."""
+        """Read the labels of the frames first <= i < last of a show that has `frames` frames."""
         if self.kind is None:
             return np.ones(last - first, dtype=bool)
         if self.kind == "file":
@@ -106,19 +111,19 @@ class LabelSource:
         return whole[first:last]
 
     def identity(self, show: str) -> Any:
-        """What the labels of a show depend on, apart from its feature file; a JSON value."""
+        """Return the entry of a show in the vad.scp or segments file, as a JSON value."""
         if self.kind == "scp":
             return self._places.get(show)
         return self._segments.get(show) if self.kind == "segments" else None
 
     def files(self) -> list[str]:
-        """Files, other than the feature files, that labels are read from."""
+        """List the files that a vad.scp names."""
         if self.kind == "scp":
             return sorted({parse_place(p, self._root).file for p in self._places.values()})
         return []
 
     def file_of(self, show: str) -> str | None:
-        """The file that a vad.scp names for a show."""
+        """Return the file that a vad.scp names for a show; None if there is none."""
         if show not in self._places:
             return None
         return parse_place(self._places[show], self._root).file

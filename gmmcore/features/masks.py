@@ -1,4 +1,4 @@
-"""SIDEKIT's notation for a choice of coefficients: ``[0-4,7,10-12]``."""
+"""Masks in SIDEKIT's notation, which choose coefficients: ``[0-4,7,10-12]``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,23 @@ _LARGEST = 100_000
 
 
 def parse_mask(value: Any) -> tuple[int, ...]:
-    """Numbers of the coefficients to keep, from 0, sorted and without repetition.
+    """Return the numbers of the coefficients to keep, from 0, sorted and without repetition.
 
     Parameters
     ----------
     value : str or sequence of int
-        ``[0-4,7]`` with or without brackets, or ``[0, 1, 2, 3, 4, 7]``.
+        Text such as ``[0-4,7]``, with or without brackets, or a list of numbers.
 
     Raises
     ------
     ValueError
-        If it is neither, or chooses nothing.
+        If `value` is not valid, or chooses no coefficient.
+
+    Examples
+    --------
+    >>> from gmmcore.features.masks import parse_mask
+    >>> parse_mask("[0-4,7]")
+    (0, 1, 2, 3, 4, 7)
     """
     chosen: set[int] = set()
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Normalisation of the frames of one show: means, deviations and ranks, whole or in a window."""
+"""Normalisation of the frames of one show, by its statistics or those of a sliding window."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class ShowStatistics:
 
     Attributes
     ----------
-    mean, deviation : ndarray, shape (D,), float64
+    mean : ndarray, shape (D,), float64
+        Mean of the frames.
+    deviation : ndarray, shape (D,), float64
+        Standard deviation of the frames, with the divisor N.
     """
 
     mean: npt.NDArray[np.float64]
@@ -27,7 +30,7 @@ class ShowStatistics:
 
     @classmethod
     def of(cls, frames: Frames) -> ShowStatistics:
-        """Of frames (N, D); the deviation is that of a population (divided by N)."""
+        """Compute the statistics of frames (N, D)."""
         mean = frames.mean(axis=0, dtype=np.float64)
         centred = frames - mean
         return cls(mean, np.sqrt(np.einsum("ij,ij->j", centred, centred) / len(frames)))
@@ -46,22 +49,39 @@ def normalise(
     ----------
     frames : ndarray, shape (N, D), float32
     labels : ndarray, shape (N,), bool
-        Statistics are those of the frames marked here. ``stg`` and the sliding forms change
-        these frames alone, as SIDEKIT does; the others change all. Nothing is done if none is.
+        Speech frames, from which the statistics are computed; without any, nothing is changed.
+        ``stg`` and the sliding methods change only these frames, as in SIDEKIT; the other methods
+        change all frames.
     method : str
-        One of `NORMALISATIONS`: ``cms`` subtracts the mean, ``cmvn`` also divides by the
-        standard deviation (of the population); ``..._sliding`` take both from a window around
-        the frame (there SIDEKIT's deviation is that of a sample, divided by n - 1); ``stg``
-        replaces a value by the normal quantile of its rank in the window (feature warping,
-        Pelecanos and Sridharan, 2001); ``..._global`` take the statistics in `whole`.
+        One of `gmmcore.features.settings.NORMALISATIONS`:
+
+        * ``cms`` subtracts the mean; ``cmvn`` also divides by the standard deviation, with the
+          divisor N;
+        * ``cms_sliding`` and ``cmvn_sliding`` take the statistics from a window around the frame,
+          where the divisor is n - 1, as in SIDEKIT;
+        * ``cms_global`` and ``cmvn_global`` take the statistics from `whole`;
+        * ``stg`` replaces each value by the normal quantile of its rank in the window (feature
+          warping, Pelecanos and Sridharan, 2001).
     window : int
-        Odd number of frames. The frames nearer to an edge than half of it take the outermost
-        complete window; a show shorter than a window is one window.
+        Length of the window, an odd number of frames. Frames near an edge use the first or last
+        complete window. If there are not more speech frames than this, the sliding methods do
+        the same as ``cms`` and ``cmvn``.
     whole : ShowStatistics, optional
+        Statistics of the whole show, for the global methods.
 
     Notes
     -----
-    A coefficient that does not vary is centred and left at zero.
+    A coefficient that does not vary becomes zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.features.normalisation import normalise
+    >>> frames = np.array([[1, 2], [3, 6]], np.float32)
+    >>> normalise(frames, np.array([True, True]), "cmvn")
+    >>> frames
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
     """
     everything = bool(labels.all())
     if not labels.any():
@@ -87,18 +107,18 @@ def normalise(
 def _reciprocal(
     deviation: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    # The deviation of frames of one value is a rounding error, not zero.
+    # The standard deviation of equal values may be a rounding error instead of zero.
     dead = ~(deviation > np.maximum(1e-12 * np.abs(mean), 1e-30))
     return np.where(dead, 0.0, 1.0 / np.where(dead, 1.0, deviation))
 
 
 def _sliding(frames: Frames, window: int, scale: bool) -> Frames:
-    """Centred, and scaled, by the statistics of the window around each frame."""
+    """Centre the frames, and scale them, by the statistics of the window around each frame."""
     count = len(frames) - window + 1
     mean = np.empty((count, frames.shape[1]))
     deviation = np.empty_like(mean)
-    # Sums over windows are differences of running sums, which lose digits as they grow: about
-    # the mean of a stretch of a few windows they stay small.
+    # Sums over windows are differences of running sums, which lose digits as they grow. They are
+    # taken about the mean of a few windows, so that they stay small.
     stretch = 8 * window
     for start in range(0, count, stretch):
         part = frames[start : min(start + stretch, count) + window - 1]
@@ -110,7 +130,7 @@ def _sliding(frames: Frames, window: int, scale: bool) -> Frames:
         if scale:
             squares = _window_sums(centred * centred, window) - total * local
             deviation[start : start + stretch] = np.sqrt(np.maximum(squares, 0.0) / (window - 1))
-    # The first and last window also serve the frames beyond their middle.
+    # Frames near an edge use the first or the last window.
     nearest = np.clip(np.arange(len(frames)) - window // 2, 0, count - 1)
     result = frames - mean[nearest]
     if scale:
@@ -148,10 +168,10 @@ def _ranks(frames: Frames) -> npt.NDArray[np.int64]:
 
 
 def _ranks_of_centres(frames: Frames, half: int) -> npt.NDArray[np.int32]:
-    """How many frames of the window around a frame lie below it, for each coefficient."""
+    """Count the frames of the window around each frame that lie below it, for each coefficient."""
     count = len(frames) - 2 * half
     result = np.empty((count, frames.shape[1]), dtype=np.int32)
-    block = max(1, 16384 // frames.shape[1])  # a block and its ranks stay in the cache
+    block = max(1, 16384 // frames.shape[1])  # A block and its ranks stay in the cache.
     for start in range(0, count, block):
         stop = min(start + block, count)
         centre = frames[start + half : stop + half]

@@ -1,9 +1,8 @@
-"""From the frames of one show to the frames a mixture is trained on: arrays in, arrays out.
+"""Processing of the frames of one show, as functions of arrays.
 
-`process` does what SIDEKIT's FeaturesServer does after reading, in its order: RASTA, deltas
+`process` does what SIDEKIT's FeaturesServer does after reading, in the same order: RASTA, deltas
 (or shifted deltas), mask, label smoothing, normalisation with the statistics of the speech
-frames, context, selection of the speech frames. There is no loop over frames; the loops that
-remain run over the few taps of a filter or the places of a window.
+frames, context, selection of the speech frames.
 """
 
 from __future__ import annotations
@@ -38,24 +37,36 @@ def process(
     Parameters
     ----------
     frames : ndarray, shape (N, D), float32
-        As read; not changed.
+        Frames as they were read, which are not changed.
     labels : ndarray, shape (N,), bool
-        Which frames are speech.
+        Whether each frame is speech.
     settings : FeatureSettings
     whole : ShowStatistics, optional
-        Mean and deviation of the whole show, for the ``..._global`` normalisations.
+        Statistics of the whole show, for the global normalisations.
 
     Returns
     -------
     frames : ndarray, shape (M, D'), float32, C-contiguous
+        The processed frames.
     labels : ndarray, shape (M,), bool
-        All true where ``select_speech`` is set.
+        Labels of these frames; all are true if ``select_speech`` is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.features.processing import process
+    >>> from gmmcore.features.settings import FeatureSettings
+    >>> frames = np.array([[1], [2], [9]], np.float32)
+    >>> settings = FeatureSettings(list="shows.txt", normalisation="cms")
+    >>> process(frames, np.array([True, True, False]), settings)[0]
+    array([[-0.5],
+           [ 0.5]], dtype=float32)
     """
     given = frames
     frames = static_part(frames, settings)
     labels = speech_labels(labels, settings)
     reach = settings.context
-    # What is thrown away need not be normalised, unless a neighbour's context needs it.
+    # Frames that are not selected need no normalisation, unless they are context of others.
     early = settings.select_speech and reach is None
     if early:
         frames, labels = frames[labels], labels[labels]
@@ -71,7 +82,7 @@ def process(
 
 
 def static_part(frames: Frames, settings: FeatureSettings) -> Frames:
-    """What precedes the normalisation: RASTA, deltas or shifted deltas, mask."""
+    """Apply the steps before the normalisation: RASTA, deltas or shifted deltas, mask."""
     if settings.rasta:
         frames = rasta(frames)
     if settings.delta:
@@ -88,9 +99,9 @@ def static_part(frames: Frames, settings: FeatureSettings) -> Frames:
 
 
 def speech_labels(labels: Labels, settings: FeatureSettings) -> Labels:
-    """The labels that the selection and the normalisation go by."""
+    """Return the labels that the selection and the normalisation use."""
     if settings.rasta and len(labels) > 2:
-        # RASTA leaves nothing of the first frames; SIDEKIT gives the first two the third's label.
+        # The first frames are zero; the first two get the label of the third, as in SIDEKIT.
         labels = labels.copy()
         labels[:2] = labels[2]
     if settings.label_fusion and len(labels):
@@ -99,7 +110,7 @@ def speech_labels(labels: Labels, settings: FeatureSettings) -> Labels:
 
 
 def output_dimension(dimension: int, settings: FeatureSettings) -> int:
-    """Dimension of the processed frames, for frames of `dimension` coefficients in the files."""
+    """Return the dimension of processed frames, from the `dimension` of frames in the files."""
     if settings.delta:
         dimension *= 3 if settings.double_delta else 2
     elif settings.sdc is not None:
@@ -112,20 +123,27 @@ def output_dimension(dimension: int, settings: FeatureSettings) -> int:
 
 
 def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
-    """Derivative of each coefficient in time.
+    """Compute the derivative of each coefficient in time.
 
     Parameters
     ----------
     frames : ndarray, shape (N, D), float32
     taps : tuple of 2n + 1 floats
-        The weight of the frame n later comes first, that of the frame n earlier last.
+        Weights of the frames from n later to n earlier.
     edges : {'repeat', 'zero'}
-        What lies beyond the first and the last frame: their copies, or zeros. SIDEKIT makes the
-        copies but then filters the frames without them, so its values are those of zeros.
+        Frames before the first and after the last one: copies of them, or zeros. SIDEKIT makes
+        copies but filters the frames without them, so that its values are those of zeros.
 
     Returns
     -------
     ndarray, shape (N, D), float32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.features.processing import delta
+    >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()
+    array([0.5, 1.5, 2.5, 1.5], dtype=float32)
     """
     reach = len(taps) // 2
     count = len(frames)
@@ -151,17 +169,17 @@ def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Fra
 
 
 def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
-    """The frames followed by their shifted delta cepstra.
+    """Append shifted delta cepstra to the frames.
 
-    Block i of a frame t is x[t + i p - d] - x[t + i p + d]: SIDEKIT's sign. Its padding of
-    3 k + d frames at the end suffices for p up to 3 only (beyond, it wraps around to the
-    beginning of the show); here it is k p + d.
+    Block i of frame t is x[t + i p - d] - x[t + i p + d], with SIDEKIT's sign. SIDEKIT repeats the
+    last frame 3 k + d times, which is too few if p > 3 (it then continues with the beginning of
+    the show); here it is repeated k p + d times.
 
     Parameters
     ----------
     frames : ndarray, shape (N, D), float32
     d, p, k : int
-        Reach of the difference, shift between blocks, number of blocks.
+        Half the span of the difference, shift between blocks, and number of blocks.
 
     Returns
     -------
@@ -177,9 +195,9 @@ def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
 
 
 def rasta(frames: Frames) -> Frames:
-    """RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT applies it.
+    """Apply the RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT does.
 
-    The first four frames only fill the filter's memory and come out as zeros.
+    The first four frames only fill the memory of the filter; they become zero.
     """
     from scipy.signal import lfilter
 
@@ -192,9 +210,9 @@ def rasta(frames: Frames) -> Frames:
 
 
 def smooth_labels(labels: Labels, window: int = 3) -> Labels:
-    """Close gaps and drop islands shorter than `window` frames: a closing, then an opening.
+    """Close gaps, and then remove islands, that are shorter than `window` frames.
 
-    SIDEKIT means to do so, but filters one label at a time, which changes nothing.
+    SIDEKIT intends the same, but filters one label at a time, which changes nothing.
     """
     from scipy import ndimage
 
@@ -203,12 +221,12 @@ def smooth_labels(labels: Labels, window: int = 3) -> Labels:
 
 
 def add_context(frames: Frames, left: int, right: int) -> Frames:
-    """Each frame with its `left` predecessors and `right` successors, edges repeated.
+    """Join each frame with its `left` predecessors and `right` successors; edges are repeated.
 
     Returns
     -------
     ndarray, shape (N, D (left + 1 + right)), float32
-        The earliest frame comes first.
+        The joined frames, the earliest first.
     """
     count = len(frames)
     padded = _padded(frames, left, right, "repeat")

@@ -1,4 +1,4 @@
-"""Settings of features: where frames come from and what is done to them."""
+"""Settings of features: where they come from and how they are processed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 FEATURES_VERSION = 1
-"""Raised with every change of the numbers that processing gives: shards are then written anew."""
+"""Version of the processing: it is raised with every change of results, which renews all shards."""
 
 DATASETS = ("energy", "cep", "fb", "bnf")
 """SIDEKIT's datasets, in the order in which they are joined."""
@@ -32,10 +32,10 @@ DELTA_FILTERS: dict[str, tuple[float, ...]] = {
     "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
     "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
 }
-"""Filters of the deltas, the weight of the latest frame first.
+"""Filters of the deltas, with the weight of the latest frame first.
 
-``sidekit`` is that of SIDEKIT's FeaturesServer; ``regression`` the least-squares slope over two
-frames on each side, as HTK (DELTAWINDOW=2) and Kaldi (add-deltas, window 2) have it.
+``sidekit`` is the filter of SIDEKIT's FeaturesServer; ``regression`` is the least-squares slope
+over two frames on each side, as in HTK (DELTAWINDOW=2) and Kaldi (add-deltas, window 2).
 """
 
 NORMALISATIONS = (
@@ -47,9 +47,9 @@ NORMALISATIONS = (
     "cms_global",
     "cmvn_global",
 )
-"""See `gmmcore.features.normalisation.normalise`."""
+"""Methods of `gmmcore.features.normalisation.normalise`."""
 
-# What decides which frames exist and where they lie, or how work is shared, not their values.
+# Options that decide where frames come from or how work is shared, but not the values of frames.
 _NOT_NUMBERS = ("list", "root", "pattern", "format", "vad", "on_error", "shards", "pack")
 _TEXT = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
 
@@ -66,7 +66,7 @@ def _several(rule: dict[str, Any], count: int) -> dict[str, Any]:
 class FeatureSettings(Options):
     """The section `features` of the configuration."""
 
-    # The list, and the seed, are None only until `for_run`.
+    # The list and the seed may be None before `for_run`.
     list: str = option(None, "the shows: a text, TSV, scp or IdMap file, or a folder", _TEXT)
     root: str | None = option(
         None, "folder that relative paths start from; by default that of the list", _TEXT
@@ -179,7 +179,7 @@ class FeatureSettings(Options):
         return self.list if os.path.isdir(self.list) else os.path.dirname(self.list)
 
     def digest(self) -> str:
-        """Digest of everything that changes the numbers of a show's processed frames."""
+        """Compute a digest of all settings that decide the numbers of a show's processed frames."""
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_NUMBERS}
         if self.frames is None:
             del values["seed"]
@@ -188,7 +188,7 @@ class FeatureSettings(Options):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What frames the settings stand for: without the seed, unless a subset is drawn by it."""
+        """Settings that identify the frames; the seed is only included if a subset is drawn."""
         values = mapping(self)
         if self.frames is None:
             del values["seed"]
@@ -196,36 +196,36 @@ class FeatureSettings(Options):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], seed: int | None = None) -> FeatureSettings:
-        """Settings from the keys of the configuration, of which `list` is required.
+        """Make settings from the keys of the configuration, of which `list` is required.
 
         Parameters
         ----------
         values
             The section `features`.
         seed
-            Used where the section has none.
+            Seed that is used if the section has none.
 
         Raises
         ------
         OptionsError
-            Naming the key, what it holds, and what it may hold.
+            If a key is unknown or has an invalid value.
         """
         return within("features", build, cls, values).for_run(seed)
 
     def for_run(self, seed: int | None) -> FeatureSettings:
-        """The same settings with the list made sure of and with the seed of the run."""
+        """Check that there is a list, and set the seed to that of the run if it is not set."""
         if not self.list:
             raise OptionsError(
                 "features.list is required: the path of a list of shows, or of a folder"
             )
         if self.frames is None:
-            return replace(self, seed=0)  # Nothing is drawn.
+            return replace(self, seed=0)  # No subset is drawn.
         return self if isinstance(self.seed, int) else replace(self, seed=seed or 0)
 
 
 @dataclass(frozen=True)
 class AudioSettings(Options):
-    """How features are computed from audio."""
+    """Settings of features that are computed from audio."""
 
     coefficients: int = option(19, "cepstral coefficients, without the log-energy", _whole(1))
     filters: int = option(24, "Mel filters", _whole(1))

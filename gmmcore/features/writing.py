@@ -1,4 +1,4 @@
-"""Features that we make: SIDEKIT's HDF5 layout, and their list."""
+"""Writing features in SIDEKIT's HDF5 layout, and their list."""
 
 from __future__ import annotations
 
@@ -33,11 +33,13 @@ def write_sidekit_show(
     path
         The file to write, whole or not at all.
     show
-        Its name, which is that of the group in the file.
+        Name of the show, and of its group in the file.
     energy : ndarray, shape (F,)
+        Log-energy of each frame.
     cep : ndarray, shape (F, D)
+        Cepstral coefficients of each frame.
     speech : ndarray, shape (F,), bool
-        The labels: dataset ``vad``.
+        Voice-activity labels, which are written to the dataset ``vad``.
     """
     from gmmcore.formats.image import hdf5_image
 
@@ -56,18 +58,18 @@ def write_sidekit_show(
 
 
 def write_list(path: PathLike, shows: Iterable[str], recipe: str | None) -> None:
-    """Write a list of shows; its first line is a comment with `recipe`, if there is one."""
+    """Write a list of shows; if there is a `recipe`, the first line is a comment with it."""
     head = [f"{_RECIPE}{recipe}"] if recipe else []
     replace_text(path, "\n".join([*head, *shows]) + "\n")
 
 
 def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
-    """The recipe in a list that `write_list` wrote, None if it has none, and its shows.
+    """Read a list that `write_list` wrote: its recipe, or None, and its shows.
 
     Raises
     ------
     GmmcoreError
-        If it cannot be read.
+        If the list cannot be read.
     """
     first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
     if not first.startswith(_RECIPE):

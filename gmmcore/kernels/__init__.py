@@ -1,9 +1,9 @@
-"""The inner loops of the E-step: blocks of frames that stay in the cache.
+"""The inner loops of the E-step, over blocks of frames that stay in the cache.
 
-Both kernels write a frame's log-likelihoods as one matrix product. With y the frame about an
-origin, ``log w N(x) = a + b'y + sum_ij C_ij y_i y_j``; a block of frames becomes a matrix of
-products of its coordinates (only squares for diagonal covariances), which is multiplied with the
-coefficients of all components, and again with the posteriors to sum the statistics.
+Both kernels compute the log-likelihoods of frames with one matrix product. With y the frame
+relative to an origin, ``log w N(x) = a + b'y + sum_ij C_ij y_i y_j``. A block of frames becomes a
+matrix of products of coordinates (only squares for diagonal covariances), which is multiplied by
+the coefficients of all components, and then by the posteriors to sum the statistics.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["FULL_PACKING", "Kernel", "make_kernel"]
 
 
 def make_kernel(mixture: GaussianMixture, precision: str, pruning: float) -> Kernel:
-    """The kernel for a mixture.
+    """Make the kernel for a mixture.
 
     Raises
     ------

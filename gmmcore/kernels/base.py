@@ -1,9 +1,11 @@
-"""What the kernels share: blocks, exponentials of log-likelihoods, posteriors, sums in float64.
+"""The base class of the kernels: blocks, exponentials, posteriors, and sums in float64.
 
-A block goes one of two ways. Densely, with every component: log-likelihoods lie as (frames,
-components). Where a kernel has them relative to a Gaussian with the mixture's overall moments, they
-are raised to exponentials as they come out of the matrix product, without a look for the largest.
-Or sparsely, with the components that count for a frame (`gmmcore.kernels.grouped`).
+A block is processed in one of two ways:
+
+* dense, with all components: the log-likelihoods have the shape (frames, components). If they are
+  relative to a Gaussian with the mixture's overall moments, their exponentials are taken without
+  subtracting the largest one first;
+* sparse, with only the components that matter for a frame (`gmmcore.kernels.grouped`).
 """
 
 from __future__ import annotations
@@ -22,20 +24,20 @@ __all__ = ["AnyArray", "Array", "Kernel"]
 
 Array = npt.NDArray[np.float64]
 AnyArray = npt.NDArray[Any]
-# Exponents below this one are raised to it: what exp() makes of lower ones are, times a
-# frame's coordinates, denormal numbers, which slow a matrix product a hundredfold.
+# Smallest exponent: lower ones are raised to it, because their exponentials, times coordinates,
+# would be denormal numbers, which slow a matrix product down a hundred times.
 _SMALLEST_EXPONENT = {"f": -45.0, "d": -600.0}
 _NO_WEIGHT = -1e30
-# Rounding error, in a frame's log-likelihood, above which single precision is not used.
+# Largest rounding error of a frame's log-likelihood in single precision.
 _SINGLE_TOLERANCE = 0.05
-# With fewer components, passing over some costs more than it saves.
+# With fewer components, skipping some costs more than it saves.
 _LEAST_COMPONENTS = 128
-# Numbers in the largest array of a thread.
+# Largest number of values in an array of a thread.
 _LARGEST_BUFFER = 1 << 22
-# Frames of each place in the source that are looked at before the work begins, and places.
+# Number of frames in each sample that `prepare` looks at, and number of samples.
 _SAMPLE_FRAMES = 128
 _SAMPLE_PLACES = 4
-# Share of the frames that may be too far from the overall Gaussian; each is worked on twice.
+# Largest share of frames that are too far from the overall Gaussian and are processed twice.
 _LARGEST_FAR_SHARE = 0.125
 
 
@@ -47,38 +49,38 @@ class _Source(Protocol):
 
 
 class Kernel:
-    """A mixture's coefficients, and sums over frames under it.
+    """Coefficients of a mixture, and sums over frames under it.
 
     Attributes
     ----------
     origin : ndarray, shape (D,), float64
-        The mixture's overall mean, or zero where that is near, which the statistics are about.
+        Origin of the statistics: the overall mean of the mixture, or zero if the mean is near zero.
     is_centred : bool
         Whether the origin is zero.
     width : int
-        Products of a frame's coordinates, the constant included.
+        Number of products of a frame's coordinates, including the constant.
     block : int
-        Frames worked on together: a power of two, at most 4096, so that they lie in one block of a
-        shard. Part of the arithmetic: it fixes the order of addition.
+        Number of frames that are processed together: a power of two, at most 4096, so that they
+        lie in one block of a shard. It is part of the arithmetic, as it fixes the order of
+        addition.
     piece : int
-        Frames that are worth a task of a thread, with sums of its own: a multiple of `block`.
+        Least number of frames in one task of a thread, a multiple of `block`.
     largest_share : float
-        Share of groups near the best one above which passing over the others costs more than
-        it saves.
+        Share of groups near the best one above which skipping the others costs more than it saves.
     is_sparse : bool
-        Whether blocks are tried with the components that count; else all are dense.
+        Whether blocks are processed in the sparse way where possible.
     is_referenced : bool
-        Whether exponentials are taken relative to `reference`, or to each frame's maximum.
+        Whether exponentials are taken relative to `reference` instead of each frame's maximum.
     coefficients : ndarray, shape (width, rows)
-        Of log w N(x). A column a component, and columns of weight zero until `rows` is a multiple
-        of the groups.
+        Coefficients of log w N(x), one column per component, and columns of weight zero that make
+        `rows` a multiple of the group size.
     relative : ndarray, shape (width, rows)
-        The same less `reference`.
+        Coefficients minus `reference`.
     reference : ndarray, shape (width,)
-        Coefficients of the overall Gaussian, with about the mixture's log-likelihood. Only where
-        a matrix product costs little: frames that are far from it are worked on twice.
+        Coefficients of the overall Gaussian, scaled to about the mixture's log-likelihood. It is
+        only set where a matrix product costs little, because far frames are processed twice.
     typical : ndarray, shape (width - 1,)
-        Size of the products of a frame one overall deviation from the origin.
+        Size of the products of a frame that is one overall standard deviation from the origin.
     """
 
     block = 1024
@@ -102,15 +104,15 @@ class Kernel:
         self.rows = mixture.components
         if self.grouped:
             self.rows += -self.rows % GROUP
-            # All that is skipped has together at most fifty times `pruning` of a frame.
+            # The skipped posteriors of a frame sum to at most 50 times `pruning`.
             self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
         self.is_sparse = self.grouped
         self.is_referenced = False
         limits = np.finfo(self.dtype)
         self.lowest = np.array(_SMALLEST_EXPONENT[self.dtype.char], dtype)
         smallest = math.exp(self.lowest)
-        # Sums of a frame's exponentials between which none that counts was raised, and its
-        # posteriors times coordinates of a thousandth are no denormal numbers.
+        # Between these sums of a frame's exponentials, no exponential that matters was raised, and
+        # the products of posteriors with coordinates of 1e-3 are not denormal.
         self.least_sum = 16 * self.rows * smallest / float(limits.eps)
         self.largest_sum = 1e-3 * smallest / float(limits.tiny)
         self.block = self.fitting(self.block)
@@ -119,35 +121,35 @@ class Kernel:
         self._origins: dict[str, AnyArray] = {}
 
     def set_coefficients(self, columns: list[Array], reference: Array | None = None) -> None:
-        """Keep the coefficients of all components, side by side, the constant last."""
+        """Set the coefficients of all components; their columns are joined, the constant last."""
         values = np.concatenate(columns, axis=1)
         self.coefficients = self._rounded(values)
         if reference is not None:
             self.is_referenced = True
             self.reference = reference.astype(self.dtype)
-            # Less what it was rounded to, so that its own rounding takes nothing off the sum.
+            # The rounded reference is subtracted, so that its rounding error cancels in the sum.
             self.relative = self._rounded(values - self.reference)
 
     def _rounded(self, values: Array) -> AnyArray:
-        """Columns of `values` in the precision of the products; those without weight below."""
+        """Round coefficients to the precision of the products, and add columns of weight zero."""
         result = np.zeros((self.width, self.rows), self.dtype)
         result[-1] = _NO_WEIGHT
-        with np.errstate(over="ignore"):  # `keeps_digits` refuses what overflowed
+        with np.errstate(over="ignore"):  # `keeps_digits` rejects values that overflowed.
             result[:, : len(values)] = values.T
         np.maximum(result[-1], _NO_WEIGHT, out=result[-1])
         return result
 
     def fitting(self, block: int) -> int:
-        """`block`, or less: bounded in memory however many components or products there are."""
+        """Return `block`, or less, so that the size of the buffers is limited."""
         most = _LARGEST_BUFFER // max(self.rows, self.width)
         return max(64, min(block, 1 << most.bit_length() - 1))
 
     def zeros(self) -> Array:
-        """Empty sums, shape (rows, width), in the order of memory they are made in."""
+        """Return sums of zero, shape (rows, width), in the memory order in which they are added."""
         return np.zeros((self.rows, self.width), order="C" if self.is_sparse else "F")
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
-        """An array of this thread's own, kept from block to block; its content is undefined."""
+        """Return an array of this thread, which each block uses again; its content is undefined."""
         size = math.prod(shape)
         kept: AnyArray | None = getattr(self._own, name, None)
         if kept is None or kept.size < size:
@@ -156,9 +158,9 @@ class Kernel:
         return kept[:size].reshape(shape)
 
     def prepare(self, source: _Source) -> None:
-        """Look at some frames, to choose the faster way for those of `source`.
+        """Look at some frames of `source`, and choose the faster way to process its blocks.
 
-        Either way is right for all frames. What is chosen depends on nothing but the frames.
+        Both ways are valid for all frames. The choice depends only on the frames.
         """
         few = min(_SAMPLE_FRAMES, self.block // _SAMPLE_PLACES, source.frames // 64)
         if not few or not (self.grouped or self.is_referenced):
@@ -179,13 +181,13 @@ class Kernel:
                 self.is_referenced = len(far) <= _LARGEST_FAR_SHARE * len(frames)
 
     def sums(self, source: _Source, start: int, stop: int) -> tuple[Array, float]:
-        """Sums over frames `start` to `stop`: statistics (rows, width) and log-likelihood."""
+        """Sum over the frames start <= i < stop: statistics (rows, width) and log-likelihood."""
         total = self.zeros()
         log_likelihood = 0.0
-        # A frame that is not finite makes its log-likelihood so; `accumulate` looks at that.
+        # The log-likelihood of a frame that is not finite is not finite; `accumulate` checks that.
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            # What the dense blocks leave is summed at the end: between two calls of numpy, threads
-            # may have to wait for each other.
+            # The log-likelihoods of dense blocks are summed at the end, because threads may wait
+            # for each other between two calls of numpy.
             shifts = self.buffer("shifts", (stop - start,))
             sums = self.buffer("sums", (stop - start,))
             dense = 0
@@ -207,7 +209,7 @@ class Kernel:
     def dense(
         self, frames: npt.NDArray[np.floating], total: Array, shifts: AnyArray, sums: AnyArray
     ) -> None:
-        """Add statistics of all components; write shifts whose log-likelihood is log(sums)."""
+        """Add the statistics of all components; log-likelihoods become shifts + log(sums)."""
         products = self.expand(frames)
         posteriors = self.buffer("logs", (len(frames), self.rows))
         if self.is_referenced:
@@ -215,7 +217,7 @@ class Kernel:
         else:
             np.matmul(products.T, self.coefficients, out=posteriors)
             self._about_maximum(posteriors, shifts, sums)
-        # The smaller factor is scaled.
+        # The smaller of both factors is scaled.
         if self.rows < self.width:
             posteriors *= (1 / sums)[:, np.newaxis]
         else:
@@ -228,7 +230,7 @@ class Kernel:
     def about_reference(
         self, products: AnyArray, out: AnyArray, shifts: AnyArray, sums: AnyArray
     ) -> None:
-        """Write exponentials of log w N(x) - shift, shape (frames, rows); and their sums."""
+        """Write the exponentials of log w N(x) - shift, shape (frames, rows), and their sums."""
         np.matmul(self.reference, products, out=shifts)
         np.matmul(products.T, self.relative, out=out)
         np.matmul(exponentials(out, self.lowest), self._ones, out=sums)
@@ -242,21 +244,21 @@ class Kernel:
         shifts[far] += largest
 
     def _far(self, sums: AnyArray) -> npt.NDArray[np.intp]:
-        """Frames for which the overall Gaussian is no measure, or that are not finite."""
+        """Find the frames that are too far from the overall Gaussian, or not finite."""
         return np.flatnonzero(~((sums > self.least_sum) & (sums < self.largest_sum)))
 
     def _about_maximum(self, logs: AnyArray, shifts: AnyArray, sums: AnyArray) -> None:
-        """Exponentials of logs - shift in place of `logs`, the shift each frame's largest."""
+        """Replace `logs` by exponentials of logs - shift, with each frame's maximum as shift."""
         logs.max(axis=1, out=shifts)
         logs -= shifts[:, np.newaxis]
         np.matmul(exponentials(logs, self.lowest), self._ones, out=sums)
 
     def sparse(self, frames: npt.NDArray[np.floating], total: Array) -> float | None:
-        """Add statistics of the components that count; None if those are too many."""
+        """Add the statistics of the components that matter; return None if there are too many."""
         logs = self.buffer("logs", (self.rows, len(frames)))
         products = self.log_likelihoods(frames, logs)
         top, is_near = near(logs, self.group_threshold)
-        # By now a product is made, and would be made again.
+        # The limit is doubled here, because the dense way would repeat the matrix product.
         if np.count_nonzero(is_near) > 2 * self.largest_share * is_near.size:
             return None
         entries, log_likelihood = near_posteriors(logs, top, is_near, self.lowest, self.pruning)
@@ -264,13 +266,13 @@ class Kernel:
         return log_likelihood
 
     def log_likelihoods(self, frames: npt.NDArray[np.floating], out: AnyArray) -> AnyArray:
-        """Write ``log w N(x)``, shape (rows, frames); the products it was made from."""
+        """Write ``log w N(x)``, shape (rows, frames), and return the products of coordinates."""
         products = self.expand(frames, by_frame=True)
         np.matmul(self.coefficients.T, products, out=out)
         return products
 
     def about_origin(self, frames: npt.NDArray[np.floating]) -> AnyArray:
-        """Frames about the origin; without a copy if that is zero."""
+        """Return frames - origin, without a copy if the origin is zero."""
         if self.is_centred:
             return frames.astype(self.dtype, copy=False)
         centred = self.buffer("centred", frames.shape)
@@ -278,12 +280,12 @@ class Kernel:
         return centred
 
     def centred(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
-        """Write frames - origin, subtracted in the better of both precisions."""
+        """Write frames - origin, subtracted in the higher of both precisions."""
         if self.is_centred:
             out[...] = frames
             return
         work = np.result_type(frames.dtype, self.dtype)
-        # A row a frame: one run over the memory instead of one a frame.
+        # The origin has one row per frame, so that numpy runs over the memory in one loop.
         origin = self._origins.get(work.char)
         if origin is None:
             origin = np.tile(self.origin.astype(work), (self.block, 1))
@@ -292,38 +294,38 @@ class Kernel:
         np.subtract(frames.astype(work, copy=False), origin, out=out, casting="same_kind")
 
     def keeps_digits(self) -> bool:
-        """Whether rounding leaves a frame near the mixture a sensible log-likelihood.
+        """Whether the rounding error of the log-likelihood is small for frames near the mixture.
 
-        Where variances are tiny beside the overall one, the expanded quadratic is a small
-        difference of large terms; such a mixture needs double precision.
+        If variances are tiny relative to the overall variance, the expanded quadratic is a small
+        difference of large terms, and the mixture needs double precision.
         """
         size = (self.typical @ np.abs(self.coefficients[:-1], dtype=np.float64)).max()
         return bool(np.finfo(self.dtype).eps * size < _SINGLE_TOLERANCE)
 
     def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
-        """Products of the frames' coordinates, shape (width, frames).
+        """Compute the products of the frames' coordinates, shape (width, frames).
 
-        `by_frame` leaves to the kernel whether a frame's products lie together.
+        With `by_frame`, the products of a frame may be adjacent in memory.
         """
         raise NotImplementedError
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
-        """Add statistics of a few posteriors."""
+        """Add the statistics of a few posteriors."""
         raise NotImplementedError
 
     def flush(self, total: Array) -> None:
-        """Add what `add_sparse` may have kept back."""
+        """Add the statistics that `add_sparse` has only kept so far."""
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
-        """Count, first and second order statistics about the origin, in the frames' units."""
+        """Return count, first and second order statistics about the origin, in units of frames."""
         raise NotImplementedError
 
 
 def _origin(mixture: GaussianMixture) -> Array:
-    """Where statistics lose no digits: frames are a few deviations away."""
+    """Choose an origin a few standard deviations from the frames, so that no digits are lost."""
     mean = mixture.overall_mean
-    # Zero serves features that were normalised as well, and spares a pass over the frames.
+    # For normalised features, zero is as good and saves a pass over the frames.
     if (np.abs(mean) <= np.sqrt(mixture.overall_variance)).all():
         return np.zeros_like(mean)
-    # Rounded to single precision, so that subtracting it is exact in either precision.
+    # It is rounded to single precision, so that both precisions subtract the same value.
     return mean.astype(np.float32).astype(np.float64)

@@ -14,7 +14,7 @@ __all__ = ["DiagonalKernel"]
 
 
 class DiagonalKernel(Kernel):
-    """Products are [y^2, y, 1], y scaled by a power of two where squares could leave the range."""
+    """Kernel with products [y^2, y, 1], where powers of two scale y if squares may overflow."""
 
     block = 2048
     piece = 4096
@@ -23,8 +23,8 @@ class DiagonalKernel(Kernel):
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
         dimension = mixture.dimension
         super().__init__(mixture, dtype, pruning, 2 * dimension + 1)
-        # A power of two: scaling rounds nothing, and so ordinary features need none.
-        # The reciprocal of the scale has to be a number in single precision too.
+        # Scaling by a power of two is exact; ordinary features are not scaled. The exponent is
+        # limited, so that the reciprocal of the scale is finite in single precision.
         exponent = np.clip(np.round(0.5 * np.log2(mixture.overall_variance)), -120, 120)
         self.scale = 2.0 ** np.where(np.abs(exponent) > 10, exponent, 0.0)
         deviations = np.sqrt(mixture.overall_variance) / self.scale
@@ -35,8 +35,8 @@ class DiagonalKernel(Kernel):
         linear = precisions * means
         own = constants(mixture)
         offset = own - 0.5 * (linear * means).sum(axis=1)
-        # The overall Gaussian, its constant such that it is near the mixture's log-likelihood: the
-        # mean of a frame's quadratic is D / 2 in its own component and in the overall one.
+        # The constant brings the overall Gaussian near the mixture's log-likelihood: the mean
+        # of a frame's quadratic is D / 2 under its own component and under the overall Gaussian.
         weights = mixture.weights[mixture.weights > 0]
         mean = (mixture.overall_mean - self.origin) / self.scale
         precision = deviations**-2
@@ -48,9 +48,10 @@ class DiagonalKernel(Kernel):
         )
 
     def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
-        """[y^2, y, 1]; a frame's products together for the sparse product, else apart.
+        """Compute [y^2, y, 1].
 
-        Apart they make the faster dense ones.
+        With `by_frame`, the products of a frame are adjacent, which makes the sparse product
+        faster; without, the dense one.
         """
         dimension = self.mixture.dimension
         if by_frame:
@@ -68,14 +69,14 @@ class DiagonalKernel(Kernel):
         return products
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
-        """A sparse matrix of posteriors times the products."""
+        """Add the product of a sparse matrix of posteriors with the products."""
         from scipy.sparse import csr_array
 
         shape = (self.rows, products.shape[1])
         total += csr_array((entries.values, entries.frames, entries.starts), shape) @ products.T
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
-        """Undo the scaling."""
+        """Return the statistics without the scaling."""
         dimension = self.mixture.dimension
         total = total[: self.mixture.components]
         count = total[:, -1].copy()

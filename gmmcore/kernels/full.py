@@ -16,10 +16,10 @@ FULL_PACKING = "lower triangle by rows"
 
 
 class FullKernel(Kernel):
-    """Products are [lower triangle of y y' by rows, y, 1], y whitened by the overall covariance.
+    """Kernel with products [lower triangle of y y' by rows, y, 1].
 
-    Whitening takes away the correlation that all components share, so that the expanded
-    quadratic keeps its digits in single precision too.
+    The frame y is whitened by the overall covariance. This removes the correlation that all
+    components share, so that the expanded quadratic loses few digits in single precision.
     """
 
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
@@ -46,13 +46,13 @@ class FullKernel(Kernel):
         )
 
     def keeps_digits(self) -> bool:
-        """As for any kernel, and only if the whitening is within the range of the numbers."""
+        """Check in addition that the whitening does not overflow."""
         return bool(np.abs(self.whitening).max() < np.finfo(self.dtype).max) and (
             super().keeps_digits()
         )
 
     def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
-        """The packed products, y and 1."""
+        """Compute the packed products, y and 1."""
         products = self.buffer("products", (self.width, len(frames)))
         y = products[self.packed : -1]
         np.matmul(self.whitening.astype(self.dtype), self.about_origin(frames).T, out=y)
@@ -72,10 +72,10 @@ class FullKernel(Kernel):
         kept.append((products[self.packed :].T.copy(), entries._replace(frames=frames)))
 
     def flush(self, total: Array) -> None:
-        """Sums of posterior x [y, 1] [y, 1]', a component at a time.
+        """Add the sums of posterior x [y, 1] [y, 1]', one component at a time.
 
-        A component has few frames in a block; of many blocks together it has enough for a
-        matrix product, which is faster than rows of packed products.
+        A component has few frames in one block, but enough in many blocks for a matrix product,
+        which is faster than adding rows of packed products.
         """
         kept = self._kept()
         if not kept:
@@ -106,7 +106,7 @@ class FullKernel(Kernel):
         return kept
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
-        """Undo the whitening."""
+        """Return the statistics without the whitening."""
         rows, columns = np.tril_indices(self.mixture.dimension)
         total = total[: self.mixture.components]
         count = total[:, -1].copy()

@@ -1,7 +1,7 @@
-"""The posteriors that count: groups of components that are computed, or skipped, together.
+"""Posteriors of the components that matter, in groups that are computed or skipped together.
 
-Here a block's log-likelihoods lie as (components, frames): the maximum over the components of a
-group and every step with one number a frame are then long runs over contiguous memory.
+The log-likelihoods of a block have the shape (components, frames), so that the maximum over a
+group, and every step with one number per frame, run over contiguous memory.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy.typing as npt
 __all__ = ["GROUP", "Entries", "exponentials", "near", "near_posteriors"]
 
 AnyArray = npt.NDArray[Any]
-# Components of a group. A mixture that was split holds its relatives C / 4 apart, and so they
-# are grouped.
+# Number of components in a group. After two splits, the four parts of a component lie C / 4 apart,
+# and they form a group.
 GROUP = 4
 
 
 class Entries(NamedTuple):
-    """The posteriors of a block that count, by component (compressed rows)."""
+    """Posteriors of a block that matter, as a sparse matrix with a compressed row per component."""
 
     values: AnyArray
     frames: npt.NDArray[np.int32]
@@ -28,26 +28,27 @@ class Entries(NamedTuple):
 
 
 def exponentials(logs: AnyArray, lowest: AnyArray) -> AnyArray:
-    """Raise `logs` to `lowest` where they are below, and in place to their exponentials."""
+    """Raise `logs` below `lowest` to it, and replace them all by their exponentials, in place."""
     np.maximum(logs, lowest, out=logs)
     return np.exp(logs, out=logs)
 
 
 def near(logs: AnyArray, threshold: AnyArray) -> tuple[AnyArray, npt.NDArray[np.bool_]]:
-    """The best log-likelihood of each frame, and the groups that have one within `threshold` of it.
+    """Find the largest log-likelihood of each frame, and the groups within `threshold` of it.
 
     Parameters
     ----------
     logs : ndarray, shape (C, frames)
-        C a multiple of `GROUP`.
+        Log-likelihoods, where C is a multiple of `GROUP`.
     threshold : ndarray, shape ()
-        Negative.
+        Largest difference of logarithms, negative.
 
     Returns
     -------
     top : ndarray, shape (frames,)
+        Largest log-likelihood of each frame.
     is_near : ndarray of bool, shape (C / GROUP, frames)
-        A frame that is not finite is near nothing.
+        Whether a component of the group is near; false for frames that are not finite.
     """
     best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, logs.shape[1])
     top = best.max(axis=0)
@@ -61,10 +62,10 @@ def near_posteriors(
     lowest: AnyArray,
     pruning: float,
 ) -> tuple[Entries, float]:
-    """The posteriors above `pruning` of the groups that are near, and the log-likelihood.
+    """Compute the posteriors above `pruning` in the near groups, and the log-likelihood.
 
-    The log-likelihood is summed over the frames; it leaves out the other groups. A frame that is
-    not finite has the logarithm of zero.
+    The log-likelihood is summed over the frames and leaves out the other groups. It is not finite
+    if a frame is not finite.
     """
     groups, frames = is_near.shape
     chosen = np.flatnonzero(is_near)
@@ -84,7 +85,7 @@ def near_posteriors(
 
 
 def _remainder(indices: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
-    """``indices % width``, which numpy has no fast loop for."""
+    """Compute ``indices % width`` faster than numpy does."""
     if width & (width - 1) == 0:
         return indices & (width - 1)
     return indices - indices // width * width

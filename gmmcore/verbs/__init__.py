@@ -1,5 +1,5 @@
-"""One module a verb: it parses, reads, calls one function and writes one file.
+"""The verbs of the command line, one module per verb.
 
-Each module has ``configure(parser)``, which declares the arguments, and ``run(arguments)``,
-which does the work. The first line of its docstring is what ``gmmcore --help`` says of it.
+Each module has ``configure(parser)``, which declares the arguments, and ``run(arguments)``, which
+does the work. The texts that ``gmmcore --help`` prints are in `gmmcore.cli`.
 """

@@ -1,4 +1,4 @@
-"""What several verbs need: arguments, and the shards of a run."""
+"""Functions that several verbs need."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
-    """Declare what every verb that makes iterations needs."""
+    """Declare the arguments of all verbs that make iterations."""
     parser.add_argument("--mixture", required=True, help=mixture)
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
@@ -42,12 +42,12 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
 
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
-    """The shards of these files."""
+    """Open the shards in these files."""
     from gmmcore.corpus.shards import PackedShard, read_facts
 
     if all(read_facts(path)[0]["packed"] for path in paths):
         return [PackedShard(path) for path in paths]
-    # Imported only now: what processes features takes a while to start.
+    # This import takes a while, because it loads the processing of features.
     from gmmcore.corpus.unpacked import open_shard
 
     return [open_shard(path) for path in paths]
@@ -59,7 +59,7 @@ def statistics_of_shards(
     settings: EStep,
     threads: int,
 ) -> Iterator[ShardStatistics]:
-    """The statistics of each shard, one after the other."""
+    """Compute the statistics of each shard, one after the other."""
     from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.statistics import accumulate
 
@@ -81,7 +81,7 @@ def statistics_of_shards(
 
 
 def sum_in_order(found: Iterable[ShardStatistics], corpus: Corpus) -> Statistics:
-    """The sum of the statistics of all shards, added in their order."""
+    """Add the statistics of all shards, in the order of the shards."""
     from gmmcore.formats.statistics_file import in_order
 
     parts = in_order(found, [(shard.shard, shard.digest) for shard in corpus.shards])
@@ -92,7 +92,7 @@ def sum_in_order(found: Iterable[ShardStatistics], corpus: Corpus) -> Statistics
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Declare what only some formats need to know."""
+    """Declare the arguments that only some formats need."""
     parser.add_argument("--prefix", default="", help="of the datasets in a SIDEKIT file read")
     parser.add_argument(
         "--begin-hmm", action="store_true", help="HTK: read without a <BEGINHMM> before"
@@ -101,7 +101,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def read_any(path: str, arguments: argparse.Namespace) -> GaussianMixture:
-    """The mixture in `path`, in any format, with the arguments of `add_reading`."""
+    """Read the mixture in `path`, of any format, with the arguments of `add_reading`."""
     from gmmcore.formats.registry import read_mixture
 
     return read_mixture(
@@ -114,7 +114,7 @@ def read_any(path: str, arguments: argparse.Namespace) -> GaussianMixture:
 
 @contextmanager
 def explained(path: str | Path) -> Iterator[None]:
-    """Turn what the core refuses into an error that names the file it came from."""
+    """Turn errors of the numerical core into a `GmmcoreError` that names the file."""
     from gmmcore.model import InvalidMixtureError
 
     try:
@@ -125,7 +125,7 @@ def explained(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def reading_frames(path: str) -> Iterator[None]:
-    """`explained`, for a shard; one found damaged is removed, so that it is made again."""
+    """Do what `explained` does for a shard; remove a damaged shard, so that it is made again."""
     try:
         with explained(path):
             yield

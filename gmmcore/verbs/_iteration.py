@@ -1,4 +1,4 @@
-"""What the verbs that make iterations do with each: say it, look at it, write it."""
+"""Logging, checking and writing an iteration, for the verbs that make iterations."""
 
 from __future__ import annotations
 
@@ -17,35 +17,37 @@ if TYPE_CHECKING:
 
 __all__ = ["log_line", "save_iteration"]
 
-# What rounding alone may take from a log-likelihood per frame, relative to its size.
+# Largest relative decrease of a log-likelihood per frame that rounding can cause.
 _ROUNDING = {"double": 1e-12, "single": 1e-6}
 
 
 def save_iteration(
     path: str, before: Model, entry: HistoryEntry, update: Update, settings: IterationSettings
 ) -> Model:
-    """Print an iteration's line of the training log and write its mixture.
+    """Print the line of an iteration in the training log, and write its mixture.
 
     Parameters
     ----------
     path
         The file to write.
     before
-        The mixture that the iteration began with.
-    entry, update
-        The iteration.
+        The mixture that the iteration started from.
+    entry
+        History entry of the iteration.
+    update
+        Result of its M-step.
     settings
-        Of E-step and M-step.
+        Settings of E-step and M-step.
 
     Returns
     -------
     Model
-        What the file holds.
+        The content of the file.
     """
     from gmmcore.formats.hdf5 import Model, save_model
     from gmmcore.provenance import Provenance, settings_digest
 
-    # Runs may be made side by side: results/<run>/<kind>/<components>/<iteration>.h5.
+    # The name of the run is that of a folder: results/<run>/<kind>/<components>/<iteration>.h5.
     name = Path(path).absolute().parents[2].name
     print(f"{name}  {log_line(entry, update)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
@@ -66,7 +68,7 @@ def save_iteration(
 
 
 def log_line(entry: HistoryEntry, update: Update) -> str:
-    """One line of the training log."""
+    """Return the line of an iteration in the training log."""
     gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
     line = (
         f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
@@ -87,7 +89,7 @@ def _look_at_decrease(
     if previous is None or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood):
         return
     if previous.floored or previous.ceiled or previous.low_count:
-        return  # the M-step before was not the unconstrained maximum; the history says so
+        return  # The M-step before was constrained, so that a decrease is possible.
     message = (
         f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
         f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update; "

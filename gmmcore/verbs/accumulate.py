@@ -1,4 +1,4 @@
-"""Sufficient statistics of a part of the shards under a mixture.
+"""Compute sufficient statistics of a part of the shards under a mixture.
 
 Example: gmmcore accumulate --mixture 1.h5 --corpus corpus.json --part 0 --parts 4 --output 0.h5
 """
@@ -31,7 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the statistics of each shard of the part."""
+    """Write the statistics of each shard of the part.
+
+    If the next mixture exists already, the file has no statistics.
+    """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
@@ -46,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
     if arguments.unless and is_iteration(arguments.unless, model.digest, settings):
         paths = []
-    # Contiguous, in order, as equal as can be.
+    # The parts are contiguous and as equal as possible.
     chosen = paths[round(part * len(paths) / parts) : round((part + 1) * len(paths) / parts)]
     found = statistics_of_shards(model.mixture, open_shards(chosen), settings, arguments.threads)
     save_statistics(

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print what is wrong and how it is fixed."""
+    """Print what is wrong with each file and how to fix it."""
     from gmmcore.checking import check_run
     from gmmcore.configuration import merged, read_configuration
     from gmmcore.runs import read_runs

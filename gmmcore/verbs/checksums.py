@@ -1,4 +1,4 @@
-"""SHA-256 of the final files of a run.
+"""Write the SHA-256 of the final files of a run.
 
 Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
 """
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write what ``sha256sum -c`` reads."""
+    """Write a file that ``sha256sum -c`` reads."""
     from gmmcore.files import replace_text
     from gmmcore.resume import checksums
 

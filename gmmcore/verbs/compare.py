@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Print the comparison."""
+    """Print the differences, and raise an error if they exceed the tolerance."""
     from gmmcore.inspection import difference
 
     paths = (arguments.first, arguments.second)

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write corpus.json, and skipped.tsv with the faults found by then; remove other shards."""
+    """Write corpus.json, and skipped.tsv with all faulty shows; remove obsolete shards."""
     from gmmcore.corpus.corpus import Corpus, CorpusShard
     from gmmcore.corpus.identity import shard_paths
     from gmmcore.corpus.shards import faults_of
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         hashlib.sha256(table.encode()).hexdigest(),
     ).write(arguments.output)
     for path in set(Path(arguments.shows).parent.glob("*.npy")) - set(map(Path, paths)):
-        path.unlink(missing_ok=True)  # A shard of an earlier table.
+        path.unlink(missing_ok=True)  # It is a shard of an earlier table.
     skipped = ""
     if faults:
         skipped = f"; {counted(len(faults), 'faulty show')} skipped, named in {arguments.skipped}"

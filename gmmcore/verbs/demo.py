@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the shows as SIDEKIT feature files, their list, and the mixture they follow."""
+    """Write the shows as SIDEKIT feature files, their list, and the mixture of their speech."""
     import numpy as np
 
     from gmmcore.demo.synthetic import DemoSettings, draw_shows, known_mixture
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
         names.append(show.name)
         total += len(show.frames)
-    # The list comes last: where it is, everything is.
+    # The list is written last: if it exists, everything does.
     write_list(folder / "shows.txt", names, arguments.recipe)
     print(
         f"demonstration corpus: {len(names)} shows, {total} frames ({settings.frames} of "

@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the mixture with covariance matrices."""
+    """Write the mixture with full covariances."""
     from gmmcore.em import to_full
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.provenance import Provenance, settings_digest

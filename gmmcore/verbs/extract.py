@@ -1,4 +1,4 @@
-"""Compute features of audio files, for those who have none.
+"""Compute features of audio files.
 
 Example: gmmcore extract --audio recordings --output features
 """

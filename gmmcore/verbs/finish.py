@@ -1,4 +1,4 @@
-"""The last mixture of a training as the user takes it away.
+"""Write the last mixture of a training as the final one.
 
 Example: gmmcore finish --mixture full/64.h5 --output ubm.h5
 """

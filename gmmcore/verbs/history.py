@@ -1,4 +1,4 @@
-"""The iterations that led to a mixture as a table.
+"""Write the iterations that led to a mixture as a table.
 
 Example: gmmcore history --mixture ubm.h5 --output history.tsv
 """

@@ -1,4 +1,4 @@
-"""One Gaussian, or a given mixture, to start a training from.
+"""Make the first mixture of a training: one Gaussian, or a given mixture.
 
 Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
 """

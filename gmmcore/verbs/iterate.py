@@ -1,4 +1,4 @@
-"""EM iterations to the end of a stage, each in a file of its own.
+"""Run EM iterations to the end of a stage, each with its own file.
 
 Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --llk-gain 0 --output 64.h5
 """
@@ -46,10 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Make what is missing of a stage; what is there and valid is kept.
+    """Make the missing iterations of a stage; valid files are kept.
 
-    Each iteration is a whole file before the next one begins. Another process that works in the
-    stage's folder, such as one left by a killed Snakemake, is waited for.
+    The file of each iteration is complete before the next iteration begins. If another process
+    works in the stage's folder, such as one left by a killed Snakemake, this one waits for it.
     """
     from gmmcore.files import holding, read_bytes, replace_bytes
     from gmmcore.resume import mixture_path, superseded
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
-    """Go on from the longest valid beginning of the stage; the number of its last iteration."""
+    """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model

@@ -1,4 +1,4 @@
-"""Statistics of all shards to the next mixture.
+"""Make the next mixture from the statistics of all shards.
 
 Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.stats.h5 --output 2.h5
 """
@@ -28,9 +28,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the next mixture and print the iteration's line of the training log.
+    """Write the next mixture, and print the line of the iteration in the training log.
 
-    If the mixture is there already, it is kept, and the statistics are not read.
+    If the mixture exists already, it is kept, and the statistics are not read.
     """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model

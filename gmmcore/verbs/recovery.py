@@ -1,4 +1,4 @@
-"""How close a trained mixture came to a known one.
+"""Compare a trained mixture with the known one.
 
 Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output r.txt
 """
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write and print the comparison."""
+    """Write the comparison to a file, and print it."""
     import numpy as np
 
     from gmmcore.corpus.corpus import Corpus

@@ -1,4 +1,4 @@
-"""History and plots of a training as one HTML page.
+"""Write history and plots of a training as one HTML page.
 
 Example: gmmcore report --mixture ubm.h5 --output report.html
 """
@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the page."""
+    """Write the HTML page."""
     from gmmcore.files import replace_text
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.report import report_page

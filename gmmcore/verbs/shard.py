@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Process the shows of one shard and write its file, unless it is there and whole."""
+    """Process the shows of one shard and write its file, unless a valid one exists."""
     settings = options_of(arguments, FeatureSettings).for_run(None)
     if _is_whole(arguments.output, ShowTable.read(arguments.shows).facts["digests"], arguments):
         print(f"shard {arguments.shard}: verified")
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _is_whole(path: str, digests: dict[str, str], arguments: argparse.Namespace) -> bool:
-    """Whether the file is this shard, down to the last frame."""
+    """Whether the file is this shard, and all its frames are intact."""
     try:
         with open_shard(path) as shard:
             if shard.digest != digests.get(arguments.shard):

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Check the list, and write the table of its shows."""
+    """Check the list and write the table of its shows."""
     settings = options_of(arguments, FeatureSettings).for_run(None)
     table = check_list(settings).table
     table.write(arguments.output)

@@ -1,4 +1,4 @@
-"""Divide components in two along their largest deviation.
+"""Divide components in two along their axis of largest variance.
 
 Example: gmmcore split --mixture diag/32.h5 --components 64 --output diag/64/000.h5
 """
@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the divided mixture."""
+    """Write the mixture with divided components."""
     from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.provenance import Provenance, settings_digest
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
-        # Where components were removed, fewer than planned can be made of those that are left.
+        # If components were removed, those that are left may make fewer than planned.
         mixture = split(model.mixture, min(components, 2 * model.mixture.components))
     provenance = Provenance(
         stage="full" if mixture.is_full else "diag",

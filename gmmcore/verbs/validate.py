@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Say whether the configuration is one that the workflow takes."""
+    """Print whether the configuration is valid, or what was asked for instead."""
     import json
 
     import yaml
