@@ -16,8 +16,8 @@ from gmmcore.files import REMEDY, is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.history import HistoryEntry, history_table
 from gmmcore.moments import merge_moments
-from gmmcore.resume import look_at_corpus, run_problems
 from gmmcore.settings import EXPORTS
+from gmmcore.validity import look_at_corpus, run_problems
 
 if TYPE_CHECKING:
     from gmmcore.formats.hdf5 import Model

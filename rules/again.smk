@@ -11,7 +11,7 @@ import time
 
 from gmmcore.features.writing import recipe_of
 from gmmcore.files import replace_text
-from gmmcore.resume import look_at_corpus, run_problems
+from gmmcore.validity import look_at_corpus, run_problems
 
 
 @functools.cache

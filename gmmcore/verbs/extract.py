@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Compute the features and write them."""
-    from gmmcore.features.audio import extract
+    from gmmcore.corpus.extraction import extract
 
     count = extract(
         arguments.audio,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from gmmcore.cli import main
+from gmmcore.corpus.extraction import extract
 from gmmcore.errors import GmmcoreError
 from gmmcore.features import audio
-from gmmcore.features.audio import energy_vad, extract, mfcc
+from gmmcore.features.audio import energy_vad, mfcc
 from gmmcore.features.settings import AudioSettings
 from gmmcore.readers.faults import FaultyShowError
 from gmmcore.sidekit.server import FeaturesServer
