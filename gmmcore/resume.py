@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import digest_of, read_bytes, sealed_facts
+from gmmcore.files import digest_of, read_bytes
 from gmmcore.provenance import settings_digest
 from gmmcore.schedule import iteration_name, train_stop
+from gmmcore.sealed import sealed_facts
 from gmmcore.steps import IterationSettings
 
 __all__ = [
     "OTHER_SETTINGS",
     "Walk",
     "checksums",
+    "fault_of",
     "is_iteration",
     "mixture_path",
-    "reason_of",
     "sealed_state",
     "sha256_of",
     "stale",
@@ -149,7 +150,7 @@ def stale(
     return "" if facts.get("iteration") == iteration else "not the mixture of this name"
 
 
-def reason_of(error: Exception) -> str:
+def fault_of(error: Exception) -> str:
     return "damaged" if isinstance(error, DamagedFileError) else f"cannot be used: {error}"
 
 
@@ -167,7 +168,7 @@ def _verified(path: str, kind: str, _: tuple[int, ...]) -> tuple[dict[str, Any],
     try:
         return sealed_facts(path, kind), ""
     except GmmcoreError as error:
-        return {}, reason_of(error)
+        return {}, fault_of(error)
 
 
 def sha256_of(path: str) -> str:

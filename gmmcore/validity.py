@@ -24,8 +24,8 @@ from gmmcore.files import read_bytes
 from gmmcore.resume import (
     OTHER_SETTINGS,
     Walk,
+    fault_of,
     mixture_path,
-    reason_of,
     sealed_state,
     sha256_of,
     stale,
@@ -246,7 +246,7 @@ def _judged(judge: Callable[[], str]) -> str:
     try:
         return judge()
     except (GmmcoreError, KeyError) as error:
-        return reason_of(error)
+        return fault_of(error)
 
 
 def _list_fault(path: str, recipe: str) -> str:

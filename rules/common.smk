@@ -16,7 +16,7 @@ from gmmcore.corpus.identity import shard_paths
 from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import AudioSettings
-from gmmcore.files import sealed_facts
+from gmmcore.sealed import sealed_facts
 from gmmcore.options import words
 from gmmcore.resume import mixture_path, walk_iterations
 from gmmcore.runs import made_lists, read_runs

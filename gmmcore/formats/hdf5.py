@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike, is_sealed, read_bytes, seal, unseal, unseal_bytes
+from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats.apart import apart
 from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
 from gmmcore.formats.image import change_image, hdf5_image, open_image
@@ -27,6 +27,7 @@ from gmmcore.formats.sidekit_layout import (
 )
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
+from gmmcore.sealed import is_sealed, seal, unseal, unseal_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -88,7 +89,7 @@ def save_model(
     mixture
         The parameters.
     facts
-        Small JSON values; `gmmcore.files.sealed_facts` gives them back without HDF5.
+        Small JSON values; `gmmcore.sealed.sealed_facts` gives them back without HDF5.
     history
         The iterations that led to the mixture.
     compress

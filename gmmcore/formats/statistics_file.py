@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike, seal, unseal
+from gmmcore.files import PathLike
 from gmmcore.formats.image import hdf5_image, open_image
+from gmmcore.sealed import seal, unseal
 from gmmcore.statistics import Statistics
 
 if TYPE_CHECKING:

@@ -28,11 +28,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print what the file holds."""
-    from gmmcore.files import is_sealed, read_bytes
+    from gmmcore.files import read_bytes
     from gmmcore.formats.base import MAX_BYTES
     from gmmcore.formats.registry import format_of
     from gmmcore.history import history_table
     from gmmcore.inspection import describe
+    from gmmcore.sealed import is_sealed
 
     path = arguments.mixture
     content = read_bytes(path, MAX_BYTES)

@@ -12,17 +12,8 @@ from pathlib import Path
 import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import (
-    HEADER_SIZE,
-    digest_of,
-    holding,
-    read_bytes,
-    replace_bytes,
-    seal,
-    sealed_facts,
-    unseal,
-    writing,
-)
+from gmmcore.files import digest_of, holding, read_bytes, replace_bytes, writing
+from gmmcore.sealed import HEADER_SIZE, seal, sealed_facts, unseal
 
 
 def names(folder: Path) -> list[str]:

@@ -12,8 +12,8 @@ import pytest
 from flows import FIRST, PLAIN, TINY, Workflow, changed, errors, iterations, jobs
 
 from gmmcore import density
-from gmmcore.files import sealed_facts
 from gmmcore.formats.hdf5 import load_model
+from gmmcore.sealed import sealed_facts
 from gmmcore.statistics import accumulate
 from gmmcore.training import TrainingSettings, train
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import sealed_facts
 from gmmcore.formats.apart import _server, apart
 from gmmcore.formats.hdf5 import load_model, prefixes, read_hdf5, save_model, write_hdf5
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
+from gmmcore.sealed import sealed_facts
 
 
 def diagonal(control: bool = True) -> GaussianMixture:
