@@ -165,11 +165,7 @@ def _each(rows: list[Row], function: Callable[[Row], object], faults: list[Fault
 
 def _check_mask(settings: FeatureSettings, raw: int) -> None:
     assert settings.mask is not None
-    width = raw
-    if settings.delta:
-        width *= 3 if settings.double_delta else 2
-    elif settings.sdc is not None:
-        width *= 1 + settings.sdc[2]
+    width = output_dimension(raw, replace(settings, mask=None, context=None))
     if settings.mask[-1] >= width:
         raise GmmcoreError(
             f"features: mask: names coefficient {settings.mask[-1]}, but the frames have {width}, "

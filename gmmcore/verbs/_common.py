@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.corpus.shards import Shard
     from gmmcore.corpus.unpacked import UnpackedShard
+    from gmmcore.formats.hdf5 import Model
     from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.model import GaussianMixture
     from gmmcore.statistics import Statistics
@@ -25,6 +26,7 @@ __all__ = [
     "add_maximising",
     "add_reading",
     "explained",
+    "load_of_corpus",
     "open_shards",
     "read_any",
     "reading_frames",
@@ -39,6 +41,18 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     add_options(parser, IterationSettings)
+
+
+def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
+    """Read the mixture of an iteration, which must come from the frames of the corpus."""
+    from gmmcore.formats.hdf5 import load_model
+
+    model = load_model(arguments.mixture)
+    if model.facts["corpus"] != corpus.digest:
+        raise GmmcoreError(
+            f"{arguments.mixture}: comes from other frames than {arguments.corpus}; {REMEDY}"
+        )
+    return model
 
 
 def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:

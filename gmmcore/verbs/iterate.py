@@ -9,12 +9,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     explained,
+    load_of_corpus,
     open_shards,
     statistics_of_shards,
     sum_in_order,
@@ -74,12 +74,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
-    first = load_model(arguments.mixture)
-    if first.facts["corpus"] != corpus.digest:
-        raise GmmcoreError(
-            f"{arguments.mixture}: comes from other frames than {arguments.corpus}; "
-            "remove the mixture and give the same command again"
-        )
+    first = load_of_corpus(arguments, corpus)
     stage = Stage(first.facts["stage"], first.facts["components"], arguments.iterations, "")
 
     def walk(place: str | Path) -> Walk:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     explained,
+    load_of_corpus,
     sum_in_order,
 )
 from gmmcore.verbs._iteration import save_iteration
@@ -33,7 +33,6 @@ def run(arguments: argparse.Namespace) -> None:
     If the mixture exists already, it is kept, and the statistics are not read.
     """
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import read_statistics
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
@@ -42,12 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
-    model = load_model(arguments.mixture)
-    if model.facts["corpus"] != corpus.digest:
-        raise GmmcoreError(
-            f"{arguments.mixture}: comes from other frames than {arguments.corpus}; "
-            "remove the mixture and give the same command again"
-        )
+    model = load_of_corpus(arguments, corpus)
     if is_iteration(arguments.output, model.digest, settings):
         return
     iteration = int(model.facts["iteration"]) + 1
