@@ -31,6 +31,7 @@ __all__ = [
     "reason_of",
     "replace_bytes",
     "replace_text",
+    "sha256_of",
     "writing",
 ]
 
@@ -52,6 +53,11 @@ def digest_of(*parts: object) -> str:
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(path: PathLike) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from gmmcore.errors import GmmcoreError
@@ -129,7 +129,7 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises
     ------
     OptionsError
-        If a key is unknown, has an invalid value, or is required and missing.
+        If a key is unknown or has an invalid value.
 
     Examples
     --------
@@ -151,13 +151,6 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
         if not isinstance(value, Mapping | None):
             raise OptionsError(f"{key} is {value!r}: keys with values were expected")
         given[known[key].name] = within(key, build, inner, value or {})
-    missing = [
-        _key(each.name)
-        for each in fields(kind)
-        if each.name not in given and each.default is each.default_factory is MISSING
-    ]
-    if missing:
-        raise OptionsError(f"{missing[0]} is required")
     return kind(**given)
 
 

@@ -7,7 +7,6 @@ made from. The functions here only read.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import digest_of, read_bytes
+from gmmcore.files import digest_of, sha256_of
 from gmmcore.provenance import settings_digest
 from gmmcore.schedule import iteration_name, train_stop
 from gmmcore.sealed import sealed_facts
@@ -30,7 +29,6 @@ __all__ = [
     "is_iteration",
     "mixture_path",
     "sealed_state",
-    "sha256_of",
     "stale",
     "sums_head",
     "superseded",
@@ -169,7 +167,3 @@ def _verified(path: str, kind: str, _: tuple[int, ...]) -> tuple[dict[str, Any],
         return sealed_facts(path, kind), ""
     except GmmcoreError as error:
         return {}, fault_of(error)
-
-
-def sha256_of(path: str) -> str:
-    return hashlib.sha256(read_bytes(path)).hexdigest()

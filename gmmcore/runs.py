@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from gmmcore.configuration import resolve_runs
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import REMEDY, digest_of, read_bytes
+from gmmcore.files import REMEDY, digest_of, sha256_of
 from gmmcore.options import Options, mapping, option, same
 from gmmcore.provenance import settings_digest
 from gmmcore.schedule import Stage, stages
@@ -61,7 +60,7 @@ class InitialMixture:
             raise GmmcoreError(
                 f"{text}; expected a mixture, from which init.from has a run start"
             ) from error
-        digest = hashlib.sha256(read_bytes(path)).hexdigest()
+        digest = sha256_of(path)
         return cls(mixture.components, mixture.is_full, digest)
 
 

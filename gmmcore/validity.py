@@ -20,14 +20,13 @@ from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of
-from gmmcore.files import read_bytes
+from gmmcore.files import read_bytes, sha256_of
 from gmmcore.resume import (
     OTHER_SETTINGS,
     Walk,
     fault_of,
     mixture_path,
     sealed_state,
-    sha256_of,
     stale,
     sums_head,
     superseded,

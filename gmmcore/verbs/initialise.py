@@ -6,7 +6,6 @@ Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
 from __future__ import annotations
 
 import argparse
-import hashlib
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import add_options, options_of
@@ -30,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the first mixture of a training."""
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.em import one_gaussian
-    from gmmcore.files import read_bytes
+    from gmmcore.files import sha256_of
     from gmmcore.formats.hdf5 import save_model
     from gmmcore.provenance import Provenance, settings_digest
     from gmmcore.runs import Initialise
@@ -45,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from gmmcore.formats import read_mixture
 
-        if settings.digest not in (None, hashlib.sha256(read_bytes(source)).hexdigest()):
+        if settings.digest not in (None, sha256_of(source)):
             raise GmmcoreError(f"{source}: changed since the run began; start it again")
         mixture = read_mixture(source, prefix=settings.prefix)
         if mixture.dimension != corpus.dimension:
