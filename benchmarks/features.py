@@ -117,26 +117,23 @@ def packing(folder: Path, count: int) -> None:
                 file.create_dataset(f"s{i:04d}/{name}", data=data, compression="gzip")
     features = {"list": str(folder / "data"), **DELTAS, "normalisation": "cmvn", "shards": 1}
     print(f"{count} files of {FRAMES} frames to a shard".ljust(44) + "seconds  frames/s  peak MB")
-    for pack in (True, False):
-        given = words(FeatureSettings.from_mapping({**features, "pack": pack}))
-        table, output = str(folder / "shows.tsv"), str(folder / "000.npy")
-        verbs = {
-            "shows": ["--output", table],
-            "shard": ["--shows", table, "--shard", "000", "--output", output],
-        }
-        for verb, arguments in verbs.items():
-            command = [sys.executable, "-c", RUN, verb, *given, *arguments]
-            begin = time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            seconds = time.perf_counter() - begin
-            peak = int(done.stdout.split()[-1])
-            if verb == "shows" and not pack:
-                continue
-            name = f"gmmcore {verb}" + ("" if pack else ", pack: false")
-            print(
-                f"  {name:<41} {seconds:8.2f}  {count * FRAMES / seconds:8.0f}  {peak / 1024:7.0f}",
-                flush=True,
-            )
+    given = words(FeatureSettings.from_mapping(features))
+    table, output = str(folder / "shows.tsv"), str(folder / "000.npy")
+    verbs = {
+        "shows": ["--output", table],
+        "shard": ["--shows", table, "--shard", "000", "--output", output],
+    }
+    for verb, arguments in verbs.items():
+        command = [sys.executable, "-c", RUN, verb, *given, *arguments]
+        begin = time.perf_counter()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        seconds = time.perf_counter() - begin
+        peak = int(done.stdout.split()[-1])
+        name = f"gmmcore {verb}"
+        print(
+            f"  {name:<41} {seconds:8.2f}  {count * FRAMES / seconds:8.0f}  {peak / 1024:7.0f}",
+            flush=True,
+        )
 
 
 def main() -> None:

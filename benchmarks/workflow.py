@@ -24,7 +24,7 @@ import yaml
 
 from benchmarks.speeds.clock import processor
 from gmmcore.configuration import resolve
-from gmmcore.corpus.unpacked import open_shard
+from gmmcore.corpus.shards import Shard
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.statistics import accumulate
 
@@ -64,7 +64,7 @@ def run_workflow(folder: Path, config: dict[str, object], cores: int) -> float:
 
 def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tuple[float, int]:
     """Seconds of all E-steps of a run in this process, and their number."""
-    shards = [open_shard(path) for path in sorted(results.parent.glob("features/*/*.npy"))]
+    shards = [Shard(path) for path in sorted(results.parent.glob("features/*/*.npy"))]
     seconds, count = 0.0, 0
     for stage in sorted(results.glob("*/*/000.h5")):
         iterations = sorted(stage.parent.glob("*.h5"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.unpacked import open_shard
+from gmmcore.corpus.shards import Shard
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY, is_temporary, read_bytes
 from gmmcore.formats.hdf5 import load_model
@@ -124,7 +124,7 @@ def _checked_frames(corpus: Path, problems: Mapping[str, str]) -> Checked:
     moments = []
     for shard_file, entry in zip(known.paths(path), known.shards, strict=True):
         try:
-            with open_shard(shard_file) as shard:
+            with Shard(shard_file) as shard:
                 frames = sum(len(block) for block in shard.blocks())
                 moments.append(shard.moments)
             if frames != entry.frames:

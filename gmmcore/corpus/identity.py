@@ -119,4 +119,4 @@ def _digest(
                 None if other is None else files.file(other),
             ]
         )
-    return digest_of(FEATURES_VERSION, settings.digest(), settings.pack, dimension, parts)
+    return digest_of(FEATURES_VERSION, settings.digest(), dimension, parts)

@@ -9,7 +9,6 @@ from gmmcore.corpus.identity import shard_digest
 from gmmcore.corpus.shards import ShardWriter, read_facts
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.table import ShowTable
-from gmmcore.corpus.unpacked import RecipeWriter
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import PathLike, writing
@@ -55,11 +54,7 @@ def pack_shard(
     faults: list[Fault] = []
     changed: list[Fault] = []
     with writing(output) as stream, ShowReader(settings) as reader:
-        keep: ShardWriter | RecipeWriter
-        if settings.pack:
-            keep = ShardWriter(stream, dimension)
-        else:
-            keep = RecipeWriter(stream, dimension, settings)
+        writer = ShardWriter(stream, dimension)
         for row in rows:
             try:
                 frames = reader.frames(row)
@@ -70,7 +65,7 @@ def pack_shard(
                         "give the same command again",
                         changed=True,
                     )
-                keep.add(row, frames)
+                writer.add(frames)
             except FaultyShowError as error:
                 (changed if error.changed else faults).append(error.fault(row.show, row.path))
         if not changed and shard_digest(rows, settings, dimension) != digest:
@@ -80,7 +75,7 @@ def pack_shard(
             )
         if changed:
             raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))
-        keep.finish(
+        writer.finish(
             {
                 "shard": shard,
                 "digest": digest,
@@ -89,4 +84,4 @@ def pack_shard(
                 "faults": [fault.facts() for fault in faults],
             }
         )
-    return read_facts(output)[0]
+    return read_facts(output)

@@ -12,14 +12,13 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.corpus.table import Row
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, PathLike, digest_of
 from gmmcore.moments import Moments
@@ -27,9 +26,6 @@ from gmmcore.readers.faults import Fault
 
 __all__ = [
     "BLOCK_FRAMES",
-    "HEADER_SIZE",
-    "BlockSums",
-    "PackedShard",
     "Shard",
     "ShardWriter",
     "block_checksum",
@@ -38,7 +34,7 @@ __all__ = [
 ]
 
 BLOCK_FRAMES = 4096
-HEADER_SIZE = 1024
+_HEADER = 1024
 _FOOTER = 128
 _KIND = b"gmmcore shard 1"
 _ODD = 0x9E3779B97F4A7C15
@@ -68,56 +64,6 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
     return np.asarray((index * np.uint64(_ODD)) | np.uint64(1))
 
 
-class BlockSums:
-    """Cuts the frames of successive shows into blocks, and computes their checksums.
-
-    Parameters
-    ----------
-    dimension : int
-    keep : callable, optional
-        Function that is called with each block (n, D), float32, where n = 4096 except for the
-        last block.
-    """
-
-    def __init__(self, dimension: int, keep: Callable[[Frames], object] | None = None) -> None:
-        self._keep = keep
-        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
-        self.checksums: list[str] = []
-        self.moments = Moments.none(dimension)
-        self.dimension = dimension
-
-    def add(self, frames: Frames) -> None:
-        """Append frames (n, D)."""
-        self.moments = self.moments + Moments.of(frames)
-        # Only the frames of an incomplete block are kept.
-        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
-        whole = len(frames) - len(frames) % BLOCK_FRAMES
-        for start in range(0, whole, BLOCK_FRAMES):
-            self._take(frames[start : start + BLOCK_FRAMES])
-        self._rest = frames[whole:].copy()
-
-    def finish(self) -> dict[str, Any]:
-        """Take the last block, and return the facts of all frames.
-
-        ``content`` is the digest of the frames, whether they are stored or not.
-        """
-        if len(self._rest):
-            self._take(self._rest)
-        count = self.moments.count
-        return {
-            "frames": count,
-            "dimension": self.dimension,
-            "moments": self.moments.facts(),
-            "content": digest_of(count, self.dimension, BLOCK_FRAMES, self.checksums),
-        }
-
-    def _take(self, block: Frames) -> None:
-        block = np.ascontiguousarray(block, dtype="<f4")
-        self.checksums.append(block_checksum(block))
-        if self._keep is not None:
-            self._keep(block)
-
-
 class ShardWriter:
     """Writes the frames of a shard, show by show, to an open file.
 
@@ -130,39 +76,57 @@ class ShardWriter:
 
     def __init__(self, stream: IO[bytes], dimension: int) -> None:
         self._stream = stream
-        self._sums = BlockSums(dimension, lambda block: stream.write(block.data))
-        stream.write(b"\0" * HEADER_SIZE)
+        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
+        self._checksums: list[str] = []
+        self._moments = Moments.none(dimension)
+        self._dimension = dimension
+        stream.write(b"\0" * _HEADER)
 
-    def add(self, row: Row, frames: Frames) -> None:
+    def add(self, frames: Frames) -> None:
         """Append the processed frames (n, D) of a show."""
-        self._sums.add(frames)
+        self._moments = self._moments + Moments.of(frames)
+        # Only the frames of an incomplete block are kept.
+        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
+        whole = len(frames) - len(frames) % BLOCK_FRAMES
+        for start in range(0, whole, BLOCK_FRAMES):
+            self._write(frames[start : start + BLOCK_FRAMES])
+        self._rest = frames[whole:].copy()
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the remaining frames, the facts, the footer, and finally the header."""
-        own = self._sums.finish()
-        checks = {"packed": True, "checksums": self._sums.checksums}
-        finish_file(self._stream, {**facts, **own, **checks}, own["frames"])
+        if len(self._rest):
+            self._write(self._rest)
+        count, dimension = self._moments.count, self._dimension
+        facts = {
+            **facts,
+            "frames": count,
+            "dimension": dimension,
+            "moments": self._moments.facts(),
+            "checksums": self._checksums,
+            "content": digest_of(count, dimension, BLOCK_FRAMES, self._checksums),
+        }
+        trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
+        digest = hashlib.sha256(trailer).hexdigest().encode()
+        footer = b"%s sha256:%s bytes:%d" % (_KIND, digest, len(trailer))
+        self._stream.write(trailer + footer.ljust(_FOOTER - 1) + b"\n")
+        self._stream.seek(0)
+        self._stream.write(_header(count, dimension))
 
-
-def finish_file(stream: IO[bytes], facts: dict[str, Any], stored_frames: int) -> None:
-    """Write the facts and the footer after the frames, and the header before them."""
-    trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
-    digest = hashlib.sha256(trailer).hexdigest().encode()
-    footer = b"%s sha256:%s bytes:%d" % (_KIND, digest, len(trailer))
-    stream.write(trailer + footer.ljust(_FOOTER - 1) + b"\n")
-    stream.seek(0)
-    stream.write(_header(stored_frames, facts["dimension"]))
+    def _write(self, block: Frames) -> None:
+        block = np.ascontiguousarray(block, dtype="<f4")
+        self._checksums.append(block_checksum(block))
+        self._stream.write(block.data)
 
 
 def _header(frames: int, dimension: int) -> bytes:
     """Return the header of a ``.npy`` file, version 1.0, padded to 1024 bytes."""
-    start = b"\x93NUMPY\x01\x00" + (HEADER_SIZE - 10).to_bytes(2, "little")
+    start = b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little")
     text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, {dimension}), }}"
-    return start + text.encode().ljust(HEADER_SIZE - 11) + b"\n"
+    return start + text.encode().ljust(_HEADER - 11) + b"\n"
 
 
-def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
-    """Read and verify the facts of a shard, and return them with their position in the file.
+def read_facts(path: PathLike) -> dict[str, Any]:
+    """Read and verify the facts of a shard.
 
     Raises
     ------
@@ -174,7 +138,7 @@ def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            if size < HEADER_SIZE + _FOOTER:
+            if size < _HEADER + _FOOTER:
                 raise _damaged(path, f"{size} bytes")
             stream.seek(size - _FOOTER)
             words = stream.read(_FOOTER).split()
@@ -182,20 +146,19 @@ def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
                 raise _damaged(path, "its end is missing")
             length = int(words[4].removeprefix(b"bytes:"))
             begin = size - _FOOTER - length
-            if length < 0 or begin < HEADER_SIZE:
+            if length < 0 or begin < _HEADER:
                 raise _damaged(path, "its end does not fit its size")
             stream.seek(begin)
             trailer = stream.read(length)
             if hashlib.sha256(trailer).hexdigest().encode() != words[3].removeprefix(b"sha256:"):
                 raise _damaged(path, "its facts do not match their checksum")
             facts: dict[str, Any] = json.loads(trailer)
-            stored = facts["frames"] if facts["packed"] else 0
+            frames, dimension = facts["frames"], facts["dimension"]
             stream.seek(0)
-            if begin != HEADER_SIZE + 4 * stored * facts["dimension"] or stream.read(
-                HEADER_SIZE
-            ) != _header(stored, facts["dimension"]):
+            header = stream.read(_HEADER)
+            if begin != _HEADER + 4 * frames * dimension or header != _header(frames, dimension):
                 raise _damaged(path, "its header or size is not what was written")
-            return facts, begin
+            return facts
     except OSError as error:
         raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, IndexError):
@@ -204,11 +167,13 @@ def read_facts(path: PathLike) -> tuple[dict[str, Any], int]:
 
 def faults_of(paths: Sequence[PathLike]) -> list[Fault]:
     """List the faulty shows that were found when these shards were written, in their order."""
-    return [Fault(**fault) for path in paths for fault in read_facts(path)[0]["faults"]]
+    return [Fault(**fault) for path in paths for fault in read_facts(path)["faults"]]
 
 
 class Shard:
     """Shard file open for reading, which several threads may read at a time.
+
+    Each thread keeps the block that it read last.
 
     Attributes
     ----------
@@ -232,12 +197,15 @@ class Shard:
 
     def __init__(self, path: PathLike) -> None:
         self.path = os.fspath(path)
-        self.facts, _ = read_facts(path)
+        self.facts = read_facts(path)
         self.frames: int = self.facts["frames"]
         self.dimension: int = self.facts["dimension"]
         self.digest: str = self.facts["digest"]
         self.content: str = self.facts["content"]
         self.moments = Moments.from_facts(self.facts["moments"])
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._close = weakref.finalize(self, os.close, self._file)
+        self._kept = threading.local()
 
     def __enter__(self) -> Shard:
         return self
@@ -249,8 +217,8 @@ class Shard:
         return self.frames
 
     def close(self) -> None:
-        """Close all files."""
-        raise NotImplementedError
+        """Close the file."""
+        self._close()
 
     def read(self, start: int, stop: int) -> Frames:
         """Read and verify the frames start <= i < stop, shape (stop - start, D), float32.
@@ -262,32 +230,8 @@ class Shard:
         GmmcoreError
             If the frames are not those that the shard was made with.
         """
-        raise NotImplementedError
-
-    def blocks(self, size: int = BLOCK_FRAMES) -> Iterator[Frames]:
-        """Yield all frames in blocks (n, D) of at most `size` frames."""
-        for start in range(0, self.frames, size):
-            yield self.read(start, min(start + size, self.frames))
-
-    def _check_range(self, start: int, stop: int) -> None:
         if not 0 <= start <= stop <= self.frames:
             raise IndexError(f"frames {start} to {stop} of {self.frames}")
-
-
-class PackedShard(Shard):
-    """Shard that holds its frames; each thread keeps the block that it read last."""
-
-    def __init__(self, path: PathLike) -> None:
-        super().__init__(path)
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._close = weakref.finalize(self, os.close, self._file)
-        self._kept = threading.local()
-
-    def close(self) -> None:
-        self._close()
-
-    def read(self, start: int, stop: int) -> Frames:
-        self._check_range(start, stop)
         if start == stop:
             return np.empty((0, self.dimension), dtype=np.float32)
         first, last = start // BLOCK_FRAMES, (stop - 1) // BLOCK_FRAMES
@@ -298,6 +242,11 @@ class PackedShard(Shard):
         parts[0] = parts[0][start - begin :]
         parts[-1] = parts[-1][: stop - last * BLOCK_FRAMES]
         return np.concatenate(parts)
+
+    def blocks(self, size: int = BLOCK_FRAMES) -> Iterator[Frames]:
+        """Yield all frames in blocks (n, D) of at most `size` frames."""
+        for start in range(0, self.frames, size):
+            yield self.read(start, min(start + size, self.frames))
 
     def _block(self, index: int) -> Frames:
         if getattr(self._kept, "index", None) != index:
@@ -315,7 +264,7 @@ class PackedShard(Shard):
 
     def _fill(self, frames: Frames, begin: int) -> None:
         view = memoryview(frames.data).cast("B")
-        position = HEADER_SIZE + 4 * begin * self.dimension
+        position = _HEADER + 4 * begin * self.dimension
         while view:
             try:
                 count = os.preadv(self._file, [view], position)

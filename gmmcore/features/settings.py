@@ -50,7 +50,7 @@ NORMALISATIONS = (
 """Methods of `gmmcore.features.normalisation.normalise`."""
 
 # Options that decide where frames come from or how work is shared, but not the values of frames.
-_NOT_NUMBERS = ("list", "root", "pattern", "format", "vad", "on_error", "shards", "pack")
+_NOT_NUMBERS = ("list", "root", "pattern", "format", "vad", "on_error", "shards")
 _TEXT = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
 
 
@@ -141,7 +141,6 @@ class FeatureSettings(Options):
         {"type": "integer", "minimum": 1, "maximum": 100_000},
         {"enum": ["auto"]},
     )
-    pack: bool = option(True, "false processes the shows at every iteration", type="boolean")
     seed: int = option(None, "of the random subset; by default that of the run", _whole(0))
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from gmmcore.steps import EStep, IterationSettings
 if TYPE_CHECKING:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.corpus.shards import Shard
-    from gmmcore.corpus.unpacked import UnpackedShard
     from gmmcore.formats.hdf5 import Model
     from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.model import GaussianMixture
@@ -27,7 +26,6 @@ __all__ = [
     "add_reading",
     "explained",
     "load_of_corpus",
-    "open_shards",
     "read_any",
     "reading_frames",
     "statistics_of_shards",
@@ -55,21 +53,9 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
     return model
 
 
-def open_shards(paths: Sequence[str]) -> list[Shard | UnpackedShard]:
-    """Open the shards in these files."""
-    from gmmcore.corpus.shards import PackedShard, read_facts
-
-    if all(read_facts(path)[0]["packed"] for path in paths):
-        return [PackedShard(path) for path in paths]
-    # This import takes a while, because it loads the processing of features.
-    from gmmcore.corpus.unpacked import open_shard
-
-    return [open_shard(path) for path in paths]
-
-
 def statistics_of_shards(
     mixture: GaussianMixture,
-    shards: Sequence[Shard | UnpackedShard],
+    shards: Iterable[Shard],
     settings: EStep,
     threads: int,
 ) -> Iterator[ShardStatistics]:

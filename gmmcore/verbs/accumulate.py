@@ -10,11 +10,7 @@ import argparse
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
-from gmmcore.verbs._common import (
-    add_maximising,
-    open_shards,
-    statistics_of_shards,
-)
+from gmmcore.verbs._common import add_maximising, statistics_of_shards
 
 __all__ = ["configure", "run"]
 
@@ -36,6 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     If the next mixture exists already, the file has no statistics.
     """
     from gmmcore.corpus.corpus import Corpus
+    from gmmcore.corpus.shards import Shard
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
     from gmmcore.provenance import settings_digest
@@ -51,7 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
         paths = []
     # The parts are contiguous and as equal as possible.
     chosen = paths[round(part * len(paths) / parts) : round((part + 1) * len(paths) / parts)]
-    found = statistics_of_shards(model.mixture, open_shards(chosen), settings, arguments.threads)
+    shards = map(Shard, chosen)
+    found = statistics_of_shards(model.mixture, shards, settings, arguments.threads)
     save_statistics(
         arguments.output,
         list(found),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.verbs._common import add_reading, explained, open_shards, read_any
+from gmmcore.verbs._common import add_reading, explained, read_any
 
 if TYPE_CHECKING:
     from gmmcore.model import GaussianMixture
@@ -64,11 +64,11 @@ def run(arguments: argparse.Namespace) -> None:
 def _compare_likelihoods(
     arguments: argparse.Namespace, paths: tuple[str, str], mixtures: list[GaussianMixture]
 ) -> float:
+    from gmmcore.corpus.shards import Shard
     from gmmcore.sidekit.server import FeaturesServer
     from gmmcore.statistics import ArraySource, FrameSource, accumulate
 
-    sources: list[tuple[str, FrameSource]] = []
-    sources += [(shard.path, shard) for shard in open_shards(arguments.shards)]
+    sources: list[tuple[str, FrameSource]] = [(path, Shard(path)) for path in arguments.shards]
     server = FeaturesServer()
     for path in arguments.features:
         frames = server.load(Path(path).stem, input_feature_filename=path)[0]

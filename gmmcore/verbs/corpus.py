@@ -10,7 +10,6 @@ import hashlib
 from pathlib import Path
 
 from gmmcore.errors import GmmcoreError, counted
-from gmmcore.verbs._common import open_shards
 
 __all__ = ["configure", "run"]
 
@@ -27,7 +26,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write corpus.json, and skipped.tsv with all faulty shows; remove obsolete shards."""
     from gmmcore.corpus.corpus import Corpus, CorpusShard
     from gmmcore.corpus.identity import shard_paths
-    from gmmcore.corpus.shards import faults_of
+    from gmmcore.corpus.shards import Shard, faults_of
     from gmmcore.corpus.table import ShowTable
     from gmmcore.files import replace_text
     from gmmcore.moments import merge_moments
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     paths = list(shard_paths(arguments.shows).values())
     found = faults_of(paths)
     faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
-    shards = open_shards(paths)
+    shards = [Shard(path) for path in paths]
     moments = merge_moments(shard.moments for shard in shards)
     if moments.count < 2:
         left = f"{arguments.shows}: {counted(moments.count, 'frame')} left; expected 2 or more"

@@ -15,7 +15,6 @@ from gmmcore.verbs._common import (
     add_maximising,
     explained,
     load_of_corpus,
-    open_shards,
     statistics_of_shards,
     sum_in_order,
 )
@@ -65,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.corpus.corpus import Corpus
+    from gmmcore.corpus.shards import Shard
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.provenance import settings_digest
@@ -103,7 +103,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         return done.last
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
-    shards = open_shards(corpus.paths(arguments.corpus))
+    shards = [Shard(path) for path in corpus.paths(arguments.corpus)]
 
     def statistics(mixture: GaussianMixture) -> Statistics:
         found = statistics_of_shards(mixture, shards, settings, arguments.threads)

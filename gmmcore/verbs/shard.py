@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.corpus.packing import pack_shard
+from gmmcore.corpus.shards import Shard
 from gmmcore.corpus.table import ShowTable
-from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.options import add_options, options_of
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _is_whole(path: str, digests: dict[str, str], arguments: argparse.Namespace) -> bool:
     """Whether the file is this shard, and all its frames are intact."""
     try:
-        with open_shard(path) as shard:
+        with Shard(path) as shard:
             if shard.digest != digests.get(arguments.shard):
                 return False
             return sum(len(block) for block in shard.blocks()) == shard.frames

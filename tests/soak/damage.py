@@ -161,7 +161,6 @@ CHANGES: list[tuple[str, Any]] = [
     ("features.delta", True),
     ("features.select_speech", False),
     ("features.on_error", "skip"),
-    ("features.pack", False),
     ("features.mask", "[0-2]"),
     ("init.from", "start.h5"),
 ]

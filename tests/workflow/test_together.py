@@ -9,7 +9,6 @@ import shutil
 import time
 from typing import Any
 
-import h5py
 import pytest
 from flows import PLAIN, ROOT, TINY, Workflow, changed, errors
 
@@ -250,23 +249,6 @@ def test_a_second_damage_after_the_logs_were_removed(trained, copied, name):
         copied.run()
         assert copied.made() == trained.made()
         copied.remove("logs")
-
-
-def test_shows_that_are_not_packed_and_changed_unseen(fresh):
-    """Their size and time are those of before, so that only reading them tells."""
-    fresh.configure(changed(QUICK, features={"pack": False}))
-    fresh.run()
-    show = min((fresh.folder / "corpus").glob("*_0000.h5"))
-    status = show.stat()
-    with h5py.File(show, "r+") as file:
-        file[f"{show.stem}/cep"][...] *= 1.5
-    assert show.stat().st_size == status.st_size
-    os.utime(show, ns=(status.st_atime_ns, status.st_mtime_ns))
-    fresh.remove("results/tiny")
-    (line,) = errors(fresh.run(code=1))
-    assert f"the frames of show {show.stem}" in line
-    fresh.run()
-    at_rest(fresh)
 
 
 def test_a_configuration_file_over_another_one(copied):

@@ -17,7 +17,7 @@ from gmmcore.cli import main
 from gmmcore.corpus import shows
 from gmmcore.corpus.identity import shard_paths
 from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import PackedShard, faults_of
+from gmmcore.corpus.shards import Shard, faults_of
 from gmmcore.corpus.survey import check_list
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
@@ -42,12 +42,12 @@ def run(folder: Path, **more: Any) -> int:
     return main(["corpus", "--shows", table, "--on-error", more.get("on_error", "stop"), *outputs])
 
 
-def packed(folder: Path, mine: FeatureSettings) -> PackedShard:
+def packed(folder: Path, mine: FeatureSettings) -> Shard:
     """The features of a folder as one shard, beside the folder."""
     checked = check_list(mine)
     checked.table.write(folder.parent / "shows.tsv")
     pack_shard(mine, folder.parent / "shows.tsv", "000", folder.parent / "000.npy")
-    return PackedShard(folder.parent / "000.npy")
+    return Shard(folder.parent / "000.npy")
 
 
 @pytest.fixture

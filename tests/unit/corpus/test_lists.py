@@ -23,7 +23,7 @@ from gmmcore.corpus import probing
 from gmmcore.corpus.identity import fingerprint, shard_digests
 from gmmcore.corpus.lists import read_list
 from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import faults_of
+from gmmcore.corpus.shards import Shard, faults_of
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.survey import check_list
 from gmmcore.corpus.table import ShowTable
@@ -252,9 +252,7 @@ def test_skipping_leaves_out_these_and_no_others(tmp_path: Path) -> None:
     found = {f.show: f.found for f in (*checked.faults, *later)}
     assert found.keys() == faults.keys()
     assert all(faults[show] in found[show] for show in found)
-    from gmmcore.corpus.unpacked import open_shard
-
-    frames = np.concatenate([np.concatenate([*open_shard(o).blocks()]) for o in outputs])
+    frames = np.concatenate([np.concatenate([*Shard(o).blocks()]) for o in outputs])
     bad = {show for show in faults if show != "s18"} | {"s19", "s43"}
     good = [i for i in range(50) if f"s{i:02d}" not in bad]
     expected = np.concatenate([frames_of(i)[speech_of(i)] for i in good])

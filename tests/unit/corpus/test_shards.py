@@ -1,10 +1,9 @@
-"""Shard files: numpy's to everybody, verified by us; and shards without frames."""
+"""Shard files: numpy's to everybody, verified by us."""
 
 from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,22 @@ from features_files import frames_of, speech_of, write_hdf5
 
 from gmmcore.corpus import packing
 from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import BLOCK_FRAMES, ShardWriter, block_checksum
+from gmmcore.corpus.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.subset import share_out
 from gmmcore.corpus.survey import check_list
 from gmmcore.corpus.table import Row, ShowTable
-from gmmcore.corpus.unpacked import open_shard
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import writing
 from gmmcore.moments import Moments, merge_moments
-
-ROW = Row("s", "s.h5", 0, 1, 1, "000")
 
 
 def write(path: Path, frames: np.ndarray, step: int = 1000) -> None:
     with writing(path) as stream:
         writer = ShardWriter(stream, frames.shape[1])
         for start in range(0, len(frames), step):
-            writer.add(ROW, frames[start : start + step])
+            writer.add(frames[start : start + step])
         writer.finish({"shard": "000", "digest": "d", "faults": []})
 
 
@@ -47,7 +43,7 @@ def test_shards_are_numpys_files(tmp_path: Path, count: int, dimension: int) -> 
         assert mapped.offset == 1024
         assert mapped.dtype == np.float32
         assert (mapped == frames).all()
-    with open_shard(tmp_path / "x.npy") as shard:
+    with Shard(tmp_path / "x.npy") as shard:
         assert (shard.frames, shard.dimension, len(shard)) == (count, dimension, count)
         assert (np.concatenate([np.empty((0, dimension)), *shard.blocks()]) == frames).all()
         assert (np.concatenate([np.empty((0, dimension)), *shard.blocks(999)]) == frames).all()
@@ -62,7 +58,7 @@ def test_the_same_frames_give_the_same_file_however_they_come(tmp_path: Path) ->
     frames = frames_of(1, 9000, 4)
     write(tmp_path / "a.npy", frames, 1000)
     write(tmp_path / "b.npy", frames, 4096)
-    with open_shard(tmp_path / "a.npy") as a, open_shard(tmp_path / "b.npy") as b:
+    with Shard(tmp_path / "a.npy") as a, Shard(tmp_path / "b.npy") as b:
         assert a.content == b.content
         np.testing.assert_allclose(a.moments.mean, b.moments.mean, rtol=1e-12)
 
@@ -82,7 +78,7 @@ def test_any_changed_byte_is_found(tmp_path: Path) -> None:
         damaged = bytearray(whole)
         damaged[at] ^= 1 << int(rng.integers(8))
         path.write_bytes(damaged)
-        with pytest.raises(GmmcoreError) as caught, open_shard(path) as shard:
+        with pytest.raises(GmmcoreError) as caught, Shard(path) as shard:
             shard.read(0, shard.frames)
         assert str(path) in str(caught.value)
 
@@ -93,7 +89,7 @@ def test_damage_is_told_with_its_frames(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[1024 + 8 * (BLOCK_FRAMES + 5)] ^= 1
     path.write_bytes(content)
-    with open_shard(path) as shard:
+    with Shard(path) as shard:
         shard.read(0, BLOCK_FRAMES)
         shard.read(2 * BLOCK_FRAMES, 3 * BLOCK_FRAMES)
         with pytest.raises(DamagedFileError, match=f"frames {BLOCK_FRAMES} to {2 * BLOCK_FRAMES}"):
@@ -106,13 +102,13 @@ def test_truncated_shards_are_refused(tmp_path: Path, keep: int) -> None:
     write(path, frames_of(1, 500, 3))
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DamagedFileError):
-        open_shard(path)
+        Shard(path)
 
 
 def test_a_shard_that_shrinks_while_it_is_open_ends_in_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     write(path, frames_of(1, 3 * BLOCK_FRAMES, 3))
-    with open_shard(path) as shard:
+    with Shard(path) as shard:
         os.truncate(path, 20_000)
         with pytest.raises(DamagedFileError):
             shard.read(2 * BLOCK_FRAMES, 2 * BLOCK_FRAMES + 1)
@@ -137,7 +133,7 @@ def test_threads_may_read_together(tmp_path: Path) -> None:
     frames = frames_of(1, 20_000, 5)
     write(tmp_path / "x.npy", frames)
     wrong: list[int] = []
-    with open_shard(tmp_path / "x.npy") as shard:
+    with Shard(tmp_path / "x.npy") as shard:
 
         def work(seed: int) -> None:
             rng = np.random.default_rng(seed)
@@ -156,7 +152,7 @@ def test_threads_may_read_together(tmp_path: Path) -> None:
 
 def test_what_is_read_cannot_be_written_to(tmp_path: Path) -> None:
     write(tmp_path / "x.npy", frames_of(1, 50, 3))
-    with open_shard(tmp_path / "x.npy") as shard, pytest.raises(ValueError, match="read-only"):
+    with Shard(tmp_path / "x.npy") as shard, pytest.raises(ValueError, match="read-only"):
         shard.read(0, 10)[0, 0] = 1
 
 
@@ -190,25 +186,6 @@ def prepare(folder: Path, count: int = 8, **more: Any) -> FeatureSettings:
     return settings
 
 
-def test_packed_and_unpacked_are_the_same(tmp_path: Path) -> None:
-    packed = prepare(tmp_path)
-    unpacked = replace(packed, pack=False)
-    digests = ShowTable.read(tmp_path / "shows.tsv").facts["digests"]
-    for shard in ("000", "001"):
-        facts = pack_shard(packed, tmp_path / "shows.tsv", shard, tmp_path / "p.npy")
-        check_list(unpacked).table.write(tmp_path / "unpacked.tsv")
-        pack_shard(unpacked, tmp_path / "unpacked.tsv", shard, tmp_path / "u.npy")
-        assert facts["digest"] == digests[shard]
-        with open_shard(tmp_path / "p.npy") as p, open_shard(tmp_path / "u.npy") as u:
-            assert u.content == p.content
-            assert u.frames == p.frames > 0
-            assert u.moments.facts() == p.moments.facts()
-            for size in (100, 4096, 10**6):
-                assert all(map(np.array_equal, u.blocks(size), p.blocks(size)))
-            assert (u.read(10, 3000) == p.read(10, 3000)).all()
-        assert (tmp_path / "u.npy").stat().st_size < 5000
-
-
 def test_packing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     settings = prepare(tmp_path)
     for name in ("a", "b"):
@@ -216,28 +193,8 @@ def test_packing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_unpacked_shows_that_change_are_noticed(tmp_path: Path) -> None:
-    settings = prepare(tmp_path, pack=False)
-    pack_shard(settings, tmp_path / "shows.tsv", "000", tmp_path / "u.npy")
-    with open_shard(tmp_path / "u.npy") as shard:
-        first = shard.facts["recipes"][0][0][0]
-    i = int(first[1:])
-    length = 500 + 300 * i
-    path = tmp_path / "data" / f"{first}.h5"
-    write_hdf5(path, first, frames_of(77, length), speech_of(i, length))
-    with (
-        open_shard(tmp_path / "u.npy") as shard,
-        pytest.raises(GmmcoreError, match=r"changed since"),
-    ):
-        shard.read(0, 10)
-    path.unlink()
-    with open_shard(tmp_path / "u.npy") as shard, pytest.raises(GmmcoreError, match="no such file"):
-        shard.read(0, 10)
-
-
-@pytest.mark.parametrize("pack", [True, False])
-def test_shows_that_grow_shrink_or_vanish_after_the_check(tmp_path: Path, pack: bool) -> None:
-    settings = prepare(tmp_path, pack=pack, on_error="skip", shards=1)
+def test_shows_that_grow_shrink_or_vanish_after_the_check(tmp_path: Path) -> None:
+    settings = prepare(tmp_path, on_error="skip", shards=1)
     changed = {
         "s1": lambda p: write_hdf5(p, "s1", frames_of(1, 801), speech_of(1, 801)),
         "s2": lambda p: write_hdf5(p, "s2", frames_of(2, 1099), speech_of(2, 1099)),
@@ -286,7 +243,7 @@ def subset(folder: Path, settings: FeatureSettings) -> np.ndarray:
     check_list(settings).table.write(folder / "shows.tsv")
     for shard in ShowTable.read(folder / "shows.tsv").shards:
         pack_shard(settings, folder / "shows.tsv", shard, folder / "x.npy")
-        with open_shard(folder / "x.npy") as opened:
+        with Shard(folder / "x.npy") as opened:
             parts += opened.blocks()
     frames = np.concatenate(parts)
     return frames[np.lexsort(frames.T)]

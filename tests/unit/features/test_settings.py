@@ -101,7 +101,6 @@ def test_what_changes_numbers_changes_the_digest(change: dict[str, Any]) -> None
         {"list": "y"},
         {"shards": 4},
         {"on_error": "skip"},
-        {"pack": False},
         {"seed": 8},
         {"root": "z"},
     ],
