@@ -1,8 +1,7 @@
 """Kaldi's archives: matrices in binary, compressed or text form, by offset or by key.
 
 The size of a matrix is read from its header, without its frames, and compared with the size of
-the file; then kaldiio (``pip install gmmcore[kaldi]``) decodes it. kaldiio would run commands and
-unpickle objects that a file holds, so only matrices and vectors are passed on to it.
+the file. No commands are run: a path that ends in a pipe is only a path.
 """
 
 from __future__ import annotations
@@ -18,12 +17,23 @@ import numpy.typing as npt
 
 from gmmcore.files import check_regular, reason_of
 from gmmcore.readers import base
-from gmmcore.readers.base import Description, Place, need, quiet
+from gmmcore.readers.base import Description, Place, quiet
 from gmmcore.readers.faults import FaultyShowError, reading
 
 __all__ = ["Source", "read_vector", "recognises"]
 
 _BINARY = b"\0B"
+# Of each kind of matrix, the header after its name, and the type of its values.
+_LAYOUTS: dict[bytes, tuple[str, Any]] = {
+    b"FM": ("<xixi", "<f4"),
+    b"DM": ("<xixi", "<f8"),
+    b"FV": ("<xi", "<f4"),
+    b"DV": ("<xi", "<f8"),
+    b"CM": ("<8xii", "u1"),
+    b"CM2": ("<8xii", "<u2"),
+    b"CM3": ("<8xii", "u1"),
+    b"integers": ("<xi", [("size", "u1"), ("value", "<i4")]),
+}
 _BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
 _LONGEST_KEY = 4096
 _LONGEST_LINE = 64 << 20
@@ -37,13 +47,16 @@ _TOLERANCE = 3
 
 
 class _Matrix(NamedTuple):
-    """Size of a stored matrix or vector, and where it begins and ends in the file."""
+    """Size of a stored matrix or vector, and where its values (of CM, its header) lie in the file.
 
+    The kind is a key of `_LAYOUTS`, or ``text``.
+    """
+
+    kind: bytes
     rows: int
     columns: int
     begin: int
     end: int
-    binary: bool
 
 
 def recognises(head: bytes, size: int) -> bool:
@@ -55,7 +68,6 @@ class Source(base.Source):
     """An opened archive."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
-        self._matio = need("kaldiio.matio", "kaldi")
         self._stream: IO[bytes] = open(path, "rb")  # noqa: SIM115
         self._size = os.fstat(self._stream.fileno()).st_size
         self._offsets: dict[str, int] | None = None
@@ -74,15 +86,15 @@ class Source(base.Source):
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         matrix = self._matrix(show, place)
         rows, columns = _ranges(place.rows, matrix)
-        values = self._values(matrix).reshape(matrix.rows, matrix.columns)
-        chosen = values[rows.start : rows.stop, columns.start : columns.stop][first:last]
+        chosen = self._values(matrix)[rows.start : rows.stop, columns.start : columns.stop][
+            first:last
+        ]
         return np.array(chosen, dtype=np.float32, order="C")
 
     @_reading()
     def vector(self, place: Place) -> npt.NDArray[Any]:
         """A vector, such as the labels of a show."""
-        matrix = self._matrix("", place)
-        return self._values(matrix).reshape(-1)
+        return self._values(self._matrix("", place)).reshape(-1)
 
     def _matrix(self, show: str, place: Place) -> _Matrix:
         offset = place.offset
@@ -100,20 +112,18 @@ class Source(base.Source):
 
     def _values(self, matrix: _Matrix) -> npt.NDArray[Any]:
         self._stream.seek(matrix.begin)
-        if not matrix.binary:
-            text = self._stream.read(matrix.end - matrix.begin).strip().strip(b"[]")
-            values = np.array(text.split(), dtype=np.float64)
-        elif self._stream.read(3) == b"\0B\4":
-            count = matrix.rows * matrix.columns
-            packed = np.dtype([("size", "u1"), ("value", "<i4")])
-            self._stream.seek(matrix.end - packed.itemsize * count)
-            values = np.frombuffer(self._stream.read(packed.itemsize * count), packed)["value"]
+        content = self._stream.read(matrix.end - matrix.begin)
+        if matrix.kind == b"text":
+            values: npt.NDArray[Any] = np.array(
+                content.strip().strip(b"[]").split(), dtype=np.float64
+            )
+        elif matrix.kind.startswith(b"CM"):
+            return _decompressed(matrix, content)
         else:
-            self._stream.seek(matrix.begin)
-            values = np.asarray(self._matio.read_matrix_or_vector(self._stream))
-        if values.size != matrix.rows * matrix.columns:
-            raise ValueError(f"{values.size} values")
-        return values
+            values = np.frombuffer(content, _LAYOUTS[matrix.kind][1])
+            if matrix.kind == b"integers":
+                values = values["value"]
+        return values.reshape(matrix.rows, matrix.columns)
 
     def _index(self) -> dict[str, int]:
         """Offsets of all matrices by their keys; of one without a key, by the empty text."""
@@ -166,34 +176,45 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
     head = stream.read(64)
     if not head.startswith(_BINARY):
         return _text_at(stream, offset)
+    # Integers have no token; each is stored with its size.
+    kind = b"integers" if head[2:3] == b"\4" else head[2:].split(b" ", 1)[0]
+    if kind not in _LAYOUTS:
+        raise ValueError("an object that is neither matrix nor vector")
+    header, dtype = _LAYOUTS[kind]
+    at = 2 if kind == b"integers" else 3 + len(kind)
     try:
-        rows, columns, header, length = _binary_size(head[2:])
+        rows, columns = (*struct.unpack_from(header, head, at), 1)[:2]
     except struct.error:
         raise ValueError("it ends in a header") from None
-    end = offset + 2 + header + length
+    begin = offset + at + struct.calcsize(header)
+    end = begin + rows * columns * np.dtype(dtype).itemsize + (8 * columns if kind == b"CM" else 0)
     if rows < 0 or columns < 0 or end > size:
         raise ValueError(f"{rows} x {columns} values do not fit a file of {size} bytes")
-    return _Matrix(rows, columns, offset, end, True)
+    return _Matrix(kind, rows, columns, offset + at if kind.startswith(b"CM") else begin, end)
 
 
-def _binary_size(head: bytes) -> tuple[int, int, int, int]:
-    """Rows, columns, bytes of the header after the first two, bytes of the content."""
-    if head[:1] == b"\4":
-        (count,) = struct.unpack_from("<i", head, 1)
-        return count, 1, 5, 5 * count
-    token = head.split(b" ", 1)[0]
-    at = len(token) + 1
-    if token in (b"FM", b"DM"):
-        rows, columns = struct.unpack_from("<xixi", head, at)
-        return rows, columns, at + 10, rows * columns * (4 if token == b"FM" else 8)
-    if token in (b"FV", b"DV"):
-        (count,) = struct.unpack_from("<xi", head, at)
-        return count, 1, at + 5, count * (4 if token == b"FV" else 8)
-    if token in (b"CM", b"CM2", b"CM3"):
-        rows, columns = struct.unpack_from("<8xii", head, at)
-        content = rows * columns * (2 if token == b"CM2" else 1)
-        return rows, columns, at + 16, content + (8 * columns if token == b"CM" else 0)
-    raise ValueError("an object that is neither matrix nor vector")
+def _decompressed(matrix: _Matrix, content: bytes) -> npt.NDArray[np.float32]:
+    """The values of a compressed matrix, in the single precision that Kaldi computes with."""
+    least, extent = struct.unpack_from("<ff", content)
+
+    def scaled(whole: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return least + whole.astype(np.float32) * extent / float(np.iinfo(whole.dtype).max)
+
+    rows, columns = matrix.rows, matrix.columns
+    if matrix.kind != b"CM":
+        return scaled(np.frombuffer(content, _LAYOUTS[matrix.kind][1], offset=16)).reshape(
+            rows, columns
+        )
+    # Bytes lie between percentiles 0, 25, 75 and 100 of their column.
+    percentiles = scaled(np.frombuffer(content, "<u2", 4 * columns, 16)).reshape(columns, 4)
+    p0, p25, p75, p100 = percentiles.T
+    byte = np.arange(256, dtype=np.float32)[:, np.newaxis]
+    low = p0 + (p25 - p0) * byte * (1 / 64)
+    middle = p25 + (p75 - p25) * (byte - 64) * (1 / 128)
+    high = p75 + (p100 - p75) * (byte - 192) * (1 / 63)
+    values = np.where(byte <= 64, low, np.where(byte <= 192, middle, high))
+    places = np.frombuffer(content, "u1", offset=16 + 8 * columns).reshape(columns, rows).T
+    return np.take_along_axis(values, places.astype(np.intp), axis=0)
 
 
 def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
@@ -218,7 +239,7 @@ def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
                 raise ValueError(f"rows of {columns} and of {len(words)} values")
             rows, columns = rows + 1, len(words)
         if closed:
-            return _Matrix(rows, columns, offset, stream.tell(), False)
+            return _Matrix(b"text", rows, columns, offset, stream.tell())
         if not line:
             raise ValueError("no bracket ends the matrix")
 

@@ -137,7 +137,6 @@ def read(sources: Sources, path: Path | str, show: str) -> np.ndarray:
 
 @pytest.mark.parametrize("show", [SHOW, "nicolas_6"])
 def test_every_format_gives_the_same_frames(data: Path, show: str) -> None:
-    pytest.importorskip("kaldiio")
     features = data / "features"
     with Sources("auto", ("energy", "cep")) as sources:
         # The other files hold the first two seconds of a show.

@@ -71,7 +71,6 @@ def test_tsv_with_columns_of_its_own_order(tmp_path: Path) -> None:
 
 
 def test_scp(tmp_path: Path) -> None:
-    pytest.importorskip("kaldiio")
     (tmp_path / "data").mkdir()
     offsets = write_ark(
         tmp_path / "data" / "x.ark", {f"s{i}": kaldi_matrix(frames_of(i)) for i in range(3)}
@@ -134,7 +133,6 @@ def test_feature_file_as_a_list(tmp_path: Path) -> None:
 
 
 def test_labels_from_everywhere_are_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("kaldiio")
     corpus(tmp_path)
     names = [f"s{i}" for i in range(6)]
     (tmp_path / "shows.txt").write_text("\n".join(names))
