@@ -6,18 +6,17 @@ The history is in the group ``gmmcore``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, read_bytes
-from gmmcore.formats.apart import apart
 from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
-from gmmcore.formats.image import change_image, hdf5_image, open_image
+from gmmcore.formats.image import hdf5_image, open_image
 from gmmcore.formats.sidekit_layout import (
     FORMAT,
     get_mixture,
@@ -41,8 +40,6 @@ __all__ = [
     "save_model",
     "write_hdf5",
 ]
-
-T = TypeVar("T")
 
 KIND = "mixture"
 GROUP = "gmmcore"
@@ -152,7 +149,9 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
     GmmcoreError
         If there is no such mixture, or it is damaged or invalid.
     """
-    return _within(_read, path, content, prefix)
+    image = _image(path, content)
+    with open_image(path, image) as file:
+        return get_mixture(path, file, prefix, largest_array(len(image), is_sealed(content)))
 
 
 def write_hdf5(
@@ -185,44 +184,27 @@ def write_hdf5(
     content = read_bytes(path, MAX_BYTES)
     facts = unseal_bytes(path, KIND, content)[0] if is_sealed(content) else {}
     facts.pop("digest", None)
-    seal(path, KIND, _within(_add, path, content, prefix, mixture), **facts)
-
-
-def prefixes(path: PathLike, content: bytes) -> list[str]:
-    """The prefixes under which a model file holds mixtures, sorted."""
-    return _within(_prefixes, path, content)
-
-
-def _within(function: Callable[..., T], path: PathLike, content: bytes, *more: Any) -> T:
-    """Call ``function(path, image, sealed, *more)`` in another process if nobody sealed the file.
-
-    What gmmcore sealed is verified by its checksum instead.
-    """
-    if is_sealed(content):
-        return function(path, unseal_bytes(path, KIND, content)[1], True, *more)
-    return apart(path, len(content), function, path, content, False, *more)
-
-
-def _read(path: PathLike, image: bytes, sealed: bool, prefix: str) -> GaussianMixture:
-    with open_image(path, image) as file:
-        return get_mixture(path, file, prefix, largest_array(len(image), sealed))
-
-
-def _add(path: PathLike, image: bytes, _: bool, prefix: str, mixture: GaussianMixture) -> bytes:
-    def add(file: h5py.File) -> None:
+    with open_image(path, _image(path, content), writable=True) as file:
         if prefix + "w" in file:
             raise GmmcoreError(
                 f"{path}: already holds a mixture with the prefix {prefix!r}; use another"
             )
         put_mixture(file, mixture, prefix, True)
+        file.flush()
+        image = file.id.get_file_image()
+    seal(path, KIND, image, **facts)
 
-    return change_image(path, image, add)
 
-
-def _prefixes(path: PathLike, image: bytes, _: bool) -> list[str]:
-    with open_image(path, image) as file:
+def prefixes(path: PathLike, content: bytes) -> list[str]:
+    """The prefixes under which a model file holds mixtures, sorted."""
+    with open_image(path, _image(path, content)) as file:
         names = set(file)
         return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
+
+
+def _image(path: PathLike, content: bytes) -> bytes:
+    """The HDF5 file in the content of a model file; what gmmcore sealed is verified."""
+    return unseal_bytes(path, KIND, content)[1] if is_sealed(content) else content
 
 
 def _entry(row: tuple[Any, ...]) -> HistoryEntry:

@@ -14,7 +14,7 @@ from gmmcore.sealed import HEADER_SIZE
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["change_image", "hdf5_image", "open_image"]
+__all__ = ["hdf5_image", "open_image"]
 
 HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
 """Exceptions that h5py raises for a damaged file."""
@@ -46,14 +46,6 @@ def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE
         libver=("earliest", "v108"),
     ) as file:
         build(file)
-        file.flush()
-        return file.id.get_file_image()
-
-
-def change_image(path: PathLike, content: bytes, change: Callable[[h5py.File], None]) -> bytes:
-    """The bytes of the HDF5 file `content` after `change`; errors as `open_image`."""
-    with open_image(path, content, writable=True) as file:
-        change(file)
         file.flush()
         return file.id.get_file_image()
 

@@ -43,9 +43,9 @@ def plain_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
     log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
     with np.errstate(over="ignore", under="ignore"):
         cst, det = np.exp(log_constant), np.exp(mixture.log_determinants)
-    if mixture.is_full:
-        return cst, det, np.zeros(mixture.components)
-    a = (mixture.means**2 * mixture.precisions).sum(axis=1)
+        if mixture.is_full:
+            return cst, det, np.zeros(mixture.components)
+        a = (mixture.means**2 * mixture.precisions).sum(axis=1)
     return cst, det, a - 2.0 * (mixture.log_weights + log_constant)
 
 
@@ -195,7 +195,7 @@ def _check_chunks(path: PathLike, name: str, dataset: h5py.Dataset) -> None:
         # It searches as a read does, which may not find all that the index of chunks lists.
         try:
             skipped = dataset.id.read_direct_chunk(offset)[0]
-        except (ValueError, RuntimeError, OSError):
+        except (ValueError, RuntimeError, OSError, MemoryError):
             skipped = -1
         if skipped:
             refuse(path, FORMAT, f"{name} is not complete: damaged")

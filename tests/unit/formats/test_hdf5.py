@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import resource
-import signal
-import time
 import zlib
 from pathlib import Path
 
@@ -15,7 +10,6 @@ import numpy as np
 import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.formats.apart import _server, apart
 from gmmcore.formats.hdf5 import load_model, prefixes, read_hdf5, save_model, write_hdf5
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
@@ -293,48 +287,3 @@ def test_a_full_mixture_of_diagonal_matrices_is_not_mistaken_for_that(
     save_model(path, mixture, {}, compress=True)
     assert path.stat().st_size * 4 < precisions.nbytes
     assert load_model(path).mixture.components == count
-
-
-def test_a_file_that_makes_hdf5_crash_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(GmmcoreError, match=r"m\.h5: damaged: it makes the HDF5 library crash"):
-        apart("m.h5", 0, os.abort)
-    with pytest.raises(GmmcoreError, match=r"m\.h5: damaged: it takes too much memory"):
-        apart("m.h5", 0, bytes, 1 << 40)
-    assert apart("m.h5", 0, resource.getrlimit, resource.RLIMIT_AS)[0] <= 4 << 30
-    assert 0 < apart("m.h5", 0, signal.alarm, 0) <= 30
-    with pytest.raises(GmmcoreError, match="takes too long"):
-        apart("m.h5", 0, signal.raise_signal, signal.SIGALRM)
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        apart("m.h5", 0, divmod, 1, 0)
-    # And when the server itself has died, the next file has another.
-    path = foreign(tmp_path / "m.h5")
-    content = path.read_bytes()
-    assert read_hdf5(path, content).components == 4
-    _server(os.getpid()).kill()
-    with pytest.raises(GmmcoreError, match="the process that opens HDF5 files ended"):
-        read_hdf5(path, content)
-    assert read_hdf5(path, content).components == 4
-
-
-def test_an_interrupted_call_leaves_no_answer_to_the_next() -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.5)
-        with pytest.raises(KeyboardInterrupt):
-            apart("m.h5", 0, time.sleep, 5)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert apart("m.h5", 0, divmod, 5, 3) == (1, 2)
-
-
-def test_a_process_and_its_fork_have_a_server_each(tmp_path: Path) -> None:
-    path = foreign(tmp_path / "m.h5")
-    content = path.read_bytes()
-    mine = apart("m.h5", 0, os.getppid)
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply(apart, ("m.h5", 0, os.getppid)) != mine
-        assert pool.apply(read_hdf5, (path, content)).components == 4
-    assert apart("m.h5", 0, os.getppid) == mine
