@@ -13,7 +13,7 @@ from gmmcore.files import PathLike, digest_of
 from gmmcore.readers import parse_place
 from gmmcore.readers.faults import FaultyShowError
 
-__all__ = ["fingerprint", "shard_digest", "shard_digests", "shard_paths"]
+__all__ = ["fingerprint", "shard_digests", "shard_paths"]
 
 
 class _Files:
@@ -72,45 +72,23 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
     )
 
 
-def shard_digest(rows: list[Row], settings: FeatureSettings, dimension: int) -> str:
-    """Compute a digest of all that decides the content of a shard.
+def shard_digests(
+    names: list[str],
+    rows: list[Row],
+    settings: FeatureSettings,
+    dimension: int,
+    labels: LabelSource,
+) -> dict[str, str]:
+    """Compute a digest of all that decides the content of a shard, for each of these shards.
 
     These are its rows, the size and time of modification of their files, their labels, the
     settings that change numbers, and `FEATURES_VERSION`.
     """
-    return _digest(rows, settings, dimension, _Files(settings.folder), LabelSource(settings))
-
-
-def shard_digests(
-    names: list[str], rows: list[Row], settings: FeatureSettings, dimension: int
-) -> dict[str, str]:
-    """Compute the `shard_digest` of every shard, by the shard's name."""
-    files, labels = _Files(settings.folder), LabelSource(settings)
-    members: dict[str, list[Row]] = {name: [] for name in names}
-    for row in rows:
-        members[row.shard].append(row)
-    return {
-        name: _digest(part, settings, dimension, files, labels) for name, part in members.items()
-    }
-
-
-def shard_paths(table: PathLike) -> dict[str, str]:
-    """Return the files of all shards of ``shows.tsv``, beside the table, by `shard_digest`."""
-    folder = os.path.dirname(table)
-    digests: dict[str, str] = ShowTable.read(table).facts["digests"]
-    return {
-        digest: os.path.join(folder, f"{name}-{digest[:12]}.npy")
-        for name, digest in digests.items()
-    }
-
-
-def _digest(
-    rows: list[Row], settings: FeatureSettings, dimension: int, files: _Files, labels: LabelSource
-) -> str:
-    parts: list[Any] = []
+    files = _Files(settings.folder)
+    parts: dict[str, list[Any]] = {name: [] for name in names}
     for row in rows:
         other = labels.file_of(row.show)
-        parts.append(
+        parts[row.shard].append(
             [
                 # The name of the shard does not change what it holds.
                 [*row._replace(shard="")],
@@ -119,4 +97,17 @@ def _digest(
                 None if other is None else files.file(other),
             ]
         )
-    return digest_of(FEATURES_VERSION, settings.digest(), dimension, parts)
+    return {
+        name: digest_of(FEATURES_VERSION, settings.digest(), dimension, part)
+        for name, part in parts.items()
+    }
+
+
+def shard_paths(table: PathLike) -> dict[str, str]:
+    """Return the files of all shards of ``shows.tsv``, beside the table, by `shard_digests`."""
+    folder = os.path.dirname(table)
+    digests: dict[str, str] = ShowTable.read(table).facts["digests"]
+    return {
+        digest: os.path.join(folder, f"{name}-{digest[:12]}.npy")
+        for name, digest in digests.items()
+    }

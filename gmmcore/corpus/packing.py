@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
-from gmmcore.corpus.identity import shard_digest
-from gmmcore.corpus.shards import ShardWriter, read_facts
+from gmmcore.corpus.identity import shard_digests
+from gmmcore.corpus.shards import Shard, ShardWriter, read_facts
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import GmmcoreError
@@ -19,8 +20,8 @@ __all__ = ["pack_shard"]
 
 def pack_shard(
     settings: FeatureSettings, table: PathLike, shard: str, output: PathLike
-) -> dict[str, Any]:
-    """Process the shows of one shard and write its file.
+) -> tuple[dict[str, Any], bool]:
+    """Process the shows of one shard and write its file, unless it is there and intact.
 
     Shows with faults that appear only now (values that are not finite, no frame selected) are
     left out and recorded in the shard's facts; `gmmcore.corpus.shards.faults_of` reads them.
@@ -37,8 +38,10 @@ def pack_shard(
 
     Returns
     -------
-    dict
+    facts : dict
         The facts of the shard.
+    written : bool
+        Whether the file was not there already.
 
     Raises
     ------
@@ -51,6 +54,8 @@ def pack_shard(
     rows = content.of_shard(shard)
     dimension = int(content.facts["dimension"])
     digest = content.facts["digests"][shard]
+    if (known := _intact(output, digest)) is not None:
+        return known, False
     faults: list[Fault] = []
     changed: list[Fault] = []
     with writing(output) as stream, ShowReader(settings) as reader:
@@ -68,13 +73,14 @@ def pack_shard(
                 writer.add(frames)
             except FaultyShowError as error:
                 (changed if error.changed else faults).append(error.fault(row.show, row.path))
-        if not changed and shard_digest(rows, settings, dimension) != digest:
+        if changed:
+            raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))
+        found = shard_digests([shard], rows, settings, dimension, reader.label_source)
+        if found[shard] != digest:
             raise GmmcoreError(
                 f"{output}: feature files of shard {shard} changed since {table} was made, or "
                 "while they were read; give the same command again, once they stay as they are"
             )
-        if changed:
-            raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))
         writer.finish(
             {
                 "shard": shard,
@@ -84,4 +90,14 @@ def pack_shard(
                 "faults": [fault.facts() for fault in faults],
             }
         )
-    return read_facts(output)
+    return read_facts(output), True
+
+
+def _intact(path: PathLike, digest: str) -> dict[str, Any] | None:
+    """Read the shard in a file with all its frames; None unless it is that of the digest."""
+    with contextlib.suppress(GmmcoreError), Shard(path) as shard:
+        if shard.digest == digest:
+            for _ in shard.blocks():
+                pass  # Reading verifies them.
+            return shard.facts
+    return None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from typing import NamedTuple
 
 from gmmcore.corpus.lists import Entry
@@ -19,6 +22,7 @@ _CHUNK = 2000
 _MOST_PROCESSES = 8
 _LARGEST = 16 << 30
 """Largest size of the frames of one row in bytes, which does not depend on the machine."""
+_reader: ShowReader  # That of a process which helps another one.
 
 
 class Probed(NamedTuple):
@@ -37,18 +41,14 @@ def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | 
     for each processor of the job. The result does not depend on their number.
     """
     order = sorted(range(len(entries)), key=lambda i: entries[i].path)
-    chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
-    work = [[entries[i] for i in chunk] for chunk in chunks]
-    files = len({entry.path for entry in entries}) if len(chunks) > 2 else 0
+    given = [entries[i] for i in order]
     processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
-    if files > 2 * _CHUNK and processes > 1 and settings.format != "kaldi":
-        from concurrent.futures import ProcessPoolExecutor
-        from concurrent.futures.process import BrokenProcessPool
-        from multiprocessing import get_context
-
+    many = len({entry.path for entry in entries}) > 2 * _CHUNK and settings.format != "kaldi"
+    results: Iterable[Probed | Fault]
+    if many and processes > 1:
         try:
-            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-                results = list(pool.map(_probe_chunk, work, [settings] * len(work)))
+            with ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,)) as pool:
+                results = list(pool.map(_probe_apart, given, chunksize=_CHUNK))
         except BrokenProcessPool:
             raise GmmcoreError(
                 f"{settings.list}: a process that looked up the shows was killed; expected memory "
@@ -56,22 +56,26 @@ def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | 
                 "memory, or check the latest files"
             ) from None
     else:
-        results = [_probe_chunk(part, settings) for part in work]
-    found: dict[int, Probed | Fault] = {}
-    for chunk, result in zip(chunks, results, strict=True):
-        found.update(zip(chunk, result, strict=True))
+        with ShowReader(settings) as reader:
+            results = [_probe(entry, reader) for entry in given]
+    found = dict(zip(order, results, strict=True))
     return [found[i] for i in range(len(entries))]
 
 
-def _probe_chunk(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
-    result: list[Probed | Fault] = []
-    with ShowReader(settings) as reader:
-        for entry in entries:
-            try:
-                result.append(_probed(entry, reader))
-            except FaultyShowError as error:
-                result.append(error.fault(entry.show, entry.path))
-    return result
+def _start(settings: FeatureSettings) -> None:
+    global _reader
+    _reader = ShowReader(settings)
+
+
+def _probe_apart(entry: Entry) -> Probed | Fault:
+    return _probe(entry, _reader)
+
+
+def _probe(entry: Entry, reader: ShowReader) -> Probed | Fault:
+    try:
+        return _probed(entry, reader)
+    except FaultyShowError as error:
+        return error.fault(entry.show, entry.path)
 
 
 @reading()

@@ -183,7 +183,7 @@ class Shard:
     facts : dict
         Facts of the shard: ``shard`` (its name), ``shows``, ``faults``, ``recipe`` and others.
     digest : str
-        `gmmcore.corpus.identity.shard_digest` of what the shard is made from.
+        Its `gmmcore.corpus.identity.shard_digests`: of what the shard is made from.
     content : str
         Digest of the frames.
     moments : Moments

@@ -16,7 +16,7 @@ from gmmcore.features.settings import FeatureSettings
 from gmmcore.readers import Place, Source, Sources, parse_place, quiet
 from gmmcore.readers.faults import FaultyShowError, reading
 
-__all__ = ["ShowReader"]
+__all__ = ["ShowReader", "statistics_of_show"]
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ class ShowReader:
                 "give the job more, or remove the show"
             ) from None
         if not len(frames):
-            raise _without_speech(row)
+            raise _without_speech(row.last - row.first)
         if row.pick is not None:
             frames = self._picked(row, frames)
         _check_finite(frames, "after processing")
@@ -95,7 +95,7 @@ class ShowReader:
         labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
         count = int(speech_labels(labels, self.settings).sum())
         if not count:
-            raise _without_speech(row)
+            raise _without_speech(row.last - row.first)
         return count
 
     def _raw(self, row: Row, source: Source, place: Place) -> tuple[Frames, Labels]:
@@ -111,16 +111,12 @@ class ShowReader:
 
     def _statistics(self, row: Row, source: Source, place: Place) -> ShowStatistics | None:
         """Return the statistics of the whole show's speech, if its segments need them."""
-        if not (self.settings.normalisation or "").endswith("_global"):
+        if not self.settings.is_global:
             return None
         key = (row.path, row.show)
         if self._whole is None or self._whole[0] != key:
-            frames, labels = self._raw(row._replace(first=0, last=row.frames), source, place)
-            labels = speech_labels(labels, self.settings)
-            if not labels.any():
-                raise _without_speech(row._replace(first=0, last=row.frames))
-            speech = static_part(frames, self.settings)[labels]
-            self._whole = (key, ShowStatistics.of(speech))
+            whole = self._raw(row._replace(first=0, last=row.frames), source, place)
+            self._whole = (key, statistics_of_show(*whole, self.settings))
         return self._whole[1]
 
     def _picked(self, row: Row, frames: Frames) -> Frames:
@@ -139,9 +135,31 @@ class ShowReader:
         return frames[np.sort(chosen)]
 
 
-def _without_speech(row: Row) -> FaultyShowError:
+def statistics_of_show(frames: Frames, labels: Labels, settings: FeatureSettings) -> ShowStatistics:
+    """Compute the statistics of a whole show, for the global normalisations of its segments.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+        All frames of the show, as they were read.
+    labels : ndarray, shape (N,), bool
+        Their labels.
+    settings : FeatureSettings
+
+    Raises
+    ------
+    FaultyShowError
+        If the labels select no frame.
+    """
+    labels = speech_labels(labels, settings)
+    if not labels.any():
+        raise _without_speech(len(labels))
+    return ShowStatistics.of(static_part(frames, settings)[labels])
+
+
+def _without_speech(frames: int) -> FaultyShowError:
     return FaultyShowError(
-        f"its voice-activity labels select no frame of {row.last - row.first}",
+        f"its voice-activity labels select no frame of {frames}",
         "some speech",
         "make its labels again, remove the show, or set features: vad to null (all frames)",
     )

@@ -83,7 +83,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
         "vad": settings.vad,
         "faults": [fault.facts() for fault in faults],
         "fingerprint": identity,
-        "digests": shard_digests(names, rows, settings, dimension),
+        "digests": shard_digests(names, rows, settings, dimension, reader.label_source),
     }
     return CheckedList(ShowTable(facts, rows), faults)
 

@@ -47,8 +47,7 @@ class ShowTable:
     facts : dict
         ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension`` (of
         frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
-        shows that were skipped), ``fingerprint``, and ``digests`` (the `shard_digest` of each
-        shard).
+        shows that were skipped), ``fingerprint``, and ``digests`` (`shard_digests`).
     rows : list of Row
         Rows in the order of the list.
     """

@@ -171,6 +171,11 @@ class FeatureSettings(Options):
         return DELTA_FILTERS[taps] if isinstance(taps, str) else taps
 
     @property
+    def is_global(self) -> bool:
+        """Whether segments are normalised with the statistics of their whole show."""
+        return (self.normalisation or "").endswith("_global")
+
+    @property
     def folder(self) -> str:
         """The folder that relative paths of feature files start from."""
         if self.root is not None:

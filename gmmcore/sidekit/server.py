@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.corpus.shows import statistics_of_show
 from gmmcore.density import checked_frames
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.normalisation import ShowStatistics
-from gmmcore.features.processing import (
-    add_context,
-    process,
-    speech_labels,
-    static_part,
-)
+from gmmcore.features.processing import add_context, process, speech_labels
 from gmmcore.features.settings import DATASETS, FeatureSettings
 from gmmcore.readers import Place, Source, Sources, parse_place
 from gmmcore.readers.faults import FaultyShowError, reading
@@ -228,7 +223,11 @@ class FeaturesServer:
                 place = parse_place(path)
                 source = self._files.get(place.file)
                 frames, labels = self._segment(source, show, place, given, start, stop)
-                whole = self._whole(source, show, place)
+                whole = None
+                # Without speech there is nothing to normalise.
+                if self.settings.is_global and speech_labels(labels, self.settings).any():
+                    all_of_it = self._segment(source, show, place, None, None, None)
+                    whole = statistics_of_show(*all_of_it, self.settings)
         except FaultyShowError as error:
             raise GmmcoreError(error.fault(show, path).line()) from None
         return process(frames, labels, self.settings, whole)
@@ -298,13 +297,6 @@ class FeaturesServer:
                 f"{label.size} labels", f"{len(frames)}, one per frame", "make the labels again"
             )
         return frames, label
-
-    def _whole(self, source: Source, show: str, place: Place) -> ShowStatistics | None:
-        if not (self.settings.normalisation or "").endswith("_global"):
-            return None
-        frames, labels = self._segment(source, show, place, None, None, None)
-        labels = speech_labels(labels, self.settings)
-        return ShowStatistics.of(static_part(frames, self.settings)[labels])
 
 
 def _datasets(value: Sequence[str] | str | None) -> tuple[str, ...] | None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import Shard
-from gmmcore.corpus.table import ShowTable
-from gmmcore.errors import GmmcoreError, counted
+from gmmcore.errors import counted
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.options import add_options, options_of
 
@@ -28,23 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Process the shows of one shard and write its file, unless a valid one exists."""
     settings = options_of(arguments, FeatureSettings).for_run(None)
-    if _is_whole(arguments.output, ShowTable.read(arguments.shows).facts["digests"], arguments):
+    facts, written = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
+    if not written:
         print(f"shard {arguments.shard}: verified")
         return
-    facts = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
     faults = f", {len(facts['faults'])} faulty" if facts["faults"] else ""
     print(
         f"shard {facts['shard']}: {counted(facts['shows'], 'show')}, "
         f"{counted(facts['frames'], 'frame')}{faults}"
     )
-
-
-def _is_whole(path: str, digests: dict[str, str], arguments: argparse.Namespace) -> bool:
-    """Whether the file is this shard, and all its frames are intact."""
-    try:
-        with Shard(path) as shard:
-            if shard.digest != digests.get(arguments.shard):
-                return False
-            return sum(len(block) for block in shard.blocks()) == shard.frames
-    except GmmcoreError:
-        return False

@@ -28,6 +28,7 @@ from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.survey import check_list
 from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.features.labels import LabelSource
 from gmmcore.features.settings import FeatureSettings
 
 
@@ -377,7 +378,8 @@ def test_one_changed_show_changes_one_shard(tmp_path: Path) -> None:
 
     def others(other: FeatureSettings) -> dict[str, str]:
         table = ShowTable.read(path)
-        return shard_digests(table.shards, table.rows, other, table.facts["dimension"])
+        labels = LabelSource(other)
+        return shard_digests(table.shards, table.rows, other, table.facts["dimension"], labels)
 
     before = digests()
     assert len(before) == 5
