@@ -6,6 +6,7 @@ of 0 for full mixtures; they are written, because ALIZE does not compute them wh
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,6 @@ __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
 
 RAW = "ALIZE RAW"
 XML = "ALIZE XML"
-_BLOCK = 1 << 20
 _Index = dict[str | None, int]
 
 
@@ -176,13 +176,10 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
 
 
 def _events(path: PathLike, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
-    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    # As text, for which no declaration of another encoding counts.
+    text = io.TextIOWrapper(io.BytesIO(content), "latin-1")
     try:
-        for at in range(0, len(content), _BLOCK):
-            # As text, for which no declaration of another encoding counts.
-            parser.feed(content[at : at + _BLOCK].decode("latin-1"))
-            yield from parser.read_events()
-        parser.close()
+        yield from ElementTree.iterparse(text, ("start", "end"))
     except ElementTree.ParseError as error:
         refuse(path, XML, f"truncated or damaged: {error}")
 

@@ -22,7 +22,7 @@ from gmmcore.formats.base import (
     parse_numbers,
     read_back,
 )
-from gmmcore.formats.kaldi_items import TITLES, BinaryItems, Items, TextItems
+from gmmcore.formats.kaldi_items import Items, TextItems
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import pack, unpack
 
@@ -138,7 +138,8 @@ def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
     GmmcoreError
         If single precision cannot hold the mixture; the message names `path`.
     """
-    title, full = TITLES[text], mixture.is_full
+    kind, full = TextItems if text else Items, mixture.is_full
+    title = kind.title
     check_single(path, title, mixture.weights, mixture.precisions)
     # The means are multiplied by the precisions that the file will hold.
     held = _held(pack(mixture.precisions) if full else mixture.precisions, text)
@@ -151,7 +152,7 @@ def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
     body += b"".join(write(b"P", row) for row in held) if full else write(b"M", held)
     body += _END[begin] + after
     head = (b"" if text else b"\0B") + begin + after
-    items = TextItems(path, head + body) if text else BinaryItems(path, head + body)
+    items = kind(path, head + body)
     read = read_back(path, title, "in single precision", lambda: _decode(items))
     return head + b"<GCONSTS> " + write(b"V", _gconsts(read)) + body
 
@@ -198,15 +199,15 @@ def _is_text(content: bytes) -> bool:
 FORMATS = (
     Format(
         "kaldi",
-        TITLES[False],
+        Items.title,
         (".kaldi", ".dubm", ".ubm", ".mdl", ".bin"),
         lambda content: content.startswith(b"\0B"),
-        lambda path, content, options: _decode(BinaryItems(path, content)),
+        lambda path, content, options: _decode(Items(path, content)),
         lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, False)),
     ),
     Format(
         "kaldi-text",
-        TITLES[True],
+        TextItems.title,
         (".kaldi-text", ".txt"),
         _is_text,
         lambda path, content, options: _decode(TextItems(path, content)),

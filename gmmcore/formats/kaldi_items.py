@@ -10,18 +10,17 @@ import numpy as np
 from gmmcore.files import PathLike
 from gmmcore.formats.base import Array, parse_numbers, refuse
 
-__all__ = ["TITLES", "BinaryItems", "Items", "TextItems"]
+__all__ = ["Items", "TextItems"]
 
 
-TITLES = {True: "Kaldi text", False: "Kaldi binary"}
 _TEXT_ITEM = re.compile(rb"\s*(<[^<>\[\]\s]{1,40}>|\[[^<>\[\]]*\])")
 
 
 class Items:
-    """The tokens, vectors and matrices of a file, one after the other."""
+    """The tokens, vectors and matrices of a binary file, one after the other."""
 
-    title = ""
-    _at = 0
+    title = "Kaldi binary"
+    _at = 2  # After the bytes that mark it.
 
     def __init__(self, path: PathLike, content: bytes) -> None:
         self.path = path
@@ -33,27 +32,6 @@ class Items:
 
     def token(self) -> bytes:
         """The next item, which must be a token."""
-        raise NotImplementedError
-
-    def numbers(self, kind: bytes) -> Array:
-        """The next item: a vector (``V``), the rows of a matrix (``M``) or of a triangle (``P``).
-
-        A lower triangle is packed: its rows follow each other in a vector.
-        """
-        raise NotImplementedError
-
-    def at_end(self) -> bool:
-        """Whether nothing follows."""
-        raise NotImplementedError
-
-
-class BinaryItems(Items):
-    """The items of a binary file, after the two bytes that mark it."""
-
-    title = TITLES[False]
-    _at = 2
-
-    def token(self) -> bytes:
         end = self._content.find(b" ", self._at, self._at + 40)
         if end < 0:
             self.refuse(f"no token at byte {self._at}: truncated or damaged")
@@ -62,6 +40,10 @@ class BinaryItems(Items):
         return found
 
     def numbers(self, kind: bytes) -> Array:
+        """The next item: a vector (``V``), the rows of a matrix (``M``) or of a triangle (``P``).
+
+        A lower triangle is packed: its rows follow each other in a vector.
+        """
         found = self.token()
         if found not in (b"F" + kind, b"D" + kind):
             what = {b"V": "a vector", b"M": "a matrix", b"P": "a packed matrix"}[kind]
@@ -83,6 +65,7 @@ class BinaryItems(Items):
         return values.reshape(sizes) if kind == b"M" else values
 
     def at_end(self) -> bool:
+        """Whether nothing follows."""
         return self._at == len(self._content)
 
     def _int(self) -> int:
@@ -94,9 +77,10 @@ class BinaryItems(Items):
 
 
 class TextItems(Items):
-    """The items of a text file."""
+    """The same of a text file."""
 
-    title = TITLES[True]
+    title = "Kaldi text"
+    _at = 0
 
     def token(self) -> bytes:
         item = self._item()

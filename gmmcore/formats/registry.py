@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats import alize, hdf5, htk, kaldi
 from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
 from gmmcore.model import GaussianMixture
+
+if TYPE_CHECKING:
+    from gmmcore.sidekit.mixture import Mixture
 
 __all__ = [
     "core_mixture",
@@ -25,20 +28,8 @@ __all__ = [
 ]
 
 
-@runtime_checkable
-class HasMixture(Protocol):
-    """Parameters that are a mixture when asked for, such as those of `gmmcore.Mixture`."""
-
-    def gaussian_mixture(self) -> GaussianMixture: ...
-
-
 # One line a module. A format without a magic number comes after those that have one.
-_FORMATS: tuple[Format, ...] = (
-    *hdf5.FORMATS,
-    *kaldi.FORMATS,
-    *htk.FORMATS,
-    *alize.FORMATS,
-)
+_FORMATS: tuple[Format, ...] = (*hdf5.FORMATS, *kaldi.FORMATS, *htk.FORMATS, *alize.FORMATS)
 
 
 def formats() -> tuple[Format, ...]:
@@ -48,10 +39,10 @@ def formats() -> tuple[Format, ...]:
 
 def format_by_name(name: str) -> Format:
     """The format with this name; raises `GmmcoreError` if there is none."""
-    for one in _FORMATS:
-        if one.name == name:
-            return one
-    raise GmmcoreError(f"{name}: no such format; there are {', '.join(f.name for f in _FORMATS)}")
+    known = {one.name: one for one in _FORMATS}
+    if name not in known:
+        raise GmmcoreError(f"{name}: no such format; there are {', '.join(known)}")
+    return known[name]
 
 
 def format_of(path: PathLike, content: bytes) -> Format:
@@ -62,10 +53,7 @@ def format_of(path: PathLike, content: bytes) -> Format:
     GmmcoreError
         If they are those of no format.
     """
-    for one in _FORMATS:
-        if one.recognises(content):
-            return one
-    found = format_by_extension(path)
+    found = next((f for f in _FORMATS if f.recognises(content)), format_by_extension(path))
     if found is None:
         raise GmmcoreError(
             f"{path}: neither its content nor its name is that of a mixture; the formats are "
@@ -92,17 +80,11 @@ def format_to_write(path: PathLike, format: str | None = None) -> Format:
 
 
 def decode_mixture(
-    path: PathLike,
-    content: bytes,
-    *,
-    prefix: str = "",
-    begin_hmm: bool = False,
-    state2: bool = False,
-    format: str | None = None,
+    path: PathLike, content: bytes, *, format: str | None = None, **options: Any
 ) -> GaussianMixture:
     """Decode the whole content of a file; parameters and errors as those of `read_mixture`."""
-    found = format_by_name(format) if format is not None else format_of(path, content)
-    return found.decode(path, content, ReadOptions(prefix, begin_hmm, state2))
+    found = format_of(path, content) if format is None else format_by_name(format)
+    return found.decode(path, content, ReadOptions(**options))
 
 
 def read_mixture(
@@ -145,18 +127,12 @@ def read_mixture(
     True
     """
     _check_name(path)
-    return decode_mixture(
-        path,
-        read_bytes(path, MAX_BYTES),
-        prefix=prefix,
-        begin_hmm=begin_hmm,
-        state2=state2,
-        format=format,
-    )
+    options = {"prefix": prefix, "begin_hmm": begin_hmm, "state2": state2}
+    return decode_mixture(path, read_bytes(path, MAX_BYTES), format=format, **options)
 
 
 def write_mixture(
-    path: PathLike, mixture: GaussianMixture | HasMixture, format: str | None = None
+    path: PathLike, mixture: GaussianMixture | Mixture, format: str | None = None
 ) -> None:
     """Write a mixture; a file that is read and written again keeps its bytes.
 
@@ -198,7 +174,7 @@ def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
     """
     if isinstance(mixture, GaussianMixture):
         return mixture
-    if isinstance(mixture, HasMixture) and not isinstance(mixture, type):
+    if hasattr(mixture, "gaussian_mixture") and not isinstance(mixture, type):
         return mixture.gaussian_mixture()
     raise GmmcoreError(
         f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
@@ -216,10 +192,7 @@ def format_by_extension(path: PathLike) -> Format | None:
     """
     _check_name(path)
     extension = Path(path).suffix.lower()
-    for one in _FORMATS:
-        if extension in one.extensions:
-            return one
-    return None
+    return next((one for one in _FORMATS if extension in one.extensions), None)
 
 
 def _check_name(path: PathLike) -> None:
