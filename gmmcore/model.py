@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -97,6 +98,32 @@ class GaussianMixture:
     ) -> GaussianMixture:
         """Make a mixture from variances (C, D) or covariances (C, D, D) instead of precisions."""
         return cls(weights, means, covariance_to_precision(covariances), variance_control)
+
+    @classmethod
+    def merged(cls, mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
+        """Make a mixture of the components of several, with weights divided by their sum.
+
+        Parameters
+        ----------
+        mixtures : sequence of GaussianMixture
+            One or more, of the same dimension, all diagonal or all full. If one has no
+            `variance_control`, the result has none.
+
+        Examples
+        --------
+        >>> from gmmcore import GaussianMixture
+        >>> one = GaussianMixture([1.0], [[0.0]], [[1.0]])
+        >>> GaussianMixture.merged([one, one]).weights
+        array([0.5, 0.5])
+        """
+        controls = [one.variance_control for one in mixtures if one.variance_control is not None]
+        weights = np.concatenate([one.weights for one in mixtures])
+        return cls(
+            weights / weights.sum(),
+            np.concatenate([one.means for one in mixtures]),
+            np.concatenate([one.precisions for one in mixtures]),
+            np.concatenate(controls) if len(controls) == len(mixtures) else None,
+        )
 
     @property
     def components(self) -> int:

@@ -124,8 +124,10 @@ def look_at_corpus(
 
     def judge_corpus() -> str:
         corpus.append(Corpus.read(path))
-        known = [(shard.file, shard.digest) for shard in corpus[0].shards]
-        if known != [(os.path.basename(p), read_facts(p)["content"]) for p in shards.values()]:
+        known = [(shard.file, shard.content_digest) for shard in corpus[0].shards]
+        if known != [
+            (os.path.basename(p), read_facts(p)["content_digest"]) for p in shards.values()
+        ]:
             return "gathered from other shards"
         skipped = f"{folder}/skipped.tsv"
         if not os.path.exists(skipped) or sha256_of(skipped) != corpus[0].skipped_digest:
@@ -266,7 +268,7 @@ def _list_fault(path: str, recipe: str) -> str:
 
 
 def _shard_fault(path: str, digest: str) -> str:
-    return "" if read_facts(path)["digest"] == digest else "not the shard of this name"
+    return "" if read_facts(path)["recipe_digest"] == digest else "not the shard of this name"
 
 
 def _sealed(path: str) -> dict[str, Any]:

@@ -29,14 +29,14 @@ class CorpusShard:
         Name of the shard's file, without the folder.
     frames : int
         Number of frames.
-    digest : str
+    content_digest : str
         Digest of the frames: the same frames have the same digest on any machine.
     """
 
     shard: str
     file: str
     frames: int
-    digest: str
+    content_digest: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Corpus:
     @property
     def digest(self) -> str:
         """Digest of all frames, in the order of the shards."""
-        return digest_of("corpus", [[shard.shard, shard.digest] for shard in self.shards])
+        return digest_of("corpus", [[shard.shard, shard.content_digest] for shard in self.shards])
 
     @property
     def moments(self) -> Moments:

@@ -13,7 +13,7 @@ from gmmcore.files import PathLike, digest_of
 from gmmcore.readers import parse_place
 from gmmcore.readers.faults import FaultyShowError
 
-__all__ = ["fingerprint", "shard_digests", "shard_paths"]
+__all__ = ["fingerprint", "recipe_digests", "shard_paths"]
 
 
 class _Files:
@@ -72,7 +72,7 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
     )
 
 
-def shard_digests(
+def recipe_digests(
     names: list[str],
     rows: list[Row],
     settings: FeatureSettings,
@@ -104,9 +104,9 @@ def shard_digests(
 
 
 def shard_paths(table: PathLike) -> dict[str, str]:
-    """Return the files of all shards of ``shows.tsv``, beside the table, by `shard_digests`."""
+    """Return the files of all shards of ``shows.tsv``, beside the table, by `recipe_digests`."""
     folder = os.path.dirname(table)
-    digests: dict[str, str] = ShowTable.read(table).facts["digests"]
+    digests: dict[str, str] = ShowTable.read(table).facts["recipe_digests"]
     return {
         digest: os.path.join(folder, f"{name}-{digest[:12]}.npy")
         for name, digest in digests.items()

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
-from gmmcore.corpus.identity import shard_digests
+from gmmcore.corpus.identity import recipe_digests
 from gmmcore.corpus.shards import Shard, ShardWriter, read_facts
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.table import ShowTable
@@ -53,7 +53,7 @@ def pack_shard(
     settings = replace(settings, vad=content.facts["vad"])
     rows = content.of_shard(shard)
     dimension = int(content.facts["dimension"])
-    digest = content.facts["digests"][shard]
+    digest = content.facts["recipe_digests"][shard]
     if (known := _intact(output, digest)) is not None:
         return known, False
     faults: list[Fault] = []
@@ -75,7 +75,7 @@ def pack_shard(
                 (changed if error.changed else faults).append(error.fault(row.show, row.path))
         if changed:
             raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))
-        found = shard_digests([shard], rows, settings, dimension, reader.label_source)
+        found = recipe_digests([shard], rows, settings, dimension, reader.label_source)
         if found[shard] != digest:
             raise GmmcoreError(
                 f"{output}: feature files of shard {shard} changed since {table} was made, or "
@@ -84,8 +84,7 @@ def pack_shard(
         writer.finish(
             {
                 "shard": shard,
-                "digest": digest,
-                "recipe": settings.digest(),
+                "recipe_digest": digest,
                 "shows": len(rows) - len(faults),
                 "faults": [fault.facts() for fault in faults],
             }
@@ -96,7 +95,7 @@ def pack_shard(
 def _intact(path: PathLike, digest: str) -> dict[str, Any] | None:
     """Read the shard in a file with all its frames; None unless it is that of the digest."""
     with contextlib.suppress(GmmcoreError), Shard(path) as shard:
-        if shard.digest == digest:
+        if shard.recipe_digest == digest:
             for _ in shard.blocks():
                 pass  # Reading verifies them.
             return shard.facts

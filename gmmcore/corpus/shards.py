@@ -103,7 +103,7 @@ class ShardWriter:
             "dimension": dimension,
             "moments": self._moments.facts(),
             "checksums": self._checksums,
-            "content": digest_of(count, dimension, BLOCK_FRAMES, self._checksums),
+            "content_digest": digest_of(count, dimension, BLOCK_FRAMES, self._checksums),
         }
         trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
         digest = hashlib.sha256(trailer).hexdigest().encode()
@@ -181,10 +181,10 @@ class Shard:
     frames, dimension : int
         Number of frames, and dimension of a frame.
     facts : dict
-        Facts of the shard: ``shard`` (its name), ``shows``, ``faults``, ``recipe`` and others.
-    digest : str
-        Its `gmmcore.corpus.identity.shard_digests`: of what the shard is made from.
-    content : str
+        Facts of the shard: ``shard`` (its name), ``shows``, ``faults`` and others.
+    recipe_digest : str
+        Digest of what the shard is made from: one of `gmmcore.corpus.identity.recipe_digests`.
+    content_digest : str
         Digest of the frames.
     moments : Moments
         Moments of the frames.
@@ -200,8 +200,8 @@ class Shard:
         self.facts = read_facts(path)
         self.frames: int = self.facts["frames"]
         self.dimension: int = self.facts["dimension"]
-        self.digest: str = self.facts["digest"]
-        self.content: str = self.facts["content"]
+        self.recipe_digest: str = self.facts["recipe_digest"]
+        self.content_digest: str = self.facts["content_digest"]
         self.moments = Moments.from_facts(self.facts["moments"])
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._close = weakref.finalize(self, os.close, self._file)

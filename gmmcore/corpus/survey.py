@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gmmcore.corpus.dealing import deal, number_of_shards
-from gmmcore.corpus.identity import fingerprint, shard_digests
+from gmmcore.corpus.identity import fingerprint, recipe_digests
 from gmmcore.corpus.lists import Entry, read_list
 from gmmcore.corpus.probing import Probed, probe
 from gmmcore.corpus.shows import ShowReader
@@ -83,7 +83,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
         "vad": settings.vad,
         "faults": [fault.facts() for fault in faults],
         "fingerprint": identity,
-        "digests": shard_digests(names, rows, settings, dimension, reader.label_source),
+        "recipe_digests": recipe_digests(names, rows, settings, dimension, reader.label_source),
     }
     return CheckedList(ShowTable(facts, rows), faults)
 

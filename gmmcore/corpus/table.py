@@ -47,7 +47,7 @@ class ShowTable:
     facts : dict
         ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension`` (of
         frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
-        shows that were skipped), ``fingerprint``, and ``digests`` (`shard_digests`).
+        shows that were skipped), ``fingerprint``, and ``recipe_digests``, by shard.
     rows : list of Row
         Rows in the order of the list.
     """

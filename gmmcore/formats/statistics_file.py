@@ -30,7 +30,7 @@ class ShardStatistics:
     ----------
     shard : str
         Name of the shard.
-    digest : str
+    content_digest : str
         Digest of its frames.
     statistics : Statistics
     source : str
@@ -38,7 +38,7 @@ class ShardStatistics:
     """
 
     shard: str
-    digest: str
+    content_digest: str
     statistics: Statistics
     source: str
 
@@ -70,7 +70,7 @@ def save_statistics(
             group = file.create_group(f"{position:06d}")
             statistics = entry.statistics
             group.attrs["shard"] = entry.shard
-            group.attrs["digest"] = entry.digest
+            group.attrs["content_digest"] = entry.content_digest
             group.attrs["frames"] = statistics.frames
             group.attrs["log_likelihood"] = statistics.log_likelihood
             group.attrs["is_full"] = statistics.is_full
@@ -122,7 +122,7 @@ def in_order(
     entries
         Statistics of shards.
     shards
-        Names and digests of the shards that must be there, each once.
+        Names and content digests of the shards that must be there, each once.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def in_order(
             raise GmmcoreError(
                 f"{where} where those of {expected[0]} were expected; remove the file"
             )
-        if entry.digest != expected[1]:
+        if entry.content_digest != expected[1]:
             raise GmmcoreError(f"{where} are of other frames; remove the file")
         if not entry.statistics.is_finite():
             raise GmmcoreError(f"{where} hold a number that is not finite; remove the file")
@@ -152,7 +152,7 @@ def _entry(group: h5py.Group, source: str) -> ShardStatistics:
     attributes = group.attrs
     return ShardStatistics(
         str(attributes["shard"]),
-        str(attributes["digest"]),
+        str(attributes["content_digest"]),
         Statistics(
             count=group["count"][()],
             first=group["first"][()],

@@ -493,16 +493,7 @@ class Mixture:
                     "mixtures of the same dimension, all diagonal or all full",
                     "merge such mixtures only",
                 )
-        controls = [part.variance_control for part in parts if part.variance_control is not None]
-        weights = np.concatenate([part.weights for part in parts])
-        self._adopt(
-            GaussianMixture(
-                weights / weights.sum(),
-                np.concatenate([part.means for part in parts]),
-                np.concatenate([part.precisions for part in parts]),
-                np.concatenate(controls) if len(controls) == len(parts) else None,
-            )
-        )
+        self._adopt(GaussianMixture.merged(parts))
 
     @staticmethod
     def variance_control(

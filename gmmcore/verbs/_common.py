@@ -77,14 +77,14 @@ def statistics_of_shards(
                 pruning=settings.pruning,
                 threads=threads,
             )
-        yield ShardStatistics(shard.facts["shard"], shard.content, statistics, shard.path)
+        yield ShardStatistics(shard.facts["shard"], shard.content_digest, statistics, shard.path)
 
 
 def sum_in_order(found: Iterable[ShardStatistics], corpus: Corpus) -> Statistics:
     """Add the statistics of all shards, in the order of the shards."""
     from gmmcore.formats.statistics_file import in_order
 
-    parts = in_order(found, [(shard.shard, shard.digest) for shard in corpus.shards])
+    parts = in_order(found, [(shard.shard, shard.content_digest) for shard in corpus.shards])
     total = next(parts).statistics
     for part in parts:
         total = total + part.statistics

@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
     replace_text(arguments.skipped, table)
     Corpus(
         tuple(
-            CorpusShard(shard.facts["shard"], Path(shard.path).name, shard.frames, shard.content)
+            CorpusShard(
+                shard.facts["shard"], Path(shard.path).name, shard.frames, shard.content_digest
+            )
             for shard in shards
         ),
         shards[0].dimension,

@@ -131,7 +131,7 @@ def content(parts: list[np.ndarray]) -> str:
             writer.add(part)
         writer.finish({})
         file.flush()
-        digest: str = read_facts(file.name)["content"]
+        digest: str = read_facts(file.name)["content_digest"]
         return digest
 
 

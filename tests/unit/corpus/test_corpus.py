@@ -26,7 +26,7 @@ def test_a_corpus_comes_back_to_the_last_bit(tmp_path):
 def test_its_digest_is_that_of_the_frames_in_their_order():
     elsewhere = dataclasses.replace(SHARDS[0], file="other.npy")
     assert dataclasses.replace(CORPUS, shards=(elsewhere, SHARDS[1])).digest == CORPUS.digest
-    other = dataclasses.replace(SHARDS[0], digest="c" * 64)
+    other = dataclasses.replace(SHARDS[0], content_digest="c" * 64)
     assert dataclasses.replace(CORPUS, shards=(other, SHARDS[1])).digest != CORPUS.digest
     assert dataclasses.replace(CORPUS, shards=SHARDS[::-1]).digest != CORPUS.digest
 

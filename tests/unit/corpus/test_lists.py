@@ -20,7 +20,7 @@ from features_files import (
 
 from gmmcore.cli import main
 from gmmcore.corpus import probing
-from gmmcore.corpus.identity import fingerprint, shard_digests
+from gmmcore.corpus.identity import fingerprint, recipe_digests
 from gmmcore.corpus.lists import read_list
 from gmmcore.corpus.packing import pack_shard
 from gmmcore.corpus.shards import Shard, faults_of
@@ -374,12 +374,12 @@ def test_one_changed_show_changes_one_shard(tmp_path: Path) -> None:
 
     def digests() -> dict[str, str]:
         check_list(mine).table.write(path)
-        return ShowTable.read(path).facts["digests"]
+        return ShowTable.read(path).facts["recipe_digests"]
 
     def others(other: FeatureSettings) -> dict[str, str]:
         table = ShowTable.read(path)
         labels = LabelSource(other)
-        return shard_digests(table.shards, table.rows, other, table.facts["dimension"], labels)
+        return recipe_digests(table.shards, table.rows, other, table.facts["dimension"], labels)
 
     before = digests()
     assert len(before) == 5

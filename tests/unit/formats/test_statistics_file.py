@@ -33,7 +33,7 @@ def test_statistics_come_back(tmp_path, full):
     save_statistics(path, saved, **CARRIED)
     read = list(read_statistics([path], **CARRIED))
     for before, after in zip(saved, read, strict=True):
-        assert (after.shard, after.digest) == (before.shard, before.digest)
+        assert (after.shard, after.content_digest) == (before.shard, before.content_digest)
         assert after.statistics.is_full == full
         assert after.statistics.frames == 7
         assert after.statistics.log_likelihood == -1.5
