@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -87,18 +86,6 @@ def test_a_mixture_that_was_exchanged_for_a_valid_one_is_found(copied, results):
     model = load_model(results / "diag/4/003.h5")
     save_model(results / "diag/4/002.h5", model.mixture, {**model.facts, "iteration": 2})
     assert "diag/4/002.h5" in found(copied)
-
-
-def test_a_history_that_was_rewritten_is_found(copied, results):
-    path = results / "full/4/002.h5"
-    model = load_model(path)
-    last = dataclasses.replace(model.history[-1], log_likelihood=0.0)
-    save_model(path, model.mixture, model.facts, (*model.history[:-1], last))
-    faults = found(copied)
-    assert faults["full/4/002.h5"] == "the last iteration of its history is another one"
-    assert faults["full/4.h5"] == "not the last iteration of its stage"
-    save_model(path, model.mixture, model.facts, model.history[1:])
-    assert found(copied)["full/4/002.h5"] == "its history does not continue that of its parent"
 
 
 def test_what_the_user_takes_away_is_compared(copied, results):
