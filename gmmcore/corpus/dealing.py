@@ -46,28 +46,19 @@ def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArra
     -------
     ndarray, shape (len(names),), int64
     """
-    keys = np.array([_hash(name) for name in names], dtype=np.uint64)
+    hashes = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
+    keys = np.frombuffer(b"".join(hashes), "<u8")
     steps = np.rint(4 * np.log2(np.maximum(frames, 1))).astype(np.int64)
-    classes = steps // 4
     lengths = np.rint(2.0 ** (steps / 4)).astype(np.int64)
-    order = np.lexsort((np.arange(len(names)), keys, -classes))
     room = np.full(shards, int(np.ceil(_SLACK * lengths.sum() / shards)), dtype=np.int64)
     salts = _mixed(np.arange(shards, dtype=np.uint64) + np.uint64(1))
     result = np.empty(len(names), dtype=np.int64)
-    for i in order:
-        length = lengths[i]
-        scores = _mixed(keys[i] ^ salts)
-        scores[room < length] = 0
-        best = int(scores.argmax())
-        if room[best] < length:
-            best = int(room.argmax())
-        room[best] -= length
-        result[i] = best
+    for i in np.lexsort((keys, -(steps // 4))):
+        scores = np.where(room >= lengths[i], _mixed(keys[i] ^ salts), 0)
+        # If no shard has room, the emptiest takes the show.
+        result[i] = scores.argmax() if scores.any() else room.argmax()
+        room[result[i]] -= lengths[i]
     return result
-
-
-def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -56,7 +56,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
         if settings.mask is not None and rows:
             _check_mask(settings, raw)
         if faults and settings.on_error == "stop":
-            _each(rows, lambda row: reader.frames(row), faults)
+            _each(rows, lambda row: len(reader.frames(row)), faults)
             raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
         if settings.frames is not None:
             counts = _each(rows, reader.selected, faults)
@@ -150,17 +150,15 @@ def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
     return result
 
 
-def _each(rows: list[Row], function: Callable[[Row], object], faults: list[Fault]) -> list[int]:
-    """Call `function` for each row, and return its counts; 0 stands for a faulty row."""
-    results = []
-    for row in rows:
+def _each(rows: list[Row], count: Callable[[Row], int], faults: list[Fault]) -> list[int]:
+    """Call `count` for each row, and return the counts; 0 stands for a faulty row."""
+    counts = [0] * len(rows)
+    for i, row in enumerate(rows):
         try:
-            value = function(row)
+            counts[i] = count(row)
         except FaultyShowError as error:
             faults.append(error.fault(row.show, row.path))
-            value = 0
-        results.append(value if isinstance(value, int) else 0)
-    return results
+    return counts
 
 
 def _check_mask(settings: FeatureSettings, raw: int) -> None:
