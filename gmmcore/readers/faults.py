@@ -6,8 +6,7 @@ import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, astuple, dataclass, fields
 
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import reason_of
@@ -16,7 +15,6 @@ __all__ = ["Fault", "FaultyShowError", "fault_table", "printable", "reading", "r
 
 _TOLD = 3
 _PARTICULAR = re.compile(r"\S*[/\d]\S*")
-COLUMNS = ("show", "path", "found", "expected", "remedy")
 
 
 @dataclass(frozen=True)
@@ -121,11 +119,9 @@ def report(
 
 def fault_table(faults: Iterable[Fault]) -> str:
     """The faults as tab-separated text with a header line."""
-    rows = ["\t".join(COLUMNS)]
-    for fault in faults:
-        facts: dict[str, Any] = fault.facts()
-        rows.append("\t".join(printable(facts[name]) for name in COLUMNS))
-    return "\n".join(rows) + "\n"
+    head = "\t".join(each.name for each in fields(Fault))
+    rows = ["\t".join(map(printable, astuple(fault))) for fault in faults]
+    return "\n".join([head, *rows]) + "\n"
 
 
 def printable(text: str) -> str:

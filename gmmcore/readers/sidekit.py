@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from gmmcore.readers import base
 from gmmcore.readers.base import Description, Place, as_labels, quiet
 from gmmcore.readers.faults import FaultyShowError, reading
 
-__all__ = ["Source", "open_hdf5", "read_dataset", "recognises"]
+__all__ = ["Source", "read_dataset", "recognises"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NONE, _HTK, _PERCENTILE = 0, 1, 2
@@ -36,21 +36,6 @@ def recognises(head: bytes, size: int) -> bool:
     return head.startswith(_SIGNATURE)
 
 
-@_reading()
-def open_hdf5(path: str) -> Any:
-    """Open an HDF5 file for reading, by h5py's low-level interface.
-
-    It takes a quarter of the time of ``h5py.File``, which matters for lists of 100,000 files. No
-    locks are taken, for the file is only read, and network file systems often have none.
-
-    Raises
-    ------
-    FaultyShowError
-        If it is no HDF5 file or a truncated one.
-    """
-    return h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_access())
-
-
 @cache
 def _access() -> Any:
     access = h5p.create(h5p.FILE_ACCESS)
@@ -59,13 +44,18 @@ def _access() -> Any:
 
 
 class Source(base.Source):
-    """An opened SIDEKIT feature file."""
+    """An opened SIDEKIT feature file.
 
+    h5py's low-level interface takes a quarter of the time of ``h5py.File``, which matters for
+    lists of 100,000 files. No locks are taken, for the file is only read, and network file
+    systems often have none.
+    """
+
+    @_reading()
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
-        self.file = open_hdf5(path)
+        self.file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_access())
         self._datasets = datasets
         self._group: tuple[str, Any] | None = None
-        self._known_compression: int | None = None
 
     def close(self) -> None:
         # The file closes with the last reference to it, in half the time of an explicit close.
@@ -104,9 +94,8 @@ class Source(base.Source):
             return None
         return as_labels(_values(dataset).reshape(-1)[first:last])
 
+    @cached_property
     def _compression(self) -> int:
-        if self._known_compression is not None:
-            return self._known_compression
         root = h5g.open(self.file, b"/")
         value = _NONE
         if _is_here(root, b"compression"):
@@ -117,7 +106,6 @@ class Source(base.Source):
                 "0 (none), 1 (htk) or 2 (percentile)",
                 "write the file again",
             )
-        self._known_compression = value
         return value
 
     def _opened_group(self, show: str) -> Any:
@@ -173,10 +161,10 @@ class Source(base.Source):
         data = _values(self._dataset(show, name), first, last)
         if data.ndim == 1:
             data = data[:, np.newaxis]
-        if self._compression() == _HTK:
+        if self._compression == _HTK:
             scale, bias = self._parameters(show, f"{name}_comp", 2)
             return (data + bias) / scale
-        if self._compression() == _PERCENTILE:
+        if self._compression == _PERCENTILE:
             least, extent = self._parameters(show, f"{name}_min_range", 2)
             header = self._parameters(show, f"{name}_header", 4 * data.shape[1])
             percentiles = least + header.reshape(-1, 4) * (extent / 65535.0)
