@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gmmcore.configuration import resolve_runs
 from gmmcore.errors import GmmcoreError
@@ -15,7 +15,10 @@ from gmmcore.provenance import settings_digest
 from gmmcore.schedule import Stage, stages
 from gmmcore.settings import EXPORTS, Init, Settings
 
-__all__ = ["InitialMixture", "Initialise", "Run", "made_lists", "read_runs"]
+if TYPE_CHECKING:
+    from gmmcore.model import GaussianMixture
+
+__all__ = ["Initialise", "Run", "made_lists", "read_runs"]
 
 
 @dataclass(frozen=True)
@@ -26,42 +29,6 @@ class Initialise(Options):
     digest: str | None = option(
         None, "SHA-256 of the file that the mixture is read from", type="string"
     )
-
-
-@dataclass(frozen=True)
-class InitialMixture:
-    """Initial mixture of a training.
-
-    Attributes
-    ----------
-    components : int
-        Number of components.
-    full : bool
-        Whether the covariances are full.
-    digest : str or None
-        SHA-256 of the file of the mixture; None for the Gaussian of all frames.
-    """
-
-    components: int = 1
-    full: bool = False
-    digest: str | None = None
-
-    @classmethod
-    def of(cls, path: str | None, prefix: str) -> InitialMixture:
-        """Read the mixture in the file `path`; raise `GmmcoreError` if there is none."""
-        if path is None:
-            return cls()
-        from gmmcore.formats import read_mixture
-
-        try:
-            mixture = read_mixture(path, prefix=prefix)
-        except GmmcoreError as error:
-            text = str(error).removesuffix(f"; {REMEDY}")
-            raise GmmcoreError(
-                f"{text}; expected a mixture, from which init.from has a run start"
-            ) from error
-        digest = sha256_of(path)
-        return cls(mixture.components, mixture.is_full, digest)
 
 
 @dataclass(frozen=True)
@@ -179,17 +146,30 @@ def made_lists(settings: Settings) -> dict[str, str]:
 
 
 def _run(settings: Settings, source: str) -> Run:
-    initial = InitialMixture.of(settings.init.from_, settings.init.prefix)
+    path, prefix = settings.init.from_, settings.init.prefix
+    initial = _initial_mixture(path, prefix) if path is not None else None
     try:
         plan = stages(
             settings.components,
             settings.iterations,
             settings.full.iterations,
-            start=initial.components,
-            start_full=initial.full,
+            start=initial.components if initial else 1,
+            start_full=initial.is_full if initial else False,
         )
         features = settings.features.for_run(settings.seed)
     except ValueError as error:
         raise GmmcoreError(f"{source}: {error}") from error
-    initialise = Initialise(prefix=settings.init.prefix, digest=initial.digest)
-    return Run(settings, features, plan, initialise)
+    digest = None if path is None else sha256_of(path)
+    return Run(settings, features, plan, Initialise(prefix=prefix, digest=digest))
+
+
+def _initial_mixture(path: str, prefix: str) -> GaussianMixture:
+    from gmmcore.formats import read_mixture
+
+    try:
+        return read_mixture(path, prefix=prefix)
+    except GmmcoreError as error:
+        text = str(error).removesuffix(f"; {REMEDY}")
+        raise GmmcoreError(
+            f"{text}; expected a mixture, from which init.from has a run start"
+        ) from error
