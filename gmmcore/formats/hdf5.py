@@ -22,6 +22,7 @@ from gmmcore.formats.sidekit_layout import (
     get_mixture,
     in_file,
     largest_array,
+    prefixes_in,
     put_mixture,
 )
 from gmmcore.history import HistoryEntry
@@ -198,8 +199,7 @@ def write_hdf5(
 def prefixes(path: PathLike, content: bytes) -> list[str]:
     """The prefixes under which a model file holds mixtures, sorted."""
     with open_image(path, _image(path, content)) as file:
-        names = set(file)
-        return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
+        return prefixes_in(file)
 
 
 def _image(path: PathLike, content: bytes) -> bytes:

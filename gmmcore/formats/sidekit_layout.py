@@ -20,7 +20,15 @@ from gmmcore.model import GaussianMixture
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["FORMAT", "get_mixture", "in_file", "largest_array", "plain_constants", "put_mixture"]
+__all__ = [
+    "FORMAT",
+    "get_mixture",
+    "in_file",
+    "largest_array",
+    "plain_constants",
+    "prefixes_in",
+    "put_mixture",
+]
 
 
 FORMAT = "SIDEKIT HDF5"
@@ -103,7 +111,7 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> Gau
         return dataset[()]
 
     if prefix + "w" not in file:
-        others = sorted(n[:-2] for n in file if n.endswith("mu") and n[:-2] + "w" in file)
+        others = prefixes_in(file)
         advice = f"; it has mixtures with the prefixes {others[:8]}" if others else ""
         refuse(path, FORMAT, f"it has no mixture with the prefix {prefix!r}{advice}")
     weights = need("w", lambda shape: len(shape) == 1, "(C,)")
@@ -128,6 +136,12 @@ def get_mixture(path: PathLike, file: h5py.File, prefix: str, limit: int) -> Gau
             terms = np.abs(computed) + np.abs(mixture.log_determinants) + dimension
             check_constants(path, FORMAT, dataset[()], computed, 1e-6 * terms)
     return mixture
+
+
+def prefixes_in(file: h5py.File) -> list[str]:
+    """The prefixes under which a file holds mixtures, sorted."""
+    names = set(file)
+    return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
 
 
 def largest_array(size: int, sealed: bool) -> int:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import stat
 from typing import Any
 
 from gmmcore.files import reason_of
@@ -100,7 +99,10 @@ class Sources:
 
 
 def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
-    _check_regular(path)
+    if not os.path.isfile(path) and os.path.exists(path):  # Opening a pipe would wait for a writer.
+        raise FaultyShowError(
+            "not a regular file", "a feature file", "correct the list, root or pattern"
+        )
     if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
         # HDF5 checks the content itself, which saves one opening per file of a long list.
         with contextlib.suppress(FaultyShowError):
@@ -109,8 +111,16 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
         with open(path, "rb") as stream:
             head = stream.read(_HEAD)
             size = os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        raise FaultyShowError(
+            f"{os.path.abspath(path)}: no such file",
+            "a feature file",
+            "correct the list, root or pattern",
+        ) from None
     except (OSError, ValueError) as error:
-        raise _unreadable(error) from None
+        raise FaultyShowError(
+            f"cannot be read ({reason_of(error)})", "a readable feature file", "fix its permissions"
+        ) from None
     if size == 0:
         raise FaultyShowError("an empty file", "a feature file", "extract its features again")
     for name in READERS if format == "auto" else (format,):
@@ -126,27 +136,3 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
 
 def _reader(name: str) -> Any:
     return importlib.import_module(READERS[name])
-
-
-def _check_regular(path: str) -> None:
-    """Raise unless `path` is a file; opening a pipe would wait for its writer."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise FaultyShowError(
-            f"{os.path.abspath(path)}: no such file",
-            "a feature file",
-            "correct the list, root or pattern",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise _unreadable(error) from None
-    if not stat.S_ISREG(mode):
-        raise FaultyShowError(
-            "not a regular file", "a feature file", "correct the list, root or pattern"
-        )
-
-
-def _unreadable(error: Exception) -> FaultyShowError:
-    return FaultyShowError(
-        f"cannot be read ({reason_of(error)})", "a readable feature file", "fix its permissions"
-    )
