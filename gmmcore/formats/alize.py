@@ -33,7 +33,7 @@ __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
 
 RAW = "ALIZE RAW"
 XML = "ALIZE XML"
-_Index = dict[str | None, int]
+_Places = dict[tuple[str | None, str | None], None]
 
 
 def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
@@ -150,9 +150,10 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
         )
     weights, det = np.empty(count), np.full(count, np.nan)
     means, precisions = np.empty((count, dimension)), np.empty((count, *square))
-    rows: _Index = {str(i): i for i in range(dimension)}
-    alone: _Index = {None: 0}
-    columns = rows if full else alone
+    numbers = [str(i) for i in range(dimension)]
+    columns = numbers if full else [None]
+    places: _Places = dict.fromkeys((i, None) for i in numbers)
+    square_places: _Places = dict.fromkeys((i, j) for i in numbers for j in columns)
     index = 0
     for event, element in events:
         if event == "start" or element is root or element.tag in ("covInv", "cov", "mean"):
@@ -164,8 +165,8 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
         weights[index] = _number(path, element, "weight")
         if element.get("det") is not None:
             det[index] = _number(path, element, "det")
-        means[index] = _values(path, element, "mean", rows, alone)[:, 0]
-        precisions[index] = _values(path, element, "covInv", rows, columns).reshape(square)
+        means[index] = _values(path, element, "mean", places)
+        precisions[index] = _values(path, element, "covInv", square_places).reshape(square)
         del root[0]
         index += 1
     if index < count or len(root):
@@ -193,28 +194,22 @@ def _number(path: PathLike, element: ElementTree.Element, name: str) -> float:
     return float(values[0])
 
 
-def _values(
-    path: PathLike, element: ElementTree.Element, name: str, rows: _Index, columns: _Index
-) -> Array:
+def _values(path: PathLike, element: ElementTree.Element, name: str, places: _Places) -> Array:
     """The numbers of all elements `name` of a component, each of which is there once."""
-    found, shape = element.findall(name), (len(rows), len(columns))
-    i = np.array([rows.get(one.get("i"), -1) for one in found], dtype=np.int64)
-    j = np.array([columns.get(one.get("j"), -1) for one in found], dtype=np.int64)
-    total, distinct = math.prod(shape), np.unique(i * len(columns) + j).size
+    elements = element.findall(name)
+    found = {(one.get("i"), one.get("j")): (one.text or "").encode() for one in elements}
     where = f"in <{element.tag} i={element.get('i')}>"
-    if not len(found) == distinct == total or (i < 0).any() or (j < 0).any():
+    if len(elements) != len(places) or found.keys() != places.keys():
         refuse(
             path,
             XML,
-            f"{total} elements <{name}> were expected {where}, {len(found)} are there, "
+            f"{len(places)} elements <{name}> were expected {where}, {len(elements)} are there, "
             "or some twice",
         )
-    values = parse_each([(one.text or "").encode() for one in found])
+    values = parse_each([found[place] for place in places])
     if values is None:
         refuse(path, XML, f"something that is no number {where}")
-    result = np.empty(shape)
-    result[i, j] = values
-    return result
+    return values
 
 
 def encode_xml(mixture: GaussianMixture) -> bytes:
