@@ -24,7 +24,7 @@ def pack_shard(
     """Process the shows of one shard and write its file, unless it is there and intact.
 
     Shows with faults that appear only now (values that are not finite, no frame selected) are
-    left out and recorded in the shard's facts; `gmmcore.corpus.shards.faults_of` reads them.
+    left out and recorded: they are the `faults` of the `gmmcore.corpus.shards.Shard`.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import IO, Any
 
@@ -29,7 +29,6 @@ __all__ = [
     "Shard",
     "ShardWriter",
     "block_checksum",
-    "faults_of",
     "read_facts",
 ]
 
@@ -165,11 +164,6 @@ def read_facts(path: PathLike) -> dict[str, Any]:
         raise _damaged(path, "its end is not what was written") from None
 
 
-def faults_of(paths: Sequence[PathLike]) -> list[Fault]:
-    """List the faulty shows that were found when these shards were written, in their order."""
-    return [Fault(**fault) for path in paths for fault in read_facts(path)["faults"]]
-
-
 class Shard:
     """Shard file open for reading, which several threads may read at a time.
 
@@ -181,7 +175,9 @@ class Shard:
     frames, dimension : int
         Number of frames, and dimension of a frame.
     facts : dict
-        Facts of the shard: ``shard`` (its name), ``shows``, ``faults`` and others.
+        Facts of the shard: ``shard`` (its name), ``shows`` and others.
+    faults : list of Fault
+        Faulty shows that were found when the shard was written, in their order.
     recipe_digest : str
         Digest of what the shard is made from: one of `gmmcore.corpus.identity.recipe_digests`.
     content_digest : str
@@ -203,7 +199,11 @@ class Shard:
         self.recipe_digest: str = self.facts["recipe_digest"]
         self.content_digest: str = self.facts["content_digest"]
         self.moments = Moments.from_facts(self.facts["moments"])
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.faults = [Fault(**fault) for fault in self.facts["faults"]]
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:  # More shards than this process may open.
+            raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
         self._close = weakref.finalize(self, os.close, self._file)
         self._kept = threading.local()
 

@@ -26,16 +26,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Write corpus.json, and skipped.tsv with all faulty shows; remove obsolete shards."""
     from gmmcore.corpus.corpus import Corpus, CorpusShard
     from gmmcore.corpus.identity import shard_paths
-    from gmmcore.corpus.shards import Shard, faults_of
+    from gmmcore.corpus.shards import Shard
     from gmmcore.corpus.table import ShowTable
     from gmmcore.files import replace_text
     from gmmcore.moments import merge_moments
     from gmmcore.readers.faults import Fault, fault_table, report
 
     paths = list(shard_paths(arguments.shows).values())
-    found = faults_of(paths)
-    faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
     shards = [Shard(path) for path in paths]
+    found = [fault for shard in shards for fault in shard.faults]
+    faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
     moments = merge_moments(shard.moments for shard in shards)
     if moments.count < 2:
         left = f"{arguments.shows}: {counted(moments.count, 'frame')} left; expected 2 or more"

@@ -17,7 +17,7 @@ from gmmcore.cli import main
 from gmmcore.corpus import shows
 from gmmcore.corpus.identity import shard_paths
 from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import Shard, faults_of
+from gmmcore.corpus.shards import Shard
 from gmmcore.corpus.survey import check_list
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
@@ -96,7 +96,7 @@ def test_odd_content_of_an_hdf5_show_is_a_fault_of_this_show(folder, name, conte
     mine = settings(folder, on_error="skip")
     checked = check_list(mine)
     shard = packed(folder, mine)
-    faults = [*checked.faults, *faults_of([shard.path])]
+    faults = [*checked.faults, *shard.faults]
     left = 2 if name != "s1/vad" or faults else 3
     assert [fault.show for fault in faults] == (["s1"] if left == 2 else [])
     assert shard.facts["shows"] == left
@@ -127,7 +127,7 @@ def test_labels_that_are_no_numbers_are_a_fault(folder, kind, labels):
         lines = [f"{show} vad.ark:{offset}" for show, offset in offsets.items()]
         (folder / "vad.scp").write_text("\n".join(lines))
         more = {"vad": str(folder / "vad.scp")}
-    (fault,) = faults_of([packed(folder, settings(folder, on_error="skip", **more)).path])
+    (fault,) = packed(folder, settings(folder, on_error="skip", **more)).faults
     assert fault.show == "s1"
     assert "voice-activity labels that are no numbers" in fault.found
 
@@ -205,7 +205,7 @@ def test_a_pipe_that_a_vad_scp_names_is_a_fault_of_its_show(folder):
     lines = [f"{show} vad.ark:{offset}" for show, offset in offsets.items()]
     (folder / "vad.scp").write_text("\n".join([*lines, "s1 odd.ark:3"]))
     shard = packed(folder, settings(folder, vad=str(folder / "vad.scp"), on_error="skip"))
-    (fault,) = faults_of([shard.path])
+    (fault,) = shard.faults
     assert fault.show == "s1"
     assert "odd.ark cannot be read (not a regular file)" in fault.found
 

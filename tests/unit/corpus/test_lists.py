@@ -23,7 +23,7 @@ from gmmcore.corpus import probing
 from gmmcore.corpus.identity import fingerprint, recipe_digests
 from gmmcore.corpus.lists import read_list
 from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import Shard, faults_of
+from gmmcore.corpus.shards import Shard
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.survey import check_list
 from gmmcore.corpus.table import ShowTable
@@ -246,7 +246,7 @@ def test_skipping_leaves_out_these_and_no_others(tmp_path: Path) -> None:
     outputs = [tmp_path / f"{shard}.npy" for shard in checked.table.shards]
     for shard, output in zip(checked.table.shards, outputs, strict=True):
         pack_shard(mine, tmp_path / "shows.tsv", shard, output)
-    later = faults_of(outputs)
+    later = [fault for output in outputs for fault in Shard(output).faults]
     assert sorted(f.show for f in later) == ["s13", "s14", "s17"]
     found = {f.show: f.found for f in (*checked.faults, *later)}
     assert found.keys() == faults.keys()

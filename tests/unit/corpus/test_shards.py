@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,18 @@ def test_a_shard_that_shrinks_while_it_is_open_ends_in_an_error(tmp_path: Path) 
         os.truncate(path, 20_000)
         with pytest.raises(DamagedFileError):
             shard.read(2 * BLOCK_FRAMES, 2 * BLOCK_FRAMES + 1)
+
+
+def test_more_shards_than_a_process_may_open(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    write(path, frames_of(1, 10, 3))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, hard))
+    try:
+        with pytest.raises(GmmcoreError, match=r"x\.npy: cannot be read: Too many open files"):
+            _ = [Shard(path) for _ in range(100)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_checksum_finds_every_change_within_a_word_and_every_exchange() -> None:
