@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from numbers import Real
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +15,67 @@ import numpy.typing as npt
 from gmmcore.density import checked_frames
 from gmmcore.errors import GmmcoreError
 from gmmcore.sidekit.arguments import refuse, shown, type_of
-from gmmcore.statistics import ArraySource, FrameSource
+from gmmcore.statistics import ArraySource
 
-__all__ = ["ServedFrames", "array_source", "frame_source"]
+__all__ = ["array_source", "frame_source"]
 
 Segments = list[tuple[str, dict[str, int | None]]]
 
 
-def frame_source(features_server: Any, feature_list: Any) -> FrameSource:
+def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
     """The frames of SIDEKIT's two arguments: a server and a list, or an array and None.
+
+    Each show is loaded once. The frames lie in a temporary file without a name, which the
+    operating system keeps in memory as far as there is room: SIDEKIT processes every show again
+    in every iteration.
+
+    Parameters
+    ----------
+    features_server
+        ``load(show, start=, stop=)`` gives frames (n, D) and a label. Of a SIDEKIT server
+        only the selected frames are taken, as SIDEKIT does in a training. Or an array (F, D).
+    feature_list
+        Names of shows; or an IdMap, whose ``rightids`` are shows, and whose ``start`` and
+        ``stop`` are the frames that a segment begins and ends with. None with an array.
 
     Raises
     ------
     GmmcoreError
-        If they are neither, or a show cannot be used.
+        If the server or the list is none, which is told before anything is loaded; if there are
+        no frames; or if the server cannot load a show, or returns anything but frames of the
+        dimension of the first show, all of them finite, and a label.
     """
-    if not isinstance(features_server, np.ndarray):
-        return ServedFrames(features_server, feature_list)
-    if feature_list is not None:
-        found = f"{shown(feature_list)} beside frames in an array"
-        expected = "None, for an array has no shows"
-        refuse("feature_list", found, expected, "give a features server, or None")
-    return array_source(features_server)
+    if isinstance(features_server, np.ndarray):
+        if feature_list is not None:
+            found = f"{shown(feature_list)} beside frames in an array"
+            expected = "None, for an array has no shows"
+            refuse("feature_list", found, expected, "give a features server, or None")
+        return array_source(features_server)
+    _check_server(features_server)
+    segments = _segments(feature_list)
+    count = dimension = 0
+    dtype: npt.DTypeLike = np.float64
+    try:
+        with tempfile.TemporaryFile(prefix="gmmcore-frames-") as stream:
+            with _selected_frames_only(features_server):
+                for show, segment in segments:
+                    values = _loaded(features_server, show, segment)
+                    if not dimension and values.ndim == 2:
+                        dimension = int(values.shape[1])
+                        # Numbers that were float32 are stored as they are.
+                        dtype = np.float32 if values.dtype == np.float32 else np.float64
+                    _check_values(show, values, dimension)
+                    np.ascontiguousarray(values, dtype).tofile(stream)
+                    count += len(values)
+            if not count:
+                raise GmmcoreError("the feature list: no frames are left; check shows and labels")
+            stream.flush()
+            return ArraySource(np.memmap(stream, dtype, "r", shape=(count, dimension)))
+    except OSError as error:
+        raise GmmcoreError(
+            f"{tempfile.gettempdir()}: cannot keep the frames: {error.strerror or error}; "
+            "free space, or set TMPDIR to another folder"
+        ) from error
 
 
 def array_source(values: npt.ArrayLike) -> ArraySource:
@@ -47,77 +86,16 @@ def array_source(values: npt.ArrayLike) -> ArraySource:
     return frames
 
 
-class ServedFrames:
-    """All frames that a server loads for a list of shows, each show loaded once.
-
-    They lie in a temporary file without a name, which the operating system keeps in memory as
-    far as there is room: SIDEKIT processes every show again in every iteration.
-
-    Parameters
-    ----------
-    features_server
-        ``load(show, start=, stop=)`` gives frames (n, D) and a label. Of a SIDEKIT server
-        only the selected frames are taken, as SIDEKIT does in a training.
-    feature_list
-        Names of shows; or an IdMap, whose ``rightids`` are shows, and whose ``start`` and
-        ``stop`` are the frames that a segment begins and ends with.
-
-    Attributes
-    ----------
-    frames, dimension : int
-
-    Raises
-    ------
-    GmmcoreError
-        If the server or the list is none, which is told before anything is loaded; if there are
-        no frames; or if the server cannot load a show, or returns anything but frames of the
-        dimension of the first show, all of them finite, and a label.
-    """
-
-    def __init__(self, features_server: Any, feature_list: Any) -> None:
-        self.frames = 0
-        self.dimension = 0
-        self._dtype: npt.DTypeLike = np.float64
-        _check_server(features_server)
-        segments = _segments(feature_list)
-        try:
-            with tempfile.TemporaryFile(prefix="gmmcore-frames-") as stream:
-                with _selected_frames_only(features_server):
-                    for show, segment in segments:
-                        self._keep(show, _loaded(features_server, show, segment), stream)
-                if not self.frames:
-                    raise GmmcoreError(
-                        "the feature list: no frames are left; check shows and labels"
-                    )
-                stream.flush()
-                shape = (self.frames, self.dimension)
-                self._values = np.memmap(stream, self._dtype, "r", shape=shape)
-        except OSError as error:
-            raise GmmcoreError(
-                f"{tempfile.gettempdir()}: cannot keep the frames: {error.strerror or error}; "
-                "free space, or set TMPDIR to another folder"
-            ) from error
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Frames start <= i < stop, shape (stop - start, D); for several threads at a time."""
-        return self._values[start:stop]
-
-    def _keep(self, show: str, values: npt.NDArray[Any], stream: IO[bytes]) -> None:
-        if not self.dimension and values.ndim == 2:
-            self.dimension = int(values.shape[1])
-            # Numbers that were float32 are stored as they are.
-            self._dtype = np.float32 if values.dtype == np.float32 else np.float64
-        if values.ndim != 2 or values.shape[1] != self.dimension or not self.dimension:
-            raise GmmcoreError(
-                f"show {show}: frames of shape {values.shape}, (n, {self.dimension or 'D'}) was "
-                "expected; check the show's features"
-            )
-        if not np.isfinite(values).all():
-            raise GmmcoreError(
-                f"show {show}: a frame holds a value that is not finite; fix or skip the show"
-            )
-        np.ascontiguousarray(values, self._dtype).tofile(stream)
-        self.frames += len(values)
+def _check_values(show: str, values: npt.NDArray[Any], dimension: int) -> None:
+    if values.ndim != 2 or values.shape[1] != dimension or not dimension:
+        raise GmmcoreError(
+            f"show {show}: frames of shape {values.shape}, (n, {dimension or 'D'}) was "
+            "expected; check the show's features"
+        )
+    if not np.isfinite(values).all():
+        raise GmmcoreError(
+            f"show {show}: a frame holds a value that is not finite; fix or skip the show"
+        )
 
 
 def _check_server(server: Any) -> None:

@@ -13,7 +13,7 @@ from gmmcore import FeaturesServer, GaussianMixture, Mixture
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.survey import check_list
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.sidekit.served import ServedFrames
+from gmmcore.sidekit.served import frame_source
 from gmmcore.steps import MStep
 from gmmcore.training import TrainingSettings, train
 
@@ -68,7 +68,7 @@ def test_equal_to_sidekit_from_the_same_parameters(data: Path, sidekit: dict[str
     shows = sidekit["shows"]
     frames = np.concatenate([server.load(show)[0] for show in shows])
     mixture, ours = train_from_its_start(
-        ServedFrames(server, shows), frames, sidekit["diag4"], theirs.cov_var_ctl
+        frame_source(server, shows), frames, sidekit["diag4"], theirs.cov_var_ctl
     )
     np.testing.assert_allclose(ours, sidekit["diag4"]["EM_split_llk_per_frame"], atol=1e-6, rtol=0)
     np.testing.assert_allclose(mixture.means, theirs.mu, atol=1e-6)
@@ -138,7 +138,7 @@ def test_a_training_takes_the_selected_frames_as_in_sidekit(data: Path) -> None:
     server = tutorial_server(data, False)
     server.keep_all_features = True
     everything = server.load("jackson_5")[0]
-    frames = ServedFrames(server, ["jackson_5"])
+    frames = frame_source(server, ["jackson_5"])
     assert server.keep_all_features
     assert len(everything) == 2088
     assert frames.frames == 641
