@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -12,14 +10,22 @@ from gmmcore.files import digest_of
 from gmmcore.options import Options, mapping
 from gmmcore.steps import EStep
 
-__all__ = ["Provenance", "settings_digest"]
+__all__ = ["provenance", "settings_digest"]
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """Origin of a mixture.
+def provenance(
+    *,
+    stage: str,
+    components: int,
+    iteration: int = 0,
+    parent: str | None = None,
+    corpus: str | None = None,
+    settings: str | None = None,
+    **of_iteration: float | None,
+) -> dict[str, Any]:
+    """Return the origin of a mixture, as the facts in the header of its file.
 
-    Attributes
+    Parameters
     ----------
     stage : str
         Kind of the covariances in the stage: ``diag`` or ``full``.
@@ -27,35 +33,25 @@ class Provenance:
         Number of components of the stage.
     iteration : int
         Number of the iteration; 0 for the first mixture of a stage.
-    parent : str or None
+    parent : str, optional
         Digest of the mixture that this one was made from.
-    corpus : str or None
+    corpus : str, optional
         Digest of the frames.
-    settings : str or None
+    settings : str, optional
         `settings_digest` of the verb that made the mixture.
-    log_likelihood, gain : float or None
-        Log-likelihood per frame and its growth; see `gmmcore.history.HistoryEntry`.
+    **of_iteration
+        ``log_likelihood`` per frame and its ``gain``, which a first mixture has not; see
+        `gmmcore.history.HistoryEntry`.
     """
-
-    stage: str
-    components: int
-    iteration: int = 0
-    parent: str | None = None
-    corpus: str | None = None
-    settings: str | None = None
-    log_likelihood: float | None = None
-    gain: float | None = None
-
-    @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Provenance:
-        """Read the provenance in the header of a file; its stage is empty if there is none."""
-        known = {name: facts[name] for name in cls.__dataclass_fields__ if name in facts}
-        return cls(**{"stage": "", "components": 0, **known})
-
-    def facts(self) -> dict[str, Any]:
-        """Return the values for the header of a file; a first mixture has no log-likelihood."""
-        skipped = ("log_likelihood", "gain") if self.log_likelihood is None else ()
-        return {key: value for key, value in vars(self).items() if key not in skipped}
+    return {
+        "stage": stage,
+        "components": components,
+        "iteration": iteration,
+        "parent": parent,
+        "corpus": corpus,
+        "settings": settings,
+        **of_iteration,
+    }
 
 
 def settings_digest(verb: str, settings: Options | None = None) -> str:

@@ -45,14 +45,14 @@ def save_iteration(
         The content of the file.
     """
     from gmmcore.formats.hdf5 import Model, save_model
-    from gmmcore.provenance import Provenance, settings_digest
+    from gmmcore.provenance import provenance, settings_digest
 
     # The name of the run is that of a folder: results/<run>/<kind>/<components>/<iteration>.h5.
     name = Path(path).absolute().parents[2].name
     print(f"{name}  {log_line(entry, update)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
     _look_at_decrease(entry, previous, settings.on_decrease, settings.precision)
-    facts = Provenance(
+    facts = provenance(
         stage=entry.stage,
         components=entry.components,
         iteration=entry.iteration,
@@ -61,7 +61,7 @@ def save_iteration(
         settings=settings_digest("maximise", settings),
         log_likelihood=entry.log_likelihood,
         gain=None if previous is None else entry.gain,
-    ).facts()
+    )
     history = (*before.history, entry)
     digest = save_model(path, update.mixture, facts, history)
     return Model(update.mixture, facts, history, digest)

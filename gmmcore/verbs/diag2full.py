@@ -20,14 +20,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with full covariances."""
     from gmmcore.em import to_full
     from gmmcore.formats.hdf5 import load_model, save_model
-    from gmmcore.provenance import Provenance, settings_digest
+    from gmmcore.provenance import provenance, settings_digest
 
     model = load_model(arguments.mixture)
-    provenance = Provenance(
+    facts = provenance(
         stage="full",
         components=model.facts.get("components", model.mixture.components),
         parent=model.digest,
         corpus=model.facts.get("corpus"),
         settings=settings_digest("diag2full"),
     )
-    save_model(arguments.output, to_full(model.mixture), provenance.facts(), model.history)
+    save_model(arguments.output, to_full(model.mixture), facts, model.history)

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.em import one_gaussian
     from gmmcore.files import sha256_of
     from gmmcore.formats.hdf5 import save_model
-    from gmmcore.provenance import Provenance, settings_digest
+    from gmmcore.provenance import provenance, settings_digest
     from gmmcore.runs import Initialise
 
     settings = options_of(arguments, Initialise)
@@ -53,13 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
                 f"{corpus.dimension}; choose other features or another mixture"
             )
     kind = "full" if mixture.is_full else "diag"
-    provenance = Provenance(
+    facts = provenance(
         stage=kind,
         components=mixture.components,
         corpus=corpus.digest,
         settings=settings_digest("initialise", settings),
     )
-    save_model(arguments.output, mixture, provenance.facts())
+    save_model(arguments.output, mixture, facts)
     print(
         f"{kind} {mixture.components:>5}  start from {source or 'the Gaussian of all frames'}: "
         f"{corpus.frames} frames of dimension {corpus.dimension}"

@@ -23,18 +23,18 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
     from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
-    from gmmcore.provenance import Provenance, settings_digest
+    from gmmcore.provenance import provenance, settings_digest
 
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
         # If components were removed, those that are left may make fewer than planned.
         mixture = split(model.mixture, min(components, 2 * model.mixture.components))
-    provenance = Provenance(
+    facts = provenance(
         stage="full" if mixture.is_full else "diag",
         components=components,
         parent=model.digest,
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split"),
     )
-    save_model(arguments.output, mixture, provenance.facts(), model.history)
+    save_model(arguments.output, mixture, facts, model.history)
