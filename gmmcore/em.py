@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-ARITHMETIC = 2
+ARITHMETIC = 3
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
 # component without frames can win some again.

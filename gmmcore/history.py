@@ -20,12 +20,15 @@ class HistoryEntry:
         Number of components of the stage.
     iteration : int
         Number of the iteration in its stage, from 1.
+    level : int
+        Level of the subset of the frames that the iteration read, about 2^-level of all frames.
     frames : int
-        Number of frames.
+        Number of frames that it read.
     log_likelihood : float
         Log-likelihood per frame (natural logarithm) **before** the update of this iteration.
     gain : float
-        Growth of the log-likelihood since the iteration before; NaN in the first of a stage.
+        Growth of the log-likelihood since the iteration before; NaN if that read other frames, and
+        in the first iteration of a stage.
     floored, ceiled : int
         Number of variances, or eigenvalues, that were moved to their floor or ceiling.
     low_count : int
@@ -40,6 +43,7 @@ class HistoryEntry:
     stage: str
     components: int
     iteration: int
+    level: int
     frames: int
     log_likelihood: float
     gain: float

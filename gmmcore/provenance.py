@@ -18,6 +18,7 @@ def provenance(
     stage: str,
     components: int,
     iteration: int = 0,
+    level: int = 0,
     parent: str | None = None,
     corpus: str | None = None,
     settings: str | None = None,
@@ -33,6 +34,8 @@ def provenance(
         Number of components of the stage.
     iteration : int
         Number of the iteration; 0 for the first mixture of a stage.
+    level : int
+        Level of the subset of the frames that the iteration read; see `gmmcore.schedule.Course`.
     parent : str, optional
         Digest of the mixture that this one was made from.
     corpus : str, optional
@@ -47,6 +50,7 @@ def provenance(
         "stage": stage,
         "components": components,
         "iteration": iteration,
+        "level": level,
         "parent": parent,
         "corpus": corpus,
         "settings": settings,

@@ -17,7 +17,7 @@ from typing import Any
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import digest_of, sha256_of
 from gmmcore.provenance import settings_digest
-from gmmcore.schedule import iteration_name, train_stop
+from gmmcore.schedule import Course, iteration_name
 from gmmcore.sealed import sealed_facts
 from gmmcore.steps import IterationSettings
 
@@ -71,8 +71,7 @@ def walk_iterations(
     first: str,
     corpus: str,
     settings: str,
-    iterations: int,
-    llk_gain: float,
+    course: Course,
 ) -> Walk:
     """Follow the iterations in a stage's folder as long as they are valid.
 
@@ -82,30 +81,30 @@ def walk_iterations(
         Folder of the stage.
     first, corpus, settings
         Digests of the stage's first mixture, of the frames, and of the settings of ``maximise``.
-    iterations
-        Largest number of iterations.
-    llk_gain
-        Growth of the log-likelihood per frame below which the stage ends.
+    course
+        What each iteration reads, and when the stage ends.
     """
-    digest, last, complete = first, 0, iterations == 0
-    while not complete:
+    digest, last, level = first, 0, course.next_level(0, 0, None)
+    while level is not None:
         path = mixture_path(folder, last + 1)
         if not os.path.lexists(path):
             return Walk(last, digest, False)
         facts, fault = sealed_state(path)
         fault = fault or stale(facts, last + 1, settings, corpus, digest)
+        if not fault and facts["level"] != level:
+            fault = OTHER_SETTINGS
         if fault:
             return Walk(last, digest, False, fault)
         last, digest = last + 1, facts["digest"]
-        complete = last == iterations or train_stop(facts["gain"], llk_gain)
-    return Walk(last, digest, complete)
+        level = course.next_level(last, level, facts["gain"])
+    return Walk(last, digest, True)
 
 
-def is_iteration(path: str, before: str, settings: IterationSettings) -> bool:
-    """Whether a file is the mixture made from the one with digest `before` with these settings."""
+def is_iteration(path: str, before: str, settings: IterationSettings, level: int) -> bool:
+    """Whether a file is the mixture made from the one with digest `before` in this way."""
     facts, fault = sealed_state(path)
-    made = settings_digest("maximise", settings)
-    return not fault and (facts.get("parent"), facts.get("settings")) == (before, made)
+    found = tuple(map(facts.get, ("parent", "settings", "level")))
+    return not fault and found == (before, settings_digest("maximise", settings), level)
 
 
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:

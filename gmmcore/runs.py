@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.configuration import resolve_runs
+from gmmcore.corpus.corpus import Corpus
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import REMEDY, digest_of, sha256_of
 from gmmcore.options import Options, mapping, option, same
 from gmmcore.provenance import settings_digest
-from gmmcore.schedule import Stage, stages
+from gmmcore.schedule import Course, Stage, stages
 from gmmcore.settings import EXPORTS, Init, Settings
 
 if TYPE_CHECKING:
@@ -82,13 +83,19 @@ class Run:
         """Return the stage whose last mixture `stage` starts from."""
         return self.plan[self.plan.index(stage) - 1]
 
+    def course(self, stage: Stage, corpus: Corpus) -> Course:
+        """Choose what the iterations of a stage read of a corpus, and when the stage ends."""
+        limits = mapping(self.settings.limits)
+        return Course.of(stage, frames=corpus.frames, dimension=corpus.dimension, **limits)
+
     def recipe(self, stage: Stage) -> str:
         """Compute the digest of all settings that decide the mixtures of a stage."""
         plan = self.plan[: self.plan.index(stage) + 1]
         return digest_of(
             self.corpus,
             mapping(self.initialise),
-            str(self.settings.llk_gain),
+            [str(value) for value in mapping(self.settings.limits).values()],
+            self.digest("split"),
             [[part.name, part.iterations, part.origin] for part in plan],
             [self.digest("maximise", kind) for kind in sorted({part.kind for part in plan})],
         )
@@ -97,6 +104,7 @@ class Run:
         """Compute the digest of a verb's settings that the verb writes into its files."""
         settings: Options | None = {
             "initialise": self.initialise,
+            "split": self.settings.split,
             "accumulate": self.settings.iteration("diag"),
             "maximise": self.settings.iteration(kind),
         }.get(verb)

@@ -1,14 +1,31 @@
-"""The stages of a training, and when a stage ends."""
+"""The stages of a training, what each of them reads, and when it ends."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isnan
 
-__all__ = ["SIDEKIT_ITERATIONS", "Stage", "iteration_name", "stages", "train_stop"]
+from gmmcore.history import HistoryEntry
+
+__all__ = [
+    "LARGEST_LEVEL",
+    "SIDEKIT_ITERATIONS",
+    "Course",
+    "Stage",
+    "iteration_name",
+    "level_of",
+    "stages",
+]
 
 SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
+LARGEST_LEVEL = 20
+"""Level of the smallest subset, which holds about 2^-20 of all frames."""
+# Subsets are not smaller: iterations on fewer frames cost almost nothing anyway.
+_LEAST_FRAMES = 50_000
+# Number of iterations on all frames at the end of a training.
+_LAST_ITERATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -25,12 +42,15 @@ class Stage:
         Largest number of EM iterations.
     origin : str
         Verb that makes the first mixture: ``initialise``, ``split`` or ``diag2full``.
+    final : bool
+        Whether this is the last stage of the training, which ends with iterations on all frames.
     """
 
     kind: str
     components: int
     iterations: int
     origin: str
+    final: bool = False
 
     @property
     def name(self) -> str:
@@ -82,7 +102,7 @@ def stages(
                 f"components: {components}, but the initial full-covariance mixture has {start}; "
                 "only diagonal mixtures are split"
             )
-        return (Stage("full", start, full_iterations, "initialise"),)
+        return (Stage("full", start, full_iterations, "initialise", final=True),)
     limits = list(iterations) or [0]
     result = [Stage("diag", start, 0 if start == 1 else limits[0], "initialise")]
     current, position = start, 0 if start == 1 else 1
@@ -93,14 +113,116 @@ def stages(
         position += 1
     if full_iterations:
         result.append(Stage("full", components, full_iterations, "diag2full"))
+    result[-1] = replace(result[-1], final=True)
     return tuple(result)
+
+
+def level_of(frames: int, wanted: int) -> int:
+    """Return the level whose subset has about `wanted` of all frames; 0 stands for all frames.
+
+    A subset of level k has about 2^-k of the frames, so that it has from 0.7 to 1.4 times the
+    wanted number.
+
+    Examples
+    --------
+    >>> from gmmcore.schedule import level_of
+    >>> level_of(1_000_000, 256_000), level_of(1_000_000, 2_000_000)
+    (2, 0)
+    """
+    level = 0
+    # frames / 2^(level + 1) >= wanted / sqrt(2), in whole numbers.
+    while level < LARGEST_LEVEL and 2 * frames**2 >= (wanted << (level + 1)) ** 2:
+        level += 1
+    return level
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which frames the iterations of a stage read, and when the stage ends.
+
+    Attributes
+    ----------
+    stage : Stage
+    llk_gain : float
+        The stage ends when the log-likelihood per frame grows by less than this (natural
+        logarithm).
+    level : int
+        Level of the subset that the stage reads; 0 for all frames.
+    least : int
+        First iteration after which the stage may end because of its gain.
+    """
+
+    stage: Stage
+    llk_gain: float
+    level: int = 0
+    least: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        stage: Stage,
+        *,
+        llk_gain: float,
+        frames: int,
+        dimension: int,
+        frames_per_component: int | None,
+    ) -> Course:
+        """Choose the subset of a stage.
+
+        Parameters
+        ----------
+        stage : Stage
+        llk_gain : float
+        frames : int
+            Number of all frames.
+        dimension : int
+            Dimension D of a frame.
+        frames_per_component : int or None
+            Wanted number of frames per component with a diagonal covariance. One with a full
+            covariance has (D + 3) / 4 times as many parameters, and gets as many times the frames.
+            None stands for all frames.
+        """
+        if frames_per_component is None:
+            return cls(stage, llk_gain)
+        wanted = frames_per_component * stage.components
+        if stage.kind == "full":
+            wanted = wanted * (dimension + 3) // 4
+        return cls(stage, llk_gain, level_of(frames, max(wanted, _LEAST_FRAMES)))
+
+    def after(self, previous: HistoryEntry | None) -> int | None:
+        """Return the `next_level` after an iteration, None for the first mixture of the stage."""
+        if previous is None:
+            return self.next_level(0, 0, None)
+        gain = None if isnan(previous.gain) else previous.gain
+        return self.next_level(previous.iteration, previous.level, gain)
+
+    def next_level(self, done: int, level: int, gain: float | None) -> int | None:
+        """Return the level of the subset that the next iteration reads; None if the stage ended.
+
+        The final stage of a training goes on with at least two iterations on all frames when its
+        subset has nothing more to gain.
+
+        Parameters
+        ----------
+        done : int
+            Number of iterations that are done.
+        level : int
+            Level of the subset that the last of them read.
+        gain : float or None
+            Growth of the log-likelihood per frame in the last of them; None if the iteration
+            before read other frames, or there was none.
+        """
+        limit = self.stage.iterations
+        if done >= limit:
+            return None
+        ended = gain is not None and gain < self.llk_gain and done >= self.least
+        if not self.level or (done and not level):
+            return None if ended else 0
+        if self.stage.final:
+            return 0 if ended or limit - done <= _LAST_ITERATIONS else self.level
+        return None if ended else self.level
 
 
 def iteration_name(iteration: int) -> str:
     """Return the name of an iteration's file, without extension."""
     return f"{iteration:03d}"
-
-
-def train_stop(gain: float | None, llk_gain: float) -> bool:
-    """Whether a stage ends after an iteration with this gain (None for its first iteration)."""
-    return gain is not None and gain < llk_gain

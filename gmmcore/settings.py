@@ -8,7 +8,7 @@ from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.features.settings import AudioSource, FeatureSettings
 from gmmcore.options import FOLDER, Options, OptionsError, option, same, section
 from gmmcore.schedule import SIDEKIT_ITERATIONS
-from gmmcore.steps import Bounds, FullBounds, IterationSettings, LowCount
+from gmmcore.steps import Bounds, FullBounds, IterationSettings, Limits, LowCount, Split
 
 __all__ = ["EXPORTS", "Settings"]
 
@@ -78,12 +78,9 @@ class Settings(Options):
         minItems=1,
         items={"type": "integer", "minimum": 0, "maximum": 999},
     )
-    llk_gain: float = option(
-        0.01,
-        "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
-        type="number",
-        infinite=True,
-    )
+    llk_gain: float = same(Limits, "llk_gain")
+    method: str = same(Split, "method")
+    frames_per_component: int | None = same(Limits, "frames_per_component")
     variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
     full: Full = section(
         Full,
@@ -125,6 +122,19 @@ class Settings(Options):
             raise OptionsError(f"export is {[*self.export]}: each format once was expected")
         if self.demo.folder and self.audio.list:
             raise OptionsError("demo.folder and audio.list are both set; choose one")
+
+    @property
+    def limits(self) -> Limits:
+        """What decides which frames a stage reads, and when it ends."""
+        return Limits(
+            llk_gain=self.llk_gain,
+            frames_per_component=self.frames_per_component if self.method == "principal" else None,
+        )
+
+    @property
+    def split(self) -> Split:
+        """How components are divided."""
+        return Split(method=self.method, floor=self.variance.floor)
 
     def iteration(self, kind: str) -> IterationSettings:
         """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""

@@ -14,7 +14,15 @@ from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.threads import ordered_map, single_blas
 
-__all__ = ["ArraySource", "FrameSource", "Statistics", "accumulate", "pack", "unpack"]
+__all__ = [
+    "ArraySource",
+    "FrameSource",
+    "Slice",
+    "Statistics",
+    "accumulate",
+    "pack",
+    "unpack",
+]
 
 Array = npt.NDArray[np.float64]
 # Largest number of frames in one task of a thread.
@@ -65,6 +73,17 @@ class ArraySource:
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
         """Return a view of the frames start <= i < stop."""
         return self._values[start:stop]
+
+
+class Slice:
+    """`FrameSource` of the frames first <= i < last of another source."""
+
+    def __init__(self, source: FrameSource, first: int, last: int) -> None:
+        self._source, self._first = source, first
+        self.frames, self.dimension = last - first, source.dimension
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
+        return self._source.read(self._first + start, self._first + stop)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,8 +12,10 @@ __all__ = [
     "FullBounds",
     "FullMStep",
     "IterationSettings",
+    "Limits",
     "LowCount",
     "MStep",
+    "Split",
 ]
 
 
@@ -94,3 +96,38 @@ class IterationSettings(EStep, MStep):
         "or stop, when the log-likelihood falls although no bound moved a variance",
         enum=["warn", "stop"],
     )
+
+
+@dataclass(frozen=True)
+class Limits(Options):
+    """What decides which frames a stage reads, and when it ends."""
+
+    llk_gain: float = option(
+        0.01,
+        "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
+        type="number",
+        infinite=True,
+    )
+    frames_per_component: int | None = option(
+        500,
+        "about as many random frames per component are read until the last two iterations or "
+        "more, which read all frames (at least 50,000; with full covariances (D + 3) / 4 times as "
+        "many); null reads all frames in every iteration",
+        nullable=True,
+        type="integer",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True)
+class Split(Options):
+    """How components are divided."""
+
+    method: str = option(
+        "principal",
+        "principal divides components where the likelihood of a sample gains most; sidekit "
+        "divides all of them along their axis of largest variance, and reads all frames in every "
+        "iteration",
+        enum=["principal", "sidekit"],
+    )
+    floor: float = same(Bounds, "floor")

@@ -13,8 +13,10 @@ from gmmcore.em import Update, maximise, one_gaussian, split, to_full
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments, merge_moments
-from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage, stages, train_stop
-from gmmcore.statistics import ArraySource, FrameSource, Statistics, accumulate
+from gmmcore.nesting import frame_levels
+from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, Stage, level_of, stages
+from gmmcore.splitting import divide, sample_size
+from gmmcore.statistics import ArraySource, FrameSource, Slice, Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "iterate",
     "iterations",
     "moments",
+    "subset",
     "train",
     "uniform_start",
 ]
@@ -40,6 +43,14 @@ class TrainingSettings:
     ----------
     llk_gain : float
         A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
+    method : {'principal', 'sidekit'}
+        How components are divided: where the likelihood gains most (`gmmcore.splitting.divide`),
+        or all of them along the axis of largest variance (`gmmcore.em.split`).
+    frames_per_component : int or None
+        Number of frames per component that stages read until the last iterations; None for all
+        frames. See `gmmcore.schedule.Course`.
+    seed : int
+        Seed of the random subsets of frames.
     precision : {'double', 'single'}
         Precision of the E-step's matrix products.
     pruning : float
@@ -53,6 +64,9 @@ class TrainingSettings:
     """
 
     llk_gain: float = 0.01
+    method: str = "principal"
+    frames_per_component: int | None = 500
+    seed: int = 1
     precision: str = "double"
     pruning: float = 0.0
     threads: int = 1
@@ -67,9 +81,34 @@ def moments(source: FrameSource) -> Moments:
     return merge_moments([Moments.none(source.dimension), *map(Moments.of, blocks)])
 
 
+def subset(source: FrameSource, level: int, seed: int) -> FrameSource:
+    """Read the subset of a level into memory; level 0 is the source itself.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.statistics import ArraySource
+    >>> from gmmcore.training import subset
+    >>> subset(ArraySource(np.zeros((1000, 2))), 3, seed=1).frames
+    131
+    """
+    if level == 0:
+        return source
+    starts = range(0, source.frames, _MOMENT_FRAMES)
+    levels = frame_levels(seed, "", source.frames)
+    parts = [
+        source.read(start, min(start + _MOMENT_FRAMES, source.frames))[
+            levels[start : start + _MOMENT_FRAMES] >= level
+        ]
+        for start in starts
+    ]
+    return ArraySource(np.concatenate(parts))
+
+
 def history_entry(
     stage: Stage,
     iteration: int,
+    level: int,
     statistics: Statistics,
     update: Update,
     settings: MStep,
@@ -77,11 +116,13 @@ def history_entry(
 ) -> HistoryEntry:
     """Make the history entry of an iteration; `previous` is that of the one before in its stage."""
     log_likelihood = statistics.log_likelihood_per_frame
-    gain = float("nan") if previous is None else log_likelihood - previous.log_likelihood
+    is_same = previous is not None and previous.level == level
+    gain = log_likelihood - previous.log_likelihood if previous and is_same else float("nan")
     return HistoryEntry(
         stage=stage.kind,
         components=stage.components,
         iteration=iteration,
+        level=level,
         frames=statistics.frames,
         log_likelihood=log_likelihood,
         gain=gain,
@@ -95,34 +136,27 @@ def history_entry(
 
 def iterations(
     mixture: GaussianMixture,
-    statistics: Callable[[GaussianMixture], Statistics],
-    stage: Stage,
-    llk_gain: float,
+    statistics: Callable[[GaussianMixture, int], Statistics],
+    course: Course,
     settings: MStep,
     *,
     previous: HistoryEntry | None = None,
     threads: int = 1,
-    least: int = 1,
 ) -> Iterator[tuple[HistoryEntry, Update]]:
-    """Iterate EM until the gain falls below `llk_gain` or the stage has no iterations left.
+    """Iterate EM until the course of a stage ends.
 
     Parameters
     ----------
     mixture : GaussianMixture
         The mixture to start from.
     statistics : callable
-        Function that returns the statistics of all frames under a mixture.
-    stage : Stage
-    llk_gain : float
-        The stage ends when the log-likelihood per frame grows by less than this (natural
-        logarithm).
+        Function that returns the statistics under a mixture of the subset of a level.
+    course : Course
     settings : MStep
     previous : HistoryEntry, optional
         History entry of the iteration that made `mixture`; None for the stage's first mixture.
     threads : int
         Number of threads of the M-step. The result does not depend on it.
-    least : int
-        First iteration after which the stage may end because of its gain.
 
     Yields
     ------
@@ -131,27 +165,21 @@ def iterations(
     update : Update
         Result of its M-step. The next iteration starts when the caller asks for it.
     """
-    done = 0 if previous is None else previous.iteration
-    for iteration in range(done + 1, stage.iterations + 1):
-        found = statistics(mixture)
+    while (level := course.after(previous)) is not None:
+        found = statistics(mixture, level)
         update = maximise(mixture, found, settings, threads=threads)
-        entry = history_entry(stage, iteration, found, update, settings, previous)
-        gain = None if previous is None else entry.gain
-        ended = iteration >= least and train_stop(gain, llk_gain)
+        done = 0 if previous is None else previous.iteration
+        entry = history_entry(course.stage, done + 1, level, found, update, settings, previous)
         mixture, previous = update.mixture, entry
         yield entry, update
-        if ended:
-            return
 
 
 def iterate(
     mixture: GaussianMixture,
     source: FrameSource,
-    stage: Stage,
+    course: Course,
     settings: TrainingSettings,
     report: Report | None = None,
-    *,
-    least: int = 1,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Run the `iterations` of a stage over one source of frames.
 
@@ -160,12 +188,10 @@ def iterate(
     mixture : GaussianMixture
         The first mixture of the stage.
     source : FrameSource
-    stage : Stage
+    course : Course
     settings : TrainingSettings
     report : callable, optional
         Function that is called after each iteration with its history entry and mixture.
-    least : int
-        First iteration after which the stage may end because of its gain.
 
     Returns
     -------
@@ -174,10 +200,14 @@ def iterate(
     history : list of HistoryEntry
     """
 
-    def statistics(current: GaussianMixture) -> Statistics:
+    subsets = {0: source}
+
+    def statistics(current: GaussianMixture, level: int) -> Statistics:
+        if level not in subsets:
+            subsets[level] = subset(source, level, settings.seed)
         return accumulate(
             current,
-            source,
+            subsets[level],
             precision=settings.precision,
             pruning=settings.pruning,
             threads=settings.threads,
@@ -187,11 +217,9 @@ def iterate(
     for entry, update in iterations(
         mixture,
         statistics,
-        stage,
-        settings.llk_gain,
+        course,
         settings.full if mixture.is_full else settings.diag,
         threads=settings.threads,
-        least=least,
     ):
         mixture = update.mixture
         history.append(entry)
@@ -263,12 +291,30 @@ def train(
                 before_split(mixture)
             # With `action="remove"` a stage may end with fewer components than it began with.
             wanted = min(stage.components, 2 * mixture.components)
-            mixture = split(mixture, wanted)
+            if settings.method == "principal":
+                level = level_of(frames.frames, sample_size(wanted))
+                sample = subset(frames, level, settings.seed)
+                mixture = divide(
+                    mixture,
+                    sample.read(0, sample.frames),
+                    wanted,
+                    floor=settings.diag.floor,
+                    threads=settings.threads,
+                )
+            else:
+                mixture = split(mixture, wanted)
         elif stage.origin == "diag2full":
             mixture = to_full(mixture)
         elif stage.origin != "initialise":
             raise ValueError(f"a stage that begins with {stage.origin} was not expected")
-        mixture, entries = iterate(mixture, frames, stage, settings, report)
+        course = Course.of(
+            stage,
+            llk_gain=settings.llk_gain,
+            frames=frames.frames,
+            dimension=frames.dimension,
+            frames_per_component=settings.frames_per_component,
+        )
+        mixture, entries = iterate(mixture, frames, course, settings, report)
         history += entries
     return mixture, history
 
@@ -293,20 +339,9 @@ def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> Gauss
     variances = np.empty_like(means)
     edges = np.linspace(0, frames.frames, components + 1).astype(int)
     for component, (first, last) in enumerate(pairwise(edges)):
-        found = moments(_Slice(frames, int(first), int(last)))
+        found = moments(Slice(frames, int(first), int(last)))
         means[component] = found.mean
         variances[component] = found.scatter / found.count
     variances = np.where(variances > 1e-6 * control, variances, control)
     weights = np.full(components, 1.0 / components)
     return GaussianMixture.from_covariances(weights, means, variances, control)
-
-
-class _Slice:
-    """Source of the frames first <= i < last of another source."""
-
-    def __init__(self, source: FrameSource, first: int, last: int) -> None:
-        self._source, self._first = source, first
-        self.frames, self.dimension = last - first, source.dimension
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        return self._source.read(self._first + start, self._first + stop)

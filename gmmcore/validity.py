@@ -168,10 +168,9 @@ def run_problems(
         Files made from these, which cannot be judged until these are made again.
     """
     chain, corpus = copy.deepcopy(frames[0]), frames[1]
-    digest = corpus.digest if corpus else ""
     parent: str | None = None
     for stage in run.plan:
-        parent = _look_at_stage(chain, run, stage, f"{folder}/{stage.name}", digest, parent)
+        parent = _look_at_stage(chain, run, stage, f"{folder}/{stage.name}", corpus, parent)
     final = f"{folder}/ubm.h5"
     chain.look(final, lambda: "" if _sealed(final)["parent"] == parent else "of another mixture")
     _look_at_products(chain, run, folder, final)
@@ -179,14 +178,20 @@ def run_problems(
 
 
 def _look_at_stage(
-    chain: Chain, run: Run, stage: Stage, folder: str, corpus: str, parent: str | None
+    chain: Chain,
+    run: Run,
+    stage: Stage,
+    folder: str,
+    corpus: Corpus | None,
+    parent: str | None,
 ) -> str | None:
     """Look at the files of a stage, and return the digest of its last valid mixture."""
     first, last = mixture_path(folder, 0), f"{folder}.h5"
+    digest = corpus.digest if corpus else ""
 
     def judge_first() -> str:
         facts = _sealed(first)
-        fault = stale(facts, 0, run.digest(stage.origin), corpus, parent)
+        fault = stale(facts, 0, run.digest(stage.origin), digest, parent)
         named = (facts["stage"], facts["components"]) == (stage.kind, stage.components)
         return fault or ("" if named else "not the mixture of this name")
 
@@ -201,10 +206,9 @@ def _look_at_stage(
         return "superseded iterations lie in its folder" if any(superseded(folder, at)) else ""
 
     at = 0
-    if chain.look(first, judge_first):
-        settings = run.digest("maximise", stage.kind)
-        limits = (stage.iterations, run.settings.llk_gain)
-        walk.append(walk_iterations(folder, _sealed(first)["digest"], corpus, settings, *limits))
+    if chain.look(first, judge_first) and corpus is not None:
+        settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus)
+        walk.append(walk_iterations(folder, _sealed(first)["digest"], digest, settings, course))
         at = walk[0].last
         if walk[0].fault:
             chain.beside[mixture_path(folder, at + 1)] = walk[0].fault

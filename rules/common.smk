@@ -119,9 +119,15 @@ def features_of(run):
 
 
 def maximising(wildcards):
-    """Return the settings of E-step and M-step, as arguments."""
+    """Return the settings of the iterations of a stage, as arguments."""
     run = RUNS[wildcards.run]
-    return words(run.settings.iteration(run.stage(wildcards.stage).kind))
+    stage = run.stage(wildcards.stage)
+    return [
+        f"--iterations={stage.iterations}",
+        *(["--final"] if stage.final else []),
+        *words(run.settings.limits),
+        *words(run.settings.iteration(stage.kind)),
+    ]
 
 
 def memory(wildcards, attempt):
@@ -210,8 +216,8 @@ def scattered(wildcards):
         corpus = Corpus.read(f"{prefix()}{corpus_of_run(wildcards)}")
         first = sealed_facts(mixture_path(folder, 0), "mixture")["digest"]
         settings = run.digest("maximise", stage.kind)
-        limits = (stage.iterations, run.settings.llk_gain)
-        walk = walk_iterations(folder, first, corpus.digest, settings, *limits)
+        course = run.course(stage, corpus)
+        walk = walk_iterations(folder, first, corpus.digest, settings, course)
         last, complete = walk.last, walk.complete
     except GmmcoreError:
         pass  # The first mixture of the stage is not made yet.

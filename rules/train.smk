@@ -32,6 +32,7 @@ rule initialise:
 rule split:
     input:
         mixture=last_of_stage_before,
+        corpus=corpus_of_run,
         again=again(FIRST),
     output:
         FIRST,
@@ -41,12 +42,15 @@ rule split:
         run=runs_with("split"),
     conda:
         "../envs/gmmcore.yaml"
+    threads: threads
     params:
         components=lambda wildcards: RUNS[wildcards.run]
         .stage(wildcards.stage)
         .components,
+        settings=lambda wildcards: words(RUNS[wildcards.run].settings.split),
     shell:
-        "gmmcore split --mixture {input.mixture:q} --components {params.components}"
+        "gmmcore split --mixture {input.mixture:q} --corpus {input.corpus:q}"
+        " --components {params.components} {params.settings:q} --threads {threads}"
         " --output {output:q} --log {log:q}"
 
 
@@ -89,13 +93,8 @@ rule iterate:
     resources:
         mem_mb=memory,
     params:
-        iterations=lambda wildcards: RUNS[wildcards.run]
-        .stage(wildcards.stage)
-        .iterations,
-        llk_gain=lambda wildcards: RUNS[wildcards.run].settings.llk_gain,
         settings=maximising,
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
     shell:
         "gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q} {params.twin:q}"
-        " --iterations {params.iterations} --llk-gain={params.llk_gain}"
         " {params.settings:q} --threads {threads} --output {output:q} --log {log:q}"

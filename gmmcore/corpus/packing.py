@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gmmcore.corpus.identity import recipe_digests
@@ -13,6 +14,7 @@ from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import PathLike, writing
+from gmmcore.nesting import frame_levels
 from gmmcore.readers.faults import Fault, FaultyShowError, report
 
 __all__ = ["pack_shard"]
@@ -59,7 +61,7 @@ def pack_shard(
     faults: list[Fault] = []
     changed: list[Fault] = []
     with writing(output) as stream, ShowReader(settings) as reader:
-        writer = ShardWriter(stream, dimension)
+        writer = ShardWriter(stream, dimension, Path(output).parent)
         for row in rows:
             try:
                 frames = reader.frames(row)
@@ -70,7 +72,8 @@ def pack_shard(
                         "give the same command again",
                         changed=True,
                     )
-                writer.add(frames)
+                key = f"{row.show} {row.first}"
+                writer.add(frames, frame_levels(settings.seed, key, len(frames)))
             except FaultyShowError as error:
                 (changed if error.changed else faults).append(error.fault(row.show, row.path))
         if changed:

@@ -1,8 +1,9 @@
 """Shard files of processed frames, which are written once and verified whenever they are read.
 
 A shard is a ``.npy`` file (float32, shape (frames, D)) that numpy opens, also with ``mmap_mode``;
-its data begin at byte 1024. They are followed by a line of JSON facts and a footer of 128 bytes
-with the size and SHA-256 of the facts. The facts hold a checksum of each block of 4096 frames.
+its data begin at byte 1024, the frames of the smallest random subset first. They are followed by a
+line of JSON facts and a footer of 128 bytes with the size and SHA-256 of the facts. The facts hold
+a checksum of each block of 4096 frames.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, PathLike, digest_of
 from gmmcore.moments import Moments
 from gmmcore.readers.faults import Fault
+from gmmcore.schedule import LARGEST_LEVEL
 
 __all__ = [
     "BLOCK_FRAMES",
@@ -35,7 +38,9 @@ __all__ = [
 BLOCK_FRAMES = 4096
 _HEADER = 1024
 _FOOTER = 128
-_KIND = b"gmmcore shard 1"
+# Largest size of the frames of a level that are kept in memory.
+_KEPT_BYTES = 1 << 22
+_KIND = b"gmmcore shard 2"
 _ODD = 0x9E3779B97F4A7C15
 
 Frames = npt.NDArray[np.float32]
@@ -66,39 +71,58 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
 class ShardWriter:
     """Writes the frames of a shard, show by show, to an open file.
 
+    Frames of high levels come first, so that each subset is a beginning of the shard: reading a
+    subset costs what it holds. The frames of a level keep their order.
+
     Parameters
     ----------
     stream : binary file
         File open at its beginning; see `gmmcore.files.writing`.
     dimension : int
+    folder : path, optional
+        Folder for files without a name, which hold the frames until `finish`.
     """
 
-    def __init__(self, stream: IO[bytes], dimension: int) -> None:
+    def __init__(self, stream: IO[bytes], dimension: int, folder: PathLike | None = None) -> None:
         self._stream = stream
         self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
         self._checksums: list[str] = []
         self._moments = Moments.none(dimension)
         self._dimension = dimension
+        where = None if folder is None else os.fspath(folder)
+        # The frames of each level, in memory or in a file without a name.
+        self._levels = [
+            tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=where)  # noqa: SIM115
+            for _ in range(LARGEST_LEVEL + 1)
+        ]
+        self._counts = np.zeros(LARGEST_LEVEL + 1, dtype=np.int64)
         stream.write(b"\0" * _HEADER)
 
-    def add(self, frames: Frames) -> None:
-        """Append the processed frames (n, D) of a show."""
+    def add(self, frames: Frames, levels: npt.NDArray[np.intp] | None = None) -> None:
+        """Add the processed frames (n, D) of a show, with their levels (n,), 0 by default."""
         self._moments = self._moments + Moments.of(frames)
-        # Only the frames of an incomplete block are kept.
-        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
-        whole = len(frames) - len(frames) % BLOCK_FRAMES
-        for start in range(0, whole, BLOCK_FRAMES):
-            self._write(frames[start : start + BLOCK_FRAMES])
-        self._rest = frames[whole:].copy()
+        frames = np.ascontiguousarray(frames, dtype="<f4")
+        if levels is None:
+            levels = np.zeros(len(frames), dtype=np.intp)
+        for level in np.unique(levels):
+            chosen = frames[levels == level]
+            self._levels[level].write(chosen.data)
+            self._counts[level] += len(chosen)
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Write the remaining frames, the facts, the footer, and finally the header."""
+        """Write the frames, the facts, the footer, and finally the header."""
+        for level in reversed(self._levels):
+            with level:
+                level.seek(0)
+                while block := level.read(BLOCK_FRAMES * self._dimension * 4):
+                    self._join(np.frombuffer(block, dtype="<f4").reshape(-1, self._dimension))
         if len(self._rest):
             self._write(self._rest)
         count, dimension = self._moments.count, self._dimension
         facts = {
             **facts,
             "frames": count,
+            "subsets": np.cumsum(self._counts[::-1])[::-1].tolist(),
             "dimension": dimension,
             "moments": self._moments.facts(),
             "checksums": self._checksums,
@@ -110,6 +134,14 @@ class ShardWriter:
         self._stream.write(trailer + footer.ljust(_FOOTER - 1) + b"\n")
         self._stream.seek(0)
         self._stream.write(_header(count, dimension))
+
+    def _join(self, frames: Frames) -> None:
+        # Only the frames of an incomplete block are kept.
+        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
+        whole = len(frames) - len(frames) % BLOCK_FRAMES
+        for start in range(0, whole, BLOCK_FRAMES):
+            self._write(frames[start : start + BLOCK_FRAMES])
+        self._rest = frames[whole:]
 
     def _write(self, block: Frames) -> None:
         block = np.ascontiguousarray(block, dtype="<f4")
@@ -174,6 +206,8 @@ class Shard:
     path : str
     frames, dimension : int
         Number of frames, and dimension of a frame.
+    subsets : list of int
+        Number of frames of the subset of each level, which is the beginning of the shard.
     facts : dict
         Facts of the shard: ``shard`` (its name), ``shows`` and others.
     faults : list of Fault
@@ -196,6 +230,7 @@ class Shard:
         self.facts = read_facts(path)
         self.frames: int = self.facts["frames"]
         self.dimension: int = self.facts["dimension"]
+        self.subsets: list[int] = self.facts["subsets"]
         self.recipe_digest: str = self.facts["recipe_digest"]
         self.content_digest: str = self.facts["content_digest"]
         self.moments = Moments.from_facts(self.facts["moments"])

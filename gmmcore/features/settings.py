@@ -22,7 +22,7 @@ __all__ = [
     "FeatureSettings",
 ]
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Version of the processing: it is raised with every change of results, which renews all shards."""
 
 DATASETS = ("energy", "cep", "fb", "bnf")
@@ -185,18 +185,13 @@ class FeatureSettings(Options):
     def digest(self) -> str:
         """Compute a digest of all settings that decide the numbers of a show's processed frames."""
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_NUMBERS}
-        if self.frames is None:
-            del values["seed"]
         values["vad"] = self.vad is not None
         return digest_of(FEATURES_VERSION, values)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Settings that identify the frames; the seed is only included if a subset is drawn."""
-        values = mapping(self)
-        if self.frames is None:
-            del values["seed"]
-        return values
+        """Settings that identify the frames."""
+        return mapping(self)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], seed: int | None = None) -> FeatureSettings:
@@ -222,8 +217,6 @@ class FeatureSettings(Options):
             raise OptionsError(
                 "features.list is required: the path of a list of shows, or of a folder"
             )
-        if self.frames is None:
-            return replace(self, seed=0)  # No subset is drawn.
         return self if isinstance(self.seed, int) else replace(self, seed=seed or 0)
 
 

@@ -44,7 +44,7 @@ class ShardStatistics:
 
 
 def save_statistics(
-    path: PathLike, entries: Sequence[ShardStatistics], *, mixture: str, settings: str
+    path: PathLike, entries: Sequence[ShardStatistics], *, mixture: str, level: int, settings: str
 ) -> str:
     """Write the statistics of shards one by one; a reader adds them, in its own order.
 
@@ -56,6 +56,8 @@ def save_statistics(
         Statistics of different shards.
     mixture
         Digest of the mixture file.
+    level
+        Level of the subset of the frames; see `gmmcore.schedule.Course`.
     settings
         Digest of the E-step's settings.
 
@@ -77,11 +79,11 @@ def save_statistics(
             for name in _FIELDS:
                 group[name] = getattr(statistics, name)
 
-    return seal(path, KIND, hdf5_image(build), mixture=mixture, settings=settings)
+    return seal(path, KIND, hdf5_image(build), mixture=mixture, level=level, settings=settings)
 
 
 def read_statistics(
-    paths: Iterable[PathLike], *, mixture: str, settings: str
+    paths: Iterable[PathLike], *, mixture: str, level: int, settings: str
 ) -> Iterator[ShardStatistics]:
     """Read the statistics in some files, in the order of the files.
 
@@ -89,8 +91,8 @@ def read_statistics(
     ----------
     paths
         Statistics files.
-    mixture, settings
-        Digests that the files must carry.
+    mixture, level, settings
+        Those that the files must carry.
 
     Raises
     ------
@@ -101,11 +103,11 @@ def read_statistics(
     """
     for path in paths:
         facts, content = unseal(path, KIND)
-        for name, wanted in (("mixture", mixture), ("settings", settings)):
+        for name, wanted in (("mixture", mixture), ("level", level), ("settings", settings)):
             if facts.get(name) != wanted:
                 raise GmmcoreError(
                     f"{path}: statistics of another {name} "
-                    f"({str(facts.get(name))[:12]}, not {wanted[:12]}); remove the file"
+                    f"({str(facts.get(name))[:12]}, not {str(wanted)[:12]}); remove the file"
                 )
         with open_image(path, content) as file:
             for group in file.values():

@@ -24,7 +24,7 @@ from gmmcore.formats.registry import (
 from gmmcore.formats.sidekit_layout import plain_constants
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture, InvalidMixtureError
-from gmmcore.schedule import SIDEKIT_ITERATIONS, Stage
+from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.sidekit import arguments
 from gmmcore.sidekit.served import array_source, frame_source
 from gmmcore.steps import MStep
@@ -345,6 +345,8 @@ class Mixture:
         floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
         settings = training.TrainingSettings(
             llk_gain=arguments.real("llk_gain", llk_gain),
+            method="sidekit",
+            frames_per_component=None,
             threads=threads,
             diag=MStep(floor=floor, ceiling=ceiling),
         )
@@ -415,7 +417,8 @@ class Mixture:
         frames = array_source(cep)
         start = training.uniform_start(frames, components) if do_init else self.gaussian_mixture()
         stage = Stage("full" if start.is_full else "diag", start.components, most, "initialise")
-        return self._trained(*training.iterate(start, frames, stage, settings, least=least))
+        course = Course(stage, settings.llk_gain, least=least)
+        return self._trained(*training.iterate(start, frames, course, settings))
 
     def EM_diag2full(  # noqa: N802
         self,
@@ -460,7 +463,7 @@ class Mixture:
             *training.iterate(
                 start,
                 frame_source(features_server, featureList),
-                Stage("full", start.components, limit, "diag2full"),
+                Course(Stage("full", start.components, limit, "diag2full"), -np.inf),
                 training.TrainingSettings(llk_gain=-np.inf, threads=threads),
             )
         )

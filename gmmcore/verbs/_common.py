@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY
-from gmmcore.options import add_options
-from gmmcore.steps import EStep, IterationSettings
+from gmmcore.options import add_options, mapping, options_of
+from gmmcore.steps import EStep, IterationSettings, Limits
 
 if TYPE_CHECKING:
     from gmmcore.corpus.corpus import Corpus
@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from gmmcore.formats.hdf5 import Model
     from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.model import GaussianMixture
+    from gmmcore.schedule import Course
     from gmmcore.statistics import Statistics
 
 __all__ = [
     "add_maximising",
     "add_reading",
+    "course_of",
     "explained",
     "load_of_corpus",
+    "next_level",
     "read_any",
     "reading_frames",
     "statistics_of_shards",
@@ -38,7 +41,26 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument("--mixture", required=True, help=mixture)
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
+    parser.add_argument("--iterations", type=int, required=True, help="of the stage, at most")
+    parser.add_argument("--final", action="store_true", help="the stage is the last one")
     add_options(parser, IterationSettings)
+    add_options(parser, Limits)
+
+
+def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Course:
+    """Choose what the iterations of the stage read, with the arguments of `add_maximising`."""
+    from gmmcore.schedule import Course, Stage
+
+    facts = model.facts
+    stage = Stage(facts["stage"], facts["components"], arguments.iterations, "", arguments.final)
+    limits = mapping(options_of(arguments, Limits))
+    return Course.of(stage, frames=corpus.frames, dimension=corpus.dimension, **limits)
+
+
+def next_level(course: Course, model: Model) -> int | None:
+    """Return the level of the subset that the iteration after a mixture reads."""
+    facts = model.facts
+    return course.next_level(facts["iteration"], facts["level"], facts.get("gain"))
 
 
 def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
@@ -56,12 +78,13 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
 def statistics_of_shards(
     mixture: GaussianMixture,
     shards: Iterable[Shard],
+    level: int,
     settings: EStep,
     threads: int,
 ) -> Iterator[ShardStatistics]:
-    """Compute the statistics of each shard, one after the other."""
+    """Compute the statistics of the subset of a level of each shard, one after the other."""
     from gmmcore.formats.statistics_file import ShardStatistics
-    from gmmcore.statistics import accumulate
+    from gmmcore.statistics import Slice, accumulate
 
     for shard in shards:
         if shard.dimension != mixture.dimension:
@@ -72,7 +95,7 @@ def statistics_of_shards(
         with reading_frames(shard.path):
             statistics = accumulate(
                 mixture,
-                shard,
+                Slice(shard, 0, shard.subsets[level]),
                 precision=settings.precision,
                 pruning=settings.pruning,
                 threads=threads,

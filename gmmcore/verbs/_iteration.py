@@ -56,11 +56,12 @@ def save_iteration(
         stage=entry.stage,
         components=entry.components,
         iteration=entry.iteration,
+        level=entry.level,
         parent=before.digest,
         corpus=before.facts["corpus"],
         settings=settings_digest("maximise", settings),
         log_likelihood=entry.log_likelihood,
-        gain=None if previous is None else entry.gain,
+        gain=None if math.isnan(entry.gain) else entry.gain,
     )
     history = (*before.history, entry)
     digest = save_model(path, update.mixture, facts, history)
@@ -74,6 +75,8 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
         f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
         f"  log-likelihood/frame {entry.log_likelihood:.6f}{gain}"
     )
+    if entry.level:
+        line += f"  on {entry.frames} frames"
     if entry.floored or entry.ceiled:
         line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
     if update.low_count:
@@ -86,7 +89,11 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
 def _look_at_decrease(
     entry: HistoryEntry, previous: HistoryEntry | None, action: str, precision: str
 ) -> None:
-    if previous is None or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood):
+    if (
+        previous is None
+        or math.isnan(entry.gain)
+        or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood)
+    ):
         return
     if previous.floored or previous.ceiled or previous.low_count:
         return  # The M-step before was constrained, so that a decrease is possible.

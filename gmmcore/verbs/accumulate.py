@@ -10,7 +10,12 @@ import argparse
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
-from gmmcore.verbs._common import add_maximising, statistics_of_shards
+from gmmcore.verbs._common import (
+    add_maximising,
+    course_of,
+    next_level,
+    statistics_of_shards,
+)
 
 __all__ = ["configure", "run"]
 
@@ -40,19 +45,24 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = options_of(arguments, IterationSettings)
     model = load_model(arguments.mixture)
-    paths = Corpus.read(arguments.corpus).paths(arguments.corpus)
+    corpus = Corpus.read(arguments.corpus)
+    level = next_level(course_of(arguments, model, corpus), model)
+    paths = corpus.paths(arguments.corpus)
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    if arguments.unless and is_iteration(arguments.unless, model.digest, settings):
+    if level is None:
+        raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
+    if arguments.unless and is_iteration(arguments.unless, model.digest, settings, level):
         paths = []
     # The parts are contiguous and as equal as possible.
     chosen = paths[round(part * len(paths) / parts) : round((part + 1) * len(paths) / parts)]
     shards = map(Shard, chosen)
-    found = statistics_of_shards(model.mixture, shards, settings, arguments.threads)
+    found = statistics_of_shards(model.mixture, shards, level, settings, arguments.threads)
     save_statistics(
         arguments.output,
         list(found),
         mixture=model.digest,
+        level=level,
         settings=settings_digest("accumulate", settings),
     )

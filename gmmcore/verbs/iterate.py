@@ -1,6 +1,6 @@
 """Run EM iterations to the end of a stage, each with its own file.
 
-Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --llk-gain 0 --output 64.h5
+Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --output 64.h5
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
+    course_of,
     explained,
     load_of_corpus,
     statistics_of_shards,
@@ -30,13 +31,6 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--iterations", type=int, required=True, help="at most")
-    parser.add_argument(
-        "--llk-gain",
-        type=float,
-        required=True,
-        help="end after an iteration that gains less per frame (natural logarithm)",
-    )
     parser.add_argument(
         "--twin", default=None, help="the same stage of another run, whose iterations are copied"
     )
@@ -69,13 +63,12 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
-    from gmmcore.schedule import Stage
     from gmmcore.training import iterations
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
     first = load_of_corpus(arguments, corpus)
-    stage = Stage(first.facts["stage"], first.facts["components"], arguments.iterations, "")
+    course = course_of(arguments, first, corpus)
 
     def walk(place: str | Path) -> Walk:
         return walk_iterations(
@@ -83,8 +76,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
             first.digest,
             corpus.digest,
             settings_digest("maximise", settings),
-            arguments.iterations,
-            arguments.llk_gain,
+            course,
         )
 
     done = walk(folder)
@@ -92,8 +84,9 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         twin = Path(arguments.twin).with_suffix("")
         if (there := walk(twin)).last > done.last:
             print(
-                f"{stage.kind} {stage.components:>5}  iterations {done.last + 1} to {there.last} "
-                f"are those of {twin}, which has the same features and settings"
+                f"{folder.absolute().parents[1].name}  {course.stage.name}: iterations "
+                f"{done.last + 1} to {there.last} are those of {twin}, "
+                "which has the same features and settings"
             )
             for iteration in range(done.last + 1, there.last + 1):
                 copied = read_bytes(mixture_path(twin, iteration))
@@ -105,15 +98,14 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     model = load_model(source) if last else first
     shards = [Shard(path) for path in corpus.paths(arguments.corpus)]
 
-    def statistics(mixture: GaussianMixture) -> Statistics:
-        found = statistics_of_shards(mixture, shards, settings, arguments.threads)
+    def statistics(mixture: GaussianMixture, level: int) -> Statistics:
+        found = statistics_of_shards(mixture, shards, level, settings, arguments.threads)
         return sum_in_order(found, corpus)
 
     loop = iterations(
         model.mixture,
         statistics,
-        stage,
-        arguments.llk_gain,
+        course,
         settings,
         previous=model.history[-1] if last else None,
         threads=arguments.threads,

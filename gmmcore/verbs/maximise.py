@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
+    course_of,
     explained,
     load_of_corpus,
+    next_level,
     sum_in_order,
 )
 from gmmcore.verbs._iteration import save_iteration
@@ -36,19 +39,22 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.formats.statistics_file import read_statistics
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
-    from gmmcore.schedule import Stage
     from gmmcore.training import iterations
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
     model = load_of_corpus(arguments, corpus)
-    if is_iteration(arguments.output, model.digest, settings):
+    course = course_of(arguments, model, corpus)
+    level = next_level(course, model)
+    if level is None:
+        raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
+    if is_iteration(arguments.output, model.digest, settings, level):
         return
-    iteration = int(model.facts["iteration"]) + 1
     total = sum_in_order(
         read_statistics(
             arguments.statistics,
             mixture=model.digest,
+            level=level,
             settings=settings_digest("accumulate", settings),
         ),
         corpus,
@@ -57,11 +63,10 @@ def run(arguments: argparse.Namespace) -> None:
         entry, update = next(
             iterations(
                 model.mixture,
-                lambda _: total,
-                Stage(model.facts["stage"], model.facts["components"], iteration, ""),
-                0.0,
+                lambda *_: total,
+                course,
                 settings,
-                previous=model.history[-1] if iteration > 1 else None,
+                previous=model.history[-1] if model.facts["iteration"] else None,
                 threads=arguments.threads,
             )
         )

@@ -1,13 +1,21 @@
-"""Divide components in two along their axis of largest variance.
+"""Divide components in two.
 
-Example: gmmcore split --mixture diag/32.h5 --components 64 --output diag/64/000.h5
+Example: gmmcore split --mixture diag/32.h5 --corpus corpus.json --components 64 --output 000.h5
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from gmmcore.verbs._common import explained
+from gmmcore.errors import GmmcoreError
+from gmmcore.options import add_options, options_of
+from gmmcore.steps import Split
+from gmmcore.verbs._common import explained, reading_frames
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["configure", "run"]
 
@@ -16,7 +24,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--mixture", required=True)
     parser.add_argument("--components", type=int, help="afterwards; twice as many by default")
+    parser.add_argument("--corpus", help="corpus.json, whose frames decide; not for sidekit")
+    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
+    add_options(parser, Split)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -24,17 +35,46 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.provenance import provenance, settings_digest
+    from gmmcore.splitting import divide
 
+    settings = options_of(arguments, Split)
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
         # If components were removed, those that are left may make fewer than planned.
-        mixture = split(model.mixture, min(components, 2 * model.mixture.components))
+        wanted = min(components, 2 * model.mixture.components)
+        if settings.method == "sidekit":
+            mixture = split(model.mixture, wanted)
+        else:
+            sample = _sample(arguments, wanted)
+            mixture = divide(
+                model.mixture, sample, wanted, floor=settings.floor, threads=arguments.threads
+            )
     facts = provenance(
         stage="full" if mixture.is_full else "diag",
         components=components,
         parent=model.digest,
         corpus=model.facts.get("corpus"),
-        settings=settings_digest("split"),
+        settings=settings_digest("split", settings),
     )
     save_model(arguments.output, mixture, facts, model.history)
+
+
+def _sample(arguments: argparse.Namespace, components: int) -> npt.NDArray[np.float32]:
+    """Read the random frames that decide on the divisions."""
+    import numpy as np
+
+    from gmmcore.corpus.corpus import Corpus
+    from gmmcore.corpus.shards import Shard
+    from gmmcore.schedule import level_of
+    from gmmcore.splitting import sample_size
+
+    if arguments.corpus is None:
+        raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")
+    corpus = Corpus.read(arguments.corpus)
+    level = level_of(corpus.frames, sample_size(components))
+    parts = []
+    for path in corpus.paths(arguments.corpus):
+        with reading_frames(path), Shard(path) as shard:
+            parts.append(shard.read(0, shard.subsets[level]))
+    return np.concatenate(parts)
