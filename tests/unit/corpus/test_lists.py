@@ -30,6 +30,7 @@ from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.sidekit.server import FeaturesServer
 
 
 def settings(folder: Path, name: str = "shows.txt", **more: Any) -> FeatureSettings:
@@ -179,6 +180,26 @@ def test_global_normalisation_is_of_the_whole_show(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         ours, (expected - speech.mean(axis=0)) / speech.std(axis=0), rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_server_takes_the_statistics_of_a_whole_show_too(tmp_path: Path) -> None:
+    frames, speech = frames_of(1, 60), speech_of(1, 60)
+    write_hdf5(tmp_path / "s.h5", "s", frames, speech)
+    write_hdf5(tmp_path / "silent.h5", "silent", frames, np.zeros(60, dtype=bool))
+    (tmp_path / "l.tsv").write_text("s\ts.h5\t10\t30\n")
+    mine = settings(tmp_path, "l.tsv", normalisation="cmvn_global")
+    with ShowReader(mine) as reader:
+        ours = reader.frames(check_list(mine).table.rows[0])
+    structure = f"{tmp_path}/{{}}.h5"
+    with FeaturesServer(
+        feature_filename_structure=structure, feat_norm="cmvn", global_cmvn=True
+    ) as server:
+        loaded, label = server.load("s", start=10, stop=30)
+        np.testing.assert_array_equal(loaded[label], ours)
+        # Without speech there is nothing to normalise, unless other labels say so.
+        np.testing.assert_array_equal(server.load("silent")[0], frames)
+        with pytest.raises(GmmcoreError, match="labels select no frame of 60"):
+            server.load("silent", label=speech)
 
 
 def plant(folder: Path) -> dict[str, str]:
