@@ -23,7 +23,7 @@ SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
 # Subsets are not smaller: iterations on fewer frames cost almost nothing anyway.
-_LEAST_FRAMES = 50_000
+_LEAST_FRAMES = 100_000
 # Number of iterations on all frames at the end of a training.
 _LAST_ITERATIONS = 2
 

@@ -111,7 +111,7 @@ class Limits(Options):
     frames_per_component: int | None = option(
         500,
         "about as many random frames per component are read until the last two iterations or "
-        "more, which read all frames (at least 50,000; with full covariances (D + 3) / 4 times as "
+        "more, which read all frames (at least 100,000; with full covariances (D + 3) / 4 times as "
         "many); null reads all frames in every iteration",
         nullable=True,
         type="integer",
