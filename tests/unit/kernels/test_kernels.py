@@ -169,6 +169,18 @@ def test_an_outlier_counts_for_the_component_it_is_nearest_to(pruning, full):
 
 
 @pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("value", [1e4, 1e5, 1e6])
+def test_a_frame_so_far_that_the_threshold_is_lost_in_rounding_counts(value, full):
+    frames, mixture = trained(128, full)
+    frames = np.concatenate([frames[:500], np.full((1, 12), value, "f")])
+    assert density.log_likelihood(mixture, frames[-1:]) < -(2.0**28)
+    exact = accumulate(mixture, frames)
+    pruned = accumulate(mixture, frames, precision="single", pruning=DEFAULT_PRUNING)
+    assert pruned.log_likelihood == pytest.approx(exact.log_likelihood, rel=1e-5)
+    assert pruned.count.sum() == pytest.approx(501, abs=1e-2)
+
+
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("shift", [0.0, 1e3])
 def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
     frames, mixture = trained(128, full)
