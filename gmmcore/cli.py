@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.processor import pin
 
 __all__ = ["main"]
 
@@ -87,6 +88,8 @@ def _run(argv: list[str], chosen: str | None) -> int:
             module = importlib.import_module(f"gmmcore.verbs.{verb}")
             module.configure(subparser)
     arguments = parser.parse_args(argv)
+    # No verb imports numpy before it runs, and numpy reads the environment once.
+    pin(getattr(arguments, "processor", None))
     if arguments.version:
         from gmmcore import __version__
 

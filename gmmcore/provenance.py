@@ -33,6 +33,9 @@ class Provenance:
         Digest of the frames.
     settings : str or None
         `settings_digest` of the verb that made the mixture.
+    arithmetic : str or None
+        `gmmcore.processor.in_use` of the process that made the mixture, or the mixture that it was
+        made from without sums. Iterations of other processors are valid all the same.
     log_likelihood, gain : float or None
         Log-likelihood per frame and its growth; see `gmmcore.history.HistoryEntry`.
     """
@@ -43,6 +46,7 @@ class Provenance:
     parent: str | None = None
     corpus: str | None = None
     settings: str | None = None
+    arithmetic: str | None = None
     log_likelihood: float | None = None
     gain: float | None = None
 

@@ -95,6 +95,7 @@ class Settings(Options):
     init: Init = section(Init, "start from a mixture instead of the Gaussian of all frames")
     precision: str = same(IterationSettings, "precision")
     pruning: float = same(IterationSettings, "pruning")
+    processor: str | None = same(IterationSettings, "processor")
     jobs: int | str = option(
         "auto",
         "auto: one job makes all iterations of a stage; a number: so many E-step jobs per "
@@ -132,6 +133,7 @@ class Settings(Options):
         return IterationSettings(
             precision=self.precision,
             pruning=self.pruning,
+            processor=self.processor,
             floor=bounds.floor,
             ceiling=bounds.ceiling,
             occupancy=self.low_count.occupancy,

@@ -44,7 +44,12 @@ class ShardStatistics:
 
 
 def save_statistics(
-    path: PathLike, entries: Sequence[ShardStatistics], *, mixture: str, settings: str
+    path: PathLike,
+    entries: Sequence[ShardStatistics],
+    *,
+    mixture: str,
+    settings: str,
+    arithmetic: str | None = None,
 ) -> str:
     """Write the statistics of shards one by one; a reader adds them, in its own order.
 
@@ -58,6 +63,8 @@ def save_statistics(
         Digest of the mixture file.
     settings
         Digest of the E-step's settings.
+    arithmetic
+        What computed them, in the words of `gmmcore.processor.in_use`.
 
     Returns
     -------
@@ -77,11 +84,16 @@ def save_statistics(
             for name in _FIELDS:
                 group[name] = getattr(statistics, name)
 
-    return seal(path, KIND, hdf5_image(build), mixture=mixture, settings=settings)
+    facts = {"mixture": mixture, "settings": settings, "arithmetic": arithmetic}
+    return seal(path, KIND, hdf5_image(build), **facts)
 
 
 def read_statistics(
-    paths: Iterable[PathLike], *, mixture: str, settings: str
+    paths: Iterable[PathLike],
+    *,
+    mixture: str,
+    settings: str,
+    makers: list[str | None] | None = None,
 ) -> Iterator[ShardStatistics]:
     """Read the statistics in some files, in the order of the files.
 
@@ -91,6 +103,8 @@ def read_statistics(
         Statistics files.
     mixture, settings
         Digests that the files must carry.
+    makers
+        List to which the ``arithmetic`` of each file that is read is appended.
 
     Raises
     ------
@@ -107,6 +121,8 @@ def read_statistics(
                     f"{path}: statistics of another {name} "
                     f"({str(facts.get(name))[:12]}, not {wanted[:12]}); remove the file"
                 )
+        if makers is not None:
+            makers.append(facts.get("arithmetic"))
         with open_image(path, content) as file:
             for group in file.values():
                 yield _entry(group, os.fspath(path))

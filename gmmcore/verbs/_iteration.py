@@ -22,7 +22,12 @@ _ROUNDING = {"double": 1e-12, "single": 1e-6}
 
 
 def save_iteration(
-    path: str, before: Model, entry: HistoryEntry, update: Update, settings: IterationSettings
+    path: str,
+    before: Model,
+    entry: HistoryEntry,
+    update: Update,
+    settings: IterationSettings,
+    arithmetic: str,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -38,6 +43,8 @@ def save_iteration(
         Result of its M-step.
     settings
         Settings of E-step and M-step.
+    arithmetic
+        What computed them, in the words of `gmmcore.processor.in_use`.
 
     Returns
     -------
@@ -59,6 +66,7 @@ def save_iteration(
         parent=before.digest,
         corpus=before.facts["corpus"],
         settings=settings_digest("maximise", settings),
+        arithmetic=arithmetic,
         log_likelihood=entry.log_likelihood,
         gain=None if previous is None else entry.gain,
     ).facts()

@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
+    from gmmcore.processor import in_use
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
 
@@ -57,4 +58,5 @@ def run(arguments: argparse.Namespace) -> None:
         list(found),
         mixture=model.digest,
         settings=settings_digest("accumulate", settings),
+        arithmetic=in_use(settings.processor),
     )

@@ -67,6 +67,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
+    from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
     from gmmcore.schedule import Stage
@@ -103,6 +104,8 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         return done.last
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
+    arithmetic = in_use(settings.processor)
+    warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
     shards = open_shards(corpus.paths(arguments.corpus))
 
     def statistics(mixture: GaussianMixture) -> Statistics:
@@ -121,7 +124,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     with explained(source):
         for entry, update in loop:
             model = save_iteration(
-                mixture_path(folder, entry.iteration), model, entry, update, settings
+                mixture_path(folder, entry.iteration), model, entry, update, settings, arithmetic
             )
             last = entry.iteration
     return last

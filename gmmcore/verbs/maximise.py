@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
     from gmmcore.schedule import Stage
@@ -45,14 +46,19 @@ def run(arguments: argparse.Namespace) -> None:
     if is_iteration(arguments.output, model.digest, settings):
         return
     iteration = int(model.facts["iteration"]) + 1
+    now = in_use(settings.processor)
+    warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
+    makers: list[str | None] = []
     total = sum_in_order(
         read_statistics(
             arguments.statistics,
             mixture=model.digest,
             settings=settings_digest("accumulate", settings),
+            makers=makers,
         ),
         corpus,
     )
+    arithmetic = warn_of_others(arguments.statistics[0], makers, now)
     with explained(arguments.mixture):
         entry, update = next(
             iterations(
@@ -65,4 +71,4 @@ def run(arguments: argparse.Namespace) -> None:
                 threads=arguments.threads,
             )
         )
-    save_iteration(arguments.output, model, entry, update, settings)
+    save_iteration(arguments.output, model, entry, update, settings, arithmetic)

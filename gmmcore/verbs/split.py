@@ -36,5 +36,6 @@ def run(arguments: argparse.Namespace) -> None:
         parent=model.digest,
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split"),
+        arithmetic=model.facts.get("arithmetic"),
     )
     save_model(arguments.output, mixture, provenance.facts(), model.history)
