@@ -195,6 +195,27 @@ def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
     )
 
 
+def test_a_component_with_most_frames_keeps_the_digits_of_its_variances():
+    rng = np.random.default_rng(25)
+    places = 3 * rng.standard_normal((128, 24))
+    weights = np.full(128, 0.5 / 127)
+    weights[0] = 0.5
+    deviations = np.ones((128, 1))
+    deviations[0] = 0.03
+    chosen = rng.choice(128, 20_000, p=weights)
+    frames = places[chosen] + deviations[chosen] * rng.standard_normal((20_000, 24))
+    frames = frames.astype("f")
+    mixture = GaussianMixture.from_covariances(weights, places, np.tile(deviations**2, 24))
+    kernel = make_kernel(mixture, "single", DEFAULT_PRUNING)
+    kernel.prepare(ArraySource(frames))
+    assert (kernel.dtype, kernel.is_sparse) == (np.float32, True)
+    exact, sparse = (
+        maximise(mixture, accumulate(mixture, frames, precision=precision, pruning=p), FREE).mixture
+        for precision, p in (("double", 0.0), ("single", DEFAULT_PRUNING))
+    )
+    np.testing.assert_allclose(sparse.covariances, exact.covariances, rtol=5e-3)
+
+
 @pytest.mark.parametrize(("full", "referenced"), WAYS)
 def test_no_denormal_numbers_reach_the_products(full, referenced):
     frames, mixture = trained(64, full)
