@@ -9,7 +9,7 @@ import pytest
 
 from gmmcore import density
 from gmmcore.em import maximise, one_gaussian, split, to_full
-from gmmcore.kernels import make_kernel
+from gmmcore.kernels import lost_digits, make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
@@ -193,6 +193,31 @@ def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
     assert single.log_likelihood_per_frame == pytest.approx(
         double.log_likelihood_per_frame, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_single_precision_loses_is_bounded(full):
+    """Frames of which a fifth is silence: narrow, and far from the others."""
+    rng = np.random.default_rng(26)
+    frames = rng.standard_normal((10_000, 20)) + 2 * rng.standard_normal((8, 20)).repeat(1250, 0)
+    frames[::5] = 0.05 * rng.standard_normal((2000, 20)) - 4
+    frames = frames.astype("f")
+    mixture = one_gaussian(Moments.of(frames))
+    errors, bounds = [], []
+    while mixture.components < 16:
+        mixture = split(mixture)
+        for _ in range(4):
+            lost = lost_digits(mixture, "single", 0.0)
+            single = accumulate(mixture, frames, precision="single")
+            exact = accumulate(mixture, frames)
+            mixture = maximise(mixture, single, MStep(floor=1e-4)).mixture
+            errors.append(single.log_likelihood_per_frame - exact.log_likelihood_per_frame)
+            bounds.append(lost)
+            assert lost_digits(mixture, "double", 0.0) < 1e-6 * lost
+        if full and mixture.components == 8:
+            mixture = to_full(mixture)
+    assert np.abs(errors).max() > 1e-5  # more than a millionth of the log-likelihood
+    assert (np.abs(errors) < 0.5 * np.array(bounds)).all()
 
 
 def test_a_component_with_most_frames_keeps_the_digits_of_its_variances():
