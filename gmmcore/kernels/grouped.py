@@ -53,9 +53,8 @@ def near(logs: AnyArray, threshold: AnyArray) -> tuple[AnyArray, npt.NDArray[np.
     """
     best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, logs.shape[1])
     top = best.max(axis=0)
-    # Of large numbers, the sum is rounded to `top` itself, which must be above the bound.
-    bound = np.minimum(top + threshold, np.nextafter(top, top.dtype.type(-np.inf)))
-    return top, best > bound
+    # The sum of a large number and the threshold is rounded to `top` itself.
+    return top, best >= top + threshold
 
 
 def near_posteriors(
