@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.processor import pin
 
 __all__ = ["main"]
 
@@ -35,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
         # SIGTERM has the effect of Ctrl-C, so that no half-written file is left.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Each thread works on blocks of frames with one BLAS thread. To set this before numpy is
-    # imported saves the import of threadpoolctl, which sets it later.
+    # Each thread works on blocks of frames with one BLAS thread. Set before numpy is imported, this
+    # keeps OpenBLAS from starting others; `single_blas` makes sure.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[name] = "1"
     # Characters that a terminal cannot show are printed as escape sequences.
@@ -87,6 +88,8 @@ def _run(argv: list[str], chosen: str | None) -> int:
             module = importlib.import_module(f"gmmcore.verbs.{verb}")
             module.configure(subparser)
     arguments = parser.parse_args(argv)
+    # No verb imports numpy before it runs, and numpy reads the environment once.
+    pin(getattr(arguments, "processor", None))
     if arguments.version:
         from gmmcore import __version__
 

@@ -17,6 +17,7 @@ from gmmcore.threads import ordered_map, single_blas
 __all__ = [
     "ARITHMETIC",
     "Update",
+    "controlled",
     "maximise",
     "one_gaussian",
     "split",
@@ -29,6 +30,12 @@ ARITHMETIC = 3
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
 # component without frames can win some again.
 _LEAST_OCCUPANCY = 1e-3
+# Deviations of frames, relative to their mean, up to which a dimension is taken for constant: with
+# any frames, and with frames in single precision, which has 24 bits.
+_CONSTANT = 1e-10
+_LOST_IN_SINGLE = 1e-7
+# The same for a variance relative to the second moment, of sums in single precision.
+_LOST_IN_SUMS = 1e-6
 # Number of components in one task of a thread.
 _PIECE_COMPONENTS = 32
 
@@ -56,13 +63,16 @@ class Update:
     smallest_occupancy: float = 0.0
 
 
-def one_gaussian(moments: Moments) -> GaussianMixture:
+def one_gaussian(moments: Moments, *, stored: npt.DTypeLike = np.float64) -> GaussianMixture:
     """Make the mixture of one component that fits all frames.
 
     Parameters
     ----------
     moments : Moments
         Moments of all frames.
+    stored : dtype
+        Type in which the frames are stored: ``float32`` cannot hold a deviation of less than a
+        ten-millionth of the mean, which is then refused.
 
     Returns
     -------
@@ -84,20 +94,32 @@ def one_gaussian(moments: Moments) -> GaussianMixture:
     >>> mixture.means, mixture.covariances
     (array([[1., 4.]]), array([[ 1., 16.]]))
     """
-    means = moments.mean
-    if moments.count < 2:
-        raise InvalidMixtureError(f"{moments.count} frames are too few for a Gaussian")
-    variances = moments.scatter / moments.count
-    # Rounding alone leaves a constant dimension a variance of about (eps mean)^2.
-    constant = variances <= (1e-7 * np.abs(means)) ** 2
-    if constant.any():
-        where = ", ".join(str(index) for index in np.flatnonzero(constant))
-        raise InvalidMixtureError(
-            f"every frame has the same value in dimension {where} (counted from 0); "
-            "leave it out with `features: mask`"
-        )
-    row = variances[np.newaxis]
-    return GaussianMixture.from_covariances([1.0], means[np.newaxis], row, row)
+    row = _variances(moments, stored)[np.newaxis]
+    return GaussianMixture.from_covariances([1.0], moments.mean[np.newaxis], row, row)
+
+
+def controlled(
+    mixture: GaussianMixture, moments: Moments, *, stored: npt.DTypeLike = np.float64
+) -> GaussianMixture:
+    """Give a mixture the variances of all frames as its ``variance_control``, if it has none.
+
+    Mixtures of other tools have none. Parameters and errors are those of `one_gaussian`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.em import controlled
+    >>> from gmmcore.moments import Moments
+    >>> frames = np.array([[0.0, 0.0], [2.0, 8.0]])
+    >>> mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
+    >>> controlled(mixture, Moments.of(frames)).variance_control
+    array([[ 1., 16.]])
+    """
+    if mixture.variance_control is not None:
+        return mixture
+    control = np.broadcast_to(_variances(moments, stored), mixture.means.shape)
+    return GaussianMixture(mixture.weights, mixture.means, mixture.precisions, control)
 
 
 def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMixture:
@@ -286,17 +308,62 @@ def _shift(mixture: GaussianMixture, chosen: npt.NDArray[np.intp]) -> Array:
     return shift
 
 
+def _variances(moments: Moments, stored: npt.DTypeLike) -> Array:
+    """Return the variances of all frames, shape (D,); refuse those that are zero or lost."""
+    if moments.count < 2:
+        raise InvalidMixtureError(f"{moments.count} frames are too few for a Gaussian")
+    variances = moments.scatter / moments.count
+    if not np.isfinite(variances).all():
+        raise InvalidMixtureError("a frame holds a value that is not finite, or too large")
+    size = np.abs(moments.mean)
+    # Rounding alone leaves a constant dimension a deviation of about 1e-12 of its value.
+    constant = variances <= (_CONSTANT * size) ** 2
+    single = np.dtype(stored) == np.float32
+    if constant.any():
+        remedy = "leave it out with `features: mask`"
+        raise InvalidMixtureError(
+            f"every frame has the same value in dimension {_named(constant)} (counted from 0)"
+            + (
+                f" once it is stored in single precision; {remedy}, or subtract the mean if the "
+                "values do differ"
+                if single
+                else f"; {remedy}"
+            )
+        )
+    lost = variances <= (_LOST_IN_SINGLE * size) ** 2
+    if single and lost.any():
+        raise InvalidMixtureError(
+            f"the values in dimension {_named(lost)} (counted from 0) differ by less than single "
+            "precision, in which frames are stored, holds so far from zero; subtract their mean, "
+            "or leave the dimension out with `features: mask`"
+        )
+    return variances
+
+
+def _named(chosen: npt.NDArray[np.bool_]) -> str:
+    return ", ".join(str(index) for index in np.flatnonzero(chosen))
+
+
 def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
     """Return the variances that the bounds are relative to, shape (C, D)."""
     if mixture.variance_control is not None:
         return mixture.variance_control
-    # Mixtures of other tools have none: the variance of all frames is taken instead.
+    # `controlled` was not called: the statistics have the variance of all frames, if not exactly.
     total = statistics.count.sum()
     mean = statistics.first.sum(axis=0) / total
     second = statistics.second.sum(axis=0)
     if statistics.is_full:
         second = np.diagonal(unpack(second))
-    variance = second / total - mean**2
+    second = second / total
+    variance = second - mean**2
+    # Sums with full covariances are taken in units of the mixture's deviations.
+    size = second + mixture.overall_variance if statistics.is_full else second
+    constant = variance <= _LOST_IN_SUMS * size
+    if constant.any():
+        raise InvalidMixtureError(
+            f"in dimension {_named(constant)} (counted from 0), the frames differ by no more than "
+            "rounding, and the mixture has no variance_control; leave the dimension out, or set it"
+        )
     return np.broadcast_to(variance, mixture.means.shape)
 
 

@@ -136,7 +136,7 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
     >>> from gmmcore.options import build
     >>> from gmmcore.steps import EStep
     >>> build(EStep, {"precision": "double"})
-    EStep(precision='double', pruning=2e-08)
+    EStep(precision='double', pruning=2e-08, processor=None)
     """
     known = {_key(each.name): each for each in fields(kind)}
     given: dict[str, Any] = {}

@@ -22,6 +22,7 @@ def provenance(
     parent: str | None = None,
     corpus: str | None = None,
     settings: str | None = None,
+    arithmetic: str | None = None,
     **of_iteration: float | None,
 ) -> dict[str, Any]:
     """Return the origin of a mixture, as the facts in the header of its file.
@@ -42,6 +43,9 @@ def provenance(
         Digest of the frames.
     settings : str, optional
         `settings_digest` of the verb that made the mixture.
+    arithmetic : str, optional
+        `gmmcore.processor.in_use` of the process that made the mixture, or the mixture that it was
+        made from without sums. Iterations of other processors are valid all the same.
     **of_iteration
         ``log_likelihood`` per frame and its ``gain``, which a first mixture has not; see
         `gmmcore.history.HistoryEntry`.
@@ -54,6 +58,7 @@ def provenance(
         "parent": parent,
         "corpus": corpus,
         "settings": settings,
+        "arithmetic": arithmetic,
         **of_iteration,
     }
 

@@ -92,6 +92,7 @@ class Settings(Options):
     init: Init = section(Init, "start from a mixture instead of the Gaussian of all frames")
     precision: str = same(IterationSettings, "precision")
     pruning: float = same(IterationSettings, "pruning")
+    processor: str | None = same(IterationSettings, "processor")
     jobs: int | str = option(
         "auto",
         "auto: one job makes all iterations of a stage; a number: so many E-step jobs per "
@@ -134,7 +135,7 @@ class Settings(Options):
     @property
     def split(self) -> Split:
         """How components are divided."""
-        return Split(method=self.method, floor=self.variance.floor)
+        return Split(method=self.method, floor=self.variance.floor, processor=self.processor)
 
     def iteration(self, kind: str) -> IterationSettings:
         """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
@@ -142,6 +143,7 @@ class Settings(Options):
         return IterationSettings(
             precision=self.precision,
             pruning=self.pruning,
+            processor=self.processor,
             floor=bounds.floor,
             ceiling=bounds.ceiling,
             occupancy=self.low_count.occupancy,

@@ -167,13 +167,17 @@ def accumulate(
     mixture : GaussianMixture
     source : FrameSource or array_like, shape (F, D)
     precision : {'double', 'single'}
-        Precision of the matrix products. Sums over blocks of frames are always float64.
+        Precision of the matrix products. Sums over blocks of frames are always float64. How far
+        single precision may be from double is `gmmcore.kernels.lost_digits`: it depends on the
+        smallest variances relative to the overall ones. Where it is more than 0.05 for a frame,
+        double is used instead.
     pruning : float
         Posteriors below this may be left out of the statistics, so that a component's occupancy
         is too low by less than this per frame; 0 is exact. A frame's log-likelihood is too low
-        by at most 50 times this. With 2e-8 the log-likelihood is exact within 1e-6, and the
-        parameters of components that have frames within 1e-5 (means in standard deviations,
-        weights and variances relative).
+        by at most 50 times this: with 2e-8, by 1e-6. A component loses at most the share pruning x
+        frames / occupancy of its weight: typically 1e-5 or less, but 2e-4 for one that has 10,000
+        posteriors just below 2e-8 for each frame of its own. Its mean and variance move by no more
+        than that share, times the distance of these frames in its deviations, or its square.
     threads : int
         Number of threads. The result does not depend on it.
 

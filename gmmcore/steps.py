@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gmmcore.options import Options, OptionsError, option, same
+from gmmcore.processor import PROCESSORS
 
 __all__ = [
     "Bounds",
@@ -32,6 +33,13 @@ class EStep(Options):
         type="number",
         minimum=0,
         exclusiveMaximum=1,
+    )
+    processor: str | None = option(
+        None,
+        "compute as a processor of this type does, so that bits are the same on newer ones; "
+        "null: as the one at hand",
+        enum=[*PROCESSORS],
+        type="string",
     )
 
 
@@ -131,3 +139,4 @@ class Split(Options):
         enum=["principal", "sidekit"],
     )
     floor: float = same(Bounds, "floor")
+    processor: str | None = same(EStep, "processor")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-__all__ = ["ordered_map", "single_blas"]
+__all__ = ["blas", "ordered_map", "single_blas"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,20 +17,25 @@ R = TypeVar("R")
 
 @contextlib.contextmanager
 def single_blas() -> Iterator[None]:
-    """Limit BLAS to one thread within the block: more would change the order of addition."""
-    if os.environ.get("OPENBLAS_NUM_THREADS") == "1" == os.environ.get("MKL_NUM_THREADS"):
-        yield  # The limit was set before numpy was imported, as the command line does.
+    """Limit BLAS to one thread within the block: more would change the order of addition.
+
+    The libraries are asked, because their answer may differ from the environment's: they read it
+    when they are loaded, and never again.
+    """
+    libraries = blas()
+    if all(library.num_threads == 1 for library in libraries.lib_controllers):
+        yield
         return
-    with _libraries().limit(limits=1, user_api="blas"):
+    with libraries.limit(limits=1):
         yield
 
 
 @functools.cache
-def _libraries() -> Any:
-    """Look up the loaded libraries, once, because that takes as long as a small E-step."""
+def blas() -> Any:
+    """Return threadpoolctl's controller of the loaded BLAS libraries; they are looked up once."""
     import threadpoolctl
 
-    return threadpoolctl.ThreadpoolController()
+    return threadpoolctl.ThreadpoolController().select(user_api="blas")
 
 
 def ordered_map(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.em import Update, maximise, one_gaussian, split, to_full
+from gmmcore.em import Update, controlled, maximise, one_gaussian, split, to_full
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments, merge_moments
@@ -213,6 +213,8 @@ def iterate(
             threads=settings.threads,
         )
 
+    if mixture.variance_control is None:  # The frames are read once more only then.
+        mixture = controlled(mixture, moments(source))
     history: list[HistoryEntry] = []
     for entry, update in iterations(
         mixture,

@@ -44,7 +44,13 @@ class ShardStatistics:
 
 
 def save_statistics(
-    path: PathLike, entries: Sequence[ShardStatistics], *, mixture: str, level: int, settings: str
+    path: PathLike,
+    entries: Sequence[ShardStatistics],
+    *,
+    mixture: str,
+    level: int,
+    settings: str,
+    arithmetic: str | None = None,
 ) -> str:
     """Write the statistics of shards one by one; a reader adds them, in its own order.
 
@@ -60,6 +66,8 @@ def save_statistics(
         Level of the subset of the frames; see `gmmcore.schedule.Course`.
     settings
         Digest of the E-step's settings.
+    arithmetic
+        What computed them, in the words of `gmmcore.processor.in_use`.
 
     Returns
     -------
@@ -79,11 +87,17 @@ def save_statistics(
             for name in _FIELDS:
                 group[name] = getattr(statistics, name)
 
-    return seal(path, KIND, hdf5_image(build), mixture=mixture, level=level, settings=settings)
+    facts = {"mixture": mixture, "level": level, "settings": settings, "arithmetic": arithmetic}
+    return seal(path, KIND, hdf5_image(build), **facts)
 
 
 def read_statistics(
-    paths: Iterable[PathLike], *, mixture: str, level: int, settings: str
+    paths: Iterable[PathLike],
+    *,
+    mixture: str,
+    level: int,
+    settings: str,
+    makers: list[str | None] | None = None,
 ) -> Iterator[ShardStatistics]:
     """Read the statistics in some files, in the order of the files.
 
@@ -93,6 +107,8 @@ def read_statistics(
         Statistics files.
     mixture, level, settings
         Those that the files must carry.
+    makers
+        List to which the ``arithmetic`` of each file that is read is appended.
 
     Raises
     ------
@@ -109,6 +125,8 @@ def read_statistics(
                     f"{path}: statistics of another {name} "
                     f"({str(facts.get(name))[:12]}, not {str(wanted)[:12]}); remove the file"
                 )
+        if makers is not None:
+            makers.append(facts.get("arithmetic"))
         with open_image(path, content) as file:
             for group in file.values():
                 yield _entry(group, os.fspath(path))

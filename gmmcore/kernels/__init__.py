@@ -15,7 +15,26 @@ from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.kernels.full import FULL_PACKING, FullKernel
 from gmmcore.model import GaussianMixture
 
-__all__ = ["FULL_PACKING", "Kernel", "make_kernel"]
+__all__ = ["FULL_PACKING", "Kernel", "lost_digits", "make_kernel"]
+
+
+def lost_digits(mixture: GaussianMixture, precision: str, pruning: float) -> float:
+    """Bound the error of the log-likelihood per frame that rounding and pruning cause.
+
+    Rounding: for a frame of each component, the spacing of numbers near one in the precision in
+    use, times the sum of the absolute terms of the frame's expanded quadratic (`Kernel.rounding`),
+    averaged with the weights. Measured errors are a quarter of that or less. Pruning: what is
+    skipped of a frame is at most 50 times `pruning`.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+    precision, pruning
+        As those of `gmmcore.statistics.accumulate`.
+    """
+    kernel = make_kernel(mixture, precision, pruning)
+    rounding = float(mixture.weights @ kernel.rounding()[: mixture.components])
+    return rounding + 50.0 * pruning * kernel.grouped
 
 
 def make_kernel(mixture: GaussianMixture, precision: str, pruning: float) -> Kernel:

@@ -293,14 +293,19 @@ class Kernel:
         origin = origin[: len(frames)]
         np.subtract(frames.astype(work, copy=False), origin, out=out, casting="same_kind")
 
-    def keeps_digits(self) -> bool:
-        """Whether the rounding error of the log-likelihood is small for frames near the mixture.
+    def rounding(self) -> Array:
+        """Compute the rounding error of a frame's log-likelihood under each component, (rows,).
 
-        If variances are tiny relative to the overall variance, the expanded quadratic is a small
-        difference of large terms, and the mixture needs double precision.
+        It is that of the terms of the expanded quadratic: their sum of absolute values, for a frame
+        one overall deviation from the origin, times the spacing of numbers near one. If variances
+        are tiny relative to the overall variance, the terms are large and nearly cancel.
         """
-        size = (self.typical @ np.abs(self.coefficients[:-1], dtype=np.float64)).max()
-        return bool(np.finfo(self.dtype).eps * size < _SINGLE_TOLERANCE)
+        terms = self.typical @ np.abs(self.coefficients[:-1], dtype=np.float64)
+        return np.asarray(np.finfo(self.dtype).eps * terms)
+
+    def keeps_digits(self) -> bool:
+        """Whether the rounding error is small; if it is not, double precision is needed."""
+        return bool(self.rounding().max() < _SINGLE_TOLERANCE)
 
     def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
         """Compute the products of the frames' coordinates, shape (width, frames).

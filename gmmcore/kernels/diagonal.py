@@ -12,6 +12,11 @@ from gmmcore.model import GaussianMixture
 
 __all__ = ["DiagonalKernel"]
 
+# Largest rounding error of a frame's log-likelihood with which sums of any length are good enough,
+# and the largest number of products that are added one by one where it is larger.
+_NARROW = 1e-3
+_LONGEST_RUN = 64
+
 
 class DiagonalKernel(Kernel):
     """Kernel with products [y^2, y, 1], where powers of two scale y if squares may overflow."""
@@ -46,6 +51,8 @@ class DiagonalKernel(Kernel):
             [-0.5 * precisions, linear, offset[:, np.newaxis]],
             np.concatenate([-0.5 * precision, precision * mean, [constant]]),
         )
+        # Some variances are tiny relative to the overall ones. In ordinary mixtures none is.
+        self.is_narrow = bool(self.rounding().max() > _NARROW)
 
     def expand(self, frames: npt.NDArray[np.floating], by_frame: bool = False) -> AnyArray:
         """Compute [y^2, y, 1].
@@ -69,11 +76,22 @@ class DiagonalKernel(Kernel):
         return products
 
     def add_sparse(self, entries: Entries, products: AnyArray, total: Array) -> None:
-        """Add the product of a sparse matrix of posteriors with the products."""
+        """Add the product of a sparse matrix of posteriors with the products.
+
+        It adds the products of a component one after the other. Where that would lose too many
+        digits, a component with many frames gets several rows, whose sums are added in float64.
+        """
         from scipy.sparse import csr_array
 
-        shape = (self.rows, products.shape[1])
-        total += csr_array((entries.values, entries.frames, entries.starts), shape) @ products.T
+        starts, first = entries.starts, None
+        if self.is_narrow:
+            rows = np.maximum(-(-np.diff(starts) // _LONGEST_RUN), 1)
+            first = np.cumsum(rows) - rows
+            within = np.arange(rows.sum()) - np.repeat(first, rows)
+            starts = np.append(np.repeat(starts[:-1], rows) + _LONGEST_RUN * within, starts[-1])
+        shape = (len(starts) - 1, products.shape[1])
+        sums = csr_array((entries.values, entries.frames, starts), shape) @ products.T
+        total += sums if first is None else np.add.reduceat(sums, first, axis=0, dtype=np.float64)
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Return the statistics without the scaling."""

@@ -48,11 +48,13 @@ def near(logs: AnyArray, threshold: AnyArray) -> tuple[AnyArray, npt.NDArray[np.
     top : ndarray, shape (frames,)
         Largest log-likelihood of each frame.
     is_near : ndarray of bool, shape (C / GROUP, frames)
-        Whether a component of the group is near; false for frames that are not finite.
+        Whether a component of the group is near. At least one group of a finite frame is; of a
+        frame that is NaN, none.
     """
     best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, logs.shape[1])
     top = best.max(axis=0)
-    return top, best > top + threshold
+    # The sum of a large number and the threshold is rounded to `top` itself.
+    return top, best >= top + threshold
 
 
 def near_posteriors(

@@ -204,9 +204,9 @@ class Mixture:
         write_hdf5(mixture_file_name, self.gaussian_mixture(), prefix=prefix, mode=mode)
 
     @staticmethod
-    def read_alize(mixture_file_name: PathLike) -> Mixture:
+    def read_alize(file_name: PathLike) -> Mixture:
         """Read ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
-        mixture = read_mixture(mixture_file_name, format=_alize_format(mixture_file_name))
+        mixture = read_mixture(file_name, format=_alize_format(file_name))
         return Mixture.from_gaussian_mixture(mixture)
 
     def write_alize(self, mixture_file_name: PathLike) -> None:

@@ -13,16 +13,22 @@ if TYPE_CHECKING:
     from gmmcore.em import Update
     from gmmcore.formats.hdf5 import Model
     from gmmcore.history import HistoryEntry
+    from gmmcore.model import GaussianMixture
     from gmmcore.steps import IterationSettings
 
 __all__ = ["log_line", "save_iteration"]
 
-# Largest relative decrease of a log-likelihood per frame that rounding can cause.
-_ROUNDING = {"double": 1e-12, "single": 1e-6}
+# Largest relative decrease of a log-likelihood per frame that sums in double precision can cause.
+_ROUNDING = 1e-12
 
 
 def save_iteration(
-    path: str, before: Model, entry: HistoryEntry, update: Update, settings: IterationSettings
+    path: str,
+    before: Model,
+    entry: HistoryEntry,
+    update: Update,
+    settings: IterationSettings,
+    arithmetic: str,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -38,6 +44,8 @@ def save_iteration(
         Result of its M-step.
     settings
         Settings of E-step and M-step.
+    arithmetic
+        What computed them, in the words of `gmmcore.processor.in_use`.
 
     Returns
     -------
@@ -51,7 +59,7 @@ def save_iteration(
     name = Path(path).absolute().parents[2].name
     print(f"{name}  {log_line(entry, update)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
-    _look_at_decrease(entry, previous, settings.on_decrease, settings.precision)
+    _look_at_decrease(entry, previous, settings, before.mixture)
     facts = provenance(
         stage=entry.stage,
         components=entry.components,
@@ -60,6 +68,7 @@ def save_iteration(
         parent=before.digest,
         corpus=before.facts["corpus"],
         settings=settings_digest("maximise", settings),
+        arithmetic=arithmetic,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
     )
@@ -87,21 +96,26 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
 
 
 def _look_at_decrease(
-    entry: HistoryEntry, previous: HistoryEntry | None, action: str, precision: str
+    entry: HistoryEntry,
+    previous: HistoryEntry | None,
+    settings: IterationSettings,
+    mixture: GaussianMixture,
 ) -> None:
-    if (
-        previous is None
-        or math.isnan(entry.gain)
-        or entry.gain >= -_ROUNDING[precision] * abs(entry.log_likelihood)
-    ):
+    """Warn or stop if the log-likelihood fell by more than the precision in use explains."""
+    if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
         return
     if previous.floored or previous.ceiled or previous.low_count:
         return  # The M-step before was constrained, so that a decrease is possible.
+    from gmmcore.kernels import lost_digits
+
+    lost = lost_digits(mixture, settings.precision, settings.pruning)
+    if entry.gain >= -lost - _ROUNDING * abs(entry.log_likelihood):
+        return
     message = (
         f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
-        f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update; "
-        "try precision: double and pruning: 0"
+        f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update, and "
+        f"rounding explains no more than {lost:.1g}; try precision: double and pruning: 0"
     )
-    if action == "stop":
+    if settings.on_decrease == "stop":
         raise GmmcoreError(message)
     print(f"warning: {message}", file=sys.stderr)

@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.corpus.shards import Shard
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.formats.statistics_file import save_statistics
+    from gmmcore.processor import in_use
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
 
@@ -65,4 +66,5 @@ def run(arguments: argparse.Namespace) -> None:
         mixture=model.digest,
         level=level,
         settings=settings_digest("accumulate", settings),
+        arithmetic=in_use(settings.processor),
     )

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the first mixture of a training."""
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.em import one_gaussian
+    from gmmcore.em import controlled, one_gaussian
     from gmmcore.files import sha256_of
     from gmmcore.formats.hdf5 import save_model
     from gmmcore.provenance import provenance, settings_digest
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = arguments.source
     if source is None:
         with explained(arguments.corpus):
-            mixture = one_gaussian(corpus.moments)
+            mixture = one_gaussian(corpus.moments, stored="float32")
     else:
         from gmmcore.formats import read_mixture
 
@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
                 f"{source}: has dimension {mixture.dimension}, the features have "
                 f"{corpus.dimension}; choose other features or another mixture"
             )
+        with explained(arguments.corpus):
+            mixture = controlled(mixture, corpus.moments, stored="float32")
     kind = "full" if mixture.is_full else "diag"
     facts = provenance(
         stage=kind,

@@ -61,6 +61,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     from gmmcore.corpus.shards import Shard
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
+    from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
     from gmmcore.training import iterations
@@ -96,6 +97,8 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         return done.last
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
+    arithmetic = in_use(settings.processor)
+    warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
     shards = [Shard(path) for path in corpus.paths(arguments.corpus)]
 
     def statistics(mixture: GaussianMixture, level: int) -> Statistics:
@@ -113,7 +116,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     with explained(source):
         for entry, update in loop:
             model = save_iteration(
-                mixture_path(folder, entry.iteration), model, entry, update, settings
+                mixture_path(folder, entry.iteration), model, entry, update, settings, arithmetic
             )
             last = entry.iteration
     return last

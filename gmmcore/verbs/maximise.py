@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
     from gmmcore.training import iterations
@@ -50,15 +51,20 @@ def run(arguments: argparse.Namespace) -> None:
         raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
     if is_iteration(arguments.output, model.digest, settings, level):
         return
+    now = in_use(settings.processor)
+    warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
+    makers: list[str | None] = []
     total = sum_in_order(
         read_statistics(
             arguments.statistics,
             mixture=model.digest,
             level=level,
             settings=settings_digest("accumulate", settings),
+            makers=makers,
         ),
         corpus,
     )
+    arithmetic = warn_of_others(arguments.statistics[0], makers, now)
     with explained(arguments.mixture):
         entry, update = next(
             iterations(
@@ -70,4 +76,4 @@ def run(arguments: argparse.Namespace) -> None:
                 threads=arguments.threads,
             )
         )
-    save_iteration(arguments.output, model, entry, update, settings)
+    save_iteration(arguments.output, model, entry, update, settings, arithmetic)

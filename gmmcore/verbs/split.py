@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
     from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.processor import in_use
     from gmmcore.provenance import provenance, settings_digest
     from gmmcore.splitting import divide
 
@@ -44,9 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
         # If components were removed, those that are left may make fewer than planned.
         wanted = min(components, 2 * model.mixture.components)
         if settings.method == "sidekit":
-            mixture = split(model.mixture, wanted)
+            mixture, arithmetic = split(model.mixture, wanted), model.facts.get("arithmetic")
         else:
-            sample = _sample(arguments, wanted)
+            sample, arithmetic = _sample(arguments, wanted), in_use(settings.processor)
             mixture = divide(
                 model.mixture, sample, wanted, floor=settings.floor, threads=arguments.threads
             )
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         parent=model.digest,
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split", settings),
+        arithmetic=arithmetic,
     )
     save_model(arguments.output, mixture, facts, model.history)
 

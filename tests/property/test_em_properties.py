@@ -102,9 +102,10 @@ def test_statistics_add_up_wherever_the_frames_are_cut(values, components, full,
     np.testing.assert_allclose(total.count.sum(), len(values))
 
 
-def maximised(folder, fall, previous_floored=0, **settings):
+def maximised(folder, fall, previous_floored=0, silence=1.0, **settings):
     """The verb, where the likelihood is lower by `fall` than in the iteration before."""
-    mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], np.ones((2, 1)), np.ones((2, 1)))
+    means, precisions = [[-1.0], [1.0]], [[silence], [1.0]]
+    mixture = GaussianMixture([0.5, 0.5], means, precisions, np.ones((2, 1)))
     values = np.random.default_rng(1).standard_normal((1000, 1))
     statistics = accumulate(mixture, values)
     corpus = Corpus((CorpusShard("000", "000.npy", 1000, "a"),), 1, (0.0,), (1.0,))
@@ -119,7 +120,7 @@ def maximised(folder, fall, previous_floored=0, **settings):
         folder / "0.stats.h5",
         [ShardStatistics("000", "a", statistics, "")],
         mixture=digest,
-        settings=settings_digest("accumulate", IterationSettings()),
+        settings=settings_digest("accumulate", IterationSettings(**settings)),
     )
     return main(
         [
@@ -151,6 +152,19 @@ def test_a_falling_likelihood_stops_if_asked_to(tmp_path, capsys):
 def test_rounding_bounds_and_gains_are_no_fall(tmp_path, capsys, fall, floored):
     assert maximised(tmp_path, fall, floored, on_decrease="stop") == 0
     assert "fell" not in capsys.readouterr().err
+
+
+def test_how_far_a_likelihood_may_fall_depends_on_precision_and_variances(tmp_path, capsys):
+    """Of a narrow component, the terms of the quadratic are large, and single precision is less."""
+    free = {"on_decrease": "stop", "floor": 0.0, "occupancy": 0.0}
+    assert maximised(tmp_path, 1e-4, silence=1e4, **free) == 0
+    assert maximised(tmp_path / "double", 1e-4, silence=1e4, precision="double", **free) == 1
+    assert maximised(tmp_path / "wide", 1e-4, **free) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(
+        "fell by 0.0001" in line and "rounding explains no more than" in line for line in lines
+    )
 
 
 def test_a_starved_component_is_told_in_the_log_and_the_history(tmp_path, capsys):

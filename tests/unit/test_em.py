@@ -44,6 +44,35 @@ def test_a_constant_dimension_is_refused_by_its_number():
         gaussian(frames)
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e4])
+def test_a_constant_dimension_is_refused_from_a_start_of_another_tool(full, precision, value):
+    frames = np.random.default_rng(1).standard_normal((2000, 3))
+    frames[:, 1] = value
+    means = frames[:2].copy()
+    means[:, 1] += 0.3
+    start = GaussianMixture([0.5, 0.5], means, np.ones((2, 3)))
+    start = to_full(start) if full else start
+    for floor in (0.0, 0.01):
+        settings = TrainingSettings(
+            precision=precision, diag=MStep(floor=floor), full=FullMStep(floor=floor)
+        )
+        with pytest.raises(InvalidMixtureError, match="the same value in dimension 1"):
+            train(frames, 2, [2], 2 * full, settings, start=start)
+        statistics = accumulate(start, frames, precision=precision)
+        with pytest.raises(InvalidMixtureError, match=r"in dimension 1 .* no more than"):
+            maximise(start, statistics, MStep(floor=floor))
+
+
+def test_a_small_deviation_far_from_zero_is_trained():
+    rng = np.random.default_rng(2)
+    steps = rng.standard_normal((4000, 2)) + 8 * rng.integers(0, 2, (4000, 1))
+    mixture, _ = train(0.05 * steps + [1e6, 0], 2, [20])
+    np.testing.assert_allclose(np.sort(mixture.means[:, 0]) - 1e6, [0, 0.4], atol=0.005)
+    np.testing.assert_allclose(mixture.covariances, 0.0025, rtol=0.1)
+
+
 def test_split_moves_along_the_widest_dimension_as_sidekit_does():
     control = np.full((2, 3), 2.0)
     mixture = GaussianMixture.from_covariances(

@@ -56,6 +56,29 @@ def test_threads_of_blas_do_not_matter():
     assert digest(2, "4") == one
 
 
+LATE = """
+import os
+import numpy
+from threadpoolctl import threadpool_info, threadpool_limits
+os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+from gmmcore.threads import single_blas
+def threads():
+    return [library["num_threads"] for library in threadpool_info()]
+threadpool_limits(2, "blas")
+with single_blas():
+    print(threads())
+print(threads())
+"""
+
+
+def test_blas_is_asked_for_its_threads_not_the_environment():
+    command = [sys.executable, "-c", LATE]
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {key: value for key, value in os.environ.items() if key not in names}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[1]\n[2]\n", "")
+
+
 def test_results_come_in_the_order_of_the_items():
     assert list(ordered_map(lambda item: item * item, range(20), 3)) == [i * i for i in range(20)]
 

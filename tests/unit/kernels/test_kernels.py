@@ -9,7 +9,7 @@ import pytest
 
 from gmmcore import density
 from gmmcore.em import maximise, one_gaussian, split, to_full
-from gmmcore.kernels import make_kernel
+from gmmcore.kernels import lost_digits, make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
@@ -169,6 +169,18 @@ def test_an_outlier_counts_for_the_component_it_is_nearest_to(pruning, full):
 
 
 @pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("value", [1e4, 1e5, 1e6])
+def test_a_frame_so_far_that_the_threshold_is_lost_in_rounding_counts(value, full):
+    frames, mixture = trained(128, full)
+    frames = np.concatenate([frames[:500], np.full((1, 12), value, "f")])
+    assert density.log_likelihood(mixture, frames[-1:]) < -(2.0**28)
+    exact = accumulate(mixture, frames)
+    pruned = accumulate(mixture, frames, precision="single", pruning=DEFAULT_PRUNING)
+    assert pruned.log_likelihood == pytest.approx(exact.log_likelihood, rel=1e-5)
+    assert pruned.count.sum() == pytest.approx(501, abs=1e-2)
+
+
+@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("shift", [0.0, 1e3])
 def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
     frames, mixture = trained(128, full)
@@ -181,6 +193,52 @@ def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
     assert single.log_likelihood_per_frame == pytest.approx(
         double.log_likelihood_per_frame, abs=1e-5
     )
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_single_precision_loses_is_bounded(full):
+    """Frames of which a fifth is silence: narrow, and far from the others."""
+    rng = np.random.default_rng(26)
+    frames = rng.standard_normal((10_000, 20)) + 2 * rng.standard_normal((8, 20)).repeat(1250, 0)
+    frames[::5] = 0.05 * rng.standard_normal((2000, 20)) - 4
+    frames = frames.astype("f")
+    mixture = one_gaussian(Moments.of(frames))
+    errors, bounds = [], []
+    while mixture.components < 16:
+        mixture = split(mixture)
+        for _ in range(4):
+            lost = lost_digits(mixture, "single", 0.0)
+            single = accumulate(mixture, frames, precision="single")
+            exact = accumulate(mixture, frames)
+            mixture = maximise(mixture, single, MStep(floor=1e-4)).mixture
+            errors.append(single.log_likelihood_per_frame - exact.log_likelihood_per_frame)
+            bounds.append(lost)
+            assert lost_digits(mixture, "double", 0.0) < 1e-6 * lost
+        if full and mixture.components == 8:
+            mixture = to_full(mixture)
+    assert np.abs(errors).max() > 1e-5  # more than a millionth of the log-likelihood
+    assert (np.abs(errors) < 0.5 * np.array(bounds)).all()
+
+
+def test_a_component_with_most_frames_keeps_the_digits_of_its_variances():
+    rng = np.random.default_rng(25)
+    places = 3 * rng.standard_normal((128, 24))
+    weights = np.full(128, 0.5 / 127)
+    weights[0] = 0.5
+    deviations = np.ones((128, 1))
+    deviations[0] = 0.03
+    chosen = rng.choice(128, 20_000, p=weights)
+    frames = places[chosen] + deviations[chosen] * rng.standard_normal((20_000, 24))
+    frames = frames.astype("f")
+    mixture = GaussianMixture.from_covariances(weights, places, np.tile(deviations**2, 24))
+    kernel = make_kernel(mixture, "single", DEFAULT_PRUNING)
+    kernel.prepare(ArraySource(frames))
+    assert (kernel.dtype, kernel.is_sparse) == (np.float32, True)
+    exact, sparse = (
+        maximise(mixture, accumulate(mixture, frames, precision=precision, pruning=p), FREE).mixture
+        for precision, p in (("double", 0.0), ("single", DEFAULT_PRUNING))
+    )
+    np.testing.assert_allclose(sparse.covariances, exact.covariances, rtol=5e-3)
 
 
 @pytest.mark.parametrize(("full", "referenced"), WAYS)

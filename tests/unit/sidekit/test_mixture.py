@@ -79,7 +79,7 @@ def test_signatures_are_those_of_sidekit() -> None:
         "compute_log_posterior_probabilities_full": "cep, mu=None",
         "read": "mixture_file_name, prefix=''",
         "write": "mixture_file_name, prefix='', mode='w'",
-        "read_alize": "mixture_file_name",
+        "read_alize": "file_name",
         "write_alize": "mixture_file_name",
         "read_htk": "filename, begin_hmm=False, state2=False",
         "write_htk": "mixture_file_name",
@@ -640,7 +640,7 @@ def test_files(tmp_path: Path) -> None:
         again.read(tmp_path / "m.h5", prefix="b/")
         assert again.gaussian_mixture() == core
         one.write_alize(tmp_path / "m.gmm")
-        read = Mixture.read_alize(tmp_path / "m.gmm")
+        read = Mixture.read_alize(file_name=tmp_path / "m.gmm")
         assert read.cov_var_ctl.size == 0
         assert np.array_equal(read.invcov, one.invcov)
         one.write_htk(tmp_path / "m.mmf")
