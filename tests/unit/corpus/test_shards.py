@@ -26,8 +26,7 @@ from gmmcore.moments import Moments, merge_moments
 
 
 def write(path: Path, frames: np.ndarray, step: int = 1000) -> None:
-    with writing(path) as stream:
-        writer = ShardWriter(stream, frames.shape[1])
+    with writing(path) as stream, ShardWriter(stream, frames.shape[1]) as writer:
         for start in range(0, len(frames), step):
             writer.add(frames[start : start + step])
         writer.finish({"shard": "000", "recipe_digest": "d", "faults": []})
