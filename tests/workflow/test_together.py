@@ -211,6 +211,8 @@ def test_features_that_the_workflow_made_are_dated_in_the_future(demonstrated, n
     before = flow.made()
     later = time.time() + 1e8
     os.utime(flow.folder / "corpus" / name, (later, later))
+    # With its records, Snakemake compares the contents of such small files.
+    flow.remove(".snakemake")
     flow.run()
     at_rest(flow)
     final = "results/tiny/ubm.h5"
