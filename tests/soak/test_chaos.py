@@ -17,7 +17,7 @@ def test_killed_trainings_end_with_the_bytes_of_an_undisturbed_one(tmp_path, mon
     expected, seconds = chaos.undisturbed(tmp_path)
     assert all(len(found) > 10 for found in expected.values())
     killed = []
-    for number in range(2):
+    for number in range(3):
         place = tmp_path / f"run{number}"
         outcome = chaos.chaotic_run(place, number, 8, expected, 3, 0.8 * seconds)
         assert not outcome.wrong, f"{outcome.wrong}: {outcome.kills}\n{outcome.output}"
