@@ -3,8 +3,8 @@
     python -m benchmarks.workflow                        # 200,000 frames x 60 to 64 components
     python -m benchmarks.workflow --frames 5000000 --components 512
 
-Makes features, runs `snakemake` on them with SIDEKIT's numbers of iterations, then takes the E-step of
-every iteration again in this process, from the same frames and mixtures and with as many threads.
+Makes features, runs `snakemake` on them with SIDEKIT's numbers of iterations, then takes the E-step
+of every iteration again in this process, from the same frames and mixtures and with as many threads.
 """
 
 from __future__ import annotations
