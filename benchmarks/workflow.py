@@ -4,7 +4,7 @@
     python -m benchmarks.workflow --frames 5000000 --components 512
 
 Makes features, runs `snakemake` on them with SIDEKIT's numbers of iterations, then takes the E-step
-of every iteration again in this process, from the same frames and mixtures and with as many threads.
+of every iteration again in this process, from the same frames and mixtures with as many threads.
 """
 
 from __future__ import annotations

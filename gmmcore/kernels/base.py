@@ -145,7 +145,7 @@ class Kernel:
         return max(64, min(block, 1 << most.bit_length() - 1))
 
     def zeros(self) -> Array:
-        """Return sums of zero, shape (padded_components, width), in the memory order in which they are added."""
+        """Return sums of zero, (padded_components, width), in the memory order of their addition."""
         return np.zeros((self.padded_components, self.width), order="C" if self.is_sparse else "F")
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
@@ -181,7 +181,7 @@ class Kernel:
                 self.is_referenced = len(far) <= _LARGEST_FAR_SHARE * len(frames)
 
     def sums(self, source: _Source, start: int, stop: int) -> tuple[Array, float]:
-        """Sum over the frames start <= i < stop: statistics (padded_components, width) and log-likelihood."""
+        """Sum over the frames start <= i < stop: (padded_components, width), log-likelihood."""
         total = self.zeros()
         log_likelihood = 0.0
         # The log-likelihood of a frame that is not finite is not finite; `accumulate` checks that.
