@@ -145,7 +145,7 @@ class Kernel:
         return max(64, min(block, 1 << most.bit_length() - 1))
 
     def zeros(self) -> Array:
-        """Return sums of zero, (padded_components, width), in the memory order of their addition."""
+        """Return sums of zero, (padded_components, width), in the order in which they are added."""
         return np.zeros((self.padded_components, self.width), order="C" if self.is_sparse else "F")
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
