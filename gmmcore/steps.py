@@ -150,7 +150,7 @@ class IterationSettings(EStep, MStep):
 
     on_decrease: str = option(
         "warn",
-        "or stop, when the log-likelihood falls although no bound moved a variance",
+        "or stop, when the log-likelihood falls although neither bounds nor the prior explain it",
         enum=["warn", "stop"],
     )
 
