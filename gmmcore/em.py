@@ -28,7 +28,7 @@ Array = npt.NDArray[np.float64]
 ARITHMETIC = 3
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
-# component without frames can win some again.
+# component without frames can win some again. Of fewer frames, nothing else is computed.
 _LEAST_OCCUPANCY = 1e-3
 # Deviations of frames, relative to their mean, up to which a dimension is taken for constant: with
 # any frames, and with frames in single precision, which has 24 bits.
@@ -54,6 +54,9 @@ class Update:
         Components whose occupancy is below ``MStep.occupancy``, each with its occupancy.
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
+    allowance : float
+        How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks covariances:
+        what the lower bound that EM maximises lost with this update; 0 if it grew.
     """
 
     mixture: GaussianMixture
@@ -61,6 +64,7 @@ class Update:
     ceiled: int = 0
     low_count: tuple[tuple[int, float], ...] = ()
     smallest_occupancy: float = 0.0
+    allowance: float = 0.0
 
 
 def one_gaussian(moments: Moments, *, stored: npt.DTypeLike = np.float64) -> GaussianMixture:
@@ -224,7 +228,15 @@ def maximise(
     Notes
     -----
     Weights are proportional to the occupancies; means and covariances are the weighted moments
-    (Dempster, Laird and Rubin 1977). The bounds are applied afterwards.
+    (Dempster, Laird and Rubin 1977). A covariance S of n frames, full, is shrunk towards its own
+    diagonal, (n S + k diag(S)) / (n + k) with k = ``settings.prior``: the mode under a conjugate
+    prior in which the diagonal counts for k frames (Gauvain and Lee 1994), which keeps the
+    diagonal and shrinks the correlations, the target D of Schaefer and Strimmer (2005).
+
+    A component of n frames, fewer than L = ``settings.occupancy``, keeps its place in the mixture
+    and is shrunk towards the variances of all frames V in the same way, with as many frames as are
+    missing: (n S + (L - n) V) / L. Such a component becomes wide and can win frames again, and at
+    L frames the rule changes nothing. The bounds are applied last.
 
     Examples
     --------
@@ -245,38 +257,49 @@ def maximise(
     if statistics.frames == 0 or not statistics.count.sum() > 0:
         raise InvalidMixtureError("the statistics hold no frames")
     count = np.maximum(statistics.count, 0.0)
-    low = count < settings.occupancy
-    # A component without any frames is kept as it is, even if `settings.occupancy` is 0.
-    usable = count > 0
-    safe = np.where(usable, count, 1.0)[:, np.newaxis]
+    least, prior = settings.frames(mixture.dimension)
+    low = count < least
+    # Numbers of almost no frames are noise, so that such a component is kept as it is.
+    kept = np.where(low, count < _LEAST_OCCUPANCY, count <= 0)
+    safe = np.where(kept, 1.0, count)[:, np.newaxis]
     offsets = statistics.first / safe
     control = _control(mixture, statistics)
-    kept = low | ~usable
     means = mixture.means.copy()
     means[~kept] = statistics.origin + offsets[~kept]
     precisions = mixture.precisions.copy()
+    growth = np.zeros(mixture.components)
     if mixture.is_full:
         floored = ceiled = 0
 
-        def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int]:
+        def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
             mean = offsets[piece]
             moments = unpack(statistics.second[piece]) / count[piece, np.newaxis, np.newaxis]
-            return bounded_precisions(
-                moments - mean[:, :, np.newaxis] * mean[:, np.newaxis, :],
-                control[piece],
-                (settings.floor, settings.ceiling),
-                piece,
+            moments -= mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
+            plain = moments.copy() if prior else moments
+            if prior:
+                _shrink(moments, count[piece] / (count[piece] + prior))
+            if low[piece].any():
+                share = np.minimum(count[piece] / least, 1.0)[:, np.newaxis]
+                _shrink(moments, share[:, 0], (1.0 - share) * control[piece])
+            values, below, above = bounded_precisions(
+                moments, control[piece], (settings.floor, settings.ceiling), piece
             )
+            grown = _growth(mixture, piece, plain, means[piece], values) if prior else growth[piece]
+            return values, below, above, grown
 
         pieces = np.array_split(np.flatnonzero(~kept), -(-mixture.components // _PIECE_COMPONENTS))
         with single_blas():
             done = ordered_map(work, pieces, threads)
-            for piece, (values, below, above) in zip(pieces, done, strict=True):
+            for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
                 precisions[piece] = values
+                growth[piece] = grown
                 floored += below
                 ceiled += above
     else:
         raw = statistics.second / safe - offsets * offsets
+        if low.any():
+            share = np.minimum(count / least, 1.0)[:, np.newaxis]
+            raw = np.where(low[:, np.newaxis], share * raw + (1.0 - share) * control, raw)
         variances, floored, ceiled = bounded_variances(
             raw, control, (settings.floor, settings.ceiling), ~kept
         )
@@ -285,12 +308,51 @@ def maximise(
     updated = GaussianMixture(
         occupancy / occupancy.sum(), means, precisions, mixture.variance_control
     )
+    allowance = 0.0
+    if mixture.is_full and prior:
+        growth += updated.log_weights - mixture.log_weights
+        growth += 0.5 * (mixture.log_determinants - updated.log_determinants)
+        used = count > 0
+        allowance = max(0.0, -float(count[used] @ growth[used]) / statistics.frames)
     listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(low))
     if listed and settings.action == "remove":
         updated = _without(updated, low)
     elif listed and settings.action == "resplit":
         updated = _resplit(updated, low)
-    return Update(updated, floored, ceiled, listed, float(count.min()))
+    return Update(updated, floored, ceiled, listed, float(count.min()), allowance)
+
+
+def _shrink(covariances: Array, shares: Array, added: Array | None = None) -> None:
+    """Shrink covariances (N, D, D), in place, towards their diagonals, or to (N, D) that are added.
+
+    What is not on the diagonal is multiplied by `shares` (N,). So is the diagonal if `added` is
+    given, which is added to it; otherwise it keeps every bit.
+    """
+    axis = np.arange(covariances.shape[1])
+    diagonals = covariances[:, axis, axis]
+    if added is not None:
+        diagonals = shares[:, np.newaxis] * diagonals + added
+    covariances *= shares[:, np.newaxis, np.newaxis]
+    covariances[:, axis, axis] = diagonals
+
+
+def _growth(
+    mixture: GaussianMixture,
+    piece: npt.NDArray[np.intp],
+    covariances: Array,
+    means: Array,
+    precisions: Array,
+) -> Array:
+    """Return what the quadratic terms add, per frame, to the log-likelihood of some components.
+
+    The frames of the components `piece` have the given means, which are the new ones, and
+    covariances; the new precisions replace those of the mixture.
+    """
+    before = mixture.precisions[piece]
+    moved = means - mixture.means[piece]
+    lost = np.einsum("nij,nij->n", before - precisions, covariances)
+    result: Array = 0.5 * (lost + np.einsum("ni,nij,nj->n", moved, before, moved))
+    return result
 
 
 def _shift(mixture: GaussianMixture, chosen: npt.NDArray[np.intp]) -> Array:

@@ -47,8 +47,8 @@ def provenance(
         `gmmcore.processor.in_use` of the process that made the mixture, or the mixture that it was
         made from without sums. Iterations of other processors are valid all the same.
     **of_iteration
-        ``log_likelihood`` per frame and its ``gain``, which a first mixture has not; see
-        `gmmcore.history.HistoryEntry`.
+        ``log_likelihood`` per frame, its ``gain`` and the ``allowance`` for the next one, which a
+        first mixture has not; see `gmmcore.history.HistoryEntry` and `gmmcore.em.Update`.
     """
     return {
         "stage": stage,

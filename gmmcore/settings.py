@@ -8,7 +8,16 @@ from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.features.settings import AudioSource, FeatureSettings
 from gmmcore.options import FOLDER, Options, OptionsError, option, same, section
 from gmmcore.schedule import SIDEKIT_ITERATIONS
-from gmmcore.steps import Bounds, FullBounds, IterationSettings, Limits, LowCount, Split
+from gmmcore.steps import (
+    Bounds,
+    FullBounds,
+    FullCounts,
+    IterationSettings,
+    Limits,
+    LowCount,
+    MStep,
+    Split,
+)
 
 __all__ = ["EXPORTS", "Settings"]
 
@@ -23,7 +32,7 @@ EXPORTS = {
 
 
 @dataclass(frozen=True)
-class Full(FullBounds):
+class Full(FullCounts, FullBounds):
     """Full covariances after the last diagonal stage."""
 
     iterations: int = option(0, "how many, at most", type="integer", minimum=0, maximum=999)
@@ -140,13 +149,17 @@ class Settings(Options):
     def iteration(self, kind: str) -> IterationSettings:
         """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
         bounds = self.full if kind == "full" else self.variance
+        occupancy, prior = self.low_count.occupancy, MStep.prior
+        if kind == "full":
+            occupancy, prior = self.full.occupancy, self.full.prior
         return IterationSettings(
             precision=self.precision,
             pruning=self.pruning,
             processor=self.processor,
             floor=bounds.floor,
             ceiling=bounds.ceiling,
-            occupancy=self.low_count.occupancy,
+            occupancy=occupancy,
+            prior=prior,
             action=self.low_count.action,
             on_decrease=self.on_decrease,
         )

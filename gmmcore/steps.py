@@ -11,6 +11,7 @@ __all__ = [
     "Bounds",
     "EStep",
     "FullBounds",
+    "FullCounts",
     "FullMStep",
     "IterationSettings",
     "Limits",
@@ -71,20 +72,66 @@ class FullBounds(Bounds):
 class LowCount(Options):
     """Settings for components that have few frames."""
 
-    occupancy: float = option(
+    occupancy: float | None = option(
         10.0, "a component with fewer frames has a low count", type="number", minimum=0
     )
     action: str = option(
         "keep",
-        "keep its mean and covariance; resplit: replace it by one half of the heaviest "
-        "component; or remove it",
+        "keep it, with the global variances in the place of the frames that it lacks; resplit: "
+        "replace it by one half of the heaviest component; or remove it",
         enum=["keep", "resplit", "remove"],
+    )
+
+
+@dataclass(frozen=True)
+class FullCounts(Options):
+    """How much full covariances are trusted, by their number of frames."""
+
+    occupancy: float | None = option(
+        None,
+        "a component with fewer frames has a low count; null: as many as dimensions",
+        type="number",
+        minimum=0,
+    )
+    prior: float | None = option(
+        None,
+        "the diagonal of a covariance counts for so many frames: with n frames, its other elements "
+        "are multiplied by n / (n + prior); null: as many as dimensions; 0: as they are",
+        type="number",
+        minimum=0,
     )
 
 
 @dataclass(frozen=True)
 class MStep(LowCount, Bounds):
     """Settings of the M-step for diagonal covariances."""
+
+    occupancy: float | None = option(
+        LowCount.occupancy,
+        "a component with fewer frames has a low count; null: as many as dimensions",
+        nullable=True,
+        type="number",
+        minimum=0,
+    )
+    prior: float | None = option(
+        0.0,
+        "frames that the diagonal of a full covariance counts for; null: as many as dimensions",
+        nullable=True,
+        type="number",
+        minimum=0,
+    )
+
+    def frames(self, dimension: int) -> tuple[float, float]:
+        """Return the least occupancy of a component, and the prior, for frames of a dimension.
+
+        Examples
+        --------
+        >>> from gmmcore.steps import FullMStep
+        >>> FullMStep(prior=30).frames(60)
+        (60.0, 30.0)
+        """
+        least = dimension if self.occupancy is None else self.occupancy
+        return float(least), float(dimension if self.prior is None else self.prior)
 
 
 @dataclass(frozen=True)
@@ -93,6 +140,8 @@ class FullMStep(MStep):
 
     floor: float = same(FullBounds, "floor")
     ceiling: float = same(FullBounds, "ceiling")
+    occupancy: float | None = same(FullCounts, "occupancy")
+    prior: float | None = same(FullCounts, "prior")
 
 
 @dataclass(frozen=True)
@@ -101,7 +150,7 @@ class IterationSettings(EStep, MStep):
 
     on_decrease: str = option(
         "warn",
-        "or stop, when the log-likelihood falls although no bound moved a variance",
+        "or stop, when the log-likelihood falls although neither bounds nor the prior explain it",
         enum=["warn", "stop"],
     )
 

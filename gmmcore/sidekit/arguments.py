@@ -17,7 +17,10 @@ __all__ = [
     "bounds",
     "check_extension",
     "check_folder",
+    "choice",
+    "frames",
     "limits",
+    "per_component",
     "real",
     "refuse",
     "shown",
@@ -78,6 +81,25 @@ def real(name: str, value: Any) -> float:
     if not isinstance(value, Real) or np.isnan(float(value)):
         refuse(name, shown(value), "a number")
     return float(value)
+
+
+def choice(name: str, value: Any, *known: str) -> str:
+    """An argument that is one of some words."""
+    if not isinstance(value, str) or value not in known:
+        refuse(name, shown(value), f"one of {', '.join(known)}")
+    return value
+
+
+def frames(name: str, value: Any) -> float:
+    """An argument that is a number of frames, not necessarily whole."""
+    if not 0 <= (number := real(name, value)) < np.inf:
+        refuse(name, shown(value), "a number of frames, 0 or more")
+    return number
+
+
+def per_component(value: Any) -> int | None:
+    """The argument `frames_per_component`."""
+    return None if value is None else whole("frames_per_component", value, 1)
 
 
 def bounds(**values: Any) -> list[float]:

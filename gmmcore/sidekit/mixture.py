@@ -27,11 +27,13 @@ from gmmcore.model import GaussianMixture, InvalidMixtureError
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.sidekit import arguments
 from gmmcore.sidekit.served import array_source, frame_source
-from gmmcore.steps import MStep
+from gmmcore.steps import FullMStep, MStep
 
 __all__ = ["Mixture"]
 
 Array = npt.NDArray[np.float64]
+# SIDEKIT shrinks no covariances.
+_SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0)
 
 
 class Mixture:
@@ -294,6 +296,11 @@ class Mixture:
         output_file_name: str = "ubm",
         ceil_cov: float = 10,
         floor_cov: float = 1e-2,
+        *,
+        method: str = "sidekit",
+        frames_per_component: int | None = None,
+        seed: int = 1,
+        occupancy: float = 10.0,
     ) -> list[float]:
         """Train by splitting the components, from the one Gaussian of all frames.
 
@@ -317,6 +324,17 @@ class Mixture:
             What the names of these files begin with, in an existing folder.
         ceil_cov, floor_cov : float, optional
             Bounds of the variances, relative to those of all frames.
+        method : {'sidekit', 'principal'}, optional
+            Divide all components along their axis of largest variance, or where the likelihood
+            gains most, which ends higher after fewer iterations.
+        frames_per_component : int, optional
+            Read about as many random frames per component until the last iterations, which read
+            all frames; None reads all frames in every iteration.
+        seed : int, optional
+            Seed of the random frames.
+        occupancy : float, optional
+            Components of fewer frames are shrunk towards the variances of all frames; 0 for none.
+            See `gmmcore.em.maximise`.
 
         Returns
         -------
@@ -345,10 +363,15 @@ class Mixture:
         floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
         settings = training.TrainingSettings(
             llk_gain=arguments.real("llk_gain", llk_gain),
-            method="sidekit",
-            frames_per_component=None,
+            method=arguments.choice("method", method, "sidekit", "principal"),
+            frames_per_component=arguments.per_component(frames_per_component),
+            seed=arguments.whole("seed", seed, 0),
             threads=threads,
-            diag=MStep(floor=floor, ceiling=ceiling),
+            diag=MStep(
+                floor=floor,
+                ceiling=ceiling,
+                occupancy=arguments.frames("occupancy", occupancy),
+            ),
         )
         if save_partial:
             arguments.check_folder(output_file_name)
@@ -410,7 +433,8 @@ class Mixture:
         components = arguments.whole("distrib_nb", distrib_nb, 1)
         least = arguments.whole("iteration_min", iteration_min, 0) + 1
         most = arguments.whole("iteration_max", iteration_max, 0)
-        settings = training.TrainingSettings(llk_gain=arguments.real("llk_gain", llk_gain))
+        gain = arguments.real("llk_gain", llk_gain)
+        settings = training.TrainingSettings(llk_gain=gain, full=_SIDEKIT_FULL)
         if not do_init and components != self.gaussian_mixture().components:
             expected = f"{self.distrib_nb()}, the components of the mixture that is continued"
             arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
@@ -427,6 +451,11 @@ class Mixture:
         featureList: Any,  # noqa: N803
         iterations: int = 2,
         num_thread: int = 1,
+        *,
+        prior: float | None = 0.0,
+        occupancy: float | None = _SIDEKIT_FULL.occupancy,
+        frames_per_component: int | None = None,
+        seed: int = 1,
     ) -> list[float]:
         """Train full covariances, from a mixture with diagonal ones.
 
@@ -439,6 +468,16 @@ class Mixture:
             Number of iterations.
         num_thread : int, optional
             Number of threads; does not change the result.
+        prior : float or None, optional
+            Number of frames that the diagonal of a covariance counts for: of n frames, the other
+            elements are multiplied by n / (n + prior), so that covariances of few frames do not
+            fit these frames only. 0 gives SIDEKIT's numbers; None, as many as dimensions, is the
+            default of the workflow, and what new trainings should use.
+        occupancy : float or None, optional
+            Components of fewer frames are shrunk towards the variances of all frames; None for as
+            many as dimensions. See `gmmcore.em.maximise`.
+        frames_per_component, seed
+            As those of `EM_split`; a full component gets (D + 3) / 4 times as many frames.
 
         Returns
         -------
@@ -452,21 +491,32 @@ class Mixture:
         >>> frames = np.random.default_rng(0).normal(size=(500, 3))
         >>> diagonal, full = Mixture(), Mixture()
         >>> llk = diagonal.EM_split(frames, None, distrib_nb=2)
-        >>> llk = full.EM_diag2full(diagonal, frames, None)
+        >>> llk = full.EM_diag2full(diagonal, frames, None, prior=None)
         >>> full.invcov.shape
         (2, 3, 3)
         """
         start = em.to_full(core_mixture("diagonal_mixture", diagonal_mixture))
         limit = arguments.whole("iterations", iterations, 0)
         threads = arguments.whole("num_thread", num_thread, 1)
-        llk = self._trained(
-            *training.iterate(
-                start,
-                frame_source(features_server, featureList),
-                Course(Stage("full", start.components, limit, "diag2full"), -np.inf),
-                training.TrainingSettings(llk_gain=-np.inf, threads=threads),
-            )
+        settings = training.TrainingSettings(
+            llk_gain=-np.inf,
+            frames_per_component=arguments.per_component(frames_per_component),
+            seed=arguments.whole("seed", seed, 0),
+            threads=threads,
+            full=FullMStep(
+                prior=None if prior is None else arguments.frames("prior", prior),
+                occupancy=None if occupancy is None else arguments.frames("occupancy", occupancy),
+            ),
         )
+        source = frame_source(features_server, featureList)
+        course = Course.of(
+            Stage("full", start.components, limit, "diag2full", final=True),
+            llk_gain=settings.llk_gain,
+            frames=source.frames,
+            dimension=source.dimension,
+            frames_per_component=settings.frames_per_component,
+        )
+        llk = self._trained(*training.iterate(start, source, course, settings))
         self.name = getattr(diagonal_mixture, "name", self.name)
         return llk
 

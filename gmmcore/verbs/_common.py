@@ -27,6 +27,7 @@ __all__ = [
     "add_reading",
     "course_of",
     "explained",
+    "few_frames",
     "load_of_corpus",
     "next_level",
     "read_any",
@@ -34,6 +35,9 @@ __all__ = [
     "statistics_of_shards",
     "sum_in_order",
 ]
+
+# Least number of coefficients of frames for each free parameter, without a warning.
+_NUMBERS = 5
 
 
 def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
@@ -112,6 +116,31 @@ def sum_in_order(found: Iterable[ShardStatistics], corpus: Corpus) -> Statistics
     for part in parts:
         total = total + part.statistics
     return total
+
+
+def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:
+    """Say in one line that components have few frames for their parameters; empty if they have not.
+
+    Few are less than 5 numbers for each free parameter: 10 frames for a diagonal component, and
+    (D + 3) / 4 times as many for a full one.
+
+    Examples
+    --------
+    >>> from gmmcore.verbs._common import few_frames
+    >>> few_frames(300, 16, 60, full=False)
+    ''
+    """
+    parameters = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
+    if frames * dimension >= _NUMBERS * components * parameters:
+        return ""
+    needed = -(-_NUMBERS * parameters // dimension)
+    kind = "full" if full else "diagonal"
+    remedy = ", bring more shows or raise full.prior" if full else " or bring more shows"
+    return (
+        f"warning: {frames} frames are {frames / components:.1f} for each of {components} {kind} "
+        f"components of {parameters} parameters; with fewer than {needed} they may fit these "
+        f"frames only: train fewer components{remedy}"
+    )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from gmmcore.em import Update
     from gmmcore.formats.hdf5 import Model
     from gmmcore.history import HistoryEntry
-    from gmmcore.model import GaussianMixture
     from gmmcore.steps import IterationSettings
 
 __all__ = ["log_line", "save_iteration"]
@@ -59,7 +58,7 @@ def save_iteration(
     name = Path(path).absolute().parents[2].name
     print(f"{name}  {log_line(entry, update)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
-    _look_at_decrease(entry, previous, settings, before.mixture)
+    _look_at_decrease(entry, previous, settings, before)
     facts = provenance(
         stage=entry.stage,
         components=entry.components,
@@ -71,6 +70,7 @@ def save_iteration(
         arithmetic=arithmetic,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
+        allowance=update.allowance,
     )
     history = (*before.history, entry)
     digest = save_model(path, update.mixture, facts, history)
@@ -99,22 +99,26 @@ def _look_at_decrease(
     entry: HistoryEntry,
     previous: HistoryEntry | None,
     settings: IterationSettings,
-    mixture: GaussianMixture,
+    before: Model,
 ) -> None:
-    """Warn or stop if the log-likelihood fell by more than the precision in use explains."""
+    """Warn or stop if the log-likelihood fell by more than precision and shrinkage explain."""
     if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
         return
     if previous.floored or previous.ceiled or previous.low_count:
         return  # The M-step before was constrained, so that a decrease is possible.
     from gmmcore.kernels import lost_digits
 
-    lost = lost_digits(mixture, settings.precision, settings.pruning)
-    if entry.gain >= -lost - _ROUNDING * abs(entry.log_likelihood):
+    lost = lost_digits(before.mixture, settings.precision, settings.pruning)
+    # EM raises the likelihood by at least as much as its lower bound, which the prior may lower.
+    allowance = before.facts.get("allowance", 0.0)
+    if entry.gain >= -lost - allowance - _ROUNDING * abs(entry.log_likelihood):
         return
+    shrinkage = f", and the prior {allowance:.1g}" if allowance else ""
     message = (
         f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
         f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update, and "
-        f"rounding explains no more than {lost:.1g}; try precision: double and pruning: 0"
+        f"rounding explains no more than {lost:.1g}{shrinkage}; try precision: double and "
+        "pruning: 0"
     )
     if settings.on_decrease == "stop":
         raise GmmcoreError(message)

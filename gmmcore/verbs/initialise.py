@@ -9,7 +9,7 @@ import argparse
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import add_options, options_of
-from gmmcore.verbs._common import explained
+from gmmcore.verbs._common import explained, few_frames
 
 __all__ = ["configure", "run"]
 
@@ -36,7 +36,13 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = options_of(arguments, Initialise)
     corpus = Corpus.read(arguments.corpus)
-    _check_frames(corpus.frames, arguments.components)
+    if corpus.frames < arguments.components:
+        raise GmmcoreError(
+            f"components: {arguments.components}, but there are only {corpus.frames} frames; "
+            "train fewer components or bring more shows"
+        )
+    if line := few_frames(corpus.frames, arguments.components, corpus.dimension, full=False):
+        print(line)
     source = arguments.source
     if source is None:
         with explained(arguments.corpus):
@@ -66,13 +72,3 @@ def run(arguments: argparse.Namespace) -> None:
         f"{kind} {mixture.components:>5}  start from {source or 'the Gaussian of all frames'}: "
         f"{corpus.frames} frames of dimension {corpus.dimension}"
     )
-
-
-def _check_frames(frames: int, components: int) -> None:
-    if frames < components:
-        raise GmmcoreError(
-            f"components: {components}, but there are only {frames} frames; "
-            "train fewer components or bring more shows"
-        )
-    if frames < 10 * components:
-        print(f"warning: {frames} frames are fewer than 10 for each of {components} components")

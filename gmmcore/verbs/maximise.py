@@ -6,6 +6,7 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
+import sys
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
@@ -14,6 +15,7 @@ from gmmcore.verbs._common import (
     add_maximising,
     course_of,
     explained,
+    few_frames,
     load_of_corpus,
     next_level,
     sum_in_order,
@@ -51,6 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
     if is_iteration(arguments.output, model.digest, settings, level):
         return
+    size = model.mixture.components, corpus.dimension
+    is_first = model.mixture.is_full and not model.facts["iteration"]
+    if is_first and (line := few_frames(corpus.frames, *size, full=True)):
+        print(line, file=sys.stderr)
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
     makers: list[str | None] = []

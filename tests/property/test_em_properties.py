@@ -16,11 +16,13 @@ from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.options import words
 from gmmcore.provenance import settings_digest
+from gmmcore.sealed import sealed_facts
 from gmmcore.statistics import ArraySource, Statistics, accumulate
 from gmmcore.steps import FullMStep, IterationSettings, MStep
 from gmmcore.training import moments
 
 few = settings(deadline=None, max_examples=40)
+FREE_FULL = FullMStep(floor=0.0, ceiling=np.inf, occupancy=0.0, prior=0.0)
 
 
 @st.composite
@@ -86,6 +88,40 @@ def test_the_likelihood_never_falls_without_bounds(values, components, full):
 
 
 @few
+@given(frames(), st.integers(1, 6), st.sampled_from([None, 0.0, 0.5, 40.0, 1e6]), st.booleans())
+def test_a_prior_lowers_the_likelihood_by_no_more_than_is_said(values, components, prior, plain):
+    """From plain covariances, the prior does lower it; the bounds are so wide that none is met."""
+    mixture = start(values, components, full=True)
+    settings = FullMStep(floor=0.0, ceiling=np.inf, occupancy=0.0, prior=prior)
+    before, allowance = -np.inf, 0.0
+    for iteration in range(4):
+        statistics = accumulate(mixture, values)
+        now = statistics.log_likelihood_per_frame
+        assert now >= before - allowance - 1e-9 * abs(now)
+        before = now
+        assume(statistics.count.min() > 3 * values.shape[1] + 3)
+        chosen = FREE_FULL if plain and iteration == 0 else settings
+        update = maximise(mixture, statistics, chosen)
+        mixture, allowance = update.mixture, update.allowance
+        assert np.isfinite(mixture.covariances).all()
+        assert allowance == 0.0 or (prior != 0 and allowance > 0)
+
+
+@few
+@given(frames(), st.integers(8, 40), st.booleans())
+def test_components_of_few_frames_move_and_stay_finite(values, components, full):
+    """Down to a frame for each component, with the default settings."""
+    mixture = start(values, components, full)
+    for _ in range(3):
+        update = maximise(mixture, accumulate(mixture, values), FullMStep() if full else MStep())
+        moved = (update.mixture.means != mixture.means).any(axis=1)
+        held = accumulate(mixture, values).count >= 1e-3
+        mixture = update.mixture
+        assert np.isfinite(mixture.covariances).all()
+        assert moved[held].mean() > 0.5 or len(np.unique(values)) < 3
+
+
+@few
 @given(frames(), st.integers(1, 4), st.booleans(), st.data())
 def test_statistics_add_up_wherever_the_frames_are_cut(values, components, full, data):
     mixture = start(values, components, full)
@@ -102,7 +138,7 @@ def test_statistics_add_up_wherever_the_frames_are_cut(values, components, full,
     np.testing.assert_allclose(total.count.sum(), len(values))
 
 
-def maximised(folder, fall, previous_floored=0, silence=1.0, **settings):
+def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **settings):
     """The verb, where the likelihood is lower by `fall` than in the iteration before."""
     means, precisions = [[-1.0], [1.0]], [[silence], [1.0]]
     mixture = GaussianMixture([0.5, 0.5], means, precisions, np.ones((2, 1)))
@@ -115,6 +151,7 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, **settings):
         "diag", 2, 1, 0, 1000, before, float("nan"), previous_floored, 0, 0, "", 100.0
     )
     facts = {"stage": "diag", "components": 2, "corpus": corpus.digest, "iteration": 1}
+    facts["allowance"] = allowance
     digest = save_model(folder / "001.h5", mixture, facts, [entry])
     save_statistics(
         folder / "0.stats.h5",
@@ -153,6 +190,14 @@ def test_a_falling_likelihood_stops_if_asked_to(tmp_path, capsys):
 def test_rounding_bounds_and_gains_are_no_fall(tmp_path, capsys, fall, floored):
     assert maximised(tmp_path, fall, floored, on_decrease="stop") == 0
     assert "fell" not in capsys.readouterr().err
+
+
+def test_a_fall_that_the_prior_explains_is_none(tmp_path, capsys):
+    assert maximised(tmp_path, 0.1, allowance=0.11, on_decrease="stop") == 0
+    assert "fell" not in capsys.readouterr().err
+    assert maximised(tmp_path, 0.1, allowance=0.09, on_decrease="stop") == 1
+    assert "and the prior 0.09; try" in capsys.readouterr().err
+    assert sealed_facts(tmp_path / "002.h5", "mixture")["allowance"] == 0.0
 
 
 def test_how_far_a_likelihood_may_fall_depends_on_precision_and_variances(tmp_path, capsys):

@@ -168,6 +168,121 @@ def test_without_a_floor_a_degenerate_component_is_named(full):
     assert floored.floored == 2
 
 
+def few_and_many(full: bool):
+    """Two separate clusters, of 5 and of 300 frames, with a mixture for them and their moments."""
+    rng = np.random.default_rng(12)
+    mixing = rng.standard_normal((3, 3)) + 2 * np.eye(3)
+    parts = [rng.standard_normal((count, 3)) @ mixing + shift for count, shift in FEW_AND_MANY]
+    control = np.array([[2.0, 3.0, 4.0]] * 2)
+    mixture = GaussianMixture.from_covariances(
+        [0.5, 0.5], [[-500.0] * 3, [500.0] * 3], np.ones((2, 3)), control
+    )
+    mixture = to_full(mixture) if full else mixture
+    expected = [np.cov(part.T, bias=True) for part in parts]
+    return mixture, accumulate(mixture, np.concatenate(parts)), expected, control[0]
+
+
+FEW_AND_MANY = ((5, -500.0), (300, 500.0))
+
+
+def test_a_full_covariance_is_shrunk_towards_its_diagonal_by_its_count():
+    mixture, statistics, expected, _ = few_and_many(full=True)
+    free = {"floor": 0.0, "ceiling": np.inf, "occupancy": 0.0}
+    plain = maximise(mixture, statistics, FullMStep(prior=0, **free))
+    np.testing.assert_allclose(plain.mixture.covariances, expected, rtol=1e-9)
+    assert plain.mixture == maximise(mixture, statistics, MStep(**free)).mixture
+    for prior, k in ((40.0, 40.0), (None, 3.0)):
+        update = maximise(mixture, statistics, FullMStep(prior=prior, **free))
+        for found, one, (n, _) in zip(
+            update.mixture.covariances, expected, FEW_AND_MANY, strict=True
+        ):
+            formula = (n * one + k * np.diag(np.diag(one))) / (n + k)
+            np.testing.assert_allclose(found, formula, rtol=1e-9)
+            np.testing.assert_allclose(np.diag(found), np.diag(one), rtol=1e-9)
+        np.testing.assert_array_equal(update.mixture.means, plain.mixture.means)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_component_of_few_frames_gets_the_global_variances_for_those_it_lacks(full):
+    mixture, statistics, expected, control = few_and_many(full)
+    settings = FullMStep(floor=0, ceiling=np.inf, occupancy=20, prior=0)
+    update = maximise(mixture, statistics, settings)
+    formula = (5 * expected[0] + 15 * np.diag(control)) / 20
+    wanted = [formula, expected[1]]
+    if not full:
+        wanted = [np.diag(one) for one in wanted]
+    np.testing.assert_allclose(update.mixture.covariances, wanted, rtol=1e-9)
+    np.testing.assert_allclose(
+        update.mixture.means, statistics.origin + statistics.first / statistics.count[:, None]
+    )
+    assert update.low_count == ((0, pytest.approx(5.0)),)
+    at_the_limit = maximise(mixture, statistics, MStep(floor=0, ceiling=np.inf, occupancy=5.0001))
+    without = maximise(mixture, statistics, MStep(floor=0, ceiling=np.inf, occupancy=0))
+    np.testing.assert_allclose(at_the_limit.mixture.means, without.mixture.means)
+    np.testing.assert_allclose(
+        at_the_limit.mixture.covariances, without.mixture.covariances, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_the_log_likelihood_may_fall_by_what_the_prior_costs():
+    """From plain covariances on, the prior lowers the likelihood, and the update says how far."""
+    frames, held_out = correlated(20, 16, 640, 3000)
+    mixture = to_full(train(frames, 16)[0])
+    plain = FullMStep(prior=0, occupancy=0)
+    for _ in range(6):
+        mixture = maximise(mixture, accumulate(mixture, frames), plain).mixture
+    before = accumulate(mixture, frames).log_likelihood_per_frame
+    update = maximise(mixture, accumulate(mixture, frames), FullMStep(occupancy=0))
+    fall = before - accumulate(update.mixture, frames).log_likelihood_per_frame
+    assert 5 < fall <= update.allowance < fall + 0.01
+    scores = [
+        accumulate(one, held_out).log_likelihood_per_frame for one in (mixture, update.mixture)
+    ]
+    assert scores[1] > scores[0] + 1
+
+
+def correlated(dimension: int, components: int, *sizes: int):
+    """Frames of components with correlated coefficients, in parts of these sizes."""
+    rng = np.random.default_rng(21)
+    means = rng.standard_normal((components, dimension)) * 1.5
+    mixings = rng.standard_normal((components, dimension, dimension)) / np.sqrt(dimension)
+    mixings += 0.5 * np.eye(dimension)
+    parts = []
+    for size in sizes:
+        chosen = rng.integers(components, size=size)
+        noise = np.einsum("fi,fij->fj", rng.standard_normal((size, dimension)), mixings[chosen])
+        parts.append(means[chosen] + noise)
+    return parts
+
+
+def test_full_covariances_of_few_frames_do_not_collapse_on_other_frames():
+    """30 frames for each full component of 20 dimensions, which has 231 parameters."""
+    frames, held_out = correlated(20, 16, 480, 3000)
+    scores = {}
+    for name, full in (("default", FullMStep()), ("plain", FullMStep(prior=0, occupancy=10))):
+        settings = TrainingSettings(llk_gain=-np.inf, full=full)
+        mixture, _ = train(frames, 16, full_iterations=4, settings=settings)
+        scores[name] = accumulate(mixture, held_out).log_likelihood_per_frame
+    diagonal, _ = train(frames, 16)
+    scores["diagonal"] = accumulate(diagonal, held_out).log_likelihood_per_frame
+    assert scores["default"] > scores["diagonal"] + 2
+    assert scores["plain"] < scores["diagonal"] - 10
+
+
+def test_a_training_on_few_frames_moves_and_does_not_fit_these_alone():
+    """300 frames, 64 components: all of them are below the least count."""
+    frames, held_out = correlated(20, 64, 300, 3000)
+    _, history = train(frames, 64)
+    assert history[-1].low_count > 60
+    scores = {}
+    for occupancy in (10.0, 0.0):
+        settings = TrainingSettings(diag=MStep(occupancy=occupancy))
+        mixture, _ = train(frames, 64, settings=settings)
+        scores[occupancy] = accumulate(mixture, held_out).log_likelihood_per_frame
+    single = accumulate(gaussian(frames), held_out).log_likelihood_per_frame
+    assert scores[10.0] > max(scores[0.0] + 2, single)
+
+
 @pytest.mark.parametrize("action", ["keep", "resplit", "remove"])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_starved_component_is_dealt_with(action, full):

@@ -15,8 +15,11 @@ import pytest
 from scipy.stats import multivariate_normal
 
 import gmmcore
-from gmmcore import Mixture
+from gmmcore import GaussianMixture, Mixture
 from gmmcore.errors import GmmcoreError
+from gmmcore.statistics import accumulate
+from gmmcore.steps import MStep
+from gmmcore.training import TrainingSettings, train
 
 
 class Server:
@@ -92,7 +95,7 @@ def test_signatures_are_those_of_sidekit() -> None:
         signature = inspect.signature(getattr(Mixture, name))
         shown = [
             str(p.replace(annotation=p.empty)) for p in signature.parameters.values()
-            if p.name != "self"
+            if p.name != "self" and p.kind != p.KEYWORD_ONLY
         ]  # fmt: skip
         assert ", ".join(shown) == arguments, name
 
@@ -581,6 +584,48 @@ def test_overflowing_constants_do_no_harm() -> None:
     assert (mixture.cst == 0).all()
     assert np.isfinite(mixture.A).all()
     assert np.isfinite(mixture.compute_log_posterior_probabilities(frames)).all()
+
+
+def test_keywords_give_the_numbers_of_the_workflow() -> None:
+    frames = np.random.default_rng(3).normal(size=(600, 4)) @ np.triu(np.ones((4, 4)))
+    mixture = Mixture()
+    mixture.EM_split(frames, None, 6, method="principal", frames_per_component=50, occupancy=3)
+    settings = TrainingSettings(frames_per_component=50, diag=MStep(occupancy=3))
+    expected, _ = train(frames, 6, settings=settings)
+    assert mixture.gaussian_mixture() == expected
+    shrunk, plain, again = Mixture(), Mixture(), Mixture()
+    shrunk.EM_diag2full(mixture, frames, None, 1, prior=30, occupancy=0)
+    plain.EM_diag2full(mixture, frames, None, 1)
+    again.EM_diag2full(mixture, frames, None, 1, prior=0, occupancy=10, seed=5)
+    assert plain.gaussian_mixture() == again.gaussian_mixture()
+    count = accumulate(expected, frames).count
+    axis = np.arange(4)
+    wanted = plain.gaussian_mixture().covariances * (count / (count + 30))[:, None, None]
+    wanted[:, axis, axis] = plain.gaussian_mixture().covariances[:, axis, axis]
+    np.testing.assert_allclose(shrunk.gaussian_mixture().covariances, wanted, rtol=1e-8)
+    some = Mixture()
+    some.EM_diag2full(mixture, frames, None, 1, prior=None, occupancy=None, frames_per_component=9)
+    assert some.gaussian_mixture() != plain.gaussian_mixture()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"method": "halve"}, "method: 'halve'; expected one of sidekit, principal"),
+        ({"method": 3}, "method: 3; expected one of"),
+        ({"occupancy": -1}, "occupancy: -1; expected a number of frames, 0 or more"),
+        ({"occupancy": np.inf}, "occupancy: inf; expected"),
+        ({"frames_per_component": 0}, "frames_per_component: 0; expected a whole number, 1 or"),
+        ({"seed": -1}, "seed: -1; expected a whole number"),
+    ],
+)
+def test_keywords_are_checked(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(GmmcoreError, match=message):
+        Mixture().EM_split(np.zeros((9, 2)), None, 2, **keywords)
+    if "method" not in keywords:
+        diagonal = Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 1]]))
+        with pytest.raises(GmmcoreError, match=message):
+            Mixture().EM_diag2full(diagonal, np.zeros((9, 2)), None, **keywords)
 
 
 def test_a_component_without_frames_stays_finite() -> None:
