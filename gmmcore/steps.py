@@ -169,8 +169,8 @@ class Limits(Options):
     frames_per_component: int | None = option(
         500,
         "about as many random frames per component are read until the last two iterations or "
-        "more, which read all frames (at least 100,000; with full covariances (D + 3) / 4 times as "
-        "many); null reads all frames in every iteration",
+        "more, which read all frames (fewer than 200 components get as many as 200; with full "
+        "covariances (D + 3) / 4 times as many); null reads all frames in every iteration",
         nullable=True,
         type="integer",
         minimum=1,

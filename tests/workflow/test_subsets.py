@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flows import TINY, Workflow, changed, iterations
+from flows import Workflow, changed
 
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.shards import BLOCK_FRAMES, Shard
+from gmmcore.corpus.shards import Shard
 from gmmcore.formats.hdf5 import load_model
 
 pytestmark = pytest.mark.slow
 
-# Just enough frames for subsets, of which the smallest has 100,000.
+# The corpus has about 4,300 frames, and stages want 4 x 200.
 LARGE = changed(
     components=8,
     iterations=[2, 2, 4],
+    frames_per_component=4,
     full={"iterations": 0},
-    demo={"frames": 300_000, "dimension": 3},
 )
 GIVEN = {**LARGE, "demo": {"folder": None}}
 
@@ -46,7 +46,7 @@ def test_early_stages_read_a_subset_and_the_last_one_ends_with_everything(large:
     early = [entry for entry in history if entry.components < 8]
     assert {entry.level for entry in early} == {2}
     for entry in early:
-        assert entry.frames == pytest.approx(corpus.frames / 4, rel=0.02)
+        assert entry.frames == pytest.approx(corpus.frames / 4, rel=0.15)
     last = [entry for entry in history if entry.components == 8]
     assert [entry.level for entry in last] == [2, 2, 0, 0][-len(last) :]
     assert last[-1].frames == last[-2].frames == corpus.frames
@@ -97,31 +97,8 @@ def test_the_frames_of_a_subset_do_not_depend_on_shards(large: Workflow, copied:
     np.testing.assert_allclose(ends[0].means, ends[1].means, atol=1e-3)
 
 
-def test_a_subset_reads_its_own_frames_only_and_verifies_them(copied: Workflow) -> None:
-    shards = sorted(copied.folder.glob("results/features/*/*.npy"))
-    with Shard(shards[0]) as shard:
-        size = 4 * shard.dimension
-        inside, outside = 1024 + size, 1024 + size * (shard.subsets[2] + 2 * BLOCK_FRAMES)
-    copied.remove("results/tiny/diag/2.h5", "results/tiny/diag/2/002.h5")
-    for place, fails in ((outside, False), (inside, True)):
-        content = bytearray(shards[0].read_bytes())
-        content[place] ^= 1
-        shards[0].write_bytes(content)
-        code, log = copied.attempt("results/tiny/diag/2.h5")
-        assert (code != 0) == fails, log
-        assert iterations(log) == ([] if fails else ["diag/2/2"])
-        assert ("damaged" in log) == fails
-        if not fails:
-            content[place] ^= 1
-            shards[0].write_bytes(content)
-            copied.remove("results/tiny/diag/2.h5", "results/tiny/diag/2/002.h5")
-
-
 def test_sidekits_method_reads_everything(copied: Workflow) -> None:
     copied.configure({**GIVEN, "run": "theirs", "method": "sidekit"})
     copied.run()
     history = load_model(copied.folder / "results/theirs/ubm.h5").history
     assert {entry.level for entry in history} == {0}
-
-
-assert TINY["features"]["shards"] == 3
