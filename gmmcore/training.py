@@ -43,14 +43,6 @@ class TrainingSettings:
     ----------
     llk_gain : float
         A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
-    method : {'principal', 'sidekit'}
-        How components are divided: where the likelihood gains most (`gmmcore.splitting.divide`),
-        or all of them along the axis of largest variance (`gmmcore.em.split`).
-    frames_per_component : int or None
-        Number of frames per component that stages read until the last iterations; None for all
-        frames. See `gmmcore.schedule.Course`.
-    seed : int
-        Seed of the random subsets of frames.
     precision : {'double', 'single'}
         Precision of the E-step's matrix products.
     pruning : float
@@ -61,17 +53,25 @@ class TrainingSettings:
         Settings of the M-step in stages with diagonal covariances.
     full : FullMStep
         Settings of the M-step in stages with full covariances.
+    method : {'principal', 'sidekit'}
+        How components are divided: where the likelihood gains most (`gmmcore.splitting.divide`),
+        or all of them along the axis of largest variance (`gmmcore.em.split`).
+    frames_per_component : int or None
+        Number of frames per component that stages read until the last iterations; None for all
+        frames. See `gmmcore.schedule.Course`.
+    seed : int
+        Seed of the random subsets of frames.
     """
 
     llk_gain: float = 0.01
-    method: str = "principal"
-    frames_per_component: int | None = 500
-    seed: int = 1
     precision: str = "double"
     pruning: float = 0.0
     threads: int = 1
     diag: MStep = field(default_factory=MStep)
     full: FullMStep = field(default_factory=FullMStep)
+    method: str = "principal"
+    frames_per_component: int | None = 500
+    seed: int = 1
 
 
 def moments(source: FrameSource) -> Moments:
