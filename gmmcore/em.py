@@ -55,7 +55,7 @@ class Update:
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
     allowance : float
-        How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks covariances:
+        How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks correlations:
         what the lower bound that EM maximises lost with this update; 0 if it grew.
     """
 
@@ -228,15 +228,19 @@ def maximise(
     Notes
     -----
     Weights are proportional to the occupancies; means and covariances are the weighted moments
-    (Dempster, Laird and Rubin 1977). A covariance S of n frames, full, is shrunk towards its own
-    diagonal, (n S + k diag(S)) / (n + k) with k = ``settings.prior``: the mode under a conjugate
-    prior in which the diagonal counts for k frames (Gauvain and Lee 1994), which keeps the
-    diagonal and shrinks the correlations, the target D of Schaefer and Strimmer (2005).
+    (Dempster, Laird and Rubin 1977).
 
-    A component of n frames, fewer than L = ``settings.occupancy``, keeps its place in the mixture
-    and is shrunk towards the variances of all frames V in the same way, with as many frames as are
-    missing: (n S + (L - n) V) / L. Such a component becomes wide and can win frames again, and at
-    L frames the rule changes nothing. The bounds are applied last.
+    A full covariance S of n frames is then shrunk to (n S + k d R d) / (n + k), where d are its
+    own standard deviations, R the correlations of the scatter within all components together, and
+    k is ``settings.prior``. So its diagonal stays, and of its correlations a share that grows with
+    its count. To shrink to what the classes have in common is regularised discriminant analysis
+    (Friedman 1989), to leave the variances alone is in Schaefer and Strimmer (2005), and by the
+    count it is done as if by a conjugate prior worth k frames (Gauvain and Lee 1994).
+
+    A component of n frames, fewer than L = ``settings.occupancy``, keeps its place in the mixture,
+    and the variances of all frames V stand in for the frames that it lacks: its covariance is
+    (n S + (L - n) V) / L. It becomes wide, and can win frames again. With L frames, that changes
+    nothing. The bounds are applied last.
 
     Examples
     --------
@@ -270,6 +274,9 @@ def maximise(
     growth = np.zeros(mixture.components)
     if mixture.is_full:
         floored = ceiled = 0
+        axis = np.arange(mixture.dimension)
+        with single_blas():
+            pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
 
         def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
             mean = offsets[piece]
@@ -277,10 +284,11 @@ def maximise(
             moments -= mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
             plain = moments.copy() if prior else moments
             if prior:
-                _shrink(moments, count[piece] / (count[piece] + prior))
+                _share_correlations(moments, pooled, count[piece] / (count[piece] + prior))
             if low[piece].any():
                 share = np.minimum(count[piece] / least, 1.0)[:, np.newaxis]
-                _shrink(moments, share[:, 0], (1.0 - share) * control[piece])
+                moments *= share[:, :, np.newaxis]
+                moments[:, axis, axis] += (1.0 - share) * control[piece]
             values, below, above = bounded_precisions(
                 moments, control[piece], (settings.floor, settings.ceiling), piece
             )
@@ -322,18 +330,29 @@ def maximise(
     return Update(updated, floored, ceiled, listed, float(count.min()), allowance)
 
 
-def _shrink(covariances: Array, shares: Array, added: Array | None = None) -> None:
-    """Shrink covariances (N, D, D), in place, towards their diagonals, or to (N, D) that are added.
+def _pooled_correlations(statistics: Statistics, offsets: Array) -> Array:
+    """Return the correlations (D, D) within components, of all of them together."""
+    scatter = unpack(statistics.second.sum(axis=0)) - statistics.first.T @ offsets
+    scatter = 0.5 * (scatter + scatter.T)
+    variances = np.diagonal(scatter)
+    # Coefficients that do not vary have no correlations.
+    deviations = np.sqrt(np.where(variances > 0, variances, np.inf))
+    return np.asarray(scatter / np.multiply.outer(deviations, deviations))
 
-    What is not on the diagonal is multiplied by `shares` (N,). So is the diagonal if `added` is
-    given, which is added to it; otherwise it keeps every bit.
+
+def _share_correlations(covariances: Array, pooled: Array, shares: Array) -> None:
+    """Move the correlations of covariances (N, D, D), in place, to pooled ones (D, D).
+
+    A covariance keeps its diagonal, every bit of it, and a share (N,) of its correlations.
     """
-    axis = np.arange(covariances.shape[1])
-    diagonals = covariances[:, axis, axis]
-    if added is not None:
-        diagonals = shares[:, np.newaxis] * diagonals + added
+    axis = np.arange(len(pooled))
+    variances = covariances[:, axis, axis]
+    deviations = np.sqrt(np.maximum(variances, 0.0))
+    rest = (1.0 - shares)[:, np.newaxis, np.newaxis] * pooled
+    rest *= deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]
     covariances *= shares[:, np.newaxis, np.newaxis]
-    covariances[:, axis, axis] = diagonals
+    covariances += rest
+    covariances[:, axis, axis] = variances
 
 
 def _growth(

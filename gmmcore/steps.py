@@ -95,8 +95,8 @@ class FullCounts(Options):
     )
     prior: float | None = option(
         None,
-        "the diagonal of a covariance counts for so many frames: with n frames, its other elements "
-        "are multiplied by n / (n + prior); null: as many as dimensions; 0: as they are",
+        "the correlations of all components together count for so many frames: of n frames, a "
+        "component keeps n / (n + prior) of its own; null: twice as many as dimensions; 0: none",
         type="number",
         minimum=0,
     )
@@ -115,7 +115,8 @@ class MStep(LowCount, Bounds):
     )
     prior: float | None = option(
         0.0,
-        "frames that the diagonal of a full covariance counts for; null: as many as dimensions",
+        "full covariances: frames that the correlations of all components together count for; "
+        "null: twice as many as dimensions",
         nullable=True,
         type="number",
         minimum=0,
@@ -131,7 +132,7 @@ class MStep(LowCount, Bounds):
         (60.0, 30.0)
         """
         least = dimension if self.occupancy is None else self.occupancy
-        return float(least), float(dimension if self.prior is None else self.prior)
+        return float(least), float(2 * dimension if self.prior is None else self.prior)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from gmmcore.steps import FullMStep, MStep
 __all__ = ["Mixture"]
 
 Array = npt.NDArray[np.float64]
-# SIDEKIT shrinks no covariances.
+# SIDEKIT shrinks no correlations.
 _SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0)
 
 
@@ -469,10 +469,10 @@ class Mixture:
         num_thread : int, optional
             Number of threads; does not change the result.
         prior : float or None, optional
-            Number of frames that the diagonal of a covariance counts for: of n frames, the other
-            elements are multiplied by n / (n + prior), so that covariances of few frames do not
-            fit these frames only. 0 gives SIDEKIT's numbers; None, as many as dimensions, is the
-            default of the workflow, and what new trainings should use.
+            Number of frames that the correlations of all components together count for: of n
+            frames, a component keeps n / (n + prior) of its own, so that it does not fit these
+            frames only. 0 gives SIDEKIT's numbers; None, twice as many as dimensions, is the
+            default of the workflow, and what new trainings should use. See `gmmcore.em.maximise`.
         occupancy : float or None, optional
             Components of fewer frames are shrunk towards the variances of all frames; None for as
             many as dimensions. See `gmmcore.em.maximise`.

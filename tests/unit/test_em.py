@@ -185,18 +185,21 @@ def few_and_many(full: bool):
 FEW_AND_MANY = ((5, -500.0), (300, 500.0))
 
 
-def test_a_full_covariance_is_shrunk_towards_its_diagonal_by_its_count():
+def test_the_correlations_of_a_component_are_shrunk_to_the_pooled_ones_by_its_count():
     mixture, statistics, expected, _ = few_and_many(full=True)
     free = {"floor": 0.0, "ceiling": np.inf, "occupancy": 0.0}
     plain = maximise(mixture, statistics, FullMStep(prior=0, **free))
     np.testing.assert_allclose(plain.mixture.covariances, expected, rtol=1e-9)
     assert plain.mixture == maximise(mixture, statistics, MStep(**free)).mixture
-    for prior, k in ((40.0, 40.0), (None, 3.0)):
+    pooled = (5 * expected[0] + 300 * expected[1]) / 305
+    pooled /= np.sqrt(np.multiply.outer(np.diag(pooled), np.diag(pooled)))
+    for prior, k in ((40.0, 40.0), (None, 6.0)):
         update = maximise(mixture, statistics, FullMStep(prior=prior, **free))
         for found, one, (n, _) in zip(
             update.mixture.covariances, expected, FEW_AND_MANY, strict=True
         ):
-            formula = (n * one + k * np.diag(np.diag(one))) / (n + k)
+            deviations = np.diag(np.sqrt(np.diag(one)))
+            formula = (n * one + k * deviations @ pooled @ deviations) / (n + k)
             np.testing.assert_allclose(found, formula, rtol=1e-9)
             np.testing.assert_allclose(np.diag(found), np.diag(one), rtol=1e-9)
         np.testing.assert_array_equal(update.mixture.means, plain.mixture.means)

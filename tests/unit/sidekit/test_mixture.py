@@ -599,9 +599,13 @@ def test_keywords_give_the_numbers_of_the_workflow() -> None:
     again.EM_diag2full(mixture, frames, None, 1, prior=0, occupancy=10, seed=5)
     assert plain.gaussian_mixture() == again.gaussian_mixture()
     count = accumulate(expected, frames).count
-    axis = np.arange(4)
-    wanted = plain.gaussian_mixture().covariances * (count / (count + 30))[:, None, None]
-    wanted[:, axis, axis] = plain.gaussian_mixture().covariances[:, axis, axis]
+    own = plain.gaussian_mixture().covariances
+    variances = np.diagonal(own, axis1=1, axis2=2)
+    pooled = np.einsum("c,cij->ij", count, own)
+    pooled /= np.sqrt(np.multiply.outer(np.diag(pooled), np.diag(pooled)))
+    common = pooled * np.sqrt(variances[:, :, None] * variances[:, None, :])
+    share = (count / (count + 30))[:, None, None]
+    wanted = share * own + (1 - share) * common
     np.testing.assert_allclose(shrunk.gaussian_mixture().covariances, wanted, rtol=1e-8)
     some = Mixture()
     some.EM_diag2full(mixture, frames, None, 1, prior=None, occupancy=None, frames_per_component=9)
