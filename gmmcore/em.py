@@ -54,6 +54,10 @@ class Update:
         Components whose occupancy is below ``MStep.occupancy``, each with its occupancy.
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
+    plain : GaussianMixture or None
+        What EM made, if `mixture` was extrapolated beyond it (`gmmcore.training.iterations`).
+    ahead : bool or None
+        Whether `mixture` was extrapolated; None if it could not be, however the stage goes on.
     """
 
     mixture: GaussianMixture
@@ -61,6 +65,8 @@ class Update:
     ceiled: int = 0
     low_count: tuple[tuple[int, float], ...] = ()
     smallest_occupancy: float = 0.0
+    plain: GaussianMixture | None = None
+    ahead: bool | None = None
 
 
 def one_gaussian(moments: Moments, *, stored: npt.DTypeLike = np.float64) -> GaussianMixture:

@@ -13,6 +13,7 @@ from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     course_of,
+    entries_of_stage,
     explained,
     load_of_corpus,
     next_level,
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     level = next_level(course, model)
     if level is None:
         raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
-    if is_iteration(arguments.output, model.digest, settings, level):
+    if is_iteration(arguments.output, model.digest, settings, level, course):
         return
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
@@ -72,7 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
                 lambda *_: total,
                 course,
                 settings,
-                previous=model.history[-1] if model.facts["iteration"] else None,
+                previous=entries_of_stage(model),
+                plain=model.plain,
+                acceleration=settings.acceleration,
                 threads=arguments.threads,
             )
         )
