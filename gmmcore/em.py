@@ -57,6 +57,10 @@ class Update:
     allowance : float
         How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks correlations:
         what the lower bound that EM maximises lost with this update; 0 if it grew.
+    plain : GaussianMixture or None
+        What EM made, if `mixture` was extrapolated beyond it (`gmmcore.training.iterations`).
+    ahead : bool or None
+        Whether `mixture` was extrapolated; None if it could not be, however the stage goes on.
     """
 
     mixture: GaussianMixture
@@ -65,6 +69,8 @@ class Update:
     low_count: tuple[tuple[int, float], ...] = ()
     smallest_occupancy: float = 0.0
     allowance: float = 0.0
+    plain: GaussianMixture | None = None
+    ahead: bool | None = None
 
 
 def one_gaussian(moments: Moments, *, stored: npt.DTypeLike = np.float64) -> GaussianMixture:

@@ -27,8 +27,8 @@ class HistoryEntry:
     log_likelihood : float
         Log-likelihood per frame (natural logarithm) **before** the update of this iteration.
     gain : float
-        Growth of the log-likelihood since the iteration before; NaN if that read other frames, and
-        in the first iteration of a stage.
+        Growth of the log-likelihood since the last iteration that was not rejected; NaN if that
+        read other frames, and in the first iteration of a stage.
     floored, ceiled : int
         Number of variances, or eigenvalues, that were moved to their floor or ceiling.
     low_count : int
@@ -38,6 +38,11 @@ class HistoryEntry:
         were none.
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
+    step : str
+        What the iteration started from: a mixture made by EM, ``plain``, or one extrapolated beyond
+        it, ``extrapolated``. If the likelihood of that is lower than before, it is ``rejected``:
+        the iteration goes back to the mixture made by EM, to which floored, ceiled, low_count,
+        action and smallest_occupancy belong.
     """
 
     stage: str
@@ -52,6 +57,7 @@ class HistoryEntry:
     low_count: int
     action: str
     smallest_occupancy: float
+    step: str = "plain"
 
 
 def history_table(entries: Iterable[HistoryEntry]) -> str:

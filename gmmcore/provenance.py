@@ -23,7 +23,7 @@ def provenance(
     corpus: str | None = None,
     settings: str | None = None,
     arithmetic: str | None = None,
-    **of_iteration: float | None,
+    **of_iteration: float | str | bool | None,
 ) -> dict[str, Any]:
     """Return the origin of a mixture, as the facts in the header of its file.
 
@@ -47,8 +47,9 @@ def provenance(
         `gmmcore.processor.in_use` of the process that made the mixture, or the mixture that it was
         made from without sums. Iterations of other processors are valid all the same.
     **of_iteration
-        ``log_likelihood`` per frame, its ``gain`` and the ``allowance`` for the next one, which a
-        first mixture has not; see `gmmcore.history.HistoryEntry` and `gmmcore.em.Update`.
+        What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
+        that led to it, as in `gmmcore.history.HistoryEntry`, and ``ahead`` and ``allowance`` of
+        `gmmcore.em.Update`.
     """
     return {
         "stage": stage,

@@ -133,6 +133,7 @@ def _table(history: Sequence[HistoryEntry]) -> str:
     rows = ["<tr>" + "".join(f"<th>{name}</th>" for name in head.split()) + "</tr>"]
     for entry in history:
         gain = "" if math.isnan(entry.gain) else f"{entry.gain:+.6f}"
+        gain += " (rejected)" * (entry.step == "rejected")
         low_count = f"{entry.low_count} ({html.escape(entry.action)})" if entry.low_count else "0"
         cells = [
             entry.stage,

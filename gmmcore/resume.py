@@ -17,7 +17,7 @@ from typing import Any
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import digest_of, sha256_of
 from gmmcore.provenance import settings_digest
-from gmmcore.schedule import Course, iteration_name
+from gmmcore.schedule import Course, iteration_name, place_of
 from gmmcore.sealed import sealed_facts
 from gmmcore.steps import IterationSettings
 
@@ -91,20 +91,32 @@ def walk_iterations(
             return Walk(last, digest, False)
         facts, fault = sealed_state(path)
         fault = fault or stale(facts, last + 1, settings, corpus, digest)
-        if not fault and facts.get("level") != level:
+        if not fault and not _of_course(facts, level, course):
             fault = OTHER_SETTINGS
         if fault:
             return Walk(last, digest, False, fault)
         last, digest = last + 1, facts["digest"]
-        level = course.next_level(last, level, facts["gain"])
+        level = course.next_level(*place_of(facts))
     return Walk(last, digest, True)
 
 
-def is_iteration(path: str, before: str, settings: IterationSettings, level: int) -> bool:
+def is_iteration(
+    path: str, before: str, settings: IterationSettings, level: int, course: Course
+) -> bool:
     """Whether a file is the mixture made from the one with digest `before` in this way."""
     facts, fault = sealed_state(path)
-    found = tuple(map(facts.get, ("parent", "settings", "level")))
-    return not fault and found == (before, settings_digest("maximise", settings), level)
+    found = tuple(map(facts.get, ("parent", "settings")))
+    wanted = (before, settings_digest("maximise", settings))
+    return not fault and found == wanted and _of_course(facts, level, course)
+
+
+def _of_course(facts: dict[str, Any], level: int, course: Course) -> bool:
+    """Whether an iteration read what the course says, and was extrapolated if it says so."""
+    # The last mixture of a stage is not extrapolated: where a stage ends elsewhere than it did
+    # when the file was made, the file may not be what would be made now.
+    ahead = facts.get("ahead")
+    is_ahead = ahead is None or ahead == course.extrapolates(*place_of(facts))
+    return facts["level"] == level and is_ahead
 
 
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isnan
+from typing import Any
 
 from gmmcore.history import HistoryEntry
 
@@ -15,6 +16,7 @@ __all__ = [
     "Stage",
     "iteration_name",
     "level_of",
+    "place_of",
     "stages",
 ]
 
@@ -195,9 +197,33 @@ class Course:
         if previous is None:
             return self.next_level(0, 0, None)
         gain = None if isnan(previous.gain) else previous.gain
-        return self.next_level(previous.iteration, previous.level, gain)
+        return self.next_level(previous.iteration, previous.level, gain, previous.step)
 
-    def next_level(self, done: int, level: int, gain: float | None) -> int | None:
+    def extrapolates(self, done: int, level: int, gain: float | None, step: str) -> bool:
+        """Whether an accelerated training extrapolates after an iteration.
+
+        Parameters are those of `next_level`. A mixture that is the last one on its frames is never
+        extrapolated, because nothing would tell whether its likelihood is higher. Neither is one
+        after an extrapolated mixture that gained little, so that EM tells whether the stage ends.
+
+        Examples
+        --------
+        >>> from gmmcore.schedule import Course, Stage
+        >>> course = Course(Stage("diag", 64, 8, "split"), llk_gain=0.01)
+        >>> [course.extrapolates(done, 0, 0.5, "plain") for done in (2, 7, 8)]
+        [True, True, False]
+        >>> course.extrapolates(2, 0, 0.001, "extrapolated")
+        False
+        """
+        if step == "rejected":
+            return False
+        if step == "extrapolated" and (gain is None or gain < self.llk_gain):
+            return False
+        return self.next_level(done, level, gain, step) == level
+
+    def next_level(
+        self, done: int, level: int, gain: float | None, step: str = "plain"
+    ) -> int | None:
         """Return the level of the subset that the next iteration reads; None if the stage ended.
 
         The final stage of a training goes on with at least two iterations on all frames when its
@@ -212,16 +238,31 @@ class Course:
         gain : float or None
             Growth of the log-likelihood per frame in the last of them; None if the iteration
             before read other frames, or there was none.
+        step : str
+            What it started from; see `gmmcore.history.HistoryEntry`. Only the gain of EM ends a
+            stage.
         """
         limit = self.stage.iterations
         if done >= limit:
             return None
-        ended = gain is not None and gain < self.llk_gain and done >= self.least
+        ended = gain is not None and step == "plain" and gain < self.llk_gain and done >= self.least
         if not self.level or (done and not level):
             return None if ended else 0
         if self.stage.final:
             return 0 if ended or limit - done <= _LAST_ITERATIONS else self.level
         return None if ended else self.level
+
+
+def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None, str]:
+    """Return the arguments of `Course.next_level` from the facts in the file of a mixture.
+
+    Examples
+    --------
+    >>> from gmmcore.schedule import place_of
+    >>> place_of({"iteration": 0, "level": 0})
+    (0, 0, None, 'plain')
+    """
+    return facts["iteration"], facts["level"], facts.get("gain"), facts.get("step", "plain")
 
 
 def iteration_name(iteration: int) -> str:

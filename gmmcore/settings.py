@@ -97,6 +97,7 @@ class Settings(Options):
         "the global variances, after whitening",
     )
     low_count: LowCount = section(LowCount, "components with few frames")
+    acceleration: str = same(IterationSettings, "acceleration")
     on_decrease: str = same(IterationSettings, "on_decrease")
     init: Init = section(Init, "start from a mixture instead of the Gaussian of all frames")
     precision: str = same(IterationSettings, "precision")
@@ -161,5 +162,7 @@ class Settings(Options):
             occupancy=occupancy,
             prior=prior,
             action=self.low_count.action,
+            # Full covariances are not extrapolated: their iterations do not depend on it.
+            acceleration="none" if kind == "full" else self.acceleration,
             on_decrease=self.on_decrease,
         )

@@ -44,6 +44,7 @@ __all__ = [
 
 KIND = "mixture"
 GROUP = "gmmcore"
+PLAIN = f"{GROUP}/plain/"
 
 _TYPES: dict[str, str] = {"str": "S16", "int": "<i8", "float": "<f8"}
 HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEntry)])
@@ -62,12 +63,15 @@ class Model:
         The iterations that led to the mixture.
     digest : str
         SHA-256 of the file's content, 64 hexadecimal digits.
+    plain : GaussianMixture or None
+        What EM made, if the mixture was extrapolated beyond it.
     """
 
     mixture: GaussianMixture
     facts: dict[str, Any]
     history: tuple[HistoryEntry, ...]
     digest: str
+    plain: GaussianMixture | None = None
 
 
 def save_model(
@@ -76,6 +80,7 @@ def save_model(
     facts: Mapping[str, Any],
     history: Sequence[HistoryEntry] = (),
     *,
+    plain: GaussianMixture | None = None,
     compress: bool = False,
 ) -> str:
     """Write a mixture with its provenance; equal arguments give equal bytes.
@@ -90,6 +95,8 @@ def save_model(
         Small JSON values; `gmmcore.sealed.sealed_facts` gives them back without HDF5.
     history
         The iterations that led to the mixture.
+    plain
+        What EM made, if the mixture was extrapolated beyond it.
     compress
         Use gzip and fletcher32, as SIDEKIT does; takes seconds for large full mixtures.
 
@@ -106,6 +113,8 @@ def save_model(
             if max(len(entry.stage), len(entry.action)) > 16:
                 raise ValueError(f"a history entry holds a word of more than 16 letters: {entry}")
         file.create_group(GROUP)["history"] = np.array(rows, dtype=HISTORY_TYPE)
+        if plain is not None:
+            put_mixture(file, plain, PLAIN, compress)
 
     return seal(path, KIND, hdf5_image(build), **facts)
 
@@ -122,15 +131,18 @@ def load_model(path: PathLike) -> Model:
     """
     facts, content = unseal(path, KIND)
     digest = facts.pop("digest")
+    plain = None
     with open_image(path, content) as file:
         mixture = get_mixture(path, file, "", largest_array(len(content), True))
+        if PLAIN in file:
+            plain = get_mixture(path, file, PLAIN, largest_array(len(content), True))
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             table = in_file(path, file, f"{GROUP}/history")
             if table.dtype != HISTORY_TYPE or table.ndim != 1 or table.nbytes > len(content):
                 refuse(path, FORMAT, "its history is not one that this version of gmmcore writes")
             history = tuple(_entry(row) for row in table[()].tolist())
-    return Model(mixture, facts, history, digest)
+    return Model(mixture, facts, history, digest, plain)
 
 
 def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMixture:

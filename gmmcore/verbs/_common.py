@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY
 from gmmcore.options import add_options, mapping, options_of
+from gmmcore.schedule import place_of
 from gmmcore.steps import EStep, IterationSettings, Limits
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gmmcore.corpus.shards import Shard
     from gmmcore.formats.hdf5 import Model
     from gmmcore.formats.statistics_file import ShardStatistics
+    from gmmcore.history import HistoryEntry
     from gmmcore.model import GaussianMixture
     from gmmcore.schedule import Course
     from gmmcore.statistics import Statistics
@@ -26,6 +28,7 @@ __all__ = [
     "add_maximising",
     "add_reading",
     "course_of",
+    "entries_of_stage",
     "explained",
     "few_frames",
     "load_of_corpus",
@@ -63,8 +66,12 @@ def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Co
 
 def next_level(course: Course, model: Model) -> int | None:
     """Return the level of the subset that the iteration after a mixture reads."""
-    facts = model.facts
-    return course.next_level(facts["iteration"], facts.get("level", 0), facts.get("gain"))
+    return course.next_level(*place_of(model.facts))
+
+
+def entries_of_stage(model: Model) -> tuple[HistoryEntry, ...]:
+    """Return the history entries of the stage that a mixture belongs to."""
+    return model.history[len(model.history) - model.facts["iteration"] :]
 
 
 def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:

@@ -71,10 +71,12 @@ def save_iteration(
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,
+        step=entry.step,
+        ahead=update.ahead,
     )
     history = (*before.history, entry)
-    digest = save_model(path, update.mixture, facts, history)
-    return Model(update.mixture, facts, history, digest)
+    digest = save_model(path, update.mixture, facts, history, plain=update.plain)
+    return Model(update.mixture, facts, history, digest, update.plain)
 
 
 def log_line(entry: HistoryEntry, update: Update) -> str:
@@ -86,6 +88,8 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
     )
     if entry.level:
         line += f"  on {entry.frames} frames"
+    if entry.step == "rejected":
+        return f"{line}  rejected, back to EM"
     if entry.floored or entry.ceiled:
         line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
     if update.low_count:
@@ -102,6 +106,8 @@ def _look_at_decrease(
     before: Model,
 ) -> None:
     """Warn or stop if the log-likelihood fell by more than precision and shrinkage explain."""
+    if entry.step == "rejected":
+        return  # An extrapolated mixture, which is not used.
     if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
         return
     if previous.floored or previous.ceiled or previous.low_count:

@@ -15,6 +15,7 @@ from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     course_of,
+    entries_of_stage,
     explained,
     few_frames,
     load_of_corpus,
@@ -115,7 +116,9 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         statistics,
         course,
         settings,
-        previous=model.history[-1] if last else None,
+        previous=entries_of_stage(model),
+        plain=model.plain,
+        acceleration=settings.acceleration,
         threads=arguments.threads,
     )
     with explained(source):

@@ -14,6 +14,7 @@ from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     course_of,
+    entries_of_stage,
     explained,
     few_frames,
     load_of_corpus,
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     level = next_level(course, model)
     if level is None:
         raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
-    if is_iteration(arguments.output, model.digest, settings, level):
+    if is_iteration(arguments.output, model.digest, settings, level, course):
         return
     size = model.mixture.components, corpus.dimension
     is_first = model.mixture.is_full and not model.facts["iteration"]
@@ -78,7 +79,9 @@ def run(arguments: argparse.Namespace) -> None:
                 lambda *_: total,
                 course,
                 settings,
-                previous=model.history[-1] if model.facts["iteration"] else None,
+                previous=entries_of_stage(model),
+                plain=model.plain,
+                acceleration=settings.acceleration,
                 threads=arguments.threads,
             )
         )
