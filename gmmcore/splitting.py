@@ -17,6 +17,7 @@ from gmmcore.threads import ordered_map, single_blas
 __all__ = ["divide", "sample_size"]
 
 Array = npt.NDArray[np.float64]
+_Frames = npt.NDArray[np.floating]
 _BLOCK = 4096
 # Number of iterations of two-means that refine a division.
 _REFINEMENTS = 3
@@ -24,6 +25,11 @@ _REFINEMENTS = 3
 _LEAST_FRAMES = 4
 # Number of frames that the variance of the undivided component counts for in that of a half.
 _PRIOR_FRAMES = 10.0
+# How many times a covariance matrix is squared: its largest eigenvalue stands out by a power of 128.
+_SQUARINGS = 7
+# Distance in standard deviations, to which a frame is moved from farther away: its fourth power
+# stays a number in single precision.
+_FARTHEST = 1e6
 
 
 def sample_size(components: int) -> int:
@@ -165,51 +171,61 @@ def _halves(part: _Half, least: Array) -> tuple[float, tuple[_Half, _Half]] | No
     if count < 2 * _LEAST_FRAMES:
         return None
     deviations = np.sqrt(part.variances)
-    scaled = (part.frames - part.mean) / deviations
-    middle = scaled.mean(axis=0)
+    # In the frames' own precision: it decides no more than where iterations begin.
+    kind = part.frames.dtype
+    origin = part.mean.astype(kind)
+    scaled = part.frames - origin
+    scaled /= deviations.astype(kind)
+    np.clip(scaled, -_FARTHEST, _FARTHEST, out=scaled)
+    middle: Array = scaled.mean(axis=0)
     scaled -= middle
     squares = scaled * scaled
-    whole = squares.mean(axis=0)
+    total = squares.sum(axis=0).astype(float)
+    whole = total / count
     smallest = np.maximum(least / part.variances, 1e-12)
-    best: tuple[float, list[tuple[npt.NDArray[np.bool_], Array, Array]]] | None = None
+    before = 0.5 * count * float(np.log(np.maximum(whole, smallest)).sum())
+    best: tuple[float, npt.NDArray[np.bool_], list[tuple[float, Array, Array]]] | None = None
     for axis in _axes(scaled, squares, whole):
-        upper = _two_means(scaled, axis)
-        if upper is None:
+        found = _two_means(scaled, axis)
+        if found is None:
             continue
-        gain = 0.5 * count * float(np.log(np.maximum(whole, smallest)).sum())
-        halves = []
-        for chosen in (~upper, upper):
-            size = np.count_nonzero(chosen)
-            centre = scaled[chosen].mean(axis=0)
-            own = size * (squares[chosen].mean(axis=0) - centre * centre)
-            variances = np.maximum((own + _PRIOR_FRAMES * whole) / (size + _PRIOR_FRAMES), smallest)
-            gain -= 0.5 * size * float(np.log(variances).sum())
-            halves.append((chosen, centre, variances))
+        upper, first = found
+        second = (upper.astype(scaled.dtype) @ squares).astype(float)
+        gain = before
+        halves: list[tuple[float, Array, Array]] = []
+        size = np.count_nonzero(upper)
+        # What the upper half lacks of all is the lower half's.
+        for number, sums, own in ((count - size, -first, total - second), (size, first, second)):
+            centre = sums / number
+            scatter = np.maximum(own - sums * centre, 0.0)
+            variances: Array = (scatter + _PRIOR_FRAMES * whole) / (number + _PRIOR_FRAMES)
+            variances = np.maximum(variances, smallest)
+            gain -= 0.5 * number * float(np.log(variances).sum())
+            halves.append((number / count, centre, variances))
         if best is None or gain > best[0]:
-            best = gain, halves
+            best = gain, upper, halves
     if best is None:
         return None
     lower, upper_half = (
         _Half(
-            part.weight * np.count_nonzero(chosen) / count,
-            part.mean + deviations * (middle + centre),
+            part.weight * share,
+            origin + deviations * (middle + centre),
             part.variances * variances,
             part.frames[chosen],
             part.origin,
         )
-        for chosen, centre, variances in best[1]
+        for chosen, (share, centre, variances) in zip((~best[1], best[1]), best[2], strict=True)
     )
     return best[0], (lower, upper_half)
 
 
-def _axes(scaled: Array, squares: Array, variances: Array) -> Iterator[Array]:
+def _axes(scaled: _Frames, squares: _Frames, variances: Array) -> Iterator[Array]:
     """Yield the directions that may divide centred frames (N, D), to the mean of a half."""
-    values, vectors = np.linalg.eigh(scaled.T @ scaled / len(scaled))
-    axis = vectors[:, -1]
-    # An eigenvector's sign is arbitrary; the largest coordinate is made positive. The means of the
-    # halves of a Gaussian lie 0.8 standard deviations from its mean.
+    axis, variance = _principal(scaled.T @ scaled / len(scaled))
+    # An axis's sign is arbitrary; the largest coordinate is made positive. The means of the halves
+    # of a Gaussian lie 0.8 standard deviations from its mean.
     sign = np.sign(axis[np.abs(axis).argmax()])
-    yield axis * (sign * 0.8 * np.sqrt(max(values[-1], 0.0)))
+    yield axis * (sign * 0.8 * np.sqrt(variance))
     # Two clusters of about the same size give a coordinate a low kurtosis.
     fourth = np.einsum("ij,ij->j", squares, squares) / len(scaled)
     best = int((fourth / np.maximum(variances, 1e-12) ** 2).argmin())
@@ -218,16 +234,42 @@ def _axes(scaled: Array, squares: Array, variances: Array) -> Iterator[Array]:
     yield axis
 
 
-def _two_means(scaled: Array, axis: Array) -> npt.NDArray[np.bool_] | None:
-    """Divide centred frames in two; return which belong to the upper half, None if one is empty."""
-    centres = -axis, axis
+def _principal(covariance: _Frames) -> tuple[Array, float]:
+    """Return the axis of largest variance and the variance, of a covariance matrix (D, D).
+
+    The matrix is squared a few times, which takes a third of an eigendecomposition's time; axes
+    whose variances differ by a hundredth may still be mixed, which two-means does not mind.
+    """
+    power = covariance
+    for _ in range(_SQUARINGS):
+        trace = np.trace(power)
+        if not trace > 0:
+            return np.zeros(len(covariance)), 0.0
+        power = power / trace
+        power = power @ power
+    axis = power[np.diag(power).argmax()].astype(float)
+    axis /= max(float(np.sqrt(axis @ axis)), 1e-300)
+    return axis, max(float(axis @ covariance @ axis), 0.0)
+
+
+def _two_means(scaled: _Frames, axis: Array) -> tuple[npt.NDArray[np.bool_], Array] | None:
+    """Divide centred frames in two.
+
+    Returns which of them belong to the upper half, and the sum of these, which is that of the lower
+    half with the other sign; None if a half is empty.
+    """
+    count = len(scaled)
+    upper_centre, lower_centre = axis, -axis
     for _ in range(_REFINEMENTS + 1):
-        step = centres[1] - centres[0]
-        upper = scaled @ step > 0.5 * (centres[1] @ centres[1] - centres[0] @ centres[0])
-        if not _LEAST_FRAMES <= np.count_nonzero(upper) <= len(scaled) - _LEAST_FRAMES:
+        step = upper_centre - lower_centre
+        middle = 0.5 * float((upper_centre + lower_centre) @ step)
+        upper = scaled @ step.astype(scaled.dtype) > middle
+        size = np.count_nonzero(upper)
+        if not _LEAST_FRAMES <= size <= count - _LEAST_FRAMES:
             return None
-        centres = scaled[~upper].mean(axis=0), scaled[upper].mean(axis=0)
-    return np.asarray(upper)
+        sums = (upper.astype(scaled.dtype) @ scaled).astype(float)
+        upper_centre, lower_centre = sums / size, -sums / (count - size)
+    return upper, sums
 
 
 def _completed(mixture: GaussianMixture, parts: list[_Half], components: int) -> GaussianMixture:
