@@ -22,8 +22,10 @@ SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
-# Subsets are not smaller: iterations on fewer frames cost almost nothing anyway.
+# Subsets are not smaller, nor smaller than so many frames per component: iterations on fewer frames
+# cost almost nothing anyway.
 _LEAST_FRAMES = 100_000
+_EARLY_FRAMES = 1000
 # Number of iterations on all frames at the end of a training.
 _LAST_ITERATIONS = 2
 
@@ -187,7 +189,8 @@ class Course:
         wanted = frames_per_component * stage.components
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
-        return cls(stage, llk_gain, level_of(frames, max(wanted, _LEAST_FRAMES)))
+        least = min(_LEAST_FRAMES, _EARLY_FRAMES * stage.components)
+        return cls(stage, llk_gain, level_of(frames, max(wanted, least)))
 
     def after(self, previous: HistoryEntry | None) -> int | None:
         """Return the `next_level` after an iteration, None for the first mixture of the stage."""
