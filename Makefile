@@ -1,5 +1,6 @@
 # make train   installs into .venv and trains what config.yaml says
-# make test    installs into .venv and passes the tests
+# make test    installs into .venv and passes the tests; GMMCORE_TESTS=processes takes no
+#              shortcuts (tests/forks.py) and thrice as long
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

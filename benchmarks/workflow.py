@@ -3,30 +3,32 @@
     python -m benchmarks.workflow                        # 200,000 frames x 60 to 64 components
     python -m benchmarks.workflow --frames 5000000 --components 512
 
-Makes features, runs `snakemake` on them with SIDEKIT's schedule, then takes the E-step of every
-iteration again in this process, from the same shards and mixtures and with as many threads.
+Makes features, runs `snakemake` on them with SIDEKIT's numbers of iterations, then takes the E-step
+of every iteration again in this process, from the same frames and mixtures with as many threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import yaml
 
-from benchmarks.speeds.clock import processor
+from benchmarks.speeds.clock import processor as name_of_processor
 from gmmcore.configuration import resolve
 from gmmcore.corpus.shards import Shard
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.statistics import accumulate
+from gmmcore.statistics import Slice, accumulate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -68,11 +70,12 @@ def e_steps(results: Path, threads: int, precision: str, pruning: float) -> tupl
     seconds, count = 0.0, 0
     for stage in sorted(results.glob("*/*/000.h5")):
         iterations = sorted(stage.parent.glob("*.h5"))
-        for path in iterations[:-1]:
-            mixture = load_model(path).mixture
+        for before, after in pairwise(iterations):
+            mixture, level = load_model(before).mixture, load_model(after).facts["level"]
             start = time.perf_counter()
             for shard in shards:
-                accumulate(mixture, shard, precision=precision, pruning=pruning, threads=threads)
+                read = Slice(shard, 0, shard.subsets[level])
+                accumulate(mixture, read, precision=precision, pruning=pruning, threads=threads)
             seconds += time.perf_counter() - start
             count += 1
     return seconds, count
@@ -89,6 +92,8 @@ class Costs(NamedTuple):
         Snakemake with nothing to do.
     whole : float
         The training, with Snakemake's start.
+    processor : float
+        Processor time of the training, with Snakemake's.
     kernels : float
         Its E-steps alone, in one process.
     iterations : int
@@ -97,6 +102,7 @@ class Costs(NamedTuple):
     prepare: float
     idle: float
     whole: float
+    processor: float
     kernels: float
     iterations: int
 
@@ -112,7 +118,13 @@ class Costs(NamedTuple):
 
 
 def costs(
-    frames: int, components: int, cores: int, *, dimension: int = 60, parent: str | None = None
+    frames: int,
+    components: int,
+    cores: int,
+    *,
+    dimension: int = 60,
+    method: str = "principal",
+    parent: str | None = None,
 ) -> Costs:
     """Train in a folder that is removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="gmmcore-", dir=parent))
@@ -121,20 +133,24 @@ def costs(
         config = {
             "run": "cost",
             "components": components,
+            "method": method,
             "llk_gain": -1.0e9,  # every iteration of the schedule
             "features": {"list": "features", "pattern": "{show}.npy", "vad": None},
         }
         one = {**config, "components": 1}
         prepare = run_workflow(folder, one, cores)
         idle = run_workflow(folder, one, cores)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         whole = run_workflow(folder, config, cores)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        processor = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
         settings = resolve(config)
         kernels, iterations = e_steps(
             folder / "results/cost", cores, settings.precision, settings.pruning
         )
     finally:
         shutil.rmtree(folder)
-    return Costs(prepare, idle, whole, kernels, iterations)
+    return Costs(prepare, idle, whole, processor, kernels, iterations)
 
 
 def main() -> None:
@@ -143,6 +159,7 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=60)
     parser.add_argument("--components", type=int, default=64)
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--method", default="principal", help="or sidekit")
     parser.add_argument("--folder", help="where to work; a temporary folder by default")
     given = parser.parse_args()
     found = costs(
@@ -150,9 +167,10 @@ def main() -> None:
         given.components,
         given.cores,
         dimension=given.dimension,
+        method=given.method,
         parent=given.folder,
     )
-    print(f"{given.frames} frames x {given.dimension}, {given.cores} cores, {processor()}")
+    print(f"{given.frames} frames x {given.dimension}, {given.cores} cores, {name_of_processor()}")
     rows = [
         ("preparing features and shards, with Snakemake's start", f"{found.prepare:9.2f} s"),
         ("Snakemake with nothing to do", f"{found.idle:9.2f} s"),
@@ -160,6 +178,7 @@ def main() -> None:
             f"training to {given.components} components, {found.iterations} iterations, with that",
             f"{found.whole:9.2f} s",
         ),
+        ("processor time of all of its processes", f"{found.processor:9.2f} s"),
         ("its E-steps alone, in one process", f"{found.kernels:9.2f} s"),
         ("share of the E-steps in the run", f"{found.share:9.1%}"),
         ("what the workflow adds to an iteration, with splits", f"{found.an_iteration:9.3f} s"),

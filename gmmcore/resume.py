@@ -91,7 +91,7 @@ def walk_iterations(
             return Walk(last, digest, False)
         facts, fault = sealed_state(path)
         fault = fault or stale(facts, last + 1, settings, corpus, digest)
-        if not fault and facts["level"] != level:
+        if not fault and facts.get("level") != level:
             fault = OTHER_SETTINGS
         if fault:
             return Walk(last, digest, False, fault)

@@ -22,10 +22,9 @@ SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
-# Subsets are not smaller, nor smaller than so many frames per component: iterations on fewer frames
-# cost almost nothing anyway.
-_LEAST_FRAMES = 100_000
-_EARLY_FRAMES = 1000
+# Fewer components get twice the frames, but no more than so many components do: their iterations
+# cost little anyway.
+_LEAST_COMPONENTS = 200
 # Number of iterations on all frames at the end of a training.
 _LAST_ITERATIONS = 2
 
@@ -180,17 +179,18 @@ class Course:
         dimension : int
             Dimension D of a frame.
         frames_per_component : int or None
-            Wanted number of frames per component with a diagonal covariance. One with a full
-            covariance has (D + 3) / 4 times as many parameters, and gets as many times the frames.
-            None stands for all frames.
+            Wanted number of frames per component with a diagonal covariance; fewer than 200
+            components get twice as many each, but together no more than 200 do. A component with a
+            full covariance has (D + 3) / 4 times as many parameters, and gets as many times the
+            frames. None stands for all frames.
         """
         if frames_per_component is None:
             return cls(stage, llk_gain)
-        wanted = frames_per_component * stage.components
+        components = stage.components
+        wanted = frames_per_component * max(components, min(2 * components, _LEAST_COMPONENTS))
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
-        least = min(_LEAST_FRAMES, _EARLY_FRAMES * stage.components)
-        return cls(stage, llk_gain, level_of(frames, max(wanted, least)))
+        return cls(stage, llk_gain, level_of(frames, wanted))
 
     def after(self, previous: HistoryEntry | None) -> int | None:
         """Return the `next_level` after an iteration, None for the first mixture of the stage."""

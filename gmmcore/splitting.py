@@ -25,7 +25,7 @@ _REFINEMENTS = 3
 _LEAST_FRAMES = 4
 # Number of frames that the variance of the undivided component counts for in that of a half.
 _PRIOR_FRAMES = 10.0
-# How many times a covariance matrix is squared: its largest eigenvalue stands out by a power of 128.
+# How many times a covariance matrix is squared: eigenvalues are raised to the power of 128.
 _SQUARINGS = 7
 # Distance in standard deviations, to which a frame is moved from farther away: its fourth power
 # stays a number in single precision.

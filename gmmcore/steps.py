@@ -119,8 +119,9 @@ class Limits(Options):
     frames_per_component: int | None = option(
         500,
         "about as many random frames per component are read until the last two iterations or "
-        "more, which read all frames (at least 100,000; with full covariances (D + 3) / 4 times as "
-        "many); null reads all frames in every iteration",
+        "more, which read all frames (twice as many where components are fewer, up to what 200 "
+        "get; with full covariances (D + 3) / 4 times as many); null reads all frames in every "
+        "iteration",
         nullable=True,
         type="integer",
         minimum=1,

@@ -13,12 +13,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import forks
 import yaml
 
 from gmmcore.configuration import merged
 from gmmcore.runs import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
+
+FORKED = os.environ.get("GMMCORE_TESTS", "") != "processes"
+"""Whether runs are forks unless a test says otherwise; `GMMCORE_TESTS=processes` has none."""
 
 TINY: dict[str, Any] = {
     "run": "tiny",
@@ -74,10 +78,13 @@ def errors(log: str) -> list[str]:
 
 
 class Workflow:
-    """A folder in which `snakemake` is run with this checkout's Snakefile."""
+    """A folder in which `snakemake` is run with this checkout's Snakefile.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `forked` says whether it and its jobs are forks; see forks.py.
+    """
+
+    def __init__(self, folder: Path, *, forked: bool = FORKED) -> None:
+        self.folder, self.forked = folder, forked
 
     def configure(self, values: Mapping[str, Any]) -> None:
         """Write config.yaml."""
@@ -94,12 +101,19 @@ class Workflow:
         """The command line of a run; two cores unless `arguments` say otherwise."""
         cores = [] if "--cores" in arguments else ["--cores", "2"]
         snakefile = [] if "-s" in arguments else ["-s", str(ROOT / "Snakefile")]
-        return [sys.executable, "-m", "snakemake", *snakefile, *cores, *arguments]
+        program = (
+            [str(forks.command("snakemake"))]
+            if self.forked
+            else [sys.executable, "-m", "snakemake"]
+        )
+        return [*program, *snakefile, *cores, *arguments]
 
     def environment(self) -> dict[str, str]:
         """With the commands of this Python first in the path."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "PATH": path}
+        folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+        if self.forked:
+            folders.insert(0, str(forks.command("gmmcore").parent))
+        return {**os.environ, "PATH": os.pathsep.join(folders)}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a run in a process group of its own."""
@@ -140,13 +154,16 @@ class Workflow:
         return done.returncode, done.stdout
 
     def wrap_jobs(self, text: str) -> Workflow:
-        """The same folder, with jobs that run this Python code in place of `gmmcore`, REAL."""
+        """The same folder, with jobs that run this Python code in place of `gmmcore`, REAL.
+
+        What comes after this code, and Snakemake itself, are no forks.
+        """
         folder = self.folder / "bin"
         folder.mkdir()
         real = Path(sys.executable).parent / "gmmcore"
         (folder / "gmmcore").write_text(f"#!{sys.executable}\nREAL = {str(real)!r}\n{text}")
         (folder / "gmmcore").chmod(0o755)
-        wrapped = Workflow(self.folder)
+        wrapped = Workflow(self.folder, forked=False)
         path = f"{folder}{os.pathsep}{self.environment()['PATH']}"
         wrapped.environment = lambda: {**os.environ, "PATH": path}  # type: ignore[method-assign]
         return wrapped

@@ -60,8 +60,11 @@ def pack_shard(
         return known, False
     faults: list[Fault] = []
     changed: list[Fault] = []
-    with writing(output) as stream, ShowReader(settings) as reader:
-        writer = ShardWriter(stream, dimension, Path(output).parent)
+    with (
+        writing(output) as stream,
+        ShowReader(settings) as reader,
+        ShardWriter(stream, dimension, Path(output).parent) as writer,
+    ):
         for row in rows:
             try:
                 frames = reader.frames(row)

@@ -98,6 +98,13 @@ class ShardWriter:
         self._counts = np.zeros(LARGEST_LEVEL + 1, dtype=np.int64)
         stream.write(b"\0" * _HEADER)
 
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for level in self._levels:
+            level.close()
+
     def add(self, frames: Frames, levels: npt.NDArray[np.intp] | None = None) -> None:
         """Add the processed frames (n, D) of a show, with their levels (n,), 0 by default."""
         self._moments = self._moments + Moments.of(frames)
@@ -112,10 +119,9 @@ class ShardWriter:
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the frames, the facts, the footer, and finally the header."""
         for level in reversed(self._levels):
-            with level:
-                level.seek(0)
-                while block := level.read(BLOCK_FRAMES * self._dimension * 4):
-                    self._join(np.frombuffer(block, dtype="<f4").reshape(-1, self._dimension))
+            level.seek(0)
+            while block := level.read(BLOCK_FRAMES * self._dimension * 4):
+                self._join(np.frombuffer(block, dtype="<f4").reshape(-1, self._dimension))
         if len(self._rest):
             self._write(self._rest)
         count, dimension = self._moments.count, self._dimension

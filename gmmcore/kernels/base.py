@@ -71,10 +71,10 @@ class Kernel:
         Whether blocks are processed in the sparse way where possible.
     is_referenced : bool
         Whether exponentials are taken relative to `reference` instead of each frame's maximum.
-    coefficients : ndarray, shape (width, rows)
+    coefficients : ndarray, shape (width, padded_components)
         Coefficients of log w N(x), one column per component, and columns of weight zero that make
-        `rows` a multiple of the group size.
-    relative : ndarray, shape (width, rows)
+        `padded_components` a multiple of the group size.
+    relative : ndarray, shape (width, padded_components)
         Coefficients minus `reference`.
     reference : ndarray, shape (width,)
         Coefficients of the overall Gaussian, scaled to about the mixture's log-likelihood. It is
@@ -101,11 +101,11 @@ class Kernel:
         self.origin = _origin(mixture)
         self.is_centred = not self.origin.any()
         self.grouped = pruning > 0.0 and mixture.components >= _LEAST_COMPONENTS
-        self.rows = mixture.components
+        self.padded_components = mixture.components
         if self.grouped:
-            self.rows += -self.rows % GROUP
+            self.padded_components += -self.padded_components % GROUP
             # The skipped posteriors of a frame sum to at most 50 times `pruning`.
-            self.group_threshold = np.array(np.log(50.0 * pruning / self.rows), dtype)
+            self.group_threshold = np.array(np.log(50.0 * pruning / self.padded_components), dtype)
         self.is_sparse = self.grouped
         self.is_referenced = False
         limits = np.finfo(self.dtype)
@@ -113,11 +113,11 @@ class Kernel:
         smallest = math.exp(self.lowest)
         # Between these sums of a frame's exponentials, no exponential that matters was raised, and
         # the products of posteriors with coordinates of 1e-3 are not denormal.
-        self.least_sum = 16 * self.rows * smallest / float(limits.eps)
+        self.least_sum = 16 * self.padded_components * smallest / float(limits.eps)
         self.largest_sum = 1e-3 * smallest / float(limits.tiny)
         self.block = self.fitting(self.block)
         self._own = threading.local()
-        self._ones = np.ones(self.rows, self.dtype)
+        self._ones = np.ones(self.padded_components, self.dtype)
         self._origins: dict[str, AnyArray] = {}
 
     def set_coefficients(self, columns: list[Array], reference: Array | None = None) -> None:
@@ -132,7 +132,7 @@ class Kernel:
 
     def _rounded(self, values: Array) -> AnyArray:
         """Round coefficients to the precision of the products, and add columns of weight zero."""
-        result = np.zeros((self.width, self.rows), self.dtype)
+        result = np.zeros((self.width, self.padded_components), self.dtype)
         result[-1] = _NO_WEIGHT
         with np.errstate(over="ignore"):  # `keeps_digits` rejects values that overflowed.
             result[:, : len(values)] = values.T
@@ -141,12 +141,12 @@ class Kernel:
 
     def fitting(self, block: int) -> int:
         """Return `block`, or less, so that the size of the buffers is limited."""
-        most = _LARGEST_BUFFER // max(self.rows, self.width)
+        most = _LARGEST_BUFFER // max(self.padded_components, self.width)
         return max(64, min(block, 1 << most.bit_length() - 1))
 
     def zeros(self) -> Array:
-        """Return sums of zero, shape (rows, width), in the memory order in which they are added."""
-        return np.zeros((self.rows, self.width), order="C" if self.is_sparse else "F")
+        """Return sums of zero, (padded_components, width), in the order in which they are added."""
+        return np.zeros((self.padded_components, self.width), order="C" if self.is_sparse else "F")
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
         """Return an array of this thread, which each block uses again; its content is undefined."""
@@ -171,7 +171,7 @@ class Kernel:
                 [source.read(i * apart, i * apart + few) for i in range(_SAMPLE_PLACES)]
             )
             if self.grouped:
-                logs = self.buffer("logs", (self.rows, len(frames)))
+                logs = self.buffer("logs", (self.padded_components, len(frames)))
                 self.log_likelihoods(frames, logs)
                 is_near = near(logs, self.group_threshold)[1]
                 self.is_sparse = bool(is_near.mean() <= self.largest_share)
@@ -181,7 +181,7 @@ class Kernel:
                 self.is_referenced = len(far) <= _LARGEST_FAR_SHARE * len(frames)
 
     def sums(self, source: _Source, start: int, stop: int) -> tuple[Array, float]:
-        """Sum over the frames start <= i < stop: statistics (rows, width) and log-likelihood."""
+        """Sum over the frames start <= i < stop: (padded_components, width), log-likelihood."""
         total = self.zeros()
         log_likelihood = 0.0
         # The log-likelihood of a frame that is not finite is not finite; `accumulate` checks that.
@@ -211,18 +211,18 @@ class Kernel:
     ) -> None:
         """Add the statistics of all components; log-likelihoods become shifts + log(sums)."""
         products = self.expand(frames)
-        posteriors = self.buffer("logs", (len(frames), self.rows))
+        posteriors = self.buffer("logs", (len(frames), self.padded_components))
         if self.is_referenced:
             self.about_reference(products, posteriors, shifts, sums)
         else:
             np.matmul(products.T, self.coefficients, out=posteriors)
             self._about_maximum(posteriors, shifts, sums)
         # The smaller of both factors is scaled.
-        if self.rows < self.width:
+        if self.padded_components < self.width:
             posteriors *= (1 / sums)[:, np.newaxis]
         else:
             products *= 1 / sums
-        part = self.buffer("part", (self.width, self.rows))
+        part = self.buffer("part", (self.width, self.padded_components))
         np.matmul(products, posteriors, out=part)
         by_product = total.T
         by_product += part
@@ -255,7 +255,7 @@ class Kernel:
 
     def sparse(self, frames: npt.NDArray[np.floating], total: Array) -> float | None:
         """Add the statistics of the components that matter; return None if there are too many."""
-        logs = self.buffer("logs", (self.rows, len(frames)))
+        logs = self.buffer("logs", (self.padded_components, len(frames)))
         products = self.log_likelihoods(frames, logs)
         top, is_near = near(logs, self.group_threshold)
         # The limit is doubled here, because the dense way would repeat the matrix product.

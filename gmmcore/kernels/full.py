@@ -83,14 +83,17 @@ class FullKernel(Kernel):
         y = np.concatenate([block for block, _ in kept])
         values = np.concatenate([entries.values for _, entries in kept])
         frames = np.concatenate([entries.frames for _, entries in kept])
-        names = np.arange(self.rows, dtype=np.uint16 if self.rows < 1 << 16 else np.int64)
+        names = np.arange(
+            self.padded_components,
+            dtype=np.uint16 if self.padded_components < 1 << 16 else np.int64,
+        )
         component = np.concatenate([np.repeat(names, np.diff(e.starts)) for _, e in kept])
         kept.clear()
         order = np.argsort(component, kind="stable")
-        starts = np.searchsorted(component[order], np.arange(self.rows + 1))
+        starts = np.searchsorted(component[order], np.arange(self.padded_components + 1))
         values, frames = values[order], frames[order]
         dimension = self.mixture.dimension
-        moments = np.zeros((self.rows, dimension + 1, dimension + 1), self.dtype)
+        moments = np.zeros((self.padded_components, dimension + 1, dimension + 1), self.dtype)
         for index in np.flatnonzero(np.diff(starts)):
             chosen = slice(starts[index], starts[index + 1])
             near = y[frames[chosen]]

@@ -41,7 +41,7 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument("--mixture", required=True, help=mixture)
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
-    parser.add_argument("--iterations", type=int, required=True, help="of the stage, at most")
+    parser.add_argument("--iterations", type=int, default=999, help="of the stage, at most")
     parser.add_argument("--final", action="store_true", help="the stage is the last one")
     add_options(parser, IterationSettings)
     add_options(parser, Limits)
@@ -60,7 +60,7 @@ def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Co
 def next_level(course: Course, model: Model) -> int | None:
     """Return the level of the subset that the iteration after a mixture reads."""
     facts = model.facts
-    return course.next_level(facts["iteration"], facts["level"], facts.get("gain"))
+    return course.next_level(facts["iteration"], facts.get("level", 0), facts.get("gain"))
 
 
 def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:

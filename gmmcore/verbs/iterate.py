@@ -1,6 +1,6 @@
 """Run EM iterations to the end of a stage, each with its own file.
 
-Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --output 64.h5
+Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final --output 64.h5
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, **settings):
     corpus.write(folder / "corpus.json")
     before = statistics.log_likelihood_per_frame + fall
     entry = HistoryEntry(
-        "diag", 2, 1, 1000, before, float("nan"), previous_floored, 0, 0, "", 100.0
+        "diag", 2, 1, 0, 1000, before, float("nan"), previous_floored, 0, 0, "", 100.0
     )
     facts = {"stage": "diag", "components": 2, "corpus": corpus.digest, "iteration": 1}
     digest = save_model(folder / "001.h5", mixture, facts, [entry])
@@ -120,6 +120,7 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, **settings):
         folder / "0.stats.h5",
         [ShardStatistics("000", "a", statistics, "")],
         mixture=digest,
+        level=0,
         settings=settings_digest("accumulate", IterationSettings(**settings)),
     )
     return main(
@@ -187,7 +188,11 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
     good = accumulate(start(np.arange(40.0).reshape(20, 2) ** 1.5, 1, False), np.ones((5, 2)))
     bad = Statistics(good.count * np.nan, good.first, good.second, good.origin, 0.0, 5, False)
     save_statistics(
-        tmp_path / "0.stats.h5", [ShardStatistics("000", "a", bad, "")], mixture="m", settings="s"
+        tmp_path / "0.stats.h5",
+        [ShardStatistics("000", "a", bad, "")],
+        mixture="m",
+        level=0,
+        settings="s",
     )
     Corpus((CorpusShard("000", "000.npy", 5, "a"),), 2, (0.0,), (1.0,)).write(tmp_path / "c.json")
     digest = Corpus.read(tmp_path / "c.json").digest
@@ -198,6 +203,7 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
         tmp_path / "0.stats.h5",
         [ShardStatistics("000", "a", bad, "")],
         mixture=mixture_digest,
+        level=0,
         settings=settings_digest("accumulate", IterationSettings()),
     )
     names = {name: str(tmp_path / name) for name in ("0.h5", "c.json", "0.stats.h5", "1.h5")}

@@ -125,8 +125,7 @@ def test_shares_add_up_and_fit(counts: list[int], size: int) -> None:
 
 
 def content(parts: list[np.ndarray]) -> str:
-    with tempfile.NamedTemporaryFile() as file:
-        writer = ShardWriter(file, parts[0].shape[1])
+    with tempfile.NamedTemporaryFile() as file, ShardWriter(file, parts[0].shape[1]) as writer:
         for part in parts:
             writer.add(part)
         writer.finish({})

@@ -45,6 +45,7 @@ entries = st.builds(
     st.sampled_from(["diag", "full"]),
     st.integers(1, 10**6),
     st.integers(1, 999),
+    st.integers(0, 20),
     st.integers(0, 2**60),
     st.floats(allow_nan=False),
     st.floats(),

@@ -56,7 +56,12 @@ def train_from_its_start(
         entry["components"],
         entry["iterations"],
         # SIDEKIT's stop is commented out, and it has no policy for low counts.
-        settings=TrainingSettings(llk_gain=-np.inf, diag=MStep(occupancy=0)),
+        settings=TrainingSettings(
+            llk_gain=-np.inf,
+            method="sidekit",
+            frames_per_component=None,
+            diag=MStep(occupancy=0),
+        ),
         start=GaussianMixture.from_covariances([1.0], mean, control[:1], control[:1]),
     )
     return mixture, np.array([one.log_likelihood for one in history])

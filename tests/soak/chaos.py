@@ -31,20 +31,17 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from flows import PLAIN, ROOT, TINY, Workflow, changed
+
 KINDS = ("job", "snakemake", "group")
 
-CONFIG: dict[str, Any] = {
-    "run": "chaos",
-    "components": 4,
-    "iterations": [2, 3],
-    "full": {"iterations": 2},
-    "report": False,
-    "features": {"list": "../corpus/shows.txt", "pattern": "{show}.h5", "shards": 3},
-}
+CONFIG: dict[str, Any] = changed(PLAIN, features={"list": "../corpus/shows.txt"})
 TWO = {"run": None, "runs": {"small": {"components": 3}, "other": {"pruning": 0.0}, "large": {}}}
-FORMS: dict[str, dict[str, Any]] = {"one run": {}, "three runs": TWO}
-DEMO = {"components": 4, "dimension": 4, "shows": 6, "speakers": 2, "frames": 3000}
+# Each stage reads a quarter of the frames or so, until its last two iterations.
+SUBSETS = {"frames_per_component": 4, "iterations": [2, 4]}
+FORMS: dict[str, dict[str, Any]] = {"one run": {}, "three runs": TWO, "subsets": SUBSETS}
 
 
 @dataclass
@@ -58,26 +55,21 @@ class Outcome:
     output: str = ""
 
 
-def environment() -> dict[str, str]:
-    """With the commands of this Python first in the path, and this checkout's package."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-
-
 def make_corpus(folder: Path) -> None:
-    """The demonstration corpus of all runs."""
-    given = [f"--{key}={value}" for key, value in DEMO.items()]
-    command = [sys.executable, "-m", "gmmcore.cli", "demo", *given, "--output", str(folder)]
-    subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
+    """The demonstration corpus of all runs, in a folder `corpus`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    flow = Workflow(folder)
+    flow.configure(TINY)
+    flow.run("corpus/shows.txt")
 
 
 def start(folder: Path, cores: int, output: Any) -> subprocess.Popen[bytes]:
     """Give the command, in a session of its own."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
+    flow = Workflow(folder, forked=False)
     return subprocess.Popen(
-        [*command, "--cores", str(cores)],
+        flow.command("--cores", str(cores)),
         cwd=folder,
-        env=environment(),
+        env={**flow.environment(), "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -241,7 +233,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to; kept if given")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="chaos-"))
-    make_corpus(folder / "corpus")
+    make_corpus(folder)
     expected, seconds = undisturbed(folder)
     files = ", ".join(f"{len(found)} files of {form}" for form, found in expected.items())
     print(f"undisturbed: {seconds:.1f} s, {files}", flush=True)

@@ -68,7 +68,7 @@ def prepare(folder: Path) -> dict[str, Step]:
     corpus, first, mixture = f"{folder}/corpus.json", f"{folder}/1.h5", f"{folder}/2/000.h5"
     done("corpus", "--shows", table, "--output", corpus, "--skipped", f"{folder}/skipped.tsv")
     done("initialise", "--corpus", corpus, "--output", first)
-    done("split", "--mixture", first, "--output", mixture)
+    done("split", "--mixture", first, "--corpus", corpus, "--output", mixture)
     common = ["--mixture", mixture, "--corpus", corpus]
     statistics = [f"{folder}/{part}.stats.h5" for part in range(2)]
     for part, output in enumerate(statistics):

@@ -9,14 +9,19 @@ import pytest
 @pytest.mark.slow
 def test_killed_trainings_end_with_the_bytes_of_an_undisturbed_one(tmp_path, monkeypatch):
     shorter = {"components": 2, "iterations": [2], "full": {"iterations": 1}}
+    shorter["features"] = {**chaos.CONFIG["features"], "shards": 2}
+    two = {"run": None, "runs": {"small": {"full": {"iterations": 0}}, "large": {}}}
     monkeypatch.setattr(chaos, "CONFIG", {**chaos.CONFIG, **shorter})
-    chaos.make_corpus(tmp_path / "corpus")
+    monkeypatch.setattr(
+        chaos, "FORMS", {"one run": {"frames_per_component": 4, "iterations": [4]}, "two runs": two}
+    )
+    chaos.make_corpus(tmp_path)
     expected, seconds = chaos.undisturbed(tmp_path)
     assert all(len(found) > 10 for found in expected.values())
     killed = []
     for number in range(3):
         place = tmp_path / f"run{number}"
-        outcome = chaos.chaotic_run(place, number, 1, expected, 3, 0.8 * seconds)
+        outcome = chaos.chaotic_run(place, number, 8, expected, 3, 0.8 * seconds)
         assert not outcome.wrong, f"{outcome.wrong}: {outcome.kills}\n{outcome.output}"
         killed += outcome.kills
     assert killed

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+import threadpoolctl
 
-from gmmcore.threads import ordered_map
+from gmmcore.threads import blas, ordered_map
 
 SCRIPT = """
 import hashlib
@@ -77,6 +80,20 @@ def test_blas_is_asked_for_its_threads_not_the_environment():
     environment = {key: value for key, value in os.environ.items() if key not in names}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[1]\n[2]\n", "")
+
+
+def test_an_interruption_while_the_libraries_are_looked_up_is_not_lost(monkeypatch):
+    class Controller:
+        def __init__(self):
+            with contextlib.suppress(KeyboardInterrupt):  # as a callback of the C library does
+                signal.raise_signal(signal.SIGINT)
+
+        def select(self, **_):
+            return self
+
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Controller)
+    with pytest.raises(KeyboardInterrupt):
+        blas.__wrapped__()
 
 
 def test_results_come_in_the_order_of_the_items():

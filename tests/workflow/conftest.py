@@ -10,8 +10,8 @@ from flows import PLAIN, TINY, Workflow
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """A finished training, not to be touched; see `copied`."""
-    result = Workflow(tmp_path_factory.mktemp("trained"))
+    """A finished training by the programs themselves, not to be touched; see `copied`."""
+    result = Workflow(tmp_path_factory.mktemp("trained"), forked=False)
     result.configure(TINY)
     result.run("corpus/shows.txt")
     result.configure(PLAIN)

@@ -46,6 +46,7 @@ def test_jobs_run_the_program_of_their_environment(trained, fresh, tmp_path):
     (place / "bin/conda").write_text(script)
     (place / "bin/conda").chmod(0o755)
     (place / "bin/activate").write_text(ACTIVATE)
+    fresh.forked = False
     path = f"{place}/bin{os.pathsep}{fresh.environment()['PATH']}"
     fresh.environment = lambda: {**os.environ, "PATH": path}
     fresh.run("--sdm", "conda")

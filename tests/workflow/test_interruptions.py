@@ -115,6 +115,7 @@ def test_a_stage_goes_on_from_the_iterations_that_are_there(
 
 def test_a_closed_pipe_ends_a_run(trained, fresh):
     """As in `snakemake | head`: a thread of Snakemake's meets it."""
+    fresh.forked = False
     process = fresh.start()
     while "Execute 1 jobs" not in process.stdout.readline():
         pass

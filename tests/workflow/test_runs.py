@@ -32,7 +32,7 @@ def frames_of(flow: Workflow) -> np.ndarray:
 
 
 def test_a_run_makes_what_it_promises(tmp_path):
-    flow = Workflow(tmp_path)
+    flow = Workflow(tmp_path, forked=False)
     flow.configure({**TINY, "report": True, "export": ["kaldi", "alize", "htk"]})
     log = flow.run()
     results = tmp_path / "results/tiny"

@@ -251,6 +251,7 @@ def test_a_failure_is_one_in_a_workflow_whose_shell_ignores_pipes(fresh):
 
 
 def test_jobs_find_the_program_of_an_environment_that_is_not_activated(fresh):
+    fresh.forked = False
     fresh.configure(changed(PLAIN, components=2, iterations=[1], full={"iterations": 0}))
     path = os.pathsep.join(
         folder
@@ -265,6 +266,7 @@ def test_jobs_find_the_program_of_an_environment_that_is_not_activated(fresh):
 def test_two_calls_at_once_make_different_runs(trained, fresh, tmp_path):
     normalised = {"components": 2, "features": {"normalisation": "cmvn"}}
     fresh.configure(runs_of({"tiny": {}, "small": normalised}))
+    fresh.forked = False
     first = fresh.start("results/tiny/SHA256SUMS", "--cores", "1")
     second = fresh.start("results/small/SHA256SUMS", "--cores", "1")
     for process in (first, second):

@@ -23,11 +23,12 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import writing
 from gmmcore.moments import Moments, merge_moments
+from gmmcore.nesting import frame_levels
+from gmmcore.schedule import LARGEST_LEVEL
 
 
 def write(path: Path, frames: np.ndarray, step: int = 1000) -> None:
-    with writing(path) as stream:
-        writer = ShardWriter(stream, frames.shape[1])
+    with writing(path) as stream, ShardWriter(stream, frames.shape[1]) as writer:
         for start in range(0, len(frames), step):
             writer.add(frames[start : start + step])
         writer.finish({"shard": "000", "recipe_digest": "d", "faults": []})
@@ -53,6 +54,28 @@ def test_shards_are_numpys_files(tmp_path: Path, count: int, dimension: int) -> 
         for start, stop in ((-1, 0), (0, count + 1), (1, 0)):
             with pytest.raises(IndexError):
                 shard.read(start, stop)
+
+
+def test_a_subset_is_the_beginning_and_is_read_alone(tmp_path: Path) -> None:
+    count, path = 5 * BLOCK_FRAMES, tmp_path / "x.npy"
+    frames, levels = frames_of(1, count, 3), frame_levels(1, "s", count)
+    with writing(path) as stream, ShardWriter(stream, 3, tmp_path) as writer:
+        for start in range(0, count, 999):
+            writer.add(frames[start : start + 999], levels[start : start + 999])
+        writer.finish({"shard": "000", "recipe_digest": "d", "faults": []})
+    content = bytearray(path.read_bytes())
+    content[1024 + 12 * 3 * BLOCK_FRAMES] ^= 1  # a frame of the fourth block
+    path.write_bytes(content)
+    with Shard(path) as shard:
+        assert shard.subsets[0] == count
+        for level in range(1, LARGEST_LEVEL + 1):
+            chosen = frames[levels >= level]
+            assert shard.subsets[level] == len(chosen)
+            found = shard.read(0, len(chosen))
+            assert np.array_equal(np.unique(found, axis=0), np.unique(chosen, axis=0))
+        with pytest.raises(DamagedFileError, match="frames 12288 to 16384 were altered"):
+            shard.read(0, count)
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_the_same_frames_give_the_same_file_however_they_come(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def full() -> GaussianMixture:
 
 def entries() -> list[HistoryEntry]:
     return [
-        HistoryEntry("diag", 4, i, 100, -3.5 + i, np.nan, 1, 2, 3, "resplit", 0.25) for i in (1, 2)
+        HistoryEntry("diag", 4, i, 2, 100, -3.5 + i, np.nan, 1, 2, 3, "resplit", 0.25)
+        for i in (1, 2)
     ]
 
 

@@ -17,7 +17,7 @@ from gmmcore.formats.statistics_file import (
 from gmmcore.statistics import Statistics
 
 SHARDS = [("000", "a"), ("001", "b"), ("002", "c")]
-CARRIED = {"mixture": "m" * 64, "settings": "s" * 64}
+CARRIED = {"mixture": "m" * 64, "level": 2, "settings": "s" * 64}
 
 
 def entry(shard: str, digest: str, value: float = 1.0, full: bool = False) -> ShardStatistics:
@@ -49,11 +49,13 @@ def test_equal_statistics_are_equal_bytes(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-@pytest.mark.parametrize("other", ["mixture", "settings"])
+@pytest.mark.parametrize("other", ["mixture", "level", "settings"])
 def test_strangers_are_refused(tmp_path, other):
     path = tmp_path / "0.stats.h5"
-    save_statistics(path, [entry(*SHARDS[0])], **{**CARRIED, other: "x" * 64})
-    message = rf"0\.stats\.h5: statistics of another {other} \(x+, not .*\); remove the file"
+    save_statistics(
+        path, [entry(*SHARDS[0])], **{**CARRIED, other: 3 if other == "level" else "x" * 64}
+    )
+    message = rf"0\.stats\.h5: statistics of another {other} \((x+|3), not .*\); remove the file"
     with pytest.raises(GmmcoreError, match=message):
         list(read_statistics([path], **CARRIED))
 

@@ -31,7 +31,7 @@ def full() -> GaussianMixture:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "m.h5"
-    entry = HistoryEntry("diag", 3, 1, 99, -5.25, float("nan"), 0, 0, 0, "", 12.5)
+    entry = HistoryEntry("diag", 3, 1, 0, 99, -5.25, float("nan"), 0, 0, 0, "", 12.5)
     save_model(path, mixture(), {"run": "demo", "stage": "diag"}, [entry])
     return path
 
@@ -95,7 +95,7 @@ def test_info(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "condition number: 1 median, 16 (component 1)",
         f"digest: {load_model(model).digest} (verified)",
         "run: demo",
-        "diag\t3\t1\t99\t-5.25\tnan",
+        "diag\t3\t1\t0\t99\t-5.25\tnan",
     ):
         assert part in out
 

@@ -1,0 +1,91 @@
+"""Stages, the subsets that they read, and when they end."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from gmmcore.schedule import Course, Stage, stages
+
+
+def read(course: Course, gains: list[float]) -> list[int]:
+    """Levels of the iterations, where iteration i over frames read before gains gains[i]."""
+    levels: list[int] = []
+    gain: float | None = None
+    while True:
+        before = levels[-1] if levels else 0
+        level = course.next_level(len(levels), before, gain)
+        if level is None:
+            return levels
+        gain = gains[len(levels)] if levels and level == before else None
+        levels.append(level)
+
+
+def course(iterations: int, level: int, final: bool, llk_gain: float = 0.01) -> Course:
+    return Course(Stage("diag", 8, iterations, "split", final), llk_gain, level)
+
+
+GREAT = [1.0] * 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "level", "final", "expected"),
+    [
+        (5, 0, False, [0] * 5),
+        (5, 0, True, [0] * 5),
+        (5, 3, False, [3] * 5),
+        (5, 3, True, [3, 3, 3, 0, 0]),
+        (3, 3, True, [3, 0, 0]),
+        (2, 3, True, [0, 0]),
+        (1, 3, True, [0]),
+        (0, 3, True, []),
+    ],
+)
+def test_levels_while_everything_gains(
+    limit: int, level: int, final: bool, expected: list[int]
+) -> None:
+    assert read(course(limit, level, final), GREAT) == expected
+
+
+def test_a_subset_that_gains_no_more_ends_an_early_stage() -> None:
+    assert read(course(9, 2, False), [0, 1, 0.001, 1, 1, 1, 1, 1, 1]) == [2, 2, 2]
+
+
+def test_it_leads_the_final_stage_to_all_frames_for_two_iterations_or_more() -> None:
+    assert read(course(9, 2, True), [0, 1, 0.001, 9, 0.001, 9, 9, 9, 9]) == [2, 2, 2, 0, 0]
+    assert read(course(9, 2, True), [0, 1, 0.001, 9, 1, 1, 0.0, 9, 9]) == [2, 2, 2, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("final", [False, True])
+@pytest.mark.parametrize("level", [0, 1, 5])
+@pytest.mark.parametrize("limit", range(7))
+def test_every_pattern_of_gains(limit: int, level: int, final: bool) -> None:
+    for pattern in product([-0.5, 0.5], repeat=limit):
+        levels = read(course(limit, level, final), list(pattern))
+        assert len(levels) <= limit
+        assert levels == sorted(levels, reverse=True)
+        assert set(levels) <= {0, level}
+        if final and levels:
+            assert levels[-min(2, limit) :] == [0] * min(2, limit)
+        if not final:
+            assert set(levels) <= {level}
+
+
+def test_an_endless_gain_is_stopped_by_no_subset() -> None:
+    assert read(course(4, 2, True, llk_gain=float("-inf")), [-9.0] * 4) == [2, 2, 0, 0]
+
+
+def test_subsets_grow_with_the_components() -> None:
+    def level(stage: Stage, frames: int = 5_000_000, wanted: int | None = 500) -> int:
+        return Course.of(
+            stage, llk_gain=0.01, frames=frames, dimension=60, frames_per_component=wanted
+        ).level
+
+    plan = stages(512, [4], 2)
+    levels = [level(stage) for stage in plan]
+    # 1,000 frames per component up to 100,000, then 500; the full ones want 7,875 each.
+    assert levels == [12, 11, 10, 9, 8, 7, 6, 6, 5, 4, 0]
+    assert [stage.final for stage in plan] == [False] * 10 + [True]
+    assert {level(stage, wanted=None) for stage in plan} == {0}
+    assert [level(stage, frames=140_000) for stage in plan] == [7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0]

@@ -1,0 +1,119 @@
+"""Division of components where the likelihood gains most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gmmcore.em import one_gaussian, split
+from gmmcore.model import GaussianMixture
+from gmmcore.moments import Moments
+from gmmcore.splitting import divide
+from gmmcore.statistics import accumulate
+from gmmcore.training import TrainingSettings, train
+
+
+def clusters(means: np.ndarray, each: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    frames = np.repeat(means, each, axis=0) + rng.standard_normal(
+        (len(means) * each, means.shape[1])
+    )
+    return frames[rng.permutation(len(frames))]
+
+
+def one(frames: np.ndarray) -> GaussianMixture:
+    return one_gaussian(Moments.of(frames))
+
+
+def test_separate_clusters_are_found_in_one_call() -> None:
+    means = np.array([[0.0, 0.0], [9.0, 0.0], [0.0, 12.0], [9.0, 15.0], [-14.0, 3.0]])
+    frames = clusters(means, 400)
+    found = divide(one(frames), frames, 5)
+    distances = np.linalg.norm(means[:, np.newaxis] - found.means, axis=2)
+    assert (np.sort(distances, axis=1)[:, 0] < 0.3).all()
+    np.testing.assert_allclose(found.weights, 0.2, atol=0.01)
+    assert (found.covariances < 5).all()  # The whole component counts for ten frames.
+
+
+def test_the_axis_need_not_be_a_coordinate() -> None:
+    direction = np.ones(10) / np.sqrt(10)
+    frames = clusters(np.stack([-4 * direction, 4 * direction]), 500)
+    found = divide(one(frames), frames, 2)
+    cosine = (found.means[1] - found.means[0]) @ direction / 8
+    assert abs(cosine) > 0.95
+
+
+def test_two_clusters_are_seen_beside_a_coordinate_that_is_wider() -> None:
+    """The widest coordinate and the principal axis are those of a Gaussian; the kurtosis tells."""
+    frames = clusters(np.array([[-4.0, 0.0, 0.0], [4.0, 0.0, 0.0]]), 500)
+    frames[:, 1] *= 30
+    frames[:, 2] = frames[:, 1] + 0.1 * frames[:, 2]
+    found = divide(one(frames), frames, 2)
+    assert abs(found.means[1, 0] - found.means[0, 0]) > 7
+
+
+def test_identical_frames_stay_one_component() -> None:
+    rng = np.random.default_rng(1)
+    frames = np.concatenate([np.full((500, 3), 50.0), rng.standard_normal((500, 3))])
+    found = divide(divide(one(frames), frames, 2), frames, 8, floor=1e-6)
+    assert np.count_nonzero(found.means[:, 0] > 25) == 1
+    assert found.weights[found.means[:, 0] > 25] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("count", [0, 3, 12, 100])
+@pytest.mark.parametrize("components", [1, 2, 5, 64])
+def test_any_sample_gives_the_wanted_number(count: int, components: int) -> None:
+    frames = np.random.default_rng(2).standard_normal((count, 4))
+    control = np.ones((1, 4))
+    start = GaussianMixture.from_covariances([1.0], np.zeros((1, 4)), control, control)
+    found = divide(start, frames, components)
+    assert found.components == components
+    assert found.weights.sum() == pytest.approx(1)
+    assert found.variance_control is not None
+    if count == 0:
+        assert np.array_equal(found.means, _doubled(start, components).means)
+
+
+def _doubled(mixture: GaussianMixture, components: int) -> GaussianMixture:
+    while mixture.components < components:
+        mixture = split(mixture, min(components, 2 * mixture.components))
+    return mixture
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    frames = clusters(np.random.default_rng(3).standard_normal((20, 6)) * 5, 600)
+    start = divide(one(frames), frames, 8)
+    results = [divide(start, frames, 16, threads=threads) for threads in (1, 2, 5)]
+    for other in results[1:]:
+        assert np.array_equal(results[0].means, other.means)
+        assert np.array_equal(results[0].precisions, other.precisions)
+        assert np.array_equal(results[0].weights, other.weights)
+
+
+def test_the_floor_holds() -> None:
+    frames = clusters(np.array([[0.0, 0.0], [40.0, 0.0]]), 300)
+    found = divide(one(frames), frames, 4, floor=0.01)
+    assert (found.covariances >= 0.01 * one(frames).covariances * (1 - 1e-12)).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_it_ends_better_than_sidekits_way_where_clusters_are_of_many_sizes(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    means = rng.standard_normal((40, 8)) * 4
+    sizes = rng.integers(20, 400, 40)
+    frames = np.repeat(means, sizes, axis=0) + rng.standard_normal((sizes.sum(), 8))
+    held = np.repeat(means, sizes, axis=0) + rng.standard_normal((sizes.sum(), 8))
+    ends = {}
+    for method in ("principal", "sidekit"):
+        settings = TrainingSettings(method=method)
+        mixture, _ = train(frames, 32, [2, 4, 4, 8, 8], settings=settings)
+        ends[method] = accumulate(mixture, held).log_likelihood_per_frame
+    assert ends["principal"] > ends["sidekit"] + 0.05
+
+
+@pytest.mark.parametrize(("components", "full"), [(1, False), (4, True)])
+def test_what_cannot_be_divided_is_refused(components: int, full: bool) -> None:
+    identity = np.broadcast_to(np.eye(2), (2, 2, 2)) if full else np.ones((2, 2))
+    mixture = GaussianMixture([0.5, 0.5], np.zeros((2, 2)), identity)
+    with pytest.raises(ValueError, match="cannot be divided"):
+        divide(mixture, np.zeros((9, 2)), components)
