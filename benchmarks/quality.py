@@ -22,8 +22,8 @@ from statistics import median
 from typing import NamedTuple
 
 # Before numpy: one thread throughout, so that processor seconds are those of one core.
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[_name] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 
@@ -43,10 +43,13 @@ from benchmarks.speeds.clock import processor, table
 from gmmcore.demo.synthetic import DemoSettings
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path(__file__).resolve().parent / "qualities"
 # A component has at least so many frames of training.
 _LEAST_FRAMES = 50
 # Corpora up to this size are trained on with every seed.
 _SMALL = 200_000
+# With 64 components they go on for so many times the seconds of SIDEKIT's schedule.
+_LONGER = 8.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
             points += found
             if place:
                 append_points(place, found)
-    page = written(points, output)
+    # As they are in the file, so that the page is the same when nothing is measured.
+    page = written(read_points(place) if place else points, output)
     print(page)
     if output:
         (output / "quality.md").write_text(page, encoding="utf-8")
@@ -123,25 +127,31 @@ def measured(
     corpus: Corpus, sizes: Sizes, wanted: list[int] | tuple[int, ...], before: list[Point]
 ) -> Iterator[list[Point]]:
     """Points of all trainings on a corpus that are not among those before."""
-    done = {(p.corpus, p.components, p.contender, p.seed): p for p in before}
+    done = {
+        (curve.end.corpus, curve.end.components, name, curve.end.seed): curve.end
+        for contenders in curves(before).values()
+        for name, each in contenders.items()
+        for curve in each
+    }
     frames = len(corpus.training)
     # What is imported or allocated by a first training is not counted for any.
     for name in CONTENDERS:
         record = Record(corpus, 4, name, 1)
-        run(name, corpus.training[:2000], 1, record, 0.0)
+        run(name, corpus.training[:2000], 1, record)
     for components in wanted:
         if components * _LEAST_FRAMES > frames:
             continue
         if frames > _LARGE and components not in sizes.large:
             continue
         for seed in range(1, 1 + (sizes.seeds if frames <= _SMALL else 1)):
-            budget = np.inf
+            budget: float | None = None
             for name in _HEAVY_CONTENDERS if frames * components > _HEAVY else CONTENDERS:
                 key = (corpus.name, components, name, seed)
                 if key not in done:
                     record = Record(corpus, components, name, seed)
-                    run(name, corpus.training, seed, record, 0.0 if name == SIDEKIT else budget)
-                    done[key] = record.points[-1]
+                    longer = _LONGER if _is_followed(frames, components) else 1.0
+                    run(name, corpus.training, seed, record, budget, longer)
+                    done[key] = Curve(tuple(record.points)).end
                     yield record.points
                     _say(record.points)
                 if name == SIDEKIT:
@@ -153,6 +163,11 @@ def measured(
                         train(corpus.training, seed, record)
                         yield record.points
                         _say(record.points)
+
+
+def _is_followed(frames: int, components: int) -> bool:
+    """Whether trainings go on for longer than SIDEKIT's, to see where they converge."""
+    return components <= 64 and frames <= _SMALL
 
 
 def _say(points: list[Point]) -> None:
@@ -191,43 +206,15 @@ def written(points: list[Point], output: Path | None) -> str:
             )
         parts.append(f"![{corpus}, {components} components]({picture})")
     parts.append(starts(found))
-    notes = ROOT / "benchmarks" / "qualities" / "notes.md"
-    parts.append(notes.read_text(encoding="utf-8").strip())
+    parts.append((FOLDER / "notes.md").read_text(encoding="utf-8").strip())
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def introduction() -> str:
     """What is measured, and on what."""
-    beside = "" if peers(64, 1) else "\n\n- scikit-learn: not installed, not measured"
-    return f"""# Quality
-
-Measured by `python -m benchmarks.quality` on {processor()}, numpy {np.__version__}, one thread
-throughout. Every number of seconds is processor time of the training alone: the
-clock stands still while a mixture is evaluated. Processor time still varies, by about a tenth
-where other programs share the machine. Likelihoods are natural logarithms per frame: *held out* on at
-most 20,000 frames that no training sees, *training* on all of its frames, of larger corpora than
-100,000 frames on 20,000. All points of all curves are in [quality/points.tsv](quality/points.tsv).
-
-| contender | what it does |
-|---|---|
-| default | `method: principal`, `frames_per_component: 500` |
-| principal, all frames | the same division, `frames_per_component: null` |
-| SIDEKIT | `method: sidekit`: SIDEKIT's split, all frames in every iteration |
-| SIDEKIT's split, subsets | SIDEKIT's split, `frames_per_component: 500` |
-| random frames | random frames as means, variances of all frames; EM on all frames |
-| k-means++ | k-means++ and four iterations of Lloyd on a sample of 100 frames per component (at least 20,000), weights and variances of the clusters; EM on all frames |
-| scikit-learn | its `GaussianMixture`, float32 frames, from k-means or k-means++, to its tolerance `tol` |
-
-The first six have the same E-step (single precision, pruning 2e-8) and M-step. The first four have
-SIDEKIT's iterations and its `llk_gain` of 0.01, which also ends the EM of the next two. *End* is the
-end of that schedule, a dot in the pictures. From there on all go on with EM on all frames until they
-have used the seconds that SIDEKIT's schedule took (dashed): *equal time*.
-Where there are several seeds the tables have medians, and the pictures the first seed. Seeds choose
-subsets and starts; SIDEKIT's method has none and is measured as often.
-
-Real features: the last fifth of every show is held out, as it is of the demonstration corpus.
-*Draws* are from 700 Gaussians of 60 dimensions with full covariances that overlap and have different
-weights; 100,000 further draws are held out.{beside}"""
+    text = (FOLDER / "introduction.md").read_text(encoding="utf-8").strip()
+    text = text.format(processor=processor(), numpy=np.__version__, longer=_LONGER)
+    return text if peers(64, 1) else f"{text}\n\n- scikit-learn: not installed, not measured"
 
 
 def _median(each: list[Curve], of: Callable[[Curve], float]) -> float:

@@ -54,7 +54,7 @@ def demonstration(settings: DemoSettings) -> Corpus:
 
 
 def _divided(name: str, shows: Iterable[npt.NDArray[np.floating]], *, is_speech: bool) -> Corpus:
-    """Hold out the last fifth of every show: frames of the same speakers, but not their neighbours."""
+    """Hold out the last fifth of every show: the same speakers, but hardly a neighbouring frame."""
     training, held_out = [], []
     for show in shows:
         edge = len(show) * 4 // 5
