@@ -25,8 +25,9 @@ LARGEST_LEVEL = 20
 # Fewer components get twice the frames, but no more than so many components do: their iterations
 # cost little anyway.
 _LEAST_COMPONENTS = 200
-# Number of iterations on all frames at the end of a training.
-_LAST_ITERATIONS = 2
+# Number of iterations on all frames at the end of a training. A second one gains less than the
+# usual `llk_gain`, and takes as long as the whole training before.
+_LAST_ITERATIONS = 1
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,8 @@ class Course:
     def next_level(self, done: int, level: int, gain: float | None) -> int | None:
         """Return the level of the subset that the next iteration reads; None if the stage ended.
 
-        The final stage of a training goes on with at least two iterations on all frames when its
-        subset has nothing more to gain.
+        The final stage of a training goes on with an iteration on all frames when its subset has
+        nothing more to gain.
 
         Parameters
         ----------

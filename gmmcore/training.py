@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -95,7 +96,7 @@ def subset(source: FrameSource, level: int, seed: int) -> FrameSource:
     if level == 0:
         return source
     starts = range(0, source.frames, _MOMENT_FRAMES)
-    levels = frame_levels(seed, "", source.frames)
+    levels = _levels(seed, source.frames)
     parts = [
         source.read(start, min(start + _MOMENT_FRAMES, source.frames))[
             levels[start : start + _MOMENT_FRAMES] >= level
@@ -103,6 +104,12 @@ def subset(source: FrameSource, level: int, seed: int) -> FrameSource:
         for start in starts
     ]
     return ArraySource(np.concatenate(parts))
+
+
+@lru_cache(maxsize=1)
+def _levels(seed: int, frames: int) -> npt.NDArray[np.int8]:
+    """Return the levels of all frames, which are the same in all stages of a training."""
+    return frame_levels(seed, "", frames).astype(np.int8)
 
 
 def history_entry(
