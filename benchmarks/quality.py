@@ -129,7 +129,7 @@ def measured(
     """Points of all trainings on a corpus that are not among those before."""
     done = {
         (curve.end.corpus, curve.end.components, name, curve.end.seed): curve.end
-        for contenders in curves(before).values()
+        for contenders in curves(before, ()).values()
         for name, each in contenders.items()
         for curve in each
     }
@@ -192,7 +192,7 @@ class Claim(NamedTuple):
 
 def written(points: list[Point], output: Path | None) -> str:
     """The page; its pictures are written beside it."""
-    found = curves(points)
+    found = curves(points, (OURS, *CONTENDERS, KMEANS_ALONE))
     parts = [introduction(), aims(found)]
     name = ""
     for (corpus, components), contenders in found.items():
@@ -243,7 +243,7 @@ def outcome(contenders: dict[str, list[Curve]]) -> str:
     limit = _median(contenders[SIDEKIT], lambda c: c.end.seconds) if SIDEKIT in contenders else 0.0
     for name, each in contenders.items():
         seconds = _median(each, lambda c: c.end.seconds)
-        cells = [name, f"{seconds:.2f}", f"{limit / seconds:.1f} x" if limit else "-"]
+        cells = [name, f"{seconds:.2f}", f"{limit / seconds:.2g} x" if limit else "-"]
         held = [curve.end.held_out for curve in each]
         spread = f" ({min(held):.2f} to {max(held):.2f})" if len(held) > 1 else ""
         cells.append(f"{median(held):.3f}{spread}")
@@ -338,10 +338,14 @@ def starts(found: dict[tuple[str, int], dict[str, list[Curve]]]) -> str:
                 [
                     corpus,
                     name,
-                    f"{_median(each, lambda c: c.points[0].seconds):.2f}",
-                    f"{_median(each, lambda c: c.points[0].held_out):.3f}"
-                    if "k-means" in name or "random" in name
-                    else "-",
+                    *(
+                        (
+                            f"{_median(each, lambda c: c.points[0].seconds):.2f}",
+                            f"{_median(each, lambda c: c.points[0].held_out):.3f}",
+                        )
+                        if name in ("k-means++", "random frames")
+                        else ("-", "-")
+                    ),
                     f"{_median(each, lambda c: c.end.seconds):.2f}",
                     f"{_median(each, lambda c: c.end.held_out) - base:+.3f}",
                     f"{equal[0] - base:+.3f}" if equal else "-",
@@ -349,7 +353,7 @@ def starts(found: dict[tuple[str, int], dict[str, list[Curve]]]) -> str:
             )
     if not rows:
         return ""
-    head = ["corpus", "start", "s to the first point", "held out there", "s to the end"]
+    head = ["corpus", "start", "s to its first iteration's end", "held out there", "s to the end"]
     head += ["held out, end, beside SIDEKIT", "held out, equal time, beside SIDEKIT"]
     return "## Splits and k-means++ at 512 components\n\n" + table(head, rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -91,17 +91,22 @@ class Record:
         self._since: float | None = time.process_time()
 
     def pause(self) -> None:
-        """Stop the clock, until a point is added."""
+        """Stop the clock."""
         if self._since is not None:
             self.seconds += time.process_time() - self._since
         self._since = None
 
+    def resume(self) -> None:
+        """Let a clock that was stopped go on."""
+        if self._since is None:
+            self._since = time.process_time()
+
     def add(self, mixture: GaussianMixture, phase: str = "schedule") -> None:
-        """Add a point."""
+        """Add a point; the clock goes on after it."""
         self.pause()
         values = [_log_likelihood(mixture, each) for each in (self._held_out, self._training)]
         self.points.append(Point(*self._key, phase, mixture.components, self.seconds, *values))
-        self._since = time.process_time()
+        self.resume()
 
 
 def _thinned(frames: Frames, count: int) -> Frames:
@@ -140,13 +145,30 @@ def read_points(path: Path) -> list[Point]:
     ]
 
 
-def curves(points: Iterable[Point]) -> dict[tuple[str, int], dict[str, list[Curve]]]:
-    """Sort points: by corpus and components, by contender, a curve for each seed."""
+def curves(
+    points: Iterable[Point], order: Sequence[str]
+) -> dict[tuple[str, int], dict[str, list[Curve]]]:
+    """Sort points: by corpus and components, by contender in their order, a curve for each seed.
+
+    Real features come first, and of draws the fewest.
+    """
     found: dict[tuple[str, int], dict[str, dict[int, list[Point]]]] = {}
     for point in points:
         contenders = found.setdefault((point.corpus, point.components), {})
         contenders.setdefault(point.contender, {}).setdefault(point.seed, []).append(point)
+
+    def place(key: tuple[str, int]) -> tuple[int, int, str, int]:
+        made = ("demonstration", "draws")
+        group = next((n for n, name in enumerate(made, 1) if key[0].startswith(name)), 0)
+        return group, len(key[0]), key[0], key[1]
+
+    def rank(name: str) -> int:
+        return order.index(name) if name in order else len(order)
+
     return {
-        key: {name: [Curve(tuple(one)) for one in seeds.values()] for name, seeds in each.items()}
-        for key, each in found.items()
+        key: {
+            name: [Curve(tuple(seeds[seed])) for seed in sorted(seeds)]
+            for name, seeds in sorted(found[key].items(), key=lambda each: rank(each[0]))
+        }
+        for key in sorted(found, key=place)
     }
