@@ -24,10 +24,9 @@ SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
-# Fewer components read as many frames as so many do: their iterations cost little anyway.
+# Fewer components get twice the frames, but no more than so many components do: their iterations
+# cost little anyway.
 _LEAST_COMPONENTS = 200
-# Number of iterations on all frames at the end of a training.
-_LAST_ITERATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -152,12 +151,15 @@ class Course:
         Level of the subset that the stage reads; 0 for all frames.
     least : int
         First iteration after which the stage may end because of its gain.
+    last_iterations : int
+        Least number of iterations on all frames in the final stage of a training.
     """
 
     stage: Stage
     llk_gain: float
     level: int = 0
     least: int = 1
+    last_iterations: int = 1
 
     @classmethod
     def of(
@@ -168,6 +170,7 @@ class Course:
         frames: int,
         dimension: int,
         frames_per_component: int | None,
+        last_iterations: int = 1,
     ) -> Course:
         """Choose the subset of a stage.
 
@@ -181,16 +184,20 @@ class Course:
             Dimension D of a frame.
         frames_per_component : int or None
             Wanted number of frames per component with a diagonal covariance; fewer than 200
-            components get as many frames as 200. A component with a full covariance has
-            (D + 3) / 4 times as many parameters, and gets as many times the frames. None stands
-            for all frames.
+            components get twice as many each, but together no more than 200 do. A component with a
+            full covariance has (D + 3) / 4 times as many parameters, and gets as many times the
+            frames. None stands for all frames.
+        last_iterations : int
+            Least number of iterations on all frames in the final stage.
         """
         if frames_per_component is None:
             return cls(stage, llk_gain)
-        wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
+        components = stage.components
+        wanted = frames_per_component * max(components, min(2 * components, _LEAST_COMPONENTS))
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
-        return cls(stage, llk_gain, level_of(frames, wanted))
+        level = level_of(frames, wanted)
+        return cls(stage, llk_gain, level, last_iterations=last_iterations)
 
     def after(self, previous: HistoryEntry | None) -> int | None:
         """Return the `next_level` after an iteration, None for the first mixture of the stage."""
@@ -226,8 +233,8 @@ class Course:
     ) -> int | None:
         """Return the level of the subset that the next iteration reads; None if the stage ended.
 
-        The final stage of a training goes on with at least two iterations on all frames when its
-        subset has nothing more to gain.
+        The final stage of a training goes on with all frames when its subset has nothing more to
+        gain, or when only `last_iterations` are left.
 
         Parameters
         ----------
@@ -249,7 +256,7 @@ class Course:
         if not self.level or (done and not level):
             return None if ended else 0
         if self.stage.final:
-            return 0 if ended or limit - done <= _LAST_ITERATIONS else self.level
+            return 0 if ended or limit - done <= self.last_iterations else self.level
         return None if ended else self.level
 
 

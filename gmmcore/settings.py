@@ -90,6 +90,7 @@ class Settings(Options):
     llk_gain: float = same(Limits, "llk_gain")
     method: str = same(Split, "method")
     frames_per_component: int | None = same(Limits, "frames_per_component")
+    last_iterations: int = same(Limits, "last_iterations")
     variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
     full: Full = section(
         Full,
@@ -140,6 +141,7 @@ class Settings(Options):
         return Limits(
             llk_gain=self.llk_gain,
             frames_per_component=self.frames_per_component if self.method == "principal" else None,
+            last_iterations=self.last_iterations,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -62,6 +63,8 @@ class TrainingSettings:
     frames_per_component : int or None
         Number of frames per component that stages read until the last iterations; None for all
         frames. See `gmmcore.schedule.Course`.
+    last_iterations : int
+        Least number of iterations on all frames at the end of the training.
     seed : int
         Seed of the random subsets of frames.
     """
@@ -75,6 +78,7 @@ class TrainingSettings:
     full: FullMStep = field(default_factory=FullMStep)
     method: str = "principal"
     frames_per_component: int | None = 500
+    last_iterations: int = 1
     seed: int = 1
 
 
@@ -99,7 +103,7 @@ def subset(source: FrameSource, level: int, seed: int) -> FrameSource:
     if level == 0:
         return source
     starts = range(0, source.frames, _MOMENT_FRAMES)
-    levels = frame_levels(seed, "", source.frames)
+    levels = _levels(seed, source.frames)
     parts = [
         source.read(start, min(start + _MOMENT_FRAMES, source.frames))[
             levels[start : start + _MOMENT_FRAMES] >= level
@@ -107,6 +111,12 @@ def subset(source: FrameSource, level: int, seed: int) -> FrameSource:
         for start in starts
     ]
     return ArraySource(np.concatenate(parts))
+
+
+@lru_cache(maxsize=1)
+def _levels(seed: int, frames: int) -> npt.NDArray[np.int8]:
+    """Return the levels of all frames, which are the same in all stages of a training."""
+    return frame_levels(seed, "", frames).astype(np.int8)
 
 
 def history_entry(
@@ -390,6 +400,7 @@ def train(
             frames=frames.frames,
             dimension=frames.dimension,
             frames_per_component=settings.frames_per_component,
+            last_iterations=settings.last_iterations,
         )
         mixture, entries = iterate(mixture, frames, course, settings, report)
         history += entries

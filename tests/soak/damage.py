@@ -151,6 +151,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("method", "sidekit"),
     ("frames_per_component", 2),
     ("frames_per_component", None),
+    ("last_iterations", 2),
     ("jobs", 2),
     ("jobs", 5),
     ("export", []),
