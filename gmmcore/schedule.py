@@ -269,7 +269,8 @@ def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None, str]:
     >>> place_of({"iteration": 0, "level": 0})
     (0, 0, None, 'plain')
     """
-    return facts["iteration"], facts["level"], facts.get("gain"), facts.get("step", "plain")
+    level, step = facts.get("level", 0), facts.get("step", "plain")
+    return facts["iteration"], level, facts.get("gain"), step
 
 
 def iteration_name(iteration: int) -> str:

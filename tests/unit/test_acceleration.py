@@ -110,7 +110,7 @@ def test_other_frames_are_not_begun_with_an_extrapolated_mixture():
     history = iterate(
         uniform_start(frames, 4),
         gmmcore.training.ArraySource(frames),
-        Course(stage, 1e-9, level=1),
+        Course(stage, 1e-9, level=1, last_iterations=2),
         TrainingSettings(acceleration="momentum"),
     )[1]
     levels = [entry.level for entry in history]
