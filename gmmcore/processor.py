@@ -94,8 +94,11 @@ def in_use(wanted: str | None = None) -> str:
     from gmmcore.threads import blas
 
     numpy_code = _numpy_code()
-    # The first one is numpy's, because scipy loads its own later.
-    found = blas().info()[:1]
+    # Where scipy is loaded, its own BLAS is there too, and the order of the two may be any.
+    found = sorted(
+        blas().info(),
+        key=lambda one: ("numpy" not in Path(one["filepath"]).parent.name, one["filepath"]),
+    )[:1]
     core = found[0].get("architecture", "") if found else ""
     words = [f"numpy {np.__version__} {numpy_code}".strip()]
     words += [f"{one['internal_api']} {one['version']} {core}".strip() for one in found]

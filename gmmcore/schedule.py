@@ -24,8 +24,7 @@ SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
-# Fewer components get twice the frames, but no more than so many components do: their iterations
-# cost little anyway.
+# Fewer components read as many frames as so many do: their iterations cost little anyway.
 _LEAST_COMPONENTS = 200
 
 
@@ -184,16 +183,15 @@ class Course:
             Dimension D of a frame.
         frames_per_component : int or None
             Wanted number of frames per component with a diagonal covariance; fewer than 200
-            components get twice as many each, but together no more than 200 do. A component with a
-            full covariance has (D + 3) / 4 times as many parameters, and gets as many times the
-            frames. None stands for all frames.
+            components get as many frames as 200. A component with a full covariance has
+            (D + 3) / 4 times as many parameters, and gets as many times the frames. None stands
+            for all frames.
         last_iterations : int
             Least number of iterations on all frames in the final stage.
         """
         if frames_per_component is None:
             return cls(stage, llk_gain)
-        components = stage.components
-        wanted = frames_per_component * max(components, min(2 * components, _LEAST_COMPONENTS))
+        wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
         level = level_of(frames, wanted)

@@ -34,8 +34,7 @@ _FARTHEST = 1e6
 
 def sample_size(components: int) -> int:
     """Return the number of frames that `divide` should have for a result of `components`."""
-    # More frames than 500 per component do not make the first divisions better.
-    return max(min(20_000, 500 * components), 100 * components)
+    return max(20_000, 100 * components)
 
 
 @dataclass(frozen=True)

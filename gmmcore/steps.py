@@ -175,9 +175,8 @@ class Limits(Options):
     frames_per_component: int | None = option(
         500,
         "about as many random frames per component are read until the last iteration or more, "
-        "which read all frames (twice as many where components are fewer, up to what 200 "
-        "get; with full covariances (D + 3) / 4 times as many); null reads all frames in every "
-        "iteration",
+        "which read all frames (fewer than 200 components get as many as 200; with full "
+        "covariances (D + 3) / 4 times as many); null reads all frames in every iteration",
         nullable=True,
         type="integer",
         minimum=1,

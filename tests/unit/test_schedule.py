@@ -48,6 +48,12 @@ def test_levels_while_everything_gains(
     assert read(course(limit, level, final), GREAT) == expected
 
 
+def test_the_number_of_last_iterations_is_a_setting() -> None:
+    stage = Stage("diag", 8, 6, "split", final=True)
+    assert read(Course(stage, 0.01, 3, last_iterations=2), GREAT) == [3, 3, 3, 3, 0, 0]
+    assert read(Course(stage, 0.01, 3, last_iterations=9), GREAT) == [0] * 6
+
+
 def test_a_subset_that_gains_no_more_ends_an_early_stage() -> None:
     assert read(course(9, 2, False), [0, 1, 0.001, 1, 1, 1, 1, 1, 1]) == [2, 2, 2]
 
@@ -84,8 +90,8 @@ def test_subsets_grow_with_the_components() -> None:
 
     plan = stages(512, [4], 2)
     levels = [level(stage) for stage in plan]
-    # 1,000 frames per component up to 100,000, then 500; the full ones want 7,875 each.
-    assert levels == [12, 11, 10, 9, 8, 7, 6, 6, 5, 4, 0]
+    # 100,000 frames, then 500 per component; the full ones want 7,875 each.
+    assert levels == [6, 6, 6, 6, 6, 6, 6, 6, 5, 4, 0]
     assert [stage.final for stage in plan] == [False] * 10 + [True]
     assert {level(stage, wanted=None) for stage in plan} == {0}
-    assert [level(stage, frames=140_000) for stage in plan] == [7, 6, 5, 4, 3, 2, 1, 0, 0, 0, 0]
+    assert {level(stage, frames=140_000) for stage in plan} == {0}

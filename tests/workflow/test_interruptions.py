@@ -93,11 +93,11 @@ def test_a_stage_goes_on_from_the_iterations_that_are_there(
     command = stage_command(copied)
     real, calls = hdf5.save_model, []
 
-    def save(path, *arguments):
+    def save(path, *arguments, **more):
         calls.append(path)
         if len(calls) == 3:
             raise trouble
-        return real(path, *arguments)
+        return real(path, *arguments, **more)
 
     monkeypatch.setattr(hdf5, "save_model", save)
     if isinstance(trouble, RuntimeError):

@@ -93,6 +93,15 @@ def made(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("run/diag/8/*.h5"))}
 
 
+@pytest.mark.parametrize("first", ["numpy", "scipy.linalg", "scipy.linalg, h5py"])
+def test_what_computes_does_not_depend_on_what_is_loaded(first: str) -> None:
+    script = f"import {first}; from gmmcore.processor import in_use; print(in_use())"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    plain = "from gmmcore.processor import in_use; print(in_use())"
+    alone = subprocess.run([sys.executable, "-c", plain], capture_output=True, text=True)
+    assert found.stdout == alone.stdout != ""
+
+
 def test_an_iteration_says_what_computed_it(folder: Path) -> None:
     assert iterate(folder, NOTHING, 1).stderr == ""
     facts = sealed_facts(folder / "run/diag/8/001.h5", "mixture")
