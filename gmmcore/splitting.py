@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.density import component_log_likelihoods
-from gmmcore.em import split
 from gmmcore.model import GaussianMixture, covariance_to_precision
+from gmmcore.starts import split
 from gmmcore.threads import ordered_map, single_blas
 
 __all__ = ["divide", "sample_size"]
@@ -78,7 +78,7 @@ def divide(
     -------
     GaussianMixture
         Components that have no structure in the sample stay whole: all frames alike, or too few.
-        If there are no others left, the heaviest are divided with `gmmcore.em.split`.
+        If there are no others left, the heaviest are divided with `gmmcore.starts.split`.
 
     Raises
     ------

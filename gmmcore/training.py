@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.acceleration import extrapolated, gathered
-from gmmcore.em import Update, controlled, maximise, one_gaussian, split, to_full
+from gmmcore.em import Update, maximise
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments, merge_moments
 from gmmcore.nesting import frame_levels
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, Stage, level_of, stages
 from gmmcore.splitting import divide, sample_size
+from gmmcore.starts import controlled, one_gaussian, split, to_full
 from gmmcore.statistics import ArraySource, FrameSource, Slice, Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
 
@@ -59,7 +60,7 @@ class TrainingSettings:
         Settings of the M-step in stages with full covariances.
     method : {'principal', 'sidekit'}
         How components are divided: where the likelihood gains most (`gmmcore.splitting.divide`),
-        or all of them along the axis of largest variance (`gmmcore.em.split`).
+        or all of them along the axis of largest variance (`gmmcore.starts.split`).
     frames_per_component : int or None
         Number of frames per component that stages read until the last iterations; None for all
         frames. See `gmmcore.schedule.Course`.

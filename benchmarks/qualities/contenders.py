@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from benchmarks.qualities.corpora import Frames
 from benchmarks.qualities.points import PRECISION, PRUNING, Record
-from gmmcore.em import maximise, one_gaussian
+from gmmcore.em import maximise
 from gmmcore.model import GaussianMixture
+from gmmcore.starts import one_gaussian
 from gmmcore.statistics import ArraySource, accumulate
 from gmmcore.steps import MStep
 from gmmcore.training import TrainingSettings, moments, train

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.em import maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise
 from gmmcore.model import GaussianMixture
+from gmmcore.starts import one_gaussian, split, to_full
 from gmmcore.statistics import ArraySource, accumulate
 from gmmcore.steps import MStep
 from gmmcore.training import moments

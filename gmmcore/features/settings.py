@@ -141,7 +141,7 @@ class FeatureSettings(Options):
         {"type": "integer", "minimum": 1, "maximum": 100_000},
         {"enum": ["auto"]},
     )
-    seed: int = option(None, "of the random subset; by default that of the run", _whole(0))
+    seed: int = option(None, "of random subsets of frames; by default that of the run", _whole(0))
 
     def __post_init__(self) -> None:
         super().__post_init__()

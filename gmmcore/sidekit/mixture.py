@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore import density, em, training
+from gmmcore import density, training
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.hdf5 import write_hdf5
@@ -27,6 +27,7 @@ from gmmcore.model import GaussianMixture, InvalidMixtureError
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.sidekit import arguments
 from gmmcore.sidekit.served import array_source, frame_source
+from gmmcore.starts import to_full
 from gmmcore.steps import FullMStep, MStep
 
 __all__ = ["Mixture"]
@@ -495,7 +496,7 @@ class Mixture:
         >>> full.invcov.shape
         (2, 3, 3)
         """
-        start = em.to_full(core_mixture("diagonal_mixture", diagonal_mixture))
+        start = to_full(core_mixture("diagonal_mixture", diagonal_mixture))
         limit = arguments.whole("iterations", iterations, 0)
         threads = arguments.whole("num_thread", num_thread, 1)
         settings = training.TrainingSettings(
@@ -522,7 +523,7 @@ class Mixture:
 
     def init_from_diag(self, diag_mixture: Mixture) -> None:
         """Take the parameters of a mixture with diagonal covariances, as full covariances."""
-        self._adopt(em.to_full(core_mixture("diag_mixture", diag_mixture)))
+        self._adopt(to_full(core_mixture("diag_mixture", diag_mixture)))
         self.name = getattr(diag_mixture, "name", self.name)
 
     def merge(self, model_list: Sequence[Mixture]) -> None:

@@ -18,9 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with full covariances."""
-    from gmmcore.em import to_full
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.provenance import provenance, settings_digest
+    from gmmcore.starts import to_full
 
     model = load_model(arguments.mixture)
     facts = provenance(

@@ -28,11 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the first mixture of a training."""
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.em import controlled, one_gaussian
     from gmmcore.files import sha256_of
     from gmmcore.formats.hdf5 import save_model
     from gmmcore.provenance import provenance, settings_digest
     from gmmcore.runs import Initialise
+    from gmmcore.starts import controlled, one_gaussian
 
     settings = options_of(arguments, Initialise)
     corpus = Corpus.read(arguments.corpus)

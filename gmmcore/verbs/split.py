@@ -32,11 +32,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
-    from gmmcore.em import split
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.processor import in_use
     from gmmcore.provenance import provenance, settings_digest
     from gmmcore.splitting import divide
+    from gmmcore.starts import split
 
     settings = options_of(arguments, Split)
     model = load_model(arguments.mixture)

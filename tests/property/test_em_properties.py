@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gmmcore.cli import main
 from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.em import maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise
 from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.statistics_file import ShardStatistics, save_statistics
 from gmmcore.history import HistoryEntry
@@ -17,6 +17,7 @@ from gmmcore.model import GaussianMixture
 from gmmcore.options import words
 from gmmcore.provenance import settings_digest
 from gmmcore.sealed import sealed_facts
+from gmmcore.starts import one_gaussian, split, to_full
 from gmmcore.statistics import ArraySource, Statistics, accumulate
 from gmmcore.steps import FullMStep, IterationSettings, MStep
 from gmmcore.training import moments

@@ -15,10 +15,11 @@ import gmmcore.training
 from gmmcore.acceleration import extrapolated
 from gmmcore.cli import main
 from gmmcore.corpus.identity import shard_paths
-from gmmcore.em import maximise, split
+from gmmcore.em import maximise
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.model import GaussianMixture
 from gmmcore.schedule import Course, Stage
+from gmmcore.starts import split
 from gmmcore.statistics import accumulate
 from gmmcore.steps import MStep
 from gmmcore.training import TrainingSettings, iterate, train, uniform_start

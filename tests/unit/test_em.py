@@ -8,8 +8,9 @@ import pytest
 from gmmcore.bounds import bounded_precisions
 from gmmcore.demo.recovery import compare_to_truth
 from gmmcore.demo.synthetic import DemoSettings, draw_shows, known_mixture
-from gmmcore.em import maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise
 from gmmcore.model import GaussianMixture, InvalidMixtureError, is_definite
+from gmmcore.starts import one_gaussian, split, to_full
 from gmmcore.statistics import Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
 from gmmcore.training import ArraySource, TrainingSettings, moments, train, uniform_start

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmmcore.em import one_gaussian, split
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
 from gmmcore.splitting import divide
+from gmmcore.starts import one_gaussian, split
 from gmmcore.statistics import accumulate
 from gmmcore.training import TrainingSettings, train
 

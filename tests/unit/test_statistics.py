@@ -8,10 +8,11 @@ from scipy.stats import multivariate_normal
 
 from gmmcore import density
 from gmmcore.corpus.shards import BLOCK_FRAMES
-from gmmcore.em import maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise
 from gmmcore.errors import GmmcoreError
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
+from gmmcore.starts import one_gaussian, split, to_full
 from gmmcore.statistics import ArraySource, Statistics, _pieces, accumulate, pack, unpack
 from gmmcore.steps import MStep
 

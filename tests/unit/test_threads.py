@@ -16,7 +16,8 @@ from gmmcore.threads import blas, ordered_map
 SCRIPT = """
 import hashlib
 import numpy as np
-from gmmcore.em import maximise, to_full
+from gmmcore.em import maximise
+from gmmcore.starts import to_full
 from gmmcore.steps import MStep
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import accumulate

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from gmmcore import density
-from gmmcore.em import maximise, one_gaussian, split, to_full
+from gmmcore.em import maximise
 from gmmcore.kernels import lost_digits, make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
+from gmmcore.starts import one_gaussian, split, to_full
 from gmmcore.statistics import ArraySource, Statistics, accumulate, pack
 from gmmcore.steps import FullMStep, MStep
 

@@ -9,10 +9,10 @@ import pytest
 
 from gmmcore.cli import main
 from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.em import to_full
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.formats.registry import write_mixture
 from gmmcore.model import GaussianMixture
+from gmmcore.starts import to_full
 
 FRAMES = 1000
 CONSTANT = "every frame has the same value in dimension 1 (counted from 0) once it is stored in si"
