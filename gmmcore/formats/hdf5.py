@@ -139,9 +139,16 @@ def load_model(path: PathLike) -> Model:
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             table = in_file(path, file, f"{GROUP}/history")
-            if table.dtype != HISTORY_TYPE or table.ndim != 1 or table.nbytes > len(content):
+            # Earlier versions had fewer columns.
+            kept = [name for name in HISTORY_TYPE.names or () if name in (table.dtype.names or ())]
+            known = np.dtype([(name, HISTORY_TYPE[name]) for name in kept])
+            if table.dtype != known or table.ndim != 1 or table.nbytes > len(content):
                 refuse(path, FORMAT, "its history is not one that this version of gmmcore writes")
-            history = tuple(_entry(row) for row in table[()].tolist())
+            rows = np.zeros(len(table), HISTORY_TYPE)
+            rows["step"] = b"plain"
+            for name in kept:
+                rows[name] = table[name]
+            history = tuple(_entry(row) for row in rows.tolist())
     return Model(mixture, facts, history, digest, plain)
 
 

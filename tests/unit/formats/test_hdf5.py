@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -10,10 +11,13 @@ import numpy as np
 import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.formats import hdf5
 from gmmcore.formats.hdf5 import load_model, prefixes, read_hdf5, save_model, write_hdf5
+from gmmcore.formats.image import hdf5_image
+from gmmcore.formats.sidekit_layout import put_mixture
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
-from gmmcore.sealed import sealed_facts
+from gmmcore.sealed import seal, sealed_facts
 
 
 def diagonal(control: bool = True) -> GaussianMixture:
@@ -56,6 +60,31 @@ def test_a_model_comes_back_with_its_provenance(
     assert model.history[0].action == "resplit"
     assert np.isnan(model.history[1].gain)
     assert model.digest == digest == sealed_facts(path, "mixture")["digest"]
+
+
+def test_a_history_of_an_earlier_version_lacks_columns(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    earlier = [name for name in hdf5.HISTORY_TYPE.names or () if name not in ("level", "step")]
+    rows = [tuple(getattr(entry, name) for name in earlier) for entry in entries()]
+
+    def build(names: list[str]) -> Callable[[h5py.File], None]:
+        kind = np.dtype([(name, hdf5.HISTORY_TYPE[name.strip("_")]) for name in names])
+
+        def write(file: h5py.File) -> None:
+            put_mixture(file, full(), "", False)
+            file["gmmcore/history"] = np.array(rows, dtype=kind)
+
+        return write
+
+    seal(path, "mixture", hdf5_image(build(earlier)))
+    history = load_model(path).history
+    assert [entry.log_likelihood for entry in history] == [-2.5, -1.5]
+    assert {(entry.level, entry.step, entry.action) for entry in history} == {
+        (0, "plain", "resplit")
+    }
+    seal(path, "mixture", hdf5_image(build([*earlier[:-1], f"{earlier[-1]}_"])))
+    with pytest.raises(GmmcoreError, match="its history is not one"):
+        load_model(path)
 
 
 def test_equal_models_are_equal_bytes(tmp_path: Path) -> None:
