@@ -148,7 +148,8 @@ def load_model(path: PathLike) -> Model:
             rows["step"] = b"plain"
             for name in kept:
                 rows[name] = table[name]
-            history = tuple(_entry(row) for row in rows.tolist())
+            entries: list[Any] = rows.tolist()
+            history = tuple(_entry(row) for row in entries)
     return Model(mixture, facts, history, digest, plain)
 
 
