@@ -51,7 +51,7 @@ class Update:
         How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks correlations:
         what the lower bound that EM maximises lost with this update; 0 if it grew.
     plain : GaussianMixture or None
-        What EM made, if `mixture` was extrapolated beyond it (`gmmcore.training.iterations`).
+        What EM made, if `mixture` was extrapolated beyond it (`gmmcore.loop.iterations`).
     ahead : bool or None
         Whether `mixture` was extrapolated; None if it could not be, however the stage goes on.
     """

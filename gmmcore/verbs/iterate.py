@@ -64,10 +64,10 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     from gmmcore.corpus.shards import Shard
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
+    from gmmcore.loop import iterations
     from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
-    from gmmcore.training import iterations
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)

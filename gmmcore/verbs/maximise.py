@@ -40,10 +40,10 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.loop import iterations
     from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
-    from gmmcore.training import iterations
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
