@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats import alize, hdf5, htk, kaldi
 from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
 from gmmcore.model import GaussianMixture
-
-if TYPE_CHECKING:
-    from gmmcore.sidekit.mixture import Mixture
 
 __all__ = [
     "core_mixture",
@@ -131,9 +128,7 @@ def read_mixture(
     return decode_mixture(path, read_bytes(path, MAX_BYTES), format=format, **options)
 
 
-def write_mixture(
-    path: PathLike, mixture: GaussianMixture | Mixture, format: str | None = None
-) -> None:
+def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> None:
     """Write a mixture; a file that is read and written again keeps its bytes.
 
     Parameters
@@ -175,7 +170,8 @@ def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
     if isinstance(mixture, GaussianMixture):
         return mixture
     if hasattr(mixture, "gaussian_mixture") and not isinstance(mixture, type):
-        return mixture.gaussian_mixture()
+        found: GaussianMixture = mixture.gaussian_mixture()
+        return found
     raise GmmcoreError(
         f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
         "GaussianMixture; read or train one first"

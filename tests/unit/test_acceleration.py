@@ -11,6 +11,7 @@ from features_files import write_hdf5
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gmmcore.loop
 import gmmcore.training
 from gmmcore.acceleration import extrapolated
 from gmmcore.cli import main
@@ -142,7 +143,7 @@ def far_off(mixture, plain, *_, **__):
 def test_a_rejected_mixture_costs_one_iteration_and_nothing_else(monkeypatch):
     frames = drawn(4)
     plain, wanted = iterated(frames, 4, 5, llk_gain=-np.inf, acceleration="none")
-    monkeypatch.setattr(gmmcore.training, "extrapolated", far_off)
+    monkeypatch.setattr(gmmcore.loop, "extrapolated", far_off)
     history, mixtures = iterated(frames, 4, 9, llk_gain=-np.inf)
     assert [entry.step for entry in history] == ["plain", *["rejected", "plain"] * 4]
     assert mixtures[1::2] == wanted[:4]
@@ -153,7 +154,7 @@ def test_a_rejected_mixture_costs_one_iteration_and_nothing_else(monkeypatch):
 def test_a_rejected_mixture_does_not_end_a_stage(monkeypatch):
     frames = drawn(4)
     plain, _ = iterated(frames, 4, 99, llk_gain=1e-2, acceleration="none")
-    monkeypatch.setattr(gmmcore.training, "extrapolated", far_off)
+    monkeypatch.setattr(gmmcore.loop, "extrapolated", far_off)
     history, _ = iterated(frames, 4, 99, llk_gain=1e-2)
     assert accepted(history) == [entry.log_likelihood for entry in plain]
     assert history[-1].step == "plain"
@@ -247,7 +248,7 @@ def rejecting(monkeypatch):
         make = far_off if iterations % 3 == 2 else extrapolated
         return make(mixture, plain, last, iterations, *rest, **more)
 
-    monkeypatch.setattr(gmmcore.training, "extrapolated", some)
+    monkeypatch.setattr(gmmcore.loop, "extrapolated", some)
 
 
 @pytest.fixture
