@@ -39,8 +39,8 @@ KINDS = ("job", "snakemake", "group")
 
 CONFIG: dict[str, Any] = changed(PLAIN, features={"list": "../corpus/shows.txt"})
 TWO = {"run": None, "runs": {"small": {"components": 3}, "other": {"pruning": 0.0}, "large": {}}}
-# The last stage reads a quarter of the frames or so, until its last iteration.
-SUBSETS = {"frames_per_component": 47, "iterations": [2, 4]}
+# Stages read a quarter of the frames or so, until the last iteration.
+SUBSETS = {"frames_per_component": 4, "iterations": [2, 4], "acceleration": "momentum"}
 FORMS: dict[str, dict[str, Any]] = {"one run": {}, "three runs": TWO, "subsets": SUBSETS}
 
 

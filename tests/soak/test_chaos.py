@@ -15,7 +15,7 @@ def test_killed_trainings_end_with_the_bytes_of_an_undisturbed_one(tmp_path, mon
     monkeypatch.setattr(
         chaos,
         "FORMS",
-        {"one run": {"frames_per_component": 47, "iterations": [4]}, "two runs": two},
+        {"one run": {"frames_per_component": 4, "iterations": [4]}, "two runs": two},
     )
     chaos.make_corpus(tmp_path)
     expected, seconds = chaos.undisturbed(tmp_path)
