@@ -17,6 +17,9 @@ from gmmcore.processor import pin
 
 __all__ = ["main"]
 
+# Signals that asked this process to stop.
+_asked_to_stop: list[int] = []
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
@@ -35,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         argv = sys.argv[1:]
         # SIGTERM has the effect of Ctrl-C, so that no half-written file is left.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _stop)
     # Each thread works on blocks of frames with one BLAS thread. Set before numpy is imported, this
     # keeps OpenBLAS from starting others; `single_blas` makes sure.
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
@@ -51,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GmmcoreError as error:
         print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
         return 1
-    except (MemoryError, ImportError, RuntimeError) as error:
+    except (MemoryError, ImportError, RuntimeError, SystemError) as error:
+        if _asked_to_stop:  # While numpy is imported, it makes an ImportError of an interruption.
+            return _stopped(chosen)
         if not _is_out_of_memory(error):
             raise
         print(
@@ -60,10 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 1
     except KeyboardInterrupt:
-        print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
-        return 130
+        return _stopped(chosen)
     except BrokenPipeError:
         return 1
+
+
+def _stop(number: int, _: object) -> None:
+    _asked_to_stop.append(number)
+    raise KeyboardInterrupt
+
+
+def _stopped(chosen: str | None) -> int:
+    print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
+    return 130
 
 
 def _run(argv: list[str], chosen: str | None) -> int:

@@ -70,3 +70,24 @@ def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert f" {verb} " in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interruption_that_an_import_hides_is_one_line(number: str) -> None:
+    script = (
+        "import os, signal, sys, time\n"
+        "from gmmcore import cli\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def run(*_):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), signal.{number})\n"
+        "        time.sleep(5)\n"
+        "    except KeyboardInterrupt:\n"
+        "        raise ImportError('numpy cannot be imported') from None\n"
+        "cli._run = run\n"
+        "sys.argv = ['gmmcore', 'info', 'x']\n"
+        "sys.exit(cli.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "gmmcore info: stopped; nothing half-written is left\n"
