@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -42,13 +43,13 @@ class _Half:
     weight: float
     mean: Array
     variances: Array
-    frames: npt.NDArray[np.floating]
+    frames: _Frames
     origin: int  # Number of the component that it is a part of.
 
 
 def divide(
     mixture: GaussianMixture,
-    sample: npt.NDArray[np.floating],
+    sample: _Frames,
     components: int,
     *,
     floor: float = 0.0,
@@ -111,46 +112,35 @@ def divide(
     labels = _most_likely(mixture, sample, threads)
     order = np.argsort(labels, kind="stable")
     edges = np.searchsorted(labels[order], np.arange(mixture.components + 1))
+    variances = mixture.covariances
     parts = [
-        _Half(weight, mean, variances, sample[order[first:last]], index)
-        for index, (weight, mean, variances, first, last) in enumerate(
-            zip(
-                mixture.weights,
-                mixture.means,
-                mixture.covariances,
-                edges[:-1],
-                edges[1:],
-                strict=True,
-            )
-        )
+        _Half(mixture.weights[i], mixture.means[i], variances[i], sample[order[first:last]], i)
+        for i, (first, last) in enumerate(pairwise(edges))
     ]
-    # The gain decides; of equal gains, the first part. Divided parts become None.
-    kept: list[_Half | None] = list(parts)
+    # The gain decides; of equal gains, the first part.
     heap: list[tuple[float, int, tuple[_Half, _Half]]] = []
     with single_blas():
 
         def work(part: _Half) -> tuple[float, tuple[_Half, _Half]] | None:
             return _halves(part, least[part.origin])
 
-        for number, found in enumerate(ordered_map(work, parts, threads)):
+        for number, found in enumerate(ordered_map(work, tuple(parts), threads)):
             if found is not None:
                 heapq.heappush(heap, (-found[0], number, found[1]))
         for _ in range(components - mixture.components):
             if not heap:
                 break
             _, number, halves = heapq.heappop(heap)
-            kept[number] = halves[0]
-            kept.append(halves[1])
-            for place, half in zip((number, len(kept) - 1), halves, strict=True):
+            parts[number] = halves[0]
+            parts.append(halves[1])
+            for place, half in zip((number, len(parts) - 1), halves, strict=True):
                 found = work(half)
                 if found is not None:
                     heapq.heappush(heap, (-found[0], place, found[1]))
-    return _completed(mixture, [part for part in kept if part is not None], components)
+    return _completed(mixture, parts, components)
 
 
-def _most_likely(
-    mixture: GaussianMixture, sample: npt.NDArray[np.floating], threads: int
-) -> npt.NDArray[np.intp]:
+def _most_likely(mixture: GaussianMixture, sample: _Frames, threads: int) -> npt.NDArray[np.intp]:
     """Return the most likely component of each frame."""
 
     def work(start: int) -> npt.NDArray[np.intp]:

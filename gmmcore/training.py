@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -22,10 +22,10 @@ from gmmcore.statistics import ArraySource, FrameSource, Slice, Statistics, accu
 from gmmcore.steps import FullMStep, MStep
 
 __all__ = [
+    "Subsets",
     "TrainingSettings",
     "iterate",
     "moments",
-    "subset",
     "train",
     "uniform_start",
 ]
@@ -57,7 +57,8 @@ class TrainingSettings:
         Settings of the M-step in stages with full covariances.
     method : {'principal', 'sidekit'}
         How components are divided: where the likelihood gains most (`gmmcore.splitting.divide`),
-        or all of them along the axis of largest variance (`gmmcore.starts.split`).
+        or all of them along the axis of largest variance (`gmmcore.starts.split`). SIDEKIT's
+        trainings also read all frames: ``frames_per_component=None``.
     frames_per_component : int or None
         Number of frames per component that stages read until the last iterations; None for all
         frames. See `gmmcore.schedule.Course`.
@@ -87,39 +88,48 @@ def moments(source: FrameSource) -> Moments:
     return merge_moments([Moments.none(source.dimension), *map(Moments.of, blocks)])
 
 
-def subset(source: FrameSource, level: int, seed: int) -> FrameSource:
-    """Read the subset of a level into memory; level 0 is the source itself.
+class Subsets:
+    """Subsets of the frames of a source, each read into memory once; level 0 is the source.
+
+    Parameters
+    ----------
+    source : FrameSource
+    seed : int
+        Seed of the levels of the frames.
 
     Examples
     --------
     >>> import numpy as np
     >>> from gmmcore.statistics import ArraySource
-    >>> from gmmcore.training import subset
-    >>> subset(ArraySource(np.zeros((1000, 2))), 3, seed=1).frames
+    >>> from gmmcore.training import Subsets
+    >>> Subsets(ArraySource(np.zeros((1000, 2))), seed=1).of(3).frames
     131
     """
-    if level == 0:
-        return source
-    starts = range(0, source.frames, _MOMENT_FRAMES)
-    levels = _levels(seed, source.frames)
-    parts = [
-        source.read(start, min(start + _MOMENT_FRAMES, source.frames))[
-            levels[start : start + _MOMENT_FRAMES] >= level
-        ]
-        for start in starts
-    ]
-    return ArraySource(np.concatenate(parts))
 
+    def __init__(self, source: FrameSource, seed: int) -> None:
+        self._seed = seed
+        self._known = {0: source}
 
-@lru_cache(maxsize=1)
-def _levels(seed: int, frames: int) -> npt.NDArray[np.int8]:
-    """Return the levels of all frames, which are the same in all stages of a training."""
-    return frame_levels(seed, "", frames).astype(np.int8)
+    def of(self, level: int) -> FrameSource:
+        """Return the subset of a level."""
+        if level not in self._known:
+            source, size = self._known[0], _MOMENT_FRAMES
+            chosen = self._levels >= level
+            parts = [
+                source.read(start, min(start + size, source.frames))[chosen[start : start + size]]
+                for start in range(0, source.frames, size)
+            ]
+            self._known[level] = ArraySource(np.concatenate(parts))
+        return self._known[level]
+
+    @cached_property
+    def _levels(self) -> npt.NDArray[np.int8]:
+        return frame_levels(self._seed, "", self._known[0].frames).astype(np.int8)
 
 
 def iterate(
     mixture: GaussianMixture,
-    source: FrameSource,
+    source: FrameSource | Subsets,
     course: Course,
     settings: TrainingSettings,
     report: Report | None = None,
@@ -130,7 +140,8 @@ def iterate(
     ----------
     mixture : GaussianMixture
         The first mixture of the stage.
-    source : FrameSource
+    source : FrameSource or Subsets
+        All frames; `Subsets` of them if several stages read the same ones.
     course : Course
     settings : TrainingSettings
     report : callable, optional
@@ -143,21 +154,19 @@ def iterate(
     history : list of HistoryEntry
     """
 
-    subsets = {0: source}
+    subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
 
     def statistics(current: GaussianMixture, level: int) -> Statistics:
-        if level not in subsets:
-            subsets[level] = subset(source, level, settings.seed)
         return accumulate(
             current,
-            subsets[level],
+            subsets.of(level),
             precision=settings.precision,
             pruning=settings.pruning,
             threads=settings.threads,
         )
 
     if mixture.variance_control is None:  # The frames are read once more only then.
-        mixture = controlled(mixture, moments(source))
+        mixture = controlled(mixture, moments(subsets.of(0)))
     history: list[HistoryEntry] = []
     for entry, update in iterations(
         mixture,
@@ -224,6 +233,7 @@ def train(
     settings = settings or TrainingSettings()
     mixture = one_gaussian(moments(frames)) if start is None else start
     history: list[HistoryEntry] = []
+    subsets = Subsets(frames, settings.seed)
     plan = stages(
         components,
         iterations,
@@ -239,7 +249,7 @@ def train(
             wanted = min(stage.components, 2 * mixture.components)
             if settings.method == "principal":
                 level = level_of(frames.frames, sample_size(wanted))
-                sample = subset(frames, level, settings.seed)
+                sample = subsets.of(level)
                 mixture = divide(
                     mixture,
                     sample.read(0, sample.frames),
@@ -261,7 +271,7 @@ def train(
             frames_per_component=settings.frames_per_component,
             last_iterations=settings.last_iterations,
         )
-        mixture, entries = iterate(mixture, frames, course, settings, report)
+        mixture, entries = iterate(mixture, subsets, course, settings, report)
         history += entries
     return mixture, history
 

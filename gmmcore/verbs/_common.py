@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ __all__ = [
     "reading_frames",
     "statistics_of_shards",
     "sum_in_order",
+    "warn_of_few_frames",
 ]
 
 # Least number of coefficients of frames for each free parameter, without a warning.
@@ -64,9 +66,15 @@ def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Co
     return Course.of(stage, frames=corpus.frames, dimension=corpus.dimension, **limits)
 
 
-def next_level(course: Course, model: Model) -> int | None:
+def next_level(arguments: argparse.Namespace, model: Model, course: Course) -> int:
     """Return the level of the subset that the iteration after a mixture reads."""
-    return course.next_level(*place_of(model.facts))
+    level = course.next_level(*place_of(model.facts))
+    if level is None:
+        raise GmmcoreError(
+            f"{arguments.mixture}: is the last mixture of its stage; for another iteration, "
+            "expected more --iterations or a lower --llk-gain"
+        )
+    return level
 
 
 def entries_of_stage(model: Model) -> tuple[HistoryEntry, ...]:
@@ -148,6 +156,14 @@ def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> s
         f"components of {parameters} parameters; with fewer than {needed} they may fit these "
         f"frames only: train fewer components{remedy}"
     )
+
+
+def warn_of_few_frames(model: Model, corpus: Corpus) -> None:
+    """Print the line of `few_frames` at the beginning of a stage with full covariances."""
+    size = model.mixture.components, corpus.dimension
+    is_first = model.mixture.is_full and not model.facts["iteration"]
+    if is_first and (line := few_frames(corpus.frames, *size, full=True)):
+        print(line, file=sys.stderr, flush=True)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

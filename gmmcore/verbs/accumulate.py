@@ -48,13 +48,11 @@ def run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.mixture)
     corpus = Corpus.read(arguments.corpus)
     course = course_of(arguments, model, corpus)
-    level = next_level(course, model)
+    level = next_level(arguments, model, course)
     paths = corpus.paths(arguments.corpus)
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    if level is None:
-        raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
     if arguments.unless and is_iteration(arguments.unless, model.digest, settings, level, course):
         paths = []
     # The parts are contiguous and as equal as possible.

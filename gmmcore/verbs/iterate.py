@@ -6,7 +6,6 @@ Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final -
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,10 @@ from gmmcore.verbs._common import (
     course_of,
     entries_of_stage,
     explained,
-    few_frames,
     load_of_corpus,
     statistics_of_shards,
     sum_in_order,
+    warn_of_few_frames,
 )
 from gmmcore.verbs._iteration import save_iteration
 
@@ -102,9 +101,7 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
     model = load_model(source) if last else first
     arithmetic = in_use(settings.processor)
     warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
-    size = first.mixture.components, corpus.dimension
-    if not last and first.mixture.is_full and (line := few_frames(corpus.frames, *size, full=True)):
-        print(line, file=sys.stderr, flush=True)
+    warn_of_few_frames(model, corpus)
     shards = [Shard(path) for path in corpus.paths(arguments.corpus)]
 
     def statistics(mixture: GaussianMixture, level: int) -> Statistics:

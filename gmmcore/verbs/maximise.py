@@ -6,9 +6,7 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
-import sys
 
-from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
@@ -16,10 +14,10 @@ from gmmcore.verbs._common import (
     course_of,
     entries_of_stage,
     explained,
-    few_frames,
     load_of_corpus,
     next_level,
     sum_in_order,
+    warn_of_few_frames,
 )
 from gmmcore.verbs._iteration import save_iteration
 
@@ -49,15 +47,10 @@ def run(arguments: argparse.Namespace) -> None:
     corpus = Corpus.read(arguments.corpus)
     model = load_of_corpus(arguments, corpus)
     course = course_of(arguments, model, corpus)
-    level = next_level(course, model)
-    if level is None:
-        raise GmmcoreError(f"{arguments.mixture}: is the last mixture of its stage")
+    level = next_level(arguments, model, course)
     if is_iteration(arguments.output, model.digest, settings, level, course):
         return
-    size = model.mixture.components, corpus.dimension
-    is_first = model.mixture.is_full and not model.facts["iteration"]
-    if is_first and (line := few_frames(corpus.frames, *size, full=True)):
-        print(line, file=sys.stderr)
+    warn_of_few_frames(model, corpus)
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
     makers: list[str | None] = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flows import Workflow, changed
+from flows import PLAIN, Workflow, changed
 
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.shards import Shard
@@ -15,22 +15,20 @@ from gmmcore.formats.hdf5 import load_model
 pytestmark = pytest.mark.slow
 
 # The corpus has about 3,000 frames, and stages want 4 x 200.
-LARGE = changed(
+GIVEN = changed(
+    PLAIN,
     components=8,
     iterations=[2, 2, 4],
     frames_per_component=4,
     last_iterations=2,
     full={"iterations": 0},
 )
-GIVEN = {**LARGE, "demo": {"folder": None}}
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    flow = Workflow(tmp_path_factory.mktemp("large") / "made")
-    flow.folder.mkdir()
-    flow.configure(LARGE)
-    flow.run()
+def large(trained: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    flow = trained.copy_to(tmp_path_factory.mktemp("large") / "made")
+    flow.remove("results", "logs", ".snakemake")
     flow.configure(GIVEN)
     flow.run()
     return flow
