@@ -49,7 +49,7 @@ class Chain:
     beside : dict
         The same for files that the next files do not depend on.
     following : list of str
-        Files that come after a wrong one.
+        Files that come after a wrong one; missing iterations too, if they are jobs.
     missing : str
         The first missing file; empty if there is none.
     asked : bool
@@ -165,7 +165,8 @@ def run_problems(
         Description of what is wrong, by file, in the order in which the files are made. If a file
         is missing, the first one made from it is named.
     following : list of str
-        Files made from these, which cannot be judged until these are made again.
+        Files made from these, which cannot be judged until these are made again; of stages whose
+        iterations are jobs, the missing iterations too.
     """
     chain, corpus = copy.deepcopy(frames[0]), frames[1]
     parent: str | None = None
@@ -218,6 +219,12 @@ def _look_at_stage(
             if fault or (facts.get("mixture"), facts.get("settings")) != wanted:
                 chain.beside[str(path)] = fault or "of another mixture or other settings"
     chain.look(last, judge_last)
+    if chain.asked and run.settings.jobs != "auto" and os.path.lexists(last):
+        # Snakemake remembers iterations that were removed since. With the same inputs as then it
+        # would not make them again, and keep the last mixture that is there.
+        numbers = range(1, stage.iterations + 1)
+        paths = (mixture_path(folder, number) for number in numbers)
+        chain.following += [path for path in paths if not os.path.lexists(path)]
     return walk[0].digest if walk else None
 
 

@@ -346,6 +346,20 @@ def test_runs_of_one_call_share_what_they_have_in_common(trained, fresh, tmp_pat
     assert RESTING in fresh.run()
 
 
+def test_iterations_that_other_settings_did_without_are_made_again(fresh):
+    """Snakemake remembers what they were made from, though they were removed."""
+    longer, shorter = {**PLAIN, "jobs": 2, "precision": "double"}, {**PLAIN, "jobs": 2}
+    fresh.configure(longer)
+    fresh.run()
+    made = fresh.made()
+    fresh.configure({**shorter, "llk_gain": 100.0})
+    fresh.run()
+    assert "results/tiny/diag/4/003.h5" not in fresh.made()
+    fresh.configure(longer)
+    assert iterations(fresh.run()) == FIRST
+    assert fresh.made() == made
+
+
 def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh):
     fresh.configure({**PLAIN, "jobs": 2})
     log = fresh.run()
