@@ -107,7 +107,9 @@ def write_note(path, reason):
         number += int(Path(note_of(path)).read_text().splitlines()[1])
     # Snakemake also compares contents; the time makes each note different, even without `logs`.
     replace_text(note_of(path), f"{path}: {reason}\n{number}\n{time.time_ns()}\n")
-    with contextlib.suppress(FileNotFoundError):  # It may be an iteration that is missing.
+    with contextlib.suppress(
+        FileNotFoundError
+    ):  # It may be an iteration that is missing.
         if os.lstat(path).st_mtime_ns >= os.stat(note_of(path)).st_mtime_ns:
             os.utime(path, (1, 1))
 

@@ -212,7 +212,10 @@ def scattered(wildcards):
         return []
     folder = f"{prefix()}results/{run.name}/{stage.name}"
     last, complete = 0, False
+    write_notes()
     try:
+        if is_pending(mixture_path(folder, 0)):
+            raise GmmcoreError("the iterations there come from another first mixture")
         corpus = Corpus.read(f"{prefix()}{corpus_of_run(wildcards)}")
         first = sealed_facts(mixture_path(folder, 0), "mixture")["digest"]
         settings = run.digest("maximise", stage.kind)
@@ -220,7 +223,7 @@ def scattered(wildcards):
         walk = walk_iterations(folder, first, corpus.digest, settings, course)
         last, complete = walk.last, walk.complete
     except GmmcoreError:
-        pass  # The first mixture of the stage is not made yet.
+        pass  # The first mixture of the stage is not made yet, or will be made again.
     if complete:
         return ITERATION.format(iteration=iteration_name(last), **wildcards)
     return checkpoints.maximise.get(

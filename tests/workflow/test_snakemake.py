@@ -360,6 +360,18 @@ def test_iterations_that_other_settings_did_without_are_made_again(fresh):
     assert fresh.made() == made
 
 
+def test_a_stage_of_another_first_mixture_does_not_say_how_many_iterations_follow(fresh):
+    """The divisions of `principal` are better, so that its stage ends earlier."""
+    wanted = {**PLAIN, "jobs": 2, "frames_per_component": None, "iterations": [2, 4]}
+    fresh.configure({**wanted, "method": "sidekit", "llk_gain": -1.0})
+    fresh.run()
+    assert "results/tiny/diag/4/004.h5" in fresh.made()
+    fresh.configure({**wanted, "llk_gain": 0.01})
+    log = fresh.run()
+    assert iterations(log) == FIRST
+    assert RESTING in fresh.run()
+
+
 def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh):
     fresh.configure({**PLAIN, "jobs": 2})
     log = fresh.run()
