@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gmmcore.frames import ArraySource
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.schedule import Course, Stage
-from gmmcore.statistics import ArraySource
 from gmmcore.training import TrainingSettings, iterate, train
 
 CORPORA = 20

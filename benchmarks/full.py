@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.qualities.corpora import Corpus, draws, recorded
+from gmmcore.frames import ArraySource
 from gmmcore.model import GaussianMixture
 from gmmcore.schedule import Course, Stage
 from gmmcore.starts import to_full
-from gmmcore.statistics import ArraySource, accumulate
+from gmmcore.statistics import accumulate
 from gmmcore.steps import FullMStep, MStep
 from gmmcore.training import TrainingSettings, iterate, train
 

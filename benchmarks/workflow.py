@@ -28,7 +28,8 @@ from benchmarks.speeds.clock import processor as name_of_processor
 from gmmcore.configuration import resolve
 from gmmcore.corpus.shards import Shard
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.statistics import Slice, accumulate
+from gmmcore.frames import Slice
+from gmmcore.statistics import accumulate
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +24,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-ARITHMETIC = 3
+Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
+ARITHMETIC = 4
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
 # component without frames can win some again. Of fewer frames, nothing else is computed.
@@ -72,6 +76,7 @@ def maximise(
     settings: MStep,
     *,
     threads: int = 1,
+    mapped: Mapped | None = None,
 ) -> Update:
     """M-step: compute the next mixture from the statistics.
 
@@ -85,6 +90,9 @@ def maximise(
         Bounds of the covariances, and what is done with components that have few frames.
     threads : int
         Number of threads. The result does not depend on it.
+    mapped : callable, optional
+        Function that is used instead of threads, with a function of one item and a list of items:
+        it returns the results in the order of the items.
 
     Returns
     -------
@@ -168,7 +176,9 @@ def maximise(
 
         pieces = np.array_split(np.flatnonzero(~kept), -(-mixture.components // _PIECE_COMPONENTS))
         with single_blas():
-            done = ordered_map(work, pieces, threads)
+            if mapped is None:
+                mapped = partial(ordered_map, threads=threads)
+            done = mapped(work, pieces)
             for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
                 precisions[piece] = values
                 growth[piece] = grown

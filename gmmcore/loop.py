@@ -54,7 +54,7 @@ def iterations(
     previous: Sequence[HistoryEntry] = (),
     plain: GaussianMixture | None = None,
     acceleration: str = "none",
-    threads: int = 1,
+    update_of: Callable[[GaussianMixture, Statistics, MStep], Update] = maximise,
 ) -> Iterator[tuple[HistoryEntry, Update]]:
     """Iterate EM until the course of a stage ends.
 
@@ -72,8 +72,8 @@ def iterations(
         What EM made in the iteration before, if `mixture` was extrapolated beyond it.
     acceleration : {'none', 'momentum'}
         Whether diagonal mixtures are extrapolated; see `gmmcore.acceleration.extrapolated`.
-    threads : int
-        Number of threads of the M-step. The result does not depend on it.
+    update_of : callable
+        The M-step: `gmmcore.em.maximise`, or that of a team.
 
     Yields
     ------
@@ -103,7 +103,7 @@ def iterations(
             )
             update = Update(plain, before.floored, before.ceiled, (), before.smallest_occupancy)
         else:
-            update = maximise(mixture, found, settings, threads=threads)
+            update = update_of(mixture, found, settings)
             step = "plain" if plain is None else "extrapolated"
             entry = history_entry(
                 course.stage, len(entries) + 1, level, found, update, settings, gain, step

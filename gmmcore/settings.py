@@ -15,6 +15,7 @@ from gmmcore.steps import (
     IterationSettings,
     Limits,
     LowCount,
+    Memory,
     MStep,
     Split,
 )
@@ -58,6 +59,25 @@ class Demo(DemoSettings):
     """The demonstration corpus."""
 
     folder: str | None = option(None, "where it is written; null makes none", FOLDER)
+
+
+@dataclass(frozen=True)
+class Mpi(Options):
+    """How many ranks of MPI share a stage, and how they are started."""
+
+    ranks: int = option(
+        1,
+        "so many ranks, on one machine or many, make the iterations of a large stage; 1: processes "
+        "of one machine do; the result does not depend on it",
+        type="integer",
+        minimum=1,
+    )
+    launcher: str = option(
+        "mpiexec",
+        "the command that starts them, such as srun --mpi=pmi2",
+        type="string",
+        minLength=1,
+    )
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,8 @@ class Settings(Options):
         {"type": "integer", "minimum": 1},
         {"enum": ["auto"]},
     )
+    memory: int = same(Memory, "memory")
+    mpi: Mpi = section(Mpi, "share stages among ranks of MPI (needs `pip install 'gmmcore[mpi]'`)")
     export: tuple[str, ...] = option(
         (),
         f"formats written beside ubm.h5: {', '.join(EXPORTS)}",

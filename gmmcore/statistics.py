@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.density import InvalidFramesError, checked_frames
+from gmmcore.density import InvalidFramesError
+from gmmcore.frames import FrameSource, as_source
 from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
+from gmmcore.summation import SumTree, pieces
 from gmmcore.threads import ordered_map, single_blas
 
 __all__ = [
-    "ArraySource",
-    "FrameSource",
-    "Slice",
+    "Expectation",
     "Statistics",
     "accumulate",
     "pack",
@@ -25,65 +24,6 @@ __all__ = [
 ]
 
 Array = npt.NDArray[np.float64]
-# Largest number of frames in one task of a thread.
-_LARGEST_PIECE = 16384
-
-
-@runtime_checkable
-class FrameSource(Protocol):
-    """Protocol of frames that are read in pieces, possibly by several threads at once."""
-
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-
-    @property
-    def dimension(self) -> int:
-        """Dimension of a frame."""
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Return the frames start <= i < stop, shape (stop - start, D)."""
-
-
-class ArraySource:
-    """`FrameSource` of an array of shape (F, D).
-
-    Raises
-    ------
-    InvalidFramesError
-        If the array has another shape, is masked, or does not hold real numbers.
-    """
-
-    def __init__(self, values: npt.ArrayLike) -> None:
-        array = checked_frames(values)
-        if array.ndim != 2 or not array.shape[1]:
-            raise InvalidFramesError(f"frames have shape {array.shape}, (F, D) was expected")
-        self._values = array if array.dtype in (np.float32, np.float64) else array.astype(float)
-
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return int(self._values.shape[0])
-
-    @property
-    def dimension(self) -> int:
-        """Dimension of a frame."""
-        return int(self._values.shape[1])
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Return a view of the frames start <= i < stop."""
-        return self._values[start:stop]
-
-
-class Slice:
-    """`FrameSource` of the frames first <= i < last of another source."""
-
-    def __init__(self, source: FrameSource, first: int, last: int) -> None:
-        self._source, self._first = source, first
-        self.frames, self.dimension = last - first, source.dimension
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        return self._source.read(self._first + start, self._first + stop)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +92,114 @@ class Statistics:
         )
 
 
+class Expectation:
+    """The E-step under one mixture: sums over pieces of the frames, by whom ever and in any order.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+    source : FrameSource
+    precision, pruning
+        As those of `accumulate`.
+    choice : tuple of (bool, bool), optional
+        The `choice` of an object with the same arguments, if its sample need not be read again.
+
+    Attributes
+    ----------
+    source : FrameSource
+        The frames. They are not pickled with the object, and must be set after that.
+    pieces : list of (int, int)
+        First and last frame of each piece; see `gmmcore.summation.pieces`.
+    choice : tuple of (bool, bool)
+        How blocks are processed, which a sample of the frames decides.
+    size : int
+        Length of the sums of a piece.
+
+    Raises
+    ------
+    InvalidFramesError
+        If the frames have another dimension than the mixture.
+    """
+
+    def __init__(
+        self,
+        mixture: GaussianMixture,
+        source: FrameSource,
+        precision: str,
+        pruning: float,
+        choice: tuple[bool, bool] | None = None,
+    ) -> None:
+        if source.dimension != mixture.dimension:
+            raise InvalidFramesError(
+                f"frames have dimension {source.dimension}, the mixture has {mixture.dimension}"
+            )
+        self.source = source
+        self._frames = source.frames
+        self._is_full = mixture.is_full
+        with single_blas():
+            self._kernel = make_kernel(mixture, precision, pruning)
+            if choice is None:
+                self._kernel.prepare(source)
+            else:
+                self._kernel.is_sparse, self._kernel.is_referenced = choice
+        self.choice = self._kernel.is_sparse, self._kernel.is_referenced
+        self.size = self._kernel.padded_components * self._kernel.width + 1
+        self.pieces = pieces(source.frames, self._kernel.piece)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "source"}
+
+    def sums(self, piece: int, out: Array | None = None) -> Array:
+        """Compute the sums of a piece; threads of BLAS are the caller's business.
+
+        Parameters
+        ----------
+        piece : int
+            Position in `pieces`.
+        out : ndarray, shape (size,), float64, optional
+            Where the sums are written to.
+
+        Returns
+        -------
+        ndarray, shape (size,), float64
+            Sums in the order of the kernel, and the sum of log-likelihoods.
+
+        Raises
+        ------
+        FloatingPointError
+            If a frame is not finite, or so far from every component that its log-likelihood is not.
+        """
+        first, last = self.pieces[piece]
+        found = np.empty(self.size) if out is None else out
+        found[-1] = self._kernel.sums(self.source, first, last, found[:-1])
+        if not np.isfinite(found[-1]):
+            raise FloatingPointError(
+                f"the log-likelihood of frames {first} to {last} is not finite: a frame is not "
+                "finite, or far outside the range of the mixture"
+            )
+        return found
+
+    def tree(self, threads: int = 1, bounds: tuple[int, int] | None = None) -> SumTree:
+        """Compute the sums of all pieces, or of those within bounds, with threads."""
+        tree = SumTree(len(self.pieces))
+        chosen = range(*(bounds or (0, len(self.pieces))))
+        with single_blas():
+            for piece, sums in zip(chosen, ordered_map(self.sums, chosen, threads), strict=True):
+                tree.add((0, piece), sums)
+        return tree
+
+    def finish(self, total: Array | None) -> Statistics:
+        """Return the statistics with the sums of all pieces; None where there is no piece."""
+        kernel = self._kernel
+        values = np.zeros(self.size) if total is None else total
+        with single_blas():
+            count, first, second = kernel.finish(kernel.arranged(values[:-1]))
+        log_likelihood, frames = float(values[-1]), self._frames
+        return Statistics(
+            count, first, second, kernel.origin, log_likelihood, frames, self._is_full
+        )
+
+
 def accumulate(
     mixture: GaussianMixture,
     source: FrameSource | npt.ArrayLike,
@@ -205,56 +253,8 @@ def accumulate(
     >>> round(statistics.log_likelihood_per_frame, 3)
     -2.961
     """
-    frames = _as_source(source)
-    if frames.dimension != mixture.dimension:
-        raise InvalidFramesError(
-            f"frames have dimension {frames.dimension}, the mixture has {mixture.dimension}"
-        )
-    with single_blas():
-        kernel = make_kernel(mixture, precision, pruning)
-        kernel.prepare(frames)
-
-        def work(piece: tuple[int, int]) -> tuple[Array, float]:
-            return kernel.sums(frames, *piece)
-
-        total: Array | None = None
-        log_likelihood = 0.0
-        # The pieces are added in the order of the frames, whichever is ready first.
-        for sums, of_piece in ordered_map(work, _pieces(frames.frames, kernel.piece), threads):
-            log_likelihood += of_piece
-            if total is None:
-                total = sums
-            else:
-                total += sums
-    if total is None:
-        total = kernel.zeros()
-    if not np.isfinite(log_likelihood):
-        raise FloatingPointError(
-            "the log-likelihood of the frames is not finite: a frame is not finite, "
-            "or far outside the range of the mixture"
-        )
-    count, first, second = kernel.finish(total)
-    return Statistics(
-        count, first, second, kernel.origin, log_likelihood, frames.frames, mixture.is_full
-    )
-
-
-def _pieces(frames: int, least: int) -> Iterator[tuple[int, int]]:
-    """Yield the first and last frame of each task of a thread; lengths are multiples of `least`.
-
-    The pieces become shorter towards the end, so that all threads end at about the same time.
-    They do not depend on the number of threads, because they fix the order of addition.
-    """
-    start = 0
-    while start < frames:
-        wanted = min((frames - start) // 8, _LARGEST_PIECE) // least * least
-        stop = min(start + max(wanted, least), frames)
-        yield start, stop
-        start = stop
-
-
-def _as_source(source: Any) -> FrameSource:
-    return source if hasattr(source, "read") else ArraySource(source)
+    expectation = Expectation(mixture, as_source(source), precision, pruning)
+    return expectation.finish(expectation.tree(threads).total)
 
 
 def pack(matrices: Array) -> Array:

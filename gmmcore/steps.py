@@ -17,6 +17,7 @@ __all__ = [
     "Limits",
     "LowCount",
     "MStep",
+    "Memory",
     "Split",
 ]
 
@@ -159,6 +160,19 @@ class IterationSettings(EStep, MStep):
         "warn",
         "or stop, when the log-likelihood falls although neither bounds nor the prior explain it",
         enum=["warn", "stop"],
+    )
+
+
+@dataclass(frozen=True)
+class Memory(Options):
+    """What a job may keep from one iteration to the next."""
+
+    memory: int = option(
+        4000,
+        "megabytes of frames that a job keeps in memory; those of a larger corpus are read from "
+        "their shards in each iteration",
+        type="integer",
+        minimum=0,
     )
 
 

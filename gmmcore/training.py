@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.em import maximise
+from gmmcore.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.history import HistoryEntry
 from gmmcore.loop import iterations
 from gmmcore.model import GaussianMixture
@@ -18,7 +20,7 @@ from gmmcore.nesting import frame_levels
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, level_of, stages
 from gmmcore.splitting import divide, sample_size
 from gmmcore.starts import controlled, one_gaussian, split, to_full
-from gmmcore.statistics import ArraySource, FrameSource, Slice, Statistics, accumulate
+from gmmcore.statistics import Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
 
 __all__ = [
@@ -91,19 +93,20 @@ def moments(source: FrameSource) -> Moments:
 class Subsets:
     """Subsets of the frames of a source, each read into memory once; level 0 is the source.
 
-    Parameters
-    ----------
-    source : FrameSource
-    seed : int
-        Seed of the levels of the frames.
+        Parameters
+        ----------
+        source : FrameSource
+        seed : int
+            Seed of the levels of the frames.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gmmcore.statistics import ArraySource
-    >>> from gmmcore.training import Subsets
-    >>> Subsets(ArraySource(np.zeros((1000, 2))), seed=1).of(3).frames
-    131
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore.em import maximise
+    from gmmcore.frames import ArraySource
+        >>> from gmmcore.training import Subsets
+        >>> Subsets(ArraySource(np.zeros((1000, 2))), seed=1).of(3).frames
+        131
     """
 
     def __init__(self, source: FrameSource, seed: int) -> None:
@@ -174,7 +177,7 @@ def iterate(
         course,
         settings.full if mixture.is_full else settings.diag,
         acceleration=settings.acceleration,
-        threads=settings.threads,
+        update_of=partial(maximise, threads=settings.threads),
     ):
         mixture = update.mixture
         history.append(entry)
@@ -229,7 +232,7 @@ def train(
     array([[-2.],
            [ 2.]])
     """
-    frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
+    frames = as_source(source)
     settings = settings or TrainingSettings()
     mixture = one_gaussian(moments(frames)) if start is None else start
     history: list[HistoryEntry] = []
@@ -287,7 +290,7 @@ def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> Gauss
     ValueError
         If there are fewer than two frames per component.
     """
-    frames: FrameSource = source if isinstance(source, FrameSource) else ArraySource(source)
+    frames = as_source(source)
     overall = one_gaussian(moments(frames))
     if frames.frames < 2 * components:
         raise ValueError(f"{frames.frames} frames are too few for {components} components")

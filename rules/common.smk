@@ -149,6 +149,29 @@ def threads(wildcards):
     return max(1, (workflow.cores or 1) // (len(RUNS) if small else 1))
 
 
+def kept_frames(wildcards):
+    """Return the megabytes of frames that a job keeps in memory."""
+    return RUNS[wildcards.run].settings.memory
+
+
+def ranks(wildcards):
+    """Return the number of MPI ranks that share a stage; small stages have one."""
+    run = RUNS[wildcards.run]
+    most = run.settings.mpi.ranks
+    return most if run.stage(wildcards.stage).components >= 64 else 1
+
+
+def launcher(wildcards):
+    """Return the command that starts MPI ranks, if a stage has several."""
+    return RUNS[wildcards.run].settings.mpi.launcher if ranks(wildcards) > 1 else None
+
+
+def start(wildcards):
+    """Return the beginning of the command line that starts several ranks."""
+    command = launcher(wildcards)
+    return f"{command} -n {ranks(wildcards)}" if command else ""
+
+
 def demo_settings(wildcards):
     """Return the settings of a demonstration corpus, as arguments."""
     settings = DEMOS[wildcards.demo]

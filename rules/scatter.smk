@@ -24,6 +24,7 @@ rule accumulate:
         "../envs/gmmcore.yaml"
     resources:
         mem_mb=memory,
+        frames_mb=kept_frames,
     params:
         settings=maximising,
         next=lambda wildcards, input: mixture_path(
@@ -32,7 +33,8 @@ rule accumulate:
     shell:
         "gmmcore accumulate --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " --part {wildcards.part} --parts {wildcards.parts} --unless {params.next:q}"
-        " {params.settings:q} --threads {threads} --output {output:q} --log {log:q}"
+        " {params.settings:q} --memory {resources.frames_mb} --threads {threads}"
+        " --output {output:q} --log {log:q}"
 
 
 checkpoint maximise:

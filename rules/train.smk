@@ -92,9 +92,14 @@ rule iterate:
     threads: threads
     resources:
         mem_mb=memory,
+        frames_mb=kept_frames,
+        tasks=ranks,
+        mpi=launcher,
+        start=start,
     params:
         settings=maximising,
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
     shell:
-        "gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q} {params.twin:q}"
-        " {params.settings:q} --threads {threads} --output {output:q} --log {log:q}"
+        "{resources.start} gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q}"
+        " {params.twin:q} {params.settings:q} --memory {resources.frames_mb}"
+        " --ranks {resources.tasks} --threads {threads} --output {output:q} --log {log:q}"

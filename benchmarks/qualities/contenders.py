@@ -11,9 +11,10 @@ import numpy.typing as npt
 from benchmarks.qualities.corpora import Frames
 from benchmarks.qualities.points import PRECISION, PRUNING, Record
 from gmmcore.em import maximise
+from gmmcore.frames import ArraySource
 from gmmcore.model import GaussianMixture
 from gmmcore.starts import one_gaussian
-from gmmcore.statistics import ArraySource, accumulate
+from gmmcore.statistics import accumulate
 from gmmcore.steps import MStep
 from gmmcore.training import TrainingSettings, moments, train
 

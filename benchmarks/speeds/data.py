@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.em import maximise
+from gmmcore.frames import ArraySource
 from gmmcore.model import GaussianMixture
 from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import ArraySource, accumulate
+from gmmcore.statistics import accumulate
 from gmmcore.steps import MStep
 from gmmcore.training import moments
 

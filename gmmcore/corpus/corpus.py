@@ -14,7 +14,7 @@ from gmmcore.moments import Moments
 
 __all__ = ["Corpus", "CorpusShard"]
 
-_KIND = "gmmcore corpus 1"
+_KIND = "gmmcore corpus 2"
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,21 @@ class CorpusShard:
         Name of the shard.
     file : str
         Name of the shard's file, without the folder.
-    frames : int
-        Number of frames.
+    subsets : tuple of int
+        Number of frames of the subset of each level, which is the beginning of the shard.
     content_digest : str
         Digest of the frames: the same frames have the same digest on any machine.
     """
 
     shard: str
     file: str
-    frames: int
+    subsets: tuple[int, ...]
     content_digest: str
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return self.subsets[0]
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,10 @@ class Corpus:
             check = values.pop("check")
             if values.pop("kind") != _KIND or check != digest_of({**values, "kind": _KIND}):
                 raise ValueError
-            values["shards"] = tuple(CorpusShard(**shard) for shard in values["shards"])
+            values["shards"] = tuple(
+                CorpusShard(**{**shard, "subsets": tuple(shard["subsets"])})
+                for shard in values["shards"]
+            )
             values["mean"], values["second"] = tuple(values["mean"]), tuple(values["second"])
             return cls(**values)
         except GmmcoreError:

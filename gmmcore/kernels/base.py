@@ -53,6 +53,8 @@ class Kernel:
 
     Attributes
     ----------
+    components, dimension : int
+        Those of the mixture.
     origin : ndarray, shape (D,), float64
         Origin of the statistics: the overall mean of the mixture, or zero if the mean is near zero.
     is_centred : bool
@@ -64,7 +66,7 @@ class Kernel:
         lie in one block of a shard. It is part of the arithmetic, as it fixes the order of
         addition.
     piece : int
-        Least number of frames in one task of a thread, a multiple of `block`.
+        Least number of frames whose sums are taken together, a multiple of `block`.
     largest_share : float
         Share of groups near the best one above which skipping the others costs more than it saves.
     is_sparse : bool
@@ -84,7 +86,7 @@ class Kernel:
     """
 
     block = 1024
-    piece = 8192
+    piece = 4096
     largest_share = 0.35
     coefficients: AnyArray
     relative: AnyArray
@@ -94,7 +96,7 @@ class Kernel:
     def __init__(
         self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float, width: int
     ) -> None:
-        self.mixture = mixture
+        self.components, self.dimension = mixture.components, mixture.dimension
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.pruning = pruning
         self.width = width
@@ -120,6 +122,13 @@ class Kernel:
         self._ones = np.ones(self.padded_components, self.dtype)
         self._origins: dict[str, AnyArray] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_own"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._own = threading.local()
+
     def set_coefficients(self, columns: list[Array], reference: Array | None = None) -> None:
         """Set the coefficients of all components; their columns are joined, the constant last."""
         values = np.concatenate(columns, axis=1)
@@ -144,9 +153,11 @@ class Kernel:
         most = _LARGEST_BUFFER // max(self.padded_components, self.width)
         return max(64, min(block, 1 << most.bit_length() - 1))
 
-    def zeros(self) -> Array:
-        """Return sums of zero, (padded_components, width), in the order in which they are added."""
-        return np.zeros((self.padded_components, self.width), order="C" if self.is_sparse else "F")
+    def arranged(self, sums: Array) -> Array:
+        """View sums as (padded_components, width), in the order in which they are added."""
+        if self.is_sparse:
+            return sums.reshape(self.padded_components, self.width)
+        return sums.reshape(self.width, self.padded_components).T
 
     def buffer(self, name: str, shape: tuple[int, ...]) -> AnyArray:
         """Return an array of this thread, which each block uses again; its content is undefined."""
@@ -180,11 +191,12 @@ class Kernel:
                 far = self._far(exponentials(logs, self.lowest) @ self._ones)
                 self.is_referenced = len(far) <= _LARGEST_FAR_SHARE * len(frames)
 
-    def sums(self, source: _Source, start: int, stop: int) -> tuple[Array, float]:
-        """Sum over the frames start <= i < stop: (padded_components, width), log-likelihood."""
-        total = self.zeros()
+    def sums(self, source: _Source, start: int, stop: int, out: Array) -> float:
+        """Sum over the frames start <= i < stop into `out`, and return their log-likelihood."""
+        out[...] = 0.0
+        total = self.arranged(out)
         log_likelihood = 0.0
-        # The log-likelihood of a frame that is not finite is not finite; `accumulate` checks that.
+        # The log-likelihood of a frame that is not finite is not finite; the caller checks that.
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             # The log-likelihoods of dense blocks are summed at the end, because threads may wait
             # for each other between two calls of numpy.
@@ -204,7 +216,7 @@ class Kernel:
                 shifts[:dense].sum(dtype=np.float64) + np.log(sums[:dense]).sum(dtype=np.float64)
             )
             self.flush(total)
-        return total, log_likelihood
+        return log_likelihood
 
     def dense(
         self, frames: npt.NDArray[np.floating], total: Array, shifts: AnyArray, sums: AnyArray

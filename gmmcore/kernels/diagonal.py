@@ -22,7 +22,7 @@ class DiagonalKernel(Kernel):
     """Kernel with products [y^2, y, 1], where powers of two scale y if squares may overflow."""
 
     block = 2048
-    piece = 4096
+    piece = 2048
     largest_share = 0.15
 
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
@@ -60,7 +60,7 @@ class DiagonalKernel(Kernel):
         With `by_frame`, the products of a frame are adjacent, which makes the sparse product
         faster; without, the dense one.
         """
-        dimension = self.mixture.dimension
+        dimension = self.dimension
         if by_frame:
             products = self.buffer("products", (len(frames), self.width)).T
             y = products[dimension : 2 * dimension]
@@ -95,8 +95,8 @@ class DiagonalKernel(Kernel):
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Return the statistics without the scaling."""
-        dimension = self.mixture.dimension
-        total = total[: self.mixture.components]
+        dimension = self.dimension
+        total = total[: self.components]
         count = total[:, -1].copy()
         first = total[:, dimension : 2 * dimension] * self.scale
         second = total[:, :dimension] * self.scale**2

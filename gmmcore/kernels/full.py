@@ -57,7 +57,7 @@ class FullKernel(Kernel):
         y = products[self.packed : -1]
         np.matmul(self.whitening.astype(self.dtype), self.about_origin(frames).T, out=y)
         position = 0
-        for row in range(self.mixture.dimension):
+        for row in range(self.dimension):
             target = products[position : position + row + 1]
             np.multiply(y[row], y[: row + 1], out=target)
             position += row + 1
@@ -92,7 +92,7 @@ class FullKernel(Kernel):
         order = np.argsort(component, kind="stable")
         starts = np.searchsorted(component[order], np.arange(self.padded_components + 1))
         values, frames = values[order], frames[order]
-        dimension = self.mixture.dimension
+        dimension = self.dimension
         moments = np.zeros((self.padded_components, dimension + 1, dimension + 1), self.dtype)
         for index in np.flatnonzero(np.diff(starts)):
             chosen = slice(starts[index], starts[index + 1])
@@ -110,11 +110,11 @@ class FullKernel(Kernel):
 
     def finish(self, total: Array) -> tuple[Array, Array, Array]:
         """Return the statistics without the whitening."""
-        rows, columns = np.tril_indices(self.mixture.dimension)
-        total = total[: self.mixture.components]
+        rows, columns = np.tril_indices(self.dimension)
+        total = total[: self.components]
         count = total[:, -1].copy()
         first = total[:, self.packed : -1] @ self.factor.T
-        square = np.empty((len(count), self.mixture.dimension, self.mixture.dimension))
+        square = np.empty((len(count), self.dimension, self.dimension))
         square[:, rows, columns] = total[:, : self.packed]
         square[:, columns, rows] = total[:, : self.packed]
         second = self.factor @ square @ self.factor.T

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from gmmcore.density import checked_frames
 from gmmcore.errors import GmmcoreError
+from gmmcore.frames import ArraySource
 from gmmcore.sidekit.arguments import refuse, shown, type_of
-from gmmcore.statistics import ArraySource
 
 __all__ = ["array_source", "frame_source"]
 

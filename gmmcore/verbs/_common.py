@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
 from gmmcore.options import add_options, mapping, options_of
 from gmmcore.schedule import place_of
-from gmmcore.steps import EStep, IterationSettings, Limits
+from gmmcore.steps import IterationSettings, Limits, Memory
 
 if TYPE_CHECKING:
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.corpus.shards import Shard
     from gmmcore.formats.hdf5 import Model
-    from gmmcore.formats.statistics_file import ShardStatistics
     from gmmcore.history import HistoryEntry
     from gmmcore.model import GaussianMixture
     from gmmcore.schedule import Course
-    from gmmcore.statistics import Statistics
+    from gmmcore.teams.base import Work
 
 __all__ = [
     "add_maximising",
@@ -35,10 +34,8 @@ __all__ = [
     "load_of_corpus",
     "next_level",
     "read_any",
-    "reading_frames",
-    "statistics_of_shards",
-    "sum_in_order",
     "warn_of_few_frames",
+    "work_of",
 ]
 
 # Least number of coefficients of frames for each free parameter, without a warning.
@@ -52,6 +49,7 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--iterations", type=int, default=999, help="of the stage, at most")
     parser.add_argument("--final", action="store_true", help="the stage is the last one")
+    add_options(parser, Memory)
     add_options(parser, IterationSettings)
     add_options(parser, Limits)
 
@@ -77,6 +75,26 @@ def next_level(arguments: argparse.Namespace, model: Model, course: Course) -> i
     return level
 
 
+def work_of(
+    arguments: argparse.Namespace, corpus: Corpus, *, share: float = 1.0, is_shared: bool = False
+) -> Work:
+    """Return what the E-steps of a stage have in common, with the arguments of `add_maximising`.
+
+    `share` is that of the frames which this process reads.
+    """
+    from gmmcore.corpus.joined import CorpusFrames
+    from gmmcore.teams.base import Work
+
+    settings = options_of(arguments, IterationSettings)
+    memory = int(1_000_000 * options_of(arguments, Memory).memory / share)
+
+    @cache
+    def frames() -> CorpusFrames:
+        return CorpusFrames(corpus, arguments.corpus, memory, is_shared=is_shared)
+
+    return Work(lambda level: frames().at(level), settings.precision, settings.pruning)
+
+
 def entries_of_stage(model: Model) -> tuple[HistoryEntry, ...]:
     """Return the history entries of the stage that a mixture belongs to."""
     return model.history[len(model.history) - model.facts["iteration"] :]
@@ -92,45 +110,6 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
             f"{arguments.mixture}: comes from other frames than {arguments.corpus}; {REMEDY}"
         )
     return model
-
-
-def statistics_of_shards(
-    mixture: GaussianMixture,
-    shards: Iterable[Shard],
-    level: int,
-    settings: EStep,
-    threads: int,
-) -> Iterator[ShardStatistics]:
-    """Compute the statistics of the subset of a level of each shard, one after the other."""
-    from gmmcore.formats.statistics_file import ShardStatistics
-    from gmmcore.statistics import Slice, accumulate
-
-    for shard in shards:
-        if shard.dimension != mixture.dimension:
-            raise GmmcoreError(
-                f"{shard.path}: has dimension {shard.dimension}, "
-                f"the mixture has {mixture.dimension}"
-            )
-        with reading_frames(shard.path):
-            statistics = accumulate(
-                mixture,
-                Slice(shard, 0, shard.subsets[level]),
-                precision=settings.precision,
-                pruning=settings.pruning,
-                threads=threads,
-            )
-        yield ShardStatistics(shard.facts["shard"], shard.content_digest, statistics, shard.path)
-
-
-def sum_in_order(found: Iterable[ShardStatistics], corpus: Corpus) -> Statistics:
-    """Add the statistics of all shards, in the order of the shards."""
-    from gmmcore.formats.statistics_file import in_order
-
-    parts = in_order(found, [(shard.shard, shard.content_digest) for shard in corpus.shards])
-    total = next(parts).statistics
-    for part in parts:
-        total = total + part.statistics
-    return total
 
 
 def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:
@@ -196,17 +175,3 @@ def explained(path: str | Path) -> Iterator[None]:
         yield
     except (InvalidMixtureError, FloatingPointError, ValueError) as error:
         raise GmmcoreError(f"{path}: {error}") from error
-
-
-@contextmanager
-def reading_frames(path: str) -> Iterator[None]:
-    """Do what `explained` does for a shard; remove a damaged shard, so that it is made again."""
-    try:
-        with explained(path):
-            yield
-    except DamagedFileError as error:
-        Path(path).unlink(missing_ok=True)
-        raise DamagedFileError(
-            f"{str(error).removesuffix(REMEDY)}removed; give the same command again, which packs "
-            "the shard anew and goes on"
-        ) from error

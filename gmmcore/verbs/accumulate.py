@@ -1,4 +1,4 @@
-"""Compute sufficient statistics of a part of the shards under a mixture.
+"""Compute sufficient statistics of a part of the frames under a mixture.
 
 Example: gmmcore accumulate --mixture 1.h5 --corpus corpus.json --part 0 --parts 4 --output 0.h5
 """
@@ -13,8 +13,10 @@ from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     course_of,
+    explained,
+    load_of_corpus,
     next_level,
-    statistics_of_shards,
+    work_of,
 )
 
 __all__ = ["configure", "run"]
@@ -22,7 +24,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--part", type=int, default=0, help="which part of the shards, from 0")
+    parser.add_argument("--part", type=int, default=0, help="which part of the frames, from 0")
     parser.add_argument("--parts", type=int, default=1)
     parser.add_argument(
         "--unless", help="the next mixture: where it is there already, no statistics are taken"
@@ -32,38 +34,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the statistics of each shard of the part.
+    """Write the sums of the pieces in the part.
 
-    If the next mixture exists already, the file has no statistics.
+    If the next mixture exists already, the file has none.
     """
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.corpus.shards import Shard
-    from gmmcore.formats.hdf5 import load_model
-    from gmmcore.formats.statistics_file import save_statistics
+    from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
     from gmmcore.processor import in_use
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
+    from gmmcore.summation import SumTree, shares
+    from gmmcore.teams.choice import local_team
 
     settings = options_of(arguments, IterationSettings)
-    model = load_model(arguments.mixture)
     corpus = Corpus.read(arguments.corpus)
+    model = load_of_corpus(arguments, corpus)
     course = course_of(arguments, model, corpus)
     level = next_level(arguments, model, course)
-    paths = corpus.paths(arguments.corpus)
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    if arguments.unless and is_iteration(arguments.unless, model.digest, settings, level, course):
-        paths = []
-    # The parts are contiguous and as equal as possible.
-    chosen = paths[round(part * len(paths) / parts) : round((part + 1) * len(paths) / parts)]
-    shards = map(Shard, chosen)
-    found = statistics_of_shards(model.mixture, shards, level, settings, arguments.threads)
+    work = work_of(arguments, corpus, share=1 / parts, is_shared=arguments.threads > 1)
+    with explained(arguments.mixture):
+        expectation = work.expectation(model.mixture, level)
+        bounds = shares([last - first for first, last in expectation.pieces], parts)[part]
+        tree = SumTree(len(expectation.pieces))
+        if not arguments.unless or not is_iteration(
+            arguments.unless, model.digest, settings, level, course
+        ):
+            with local_team(work, model.mixture, level, arguments.threads) as team:
+                tree = team.sums(expectation, level, bounds)
     save_statistics(
         arguments.output,
-        list(found),
-        mixture=model.digest,
-        level=level,
-        settings=settings_digest("accumulate", settings),
+        tree,
+        StatisticsFacts(
+            model.digest, corpus.digest, level, settings_digest("accumulate", settings)
+        ),
+        choice=expectation.choice,
         arithmetic=in_use(settings.processor),
     )

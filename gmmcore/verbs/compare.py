@@ -65,8 +65,9 @@ def _compare_likelihoods(
     arguments: argparse.Namespace, paths: tuple[str, str], mixtures: list[GaussianMixture]
 ) -> float:
     from gmmcore.corpus.shards import Shard
+    from gmmcore.frames import ArraySource, FrameSource
     from gmmcore.sidekit.server import FeaturesServer
-    from gmmcore.statistics import ArraySource, FrameSource, accumulate
+    from gmmcore.statistics import accumulate
 
     sources: list[tuple[str, FrameSource]] = [(path, Shard(path)) for path in arguments.shards]
     server = FeaturesServer()

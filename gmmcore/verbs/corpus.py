@@ -33,7 +33,10 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.readers.faults import Fault, fault_table, report
 
     paths = list(shard_paths(arguments.shows).values())
-    shards = [Shard(path) for path in paths]
+    shards = []
+    for path in paths:
+        with Shard(path) as shard:
+            shards.append(shard)
     found = [fault for shard in shards for fault in shard.faults]
     faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
     moments = merge_moments(shard.moments for shard in shards)
@@ -49,7 +52,10 @@ def run(arguments: argparse.Namespace) -> None:
     Corpus(
         tuple(
             CorpusShard(
-                shard.facts["shard"], Path(shard.path).name, shard.frames, shard.content_digest
+                shard.facts["shard"],
+                Path(shard.path).name,
+                tuple(shard.subsets),
+                shard.content_digest,
             )
             for shard in shards
         ),
@@ -59,8 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
         len(faults),
         hashlib.sha256(table.encode()).hexdigest(),
     ).write(arguments.output)
-    for path in set(Path(arguments.shows).parent.glob("*.npy")) - set(map(Path, paths)):
-        path.unlink(missing_ok=True)  # It is a shard of an earlier table.
+    for old in set(Path(arguments.shows).parent.glob("*.npy")) - set(map(Path, paths)):
+        old.unlink(missing_ok=True)  # It is a shard of an earlier table.
     skipped = ""
     if faults:
         skipped = f"; {counted(len(faults), 'faulty show')} skipped, named in {arguments.skipped}"

@@ -6,8 +6,11 @@ Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final -
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
@@ -17,16 +20,19 @@ from gmmcore.verbs._common import (
     entries_of_stage,
     explained,
     load_of_corpus,
-    statistics_of_shards,
-    sum_in_order,
     warn_of_few_frames,
+    work_of,
 )
 from gmmcore.verbs._iteration import save_iteration
 
 if TYPE_CHECKING:
-    from gmmcore.model import GaussianMixture
+    from gmmcore.corpus.corpus import Corpus
+    from gmmcore.formats.hdf5 import Model
     from gmmcore.resume import Walk
-    from gmmcore.statistics import Statistics
+    from gmmcore.schedule import Course
+    from gmmcore.teams.base import Team, Work
+
+    TeamOf: TypeAlias = Callable[[Corpus, Model, Course], AbstractContextManager[Team]]
 
 __all__ = ["configure", "run"]
 
@@ -35,6 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
         "--twin", default=None, help="the same stage of another run, whose iterations are copied"
+    )
+    parser.add_argument(
+        "--ranks", type=int, default=1, help="of MPI, all started with the same arguments"
     )
     parser.add_argument("--output", required=True, help="the stage's last mixture")
     add_maximising(parser, "first mixture of the stage; iterations are written beside it")
@@ -46,21 +55,55 @@ def run(arguments: argparse.Namespace) -> None:
     The file of each iteration is complete before the next iteration begins. If another process
     works in the stage's folder, such as one left by a killed Snakemake, this one waits for it.
     """
+    if arguments.ranks == 1:
+        _make(arguments, partial(_local_team, arguments))
+        return
+    from gmmcore.processor import in_use
+    from gmmcore.teams.ranks import Ranks, world
+
+    def begin(corpus: Corpus) -> tuple[Work, str]:
+        arithmetic = in_use(options_of(arguments, IterationSettings).processor)
+        return work_of(arguments, corpus, share=ranks.share), arithmetic
+
+    ranks = Ranks(world(arguments.ranks), begin)
+    if not ranks.leads:
+        ranks.serve()
+        return
+    with closing(ranks):
+        _make(arguments, lambda corpus, *_: nullcontext(ranks.begin(corpus)))
+
+
+def _make(arguments: argparse.Namespace, team_of: TeamOf) -> None:
+    """Make the missing iterations with a team, which is asked for if any is missing."""
     from gmmcore.files import holding, read_bytes, replace_bytes
     from gmmcore.resume import mixture_path, superseded
 
     folder = Path(arguments.mixture).parent
     with holding(folder):
-        last = _last_iteration(arguments, folder)
+        last = _last_iteration(arguments, folder, team_of)
         for path in superseded(folder, last):
             path.unlink(missing_ok=True)
         replace_bytes(arguments.output, read_bytes(mixture_path(folder, last)))
 
 
-def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
+def _local_team(
+    arguments: argparse.Namespace, corpus: Corpus, model: Model, course: Course
+) -> AbstractContextManager[Team]:
+    """Make the team of a stage on this machine."""
+    from gmmcore.teams.choice import local_team
+
+    work = work_of(arguments, corpus, is_shared=arguments.threads > 1)
+    level = 0 if course.stage.final else course.level
+    return local_team(work, model.mixture, level, arguments.threads)
+
+
+def _last_iteration(
+    arguments: argparse.Namespace,
+    folder: Path,
+    team_of: TeamOf,
+) -> int:
     """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.corpus.shards import Shard
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.loop import iterations
@@ -99,27 +142,20 @@ def _last_iteration(arguments: argparse.Namespace, folder: Path) -> int:
         return done.last
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
-    arithmetic = in_use(settings.processor)
-    warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
     warn_of_few_frames(model, corpus)
-    shards = [Shard(path) for path in corpus.paths(arguments.corpus)]
-
-    def statistics(mixture: GaussianMixture, level: int) -> Statistics:
-        found = statistics_of_shards(mixture, shards, level, settings, arguments.threads)
-        return sum_in_order(found, corpus)
-
-    loop = iterations(
-        model.mixture,
-        statistics,
-        course,
-        settings,
-        previous=entries_of_stage(model),
-        plain=model.plain,
-        acceleration=settings.acceleration,
-        threads=arguments.threads,
-    )
-    with explained(source):
-        for entry, update in loop:
+    with explained(source), team_of(corpus, model, course) as team:
+        arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
+        warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
+        for entry, update in iterations(
+            model.mixture,
+            team.statistics,
+            course,
+            settings,
+            previous=entries_of_stage(model),
+            plain=model.plain,
+            acceleration=settings.acceleration,
+            update_of=team.maximise,
+        ):
             model = save_iteration(
                 mixture_path(folder, entry.iteration), model, entry, update, settings, arithmetic
             )

@@ -6,6 +6,7 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
@@ -16,8 +17,8 @@ from gmmcore.verbs._common import (
     explained,
     load_of_corpus,
     next_level,
-    sum_in_order,
     warn_of_few_frames,
+    work_of,
 )
 from gmmcore.verbs._iteration import save_iteration
 
@@ -37,11 +38,13 @@ def run(arguments: argparse.Namespace) -> None:
     If the mixture exists already, it is kept, and the statistics are not read.
     """
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.formats.statistics_file import read_statistics
+    from gmmcore.em import maximise
+    from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics
     from gmmcore.loop import iterations
     from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
+    from gmmcore.summation import SumTree
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
@@ -53,19 +56,20 @@ def run(arguments: argparse.Namespace) -> None:
     warn_of_few_frames(model, corpus)
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
-    makers: list[str | None] = []
-    total = sum_in_order(
-        read_statistics(
-            arguments.statistics,
-            mixture=model.digest,
-            level=level,
-            settings=settings_digest("accumulate", settings),
-            makers=makers,
-        ),
-        corpus,
-    )
-    arithmetic = warn_of_others(arguments.statistics[0], makers, now)
     with explained(arguments.mixture):
+        expectation = work_of(arguments, corpus).expectation(model.mixture, level)
+        tree = SumTree(len(expectation.pieces))
+        makers = join_statistics(
+            arguments.statistics,
+            tree,
+            StatisticsFacts(
+                model.digest, corpus.digest, level, settings_digest("accumulate", settings)
+            ),
+            choice=expectation.choice,
+            size=expectation.size,
+        )
+        arithmetic = warn_of_others(arguments.statistics[0], makers, now)
+        total = expectation.finish(tree.total)
         entry, update = next(
             iterations(
                 model.mixture,
@@ -75,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
                 previous=entries_of_stage(model),
                 plain=model.plain,
                 acceleration=settings.acceleration,
-                threads=arguments.threads,
+                update_of=partial(maximise, threads=arguments.threads),
             )
         )
     save_iteration(arguments.output, model, entry, update, settings, arithmetic)

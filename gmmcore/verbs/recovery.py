@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from gmmcore.verbs._common import reading_frames
+from gmmcore.verbs._common import explained
 
 __all__ = ["configure", "run"]
 
@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.corpus.shards import Shard
+    from gmmcore.corpus.joined import CorpusFrames
     from gmmcore.demo.recovery import compare_to_truth
     from gmmcore.files import replace_text
     from gmmcore.formats.hdf5 import load_model
@@ -33,12 +33,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     truth = load_model(arguments.truth).mixture
     mixture = load_model(arguments.mixture).mixture
-    totals, frames = np.zeros(2), 0
-    for shard in map(Shard, Corpus.read(arguments.corpus).paths(arguments.corpus)):
-        with reading_frames(shard.path):
-            totals += [accumulate(model, shard).log_likelihood for model in (mixture, truth)]
-        frames += shard.frames
-    trained, known = totals / frames
+    frames = CorpusFrames(Corpus.read(arguments.corpus), arguments.corpus).at(0)
+    with explained(arguments.mixture):
+        trained, known = (
+            accumulate(model, frames).log_likelihood_per_frame for model in (mixture, truth)
+        )
     recovery = compare_to_truth(truth, mixture)
     errors = np.abs(recovery.mean_errors)
     lines = [

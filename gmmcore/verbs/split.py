@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import add_options, options_of
 from gmmcore.steps import Split
-from gmmcore.verbs._common import explained, reading_frames
+from gmmcore.verbs._common import explained
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,10 +64,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _sample(arguments: argparse.Namespace, components: int) -> npt.NDArray[np.float32]:
     """Read the random frames that decide on the divisions."""
-    import numpy as np
-
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.corpus.shards import Shard
+    from gmmcore.corpus.joined import CorpusFrames
     from gmmcore.schedule import level_of
     from gmmcore.splitting import sample_size
 
@@ -75,8 +73,5 @@ def _sample(arguments: argparse.Namespace, components: int) -> npt.NDArray[np.fl
         raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")
     corpus = Corpus.read(arguments.corpus)
     level = level_of(corpus.frames, sample_size(components))
-    parts = []
-    for path in corpus.paths(arguments.corpus):
-        with reading_frames(path), Shard(path) as shard:
-            parts.append(shard.read(0, shard.subsets[level]))
-    return np.concatenate(parts)
+    sample = CorpusFrames(corpus, arguments.corpus).at(level)
+    return sample.read(0, sample.frames)

@@ -12,13 +12,14 @@ from gmmcore.corpus.corpus import Corpus, CorpusShard
 from gmmcore.em import maximise
 from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.statistics_file import ShardStatistics, save_statistics
+from gmmcore.frames import ArraySource
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.options import words
 from gmmcore.provenance import settings_digest
 from gmmcore.sealed import sealed_facts
 from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import ArraySource, Statistics, accumulate
+from gmmcore.statistics import Statistics, accumulate
 from gmmcore.steps import FullMStep, IterationSettings, MStep
 from gmmcore.training import moments
 

@@ -10,10 +10,11 @@ from gmmcore import density
 from gmmcore.corpus.shards import BLOCK_FRAMES
 from gmmcore.em import maximise
 from gmmcore.errors import GmmcoreError
+from gmmcore.frames import ArraySource
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
 from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import ArraySource, Statistics, _pieces, accumulate, pack, unpack
+from gmmcore.statistics import Statistics, accumulate, pack, unpack
 from gmmcore.steps import MStep
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
@@ -191,20 +192,6 @@ def test_frames_of_any_scale_are_trained_on(precision, scale, full):
     statistics = accumulate(mixture, frames, precision=precision)
     expected = density.log_likelihood(mixture, frames).sum()
     assert statistics.log_likelihood == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("least", [4096, 8192])
-@pytest.mark.parametrize("frames", [0, 1, 5000, 65_536, 100_000, 200_000, 12_345_678])
-def test_pieces_cover_the_frames_and_become_shorter(frames, least):
-    pieces = list(_pieces(frames, least))
-    starts, stops = [start for start, _ in pieces], [stop for _, stop in pieces]
-    assert [0, *stops] == [*starts, frames]
-    assert all(start % least == 0 and start % BLOCK_FRAMES == 0 for start in starts)
-    lengths = [stop - start for start, stop in pieces]
-    assert lengths == sorted(lengths, reverse=True)
-    assert max(lengths, default=0) <= max(least, min(frames // 8, 16384))
-    # Whatever the number of threads, the last ones have little to wait for.
-    assert frames < 8 * least or set(lengths[-4:-1]) == {least}
 
 
 @pytest.mark.parametrize(

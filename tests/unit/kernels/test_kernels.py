@@ -9,12 +9,13 @@ import pytest
 
 from gmmcore import density
 from gmmcore.em import maximise
+from gmmcore.frames import ArraySource
 from gmmcore.kernels import lost_digits, make_kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
 from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import ArraySource, Statistics, accumulate, pack
+from gmmcore.statistics import Statistics, accumulate, pack
 from gmmcore.steps import FullMStep, MStep
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
@@ -249,7 +250,8 @@ def test_no_denormal_numbers_reach_the_products(full, referenced):
     kernel.is_referenced = referenced
     logs = kernel.expand(frames[:256]).T @ kernel.coefficients
     assert logs.min() < logs.max() - 110  # exp() alone would give some
-    kernel.dense(frames[:256], kernel.zeros(), *np.empty((2, 256), np.float32))
+    total = np.zeros((kernel.width, kernel.padded_components)).T
+    kernel.dense(frames[:256], total, *np.empty((2, 256), np.float32))
     assert kernel.buffer("logs", (256, 64)).min() > 1e-35
 
 
@@ -272,8 +274,9 @@ def test_frames_far_from_the_overall_gaussian(full, precision, referenced):
     kernel = make_kernel(mixture, precision, 0.0)
     assert kernel.dtype == (np.float32 if precision == "single" else np.float64)
     kernel.is_referenced = referenced
-    total, log_likelihood = kernel.sums(ArraySource(frames), 0, len(frames))
-    count, first, _ = kernel.finish(total)
+    total = np.empty(kernel.padded_components * kernel.width)
+    log_likelihood = kernel.sums(ArraySource(frames), 0, len(frames), total)
+    count, first, _ = kernel.finish(kernel.arranged(total))
     rtol = 2e-6 if precision == "single" else 1e-12
     posteriors = density.posteriors(mixture, frames)
     np.testing.assert_allclose(count, posteriors.sum(axis=0), rtol=rtol)

@@ -1,0 +1,1 @@
+"""Teams of workers, which compute the iterations of a stage."""

@@ -1,0 +1,201 @@
+"""The team of the ranks of an MPI program, on one machine or many.
+
+Each rank has a share of the pieces, whose frames it may keep in memory from one iteration to the
+next. Rank 0 leads: it decides what is computed, and has the results.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gmmcore.em import Update, maximise
+from gmmcore.errors import GmmcoreError
+from gmmcore.model import GaussianMixture
+from gmmcore.statistics import Expectation, Statistics
+from gmmcore.steps import MStep
+from gmmcore.summation import SumTree, shares
+from gmmcore.teams.base import Team, Work
+from gmmcore.threads import single_blas
+
+if TYPE_CHECKING:
+    from mpi4py.MPI import Comm
+
+__all__ = ["Ranks", "world"]
+
+# Largest number of bytes of a message; the standard counts them in 32 bits.
+_LARGEST_MESSAGE = 1 << 30
+
+
+def world(ranks: int) -> Comm:
+    """Return the communicator of all ranks.
+
+    Raises
+    ------
+    GmmcoreError
+        If mpi4py, or the MPI under it, is not there, or there are not as many ranks.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise GmmcoreError(
+            f"ranks: {ranks} were asked for, and mpi4py cannot be used ({error}); install it with "
+            "the MPI of this machine, or 'gmmcore[mpi]', which brings one"
+        ) from error
+    comm = MPI.COMM_WORLD
+    if comm.size != ranks:
+        raise GmmcoreError(
+            f"ranks: {ranks} were asked for, and MPI started {comm.size}; start as many with "
+            "mpiexec -n or srun -n; with srun, choose the kind of MPI, such as srun --mpi=pmi2"
+        )
+    return comm
+
+
+class Ranks(Team):
+    """All ranks of a communicator; `begin` must be called before the team computes.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+    start : callable
+        Function that each rank calls with the argument of `begin`. It returns the `Work`, and what
+        the rank computes with, in the words of `gmmcore.processor.in_use`.
+    """
+
+    def __init__(self, comm: Comm, start: Callable[[Any], tuple[Work, str]]) -> None:
+        self._comm = comm
+        self._start = start
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank is the one whose results count."""
+        return self._comm.rank == 0
+
+    @property
+    def share(self) -> float:
+        """Share of all frames that the ranks of this machine have together."""
+        from mpi4py.MPI import COMM_TYPE_SHARED
+
+        machine = self._comm.Split_type(COMM_TYPE_SHARED)
+        return machine.size / self._comm.size
+
+    def begin(self, value: Any) -> Team:
+        """Prepare all ranks with a value that rank 0 has."""
+        self._broadcast(("begin", value))
+        self._begin(value)
+        return self
+
+    def _begin(self, value: Any) -> None:
+        with self._agreeing():
+            work, arithmetic = self._start(value)
+        super().__init__(work)
+        self.arithmetic = self._comm.gather(arithmetic) or []
+
+    def serve(self) -> None:
+        """Do what rank 0 asks for, until it closes the team."""
+        while (order := self._broadcast(None)) is not None:
+            name, *arguments = order
+            with suppress(_ToldByRank0):
+                getattr(self, f"_{name}")(*arguments)
+
+    def sums(
+        self, expectation: Expectation, level: int, bounds: tuple[int, int] | None = None
+    ) -> SumTree:
+        """Compute the sums of all pieces of an E-step, on rank 0."""
+        assert bounds is None, "the ranks share all pieces"
+        self._broadcast(("sums", level, expectation))
+        return self._sums(level, expectation)
+
+    def maximise(self, mixture: GaussianMixture, statistics: Statistics, settings: MStep) -> Update:
+        """Compute the next mixture from the statistics, on rank 0."""
+        if not mixture.is_full:
+            return maximise(mixture, statistics, settings)
+        self._broadcast(("maximise", mixture, statistics, settings))
+        return self._maximise(mixture, statistics, settings)
+
+    def close(self) -> None:
+        """Let the other ranks go."""
+        if self.leads:
+            self._broadcast(None)
+
+    def _broadcast(self, value: Any) -> Any:
+        """Send what rank 0 has to all ranks, arrays as they lie in memory."""
+        buffers: list[pickle.PickleBuffer] = []
+        message, sizes = b"", []
+        if self.leads:
+            message = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            sizes = [part.raw().nbytes for part in buffers]
+        message, sizes = self._comm.bcast((message, sizes))
+        parts: list[Any] = [part.raw() for part in buffers]
+        if not self.leads:
+            parts = [np.empty(size, dtype=np.uint8) for size in sizes]
+        for part in parts:
+            for start in range(0, len(part), _LARGEST_MESSAGE):
+                self._comm.Bcast(part[start : start + _LARGEST_MESSAGE])
+        return value if self.leads else pickle.loads(message, buffers=parts)  # noqa: S301
+
+    def _sums(self, level: int, expectation: Expectation) -> SumTree:
+        """Compute the sums of this rank's pieces, and add them to those of the others."""
+        lengths = [last - first for first, last in expectation.pieces]
+        bounds = shares(lengths, self._comm.size)
+        tree = SumTree(len(lengths))
+        with self._agreeing(), single_blas():
+            expectation.source = self.work.frames(level)
+            for piece in range(*bounds[self._comm.rank]):
+                tree.add((0, piece), expectation.sums(piece))
+        # A node that is not complete on one rank is completed on that of its left half.
+        owners = {node: rank for rank, bound in enumerate(bounds) for node in tree.largest(*bound)}
+        lowest = sorted(owners)
+        while len(owners) > 1:
+            level, index = node = heappop(lowest)
+            if node not in owners:
+                continue  # It is the right half of one that was completed.
+            sibling = level, index + 1
+            left, right = owners.pop(node), owners.pop(sibling, None)
+            owners[level + 1, index // 2] = left
+            heappush(lowest, (level + 1, index // 2))
+            if right is None or right == left:
+                continue
+            if self._comm.rank == right:
+                self._comm.Send(tree.nodes[sibling], left)
+            elif self._comm.rank == left:
+                sums = np.empty(expectation.size)
+                self._comm.Recv(sums, right)
+                tree.add(sibling, sums)
+        return tree
+
+    def _maximise(
+        self, mixture: GaussianMixture, statistics: Statistics, settings: MStep
+    ) -> Update:
+        return maximise(mixture, statistics, settings, mapped=self._mapped)
+
+    def _mapped(self, work: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
+        """Compute the results of this rank's items; rank 0 gets them all, in their order."""
+        with self._agreeing():
+            own = [work(item) for item in items[self._comm.rank :: self._comm.size]]
+        found = self._comm.gather(own)
+        if found is None:
+            raise _ToldByRank0
+        for position in range(len(items)):
+            yield found[position % self._comm.size][position // self._comm.size]
+
+    @contextmanager
+    def _agreeing(self) -> Iterator[None]:
+        """Raise what a rank raises on all of them, so that none waits for another."""
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+        if self._comm.allreduce(error is not None):
+            first = next(one for one in self._comm.allgather(error) if one is not None)
+            raise first if self.leads else _ToldByRank0
+
+
+class _ToldByRank0(Exception):  # noqa: N818
+    """What rank 0 goes on with alone."""
