@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ class CorpusFrames:
         self._entries = corpus.shards
         self._paths = corpus.paths(path)
         self.dimension = corpus.dimension
-        self._opened = lru_cache(_OPEN_SHARDS)(self._open)
+        self._opened = lru_cache(_OPEN_SHARDS)(partial(_open, corpus, self._paths))
         self._levels: dict[int, _Subset] = {}
         # Blocks are kept whole, because they are verified whole.
         self._blocks = [0] * len(corpus.shards)
@@ -110,13 +110,12 @@ class CorpusFrames:
         self._kept[shard] = frames, memory[size:].view(bool)
         return self._kept[shard]
 
-    def _open(self, index: int) -> Shard:
-        shard, entry = Shard(self._paths[index]), self._entries[index]
-        if (shard.content_digest, shard.dimension) != (entry.content_digest, self.dimension):
-            raise GmmcoreError(
-                f"{shard.path}: has other frames than corpus.json beside it says; {REMEDY}"
-            )
-        return shard
+
+def _open(corpus: Corpus, paths: list[str], index: int) -> Shard:
+    shard, entry = Shard(paths[index]), corpus.shards[index]
+    if (shard.content_digest, shard.dimension) != (entry.content_digest, corpus.dimension):
+        raise GmmcoreError(f"{shard.path}: has other frames than corpus.json says; {REMEDY}")
+    return shard
 
 
 class _Subset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.image import hdf5_image, open_image
 from gmmcore.sealed import seal, unseal
+from gmmcore.statistics import Expectation, Statistics
 from gmmcore.summation import SumTree
 
 if TYPE_CHECKING:
@@ -83,28 +84,24 @@ def save_statistics(
 
 def join_statistics(
     paths: Iterable[PathLike],
-    tree: SumTree,
     facts: StatisticsFacts,
-    *,
-    choice: tuple[bool, bool],
-    size: int,
-) -> list[str | None]:
+    expectation_of: Callable[[tuple[bool, bool]], Expectation],
+) -> tuple[Statistics, list[str | None]]:
     """Add the sums in some files, which together must have all pieces.
 
     Parameters
     ----------
     paths
-        Statistics files.
-    tree
-        Where the sums are added.
-    facts, choice
+        Statistics files, at least one.
+    facts
         Those that the files must carry.
-    size
-        Length of the sums of a piece.
+    expectation_of
+        Function that returns the E-step with a ``choice``, which all files must share.
 
     Returns
     -------
-    list of str or None
+    statistics : Statistics
+    makers : list of str or None
         The ``arithmetic`` of each file.
 
     Raises
@@ -115,9 +112,14 @@ def join_statistics(
         If a file belongs to another E-step, if pieces are missing or there twice, or if a number
         is not finite.
     """
-    makers, wanted = [], {**asdict(facts), "choice": list(choice)}
+    wanted, makers = asdict(facts), []
+    expectation: Expectation | None = None
     for path in paths:
         found, content = unseal(path, KIND)
+        if expectation is None:
+            wanted["choice"] = found["choice"]
+            expectation = expectation_of(tuple(found["choice"]))
+            tree = SumTree(len(expectation.pieces))
         for name, value in wanted.items():
             if found.get(name) != value:
                 raise GmmcoreError(
@@ -126,20 +128,19 @@ def join_statistics(
                 )
         makers.append(found.get("arithmetic"))
         with open_image(path, content) as file:
-            for level, group in file.items():
-                for index, dataset in group.items():
-                    sums = dataset[()]
-                    if sums.shape != (size,) or not np.isfinite(sums).all():
-                        raise GmmcoreError(
-                            f"{path}: node {index} of level {level} holds {sums.shape} numbers, "
-                            f"{size} finite ones were expected; remove the file"
-                        )
-                    try:
-                        tree.add((int(level), int(index)), sums)
-                    except ValueError as error:
-                        raise GmmcoreError(f"{path}: {error}; remove the file") from None
-    if len(tree.nodes) > 1 or (tree.count and tree.total is None):
+            nodes = [((int(k), int(i)), file[k][i][()]) for k in file for i in file[k]]
+        for node, sums in nodes:
+            if sums.shape != (expectation.size,) or not np.isfinite(sums).all():
+                raise GmmcoreError(
+                    f"{path}: node {node[1]} of level {node[0]} holds a number that is not finite, "
+                    "or not as many as expected; remove the file"
+                )
+            try:
+                tree.add(node, sums)
+            except ValueError as error:
+                raise GmmcoreError(f"{path}: {error}; remove the file") from None
+    if expectation is None or len(tree.nodes) > 1 or (tree.count and tree.total is None):
         raise GmmcoreError(
             "the statistics files do not have each piece of the frames once; remove them"
         )
-    return makers
+    return expectation.finish(tree.total), makers

@@ -123,7 +123,8 @@ class Kernel:
         self._origins: dict[str, AnyArray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_own"}
+        # What is only kept for later blocks is not a part of the kernel.
+        return {**vars(self), "_own": None, "_origins": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -44,7 +44,6 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
-    from gmmcore.summation import SumTree
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
@@ -57,19 +56,13 @@ def run(arguments: argparse.Namespace) -> None:
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
     with explained(arguments.mixture):
-        expectation = work_of(arguments, corpus).expectation(model.mixture, level)
-        tree = SumTree(len(expectation.pieces))
-        makers = join_statistics(
+        digest = settings_digest("accumulate", settings)
+        total, makers = join_statistics(
             arguments.statistics,
-            tree,
-            StatisticsFacts(
-                model.digest, corpus.digest, level, settings_digest("accumulate", settings)
-            ),
-            choice=expectation.choice,
-            size=expectation.size,
+            StatisticsFacts(model.digest, corpus.digest, level, digest),
+            partial(work_of(arguments, corpus).expectation, model.mixture, level),
         )
         arithmetic = warn_of_others(arguments.statistics[0], makers, now)
-        total = expectation.finish(tree.total)
         entry, update = next(
             iterations(
                 model.mixture,

@@ -11,7 +11,7 @@ from gmmcore.cli import main
 from gmmcore.corpus.corpus import Corpus, CorpusShard
 from gmmcore.em import maximise
 from gmmcore.formats.hdf5 import load_model, save_model
-from gmmcore.formats.statistics_file import ShardStatistics, save_statistics
+from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
 from gmmcore.frames import ArraySource
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
@@ -19,7 +19,7 @@ from gmmcore.options import words
 from gmmcore.provenance import settings_digest
 from gmmcore.sealed import sealed_facts
 from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import Statistics, accumulate
+from gmmcore.statistics import Expectation, accumulate
 from gmmcore.steps import FullMStep, IterationSettings, MStep
 from gmmcore.training import moments
 
@@ -147,8 +147,11 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     means, precisions = [[-1.0], [1.0]], [[silence], [1.0]]
     mixture = GaussianMixture([0.5, 0.5], means, precisions, np.ones((2, 1)))
     values = np.random.default_rng(1).standard_normal((1000, 1))
-    statistics = accumulate(mixture, values)
-    corpus = Corpus((CorpusShard("000", "000.npy", 1000, "a"),), 1, (0.0,), (1.0,))
+    used = IterationSettings(**settings)
+    expectation = Expectation(mixture, ArraySource(values), used.precision, used.pruning)
+    tree = expectation.tree()
+    statistics = expectation.finish(tree.total)
+    corpus = Corpus((CorpusShard("000", "000.npy", (1000,), "a"),), 1, (0.0,), (1.0,))
     corpus.write(folder / "corpus.json")
     before = statistics.log_likelihood_per_frame + fall
     entry = HistoryEntry(
@@ -159,17 +162,16 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     digest = save_model(folder / "001.h5", mixture, facts, [entry])
     save_statistics(
         folder / "0.stats.h5",
-        [ShardStatistics("000", "a", statistics, "")],
-        mixture=digest,
-        level=0,
-        settings=settings_digest("accumulate", IterationSettings(**settings)),
+        tree,
+        StatisticsFacts(digest, corpus.digest, 0, settings_digest("accumulate", used)),
+        choice=expectation.choice,
     )
     return main(
         [
             *("maximise", "--mixture", str(folder / "001.h5"), "--corpus"),
             *(str(folder / "corpus.json"), "--statistics", str(folder / "0.stats.h5")),
             *("--output", str(folder / "002.h5")),
-            *words(IterationSettings(**settings)),
+            *words(used),
         ]
     )
 
@@ -234,29 +236,25 @@ def test_a_floor_that_is_reached_is_told(tmp_path, capsys):
 
 
 def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
-    good = accumulate(start(np.arange(40.0).reshape(20, 2) ** 1.5, 1, False), np.ones((5, 2)))
-    bad = Statistics(good.count * np.nan, good.first, good.second, good.origin, 0.0, 5, False)
-    save_statistics(
-        tmp_path / "0.stats.h5",
-        [ShardStatistics("000", "a", bad, "")],
-        mixture="m",
-        level=0,
-        settings="s",
+    Corpus((CorpusShard("000", "000.npy", (5,), "a"),), 2, (0.0,), (1.0,)).write(
+        tmp_path / "c.json"
     )
-    Corpus((CorpusShard("000", "000.npy", 5, "a"),), 2, (0.0,), (1.0,)).write(tmp_path / "c.json")
     digest = Corpus.read(tmp_path / "c.json").digest
     mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
     facts = {"stage": "diag", "components": 1, "corpus": digest, "iteration": 0}
     mixture_digest = save_model(tmp_path / "0.h5", mixture, facts)
+    expectation = Expectation(mixture, ArraySource(np.ones((5, 2))), "single", 2e-8)
+    tree = expectation.tree()
+    tree.nodes[tree.root][0] = np.nan
+    settings = settings_digest("accumulate", IterationSettings())
     save_statistics(
         tmp_path / "0.stats.h5",
-        [ShardStatistics("000", "a", bad, "")],
-        mixture=mixture_digest,
-        level=0,
-        settings=settings_digest("accumulate", IterationSettings()),
+        tree,
+        StatisticsFacts(mixture_digest, digest, 0, settings),
+        choice=expectation.choice,
     )
     names = {name: str(tmp_path / name) for name in ("0.h5", "c.json", "0.stats.h5", "1.h5")}
     command = ["maximise", "--mixture", names["0.h5"], "--corpus", names["c.json"], "--statistics"]
     command += [names["0.stats.h5"], "--output", names["1.h5"]]
     assert main(command) == 1
-    assert "0.stats.h5: statistics of shard 000 hold a number that" in capsys.readouterr().err
+    assert "0.stats.h5: node 0 of level 0 holds a number that is not" in capsys.readouterr().err

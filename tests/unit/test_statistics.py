@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from gmmcore import density
-from gmmcore.corpus.shards import BLOCK_FRAMES
 from gmmcore.em import maximise
 from gmmcore.errors import GmmcoreError
 from gmmcore.frames import ArraySource

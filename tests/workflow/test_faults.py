@@ -115,18 +115,18 @@ import os, resource, sys
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy
 import gmmcore.corpus.shards, gmmcore.formats.statistics_file, gmmcore.statistics
-from gmmcore.verbs import iterate
+from gmmcore.statistics import Expectation
 from gmmcore.cli import main
 # Memory runs out at work, where it is asked for in large pieces: Python's compiler, HDF5 and
 # OpenBLAS, when the first bytes are refused to them, say so in ways of their own or crash.
 numpy.linalg.cholesky(numpy.eye(200)) @ numpy.eye(200)
-statistics_of_shards = iterate.statistics_of_shards
+sums = Expectation.sums
 def limited(*arguments):
     pages = int(open("/proc/self/statm").read().split()[0])
     # Less than the stack of a thread.
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (4 << 20),) * 2)
-    return statistics_of_shards(*arguments)
-iterate.statistics_of_shards = limited
+    return sums(*arguments)
+Expectation.sums = limited
 sys.exit(main(sys.argv[1:]))
 """
 

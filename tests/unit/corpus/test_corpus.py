@@ -10,7 +10,10 @@ import pytest
 from gmmcore.corpus.corpus import Corpus, CorpusShard
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
-SHARDS = (CorpusShard("000", "000-ab.npy", 10, "a" * 64), CorpusShard("001", "b.npy", 5, "b" * 64))
+SHARDS = (
+    CorpusShard("000", "000-ab.npy", (10, 4, 1), "a" * 64),
+    CorpusShard("001", "b.npy", (5, 3, 2), "b" * 64),
+)
 CORPUS = Corpus(SHARDS, 2, (1 / 3, -1e-300), (1e300, 0.1), 3)
 
 

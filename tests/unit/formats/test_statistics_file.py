@@ -3,96 +3,127 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from gmmcore import GaussianMixture
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats.statistics_file import (
-    ShardStatistics,
-    in_order,
-    read_statistics,
-    save_statistics,
-)
-from gmmcore.statistics import Statistics
+from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics, save_statistics
+from gmmcore.frames import ArraySource
+from gmmcore.starts import to_full
+from gmmcore.statistics import Expectation, Statistics
+from gmmcore.summation import SumTree, shares
 
-SHARDS = [("000", "a"), ("001", "b"), ("002", "c")]
-CARRIED = {"mixture": "m" * 64, "level": 2, "settings": "s" * 64}
-
-
-def entry(shard: str, digest: str, value: float = 1.0, full: bool = False) -> ShardStatistics:
-    second = np.full((2, 6 if full else 3), value)
-    sums = (np.full(2, value), np.full((2, 3), value), second, np.zeros(3))
-    return ShardStatistics(shard, digest, Statistics(*sums, -1.5, 7, full), "")
+FACTS = StatisticsFacts("m" * 64, "c" * 64, 2, "s" * 64)
+FRAMES = np.random.default_rng(1).standard_normal((30_000, 3)).astype("f")
+DIAGONAL = GaussianMixture([0.4, 0.6], [[0.0, 0.0, 1.0], [0.5, 0.0, 0.0]], np.ones((2, 3)))
 
 
+def expectation_of(
+    choice: tuple[bool, bool] | None = None, mixture: GaussianMixture = DIAGONAL
+) -> Expectation:
+    return Expectation(mixture, ArraySource(FRAMES), "single", 0.0, choice)
+
+
+def save_parts(folder, parts, mixture=DIAGONAL, facts=FACTS):
+    expectation = expectation_of(mixture=mixture)
+    paths = []
+    lengths = [last - first for first, last in expectation.pieces]
+    for part, bounds in enumerate(shares(lengths, parts)):
+        paths.append(folder / f"{part}.stats.h5")
+        save_statistics(
+            paths[-1], expectation.tree(1, bounds), facts, choice=expectation.choice, arithmetic="x"
+        )
+    return paths
+
+
+def same(one: Statistics, other: Statistics) -> bool:
+    fields = ("count", "first", "second", "origin", "log_likelihood", "frames", "is_full")
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in fields)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 40])
 @pytest.mark.parametrize("full", [False, True])
-def test_statistics_come_back(tmp_path, full):
-    path = tmp_path / "0.stats.h5"
-    saved = [entry(*SHARDS[0], 1 / 3, full), entry(*SHARDS[1], 1e300, full)]
-    save_statistics(path, saved, **CARRIED)
-    read = list(read_statistics([path], **CARRIED))
-    for before, after in zip(saved, read, strict=True):
-        assert (after.shard, after.content_digest) == (before.shard, before.content_digest)
-        assert after.statistics.is_full == full
-        assert after.statistics.frames == 7
-        assert after.statistics.log_likelihood == -1.5
-        for name in ("count", "first", "second", "origin"):
-            np.testing.assert_array_equal(
-                getattr(after.statistics, name), getattr(before.statistics, name)
-            )
+def test_parts_in_any_order_are_the_statistics_of_all(tmp_path, parts, full):
+    mixture = to_full(DIAGONAL) if full else DIAGONAL
+    paths = save_parts(tmp_path, parts, mixture)
+    whole = expectation_of(mixture=mixture)
+    expected = whole.finish(whole.tree().total)
+    for order in (paths, paths[::-1], paths[1:] + paths[:1]):
+        total, makers = join_statistics(order, FACTS, partial(expectation_of, mixture=mixture))
+        assert same(total, expected)
+        assert makers == ["x"] * parts
 
 
 def test_equal_statistics_are_equal_bytes(tmp_path):
     for name in ("a", "b"):
-        save_statistics(tmp_path / name, [entry(*SHARDS[0])], **CARRIED)
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+        (tmp_path / name).mkdir()
+        save_parts(tmp_path / name, 1)
+    (one,), (other,) = (list((tmp_path / name).iterdir()) for name in ("a", "b"))
+    assert one.read_bytes() == other.read_bytes()
 
 
-@pytest.mark.parametrize("other", ["mixture", "level", "settings"])
+@pytest.mark.parametrize("other", ["mixture", "corpus", "level", "settings"])
 def test_strangers_are_refused(tmp_path, other):
-    path = tmp_path / "0.stats.h5"
-    save_statistics(
-        path, [entry(*SHARDS[0])], **{**CARRIED, other: 3 if other == "level" else "x" * 64}
-    )
+    facts = replace(FACTS, **{other: 3 if other == "level" else "x" * 64})
     message = rf"0\.stats\.h5: statistics of another {other} \((x+|3), not .*\); remove the file"
     with pytest.raises(GmmcoreError, match=message):
-        list(read_statistics([path], **CARRIED))
+        join_statistics(save_parts(tmp_path, 1, facts=facts), FACTS, expectation_of)
+
+
+def test_another_way_to_compute_is_refused(tmp_path):
+    one, other = save_parts(tmp_path, 2)
+    save_statistics(other, expectation_of().tree(), FACTS, choice=(True, False))
+    with pytest.raises(GmmcoreError, match=r"1\.stats\.h5: statistics of another choice"):
+        join_statistics([one, other], FACTS, expectation_of)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ([0, 1], "the statistics of shard 002 are missing"),
-        ([0, 2], "f2: statistics of shard 002 where those of 001 were expected; remove"),
-        ([0, 0, 1, 2], "f0: statistics of shard 000 where those of 001 were expected; remove"),
-        ([1, 0, 2], "f1: statistics of shard 001 where those of 000 were expected; remove"),
-        ([0, 1, 2, 2], "f2: statistics of shard 002 where those of no other were expected"),
-        ([], "the statistics of shard 000 are missing"),
+        ([0, 1], "not have each piece of the frames once"),
+        ([0, 2], "not have each piece of the frames once"),
+        ([2], "not have each piece of the frames once"),
+        ([0, 0, 1, 2], "0.stats.h5: node .* was added twice; remove"),
+        ([0, 1, 2, 2], "(was added twice|each piece of the frames once)"),
+        ([], "not have each piece of the frames once"),
     ],
 )
-def test_missing_double_and_exchanged_ones_are_refused(given, message):
-    entries = [replace(entry(*SHARDS[index]), source=f"f{index}") for index in given]
+def test_missing_and_double_ones_are_refused(tmp_path, given, message):
+    paths = save_parts(tmp_path, 3)
     with pytest.raises(GmmcoreError, match=message):
-        list(in_order(entries, SHARDS))
-    whole = [entry(*shard) for shard in SHARDS]
-    assert list(in_order(whole, SHARDS)) == whole
+        join_statistics([paths[index] for index in given], FACTS, expectation_of)
 
 
-def test_statistics_of_other_frames_are_refused():
-    entries = [replace(entry("000", "z"), source="f0")]
-    with pytest.raises(GmmcoreError, match="f0: statistics of shard 000 are of other frames; rem"):
-        list(in_order(entries, SHARDS[:1]))
+@pytest.mark.parametrize("node", [(0, 10**6), (9, 0), (0, -1)])
+def test_pieces_that_do_not_exist_are_refused(tmp_path, node):
+    (path,) = save_parts(tmp_path, 1)
+    expectation = expectation_of()
+    tree = SumTree(len(expectation.pieces))
+    tree.nodes[node] = np.zeros(expectation.size)
+    save_statistics(path, tree, FACTS, choice=expectation.choice)
+    with pytest.raises(
+        GmmcoreError, match=r"0\.stats\.h5: node .* is not one of 15 pieces; remove"
+    ):
+        join_statistics([path], FACTS, expectation_of)
 
 
-@pytest.mark.parametrize("field", ["count", "first", "second", "origin", "log_likelihood"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_numbers_that_are_not_finite_are_refused(field, bad):
-    good = entry(*SHARDS[0]).statistics
-    value = getattr(good, field)
-    broken = value.copy() if isinstance(value, np.ndarray) else bad
-    if isinstance(broken, np.ndarray):
-        broken.flat[-1] = bad
-    entries = [ShardStatistics("000", "a", replace(good, **{field: broken}), "f0")]
-    with pytest.raises(GmmcoreError, match=r"f0: .* not finite; remove the file"):
-        list(in_order(entries, SHARDS[:1]))
+@pytest.mark.parametrize("place", [0, 5, -1])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, place, bad):
+    (path,) = save_parts(tmp_path, 1)
+    expectation = expectation_of()
+    tree = expectation.tree()
+    tree.nodes[tree.root][place] = bad
+    save_statistics(path, tree, FACTS, choice=expectation.choice)
+    with pytest.raises(GmmcoreError, match=r"0\.stats\.h5: .* not finite, .*; remove the file"):
+        join_statistics([path], FACTS, expectation_of)
+
+
+def test_another_number_of_components_is_refused(tmp_path):
+    (path,) = save_parts(tmp_path, 1)
+    one = GaussianMixture([1.0], np.zeros((1, 3)), np.ones((1, 3)))
+    with pytest.raises(GmmcoreError, match=r"0\.stats\.h5: .* not as many as expected; remove"):
+        join_statistics([path], FACTS, partial(expectation_of, mixture=one))

@@ -24,7 +24,7 @@ def initialise(
 ) -> int:
     corpus = folder / "corpus.json"
     scatter = (FRAMES * 4.0, FRAMES * deviation**2)
-    Corpus((CorpusShard("000", "0.npy", FRAMES, "a" * 64),), 2, (0.5, mean), scatter, 1).write(
+    Corpus((CorpusShard("000", "0.npy", (FRAMES,), "a" * 64),), 2, (0.5, mean), scatter, 1).write(
         corpus
     )
     given = []

@@ -1,0 +1,51 @@
+"""Small corpora of shards, without features and lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gmmcore.corpus.corpus import Corpus, CorpusShard
+from gmmcore.corpus.shards import Shard, ShardWriter
+from gmmcore.files import writing
+from gmmcore.moments import merge_moments
+from gmmcore.nesting import frame_levels
+
+
+def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: int = 1) -> Path:
+    """Write shards with so many frames of a few clusters, and their corpus.json."""
+    rng = np.random.default_rng(seed)
+    places = 3 * rng.standard_normal((9, dimension))
+    shards = []
+    for number, count in enumerate(counts):
+        chosen = places[rng.integers(9, size=count)]
+        frames = (chosen + rng.standard_normal((count, dimension))).astype(np.float32)
+        path = folder / f"{number:03d}.npy"
+        with writing(path) as stream, ShardWriter(stream, dimension) as writer:
+            if count:
+                writer.add(frames, frame_levels(seed, str(number), count))
+            writer.finish({"shard": f"{number:03d}", "recipe_digest": "d", "faults": []})
+        with Shard(path) as shard:
+            shards.append(shard)
+    moments = merge_moments(shard.moments for shard in shards)
+    entries = tuple(
+        CorpusShard(
+            shard.facts["shard"],
+            Path(shard.path).name,
+            tuple(shard.subsets),
+            shard.content_digest,
+        )
+        for shard in shards
+    )
+    mean, scatter = tuple(moments.mean.tolist()), tuple(moments.scatter.tolist())
+    Corpus(entries, dimension, mean, scatter).write(folder / "corpus.json")
+    return folder / "corpus.json"
+
+
+def frames_of(path: Path, level: int) -> np.ndarray:
+    """Return the subset of a level, read by numpy alone."""
+    corpus = Corpus.read(path)
+    parts = [np.load(path.parent / shard.file)[: shard.subsets[level]] for shard in corpus.shards]
+    return np.concatenate(parts)
