@@ -83,7 +83,7 @@ def megabytes(
     --------
     >>> from gmmcore.costs import megabytes
     >>> megabytes(2048, 60, full=True, workers=2)
-    1343
+    1443
     """
     size = 8 * components * dimension * (dimension if full else 1)
     bytes_ = 12 * size + workers * (50_000_000 + 2 * size) + 4 * dimension * kept

@@ -93,20 +93,19 @@ def moments(source: FrameSource) -> Moments:
 class Subsets:
     """Subsets of the frames of a source, each read into memory once; level 0 is the source.
 
-        Parameters
-        ----------
-        source : FrameSource
-        seed : int
-            Seed of the levels of the frames.
+    Parameters
+    ----------
+    source : FrameSource
+    seed : int
+        Seed of the levels of the frames.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from gmmcore.em import maximise
-    from gmmcore.frames import ArraySource
-        >>> from gmmcore.training import Subsets
-        >>> Subsets(ArraySource(np.zeros((1000, 2))), seed=1).of(3).frames
-        131
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.frames import ArraySource
+    >>> from gmmcore.training import Subsets
+    >>> Subsets(ArraySource(np.zeros((1000, 2))), seed=1).of(3).frames
+    131
     """
 
     def __init__(self, source: FrameSource, seed: int) -> None:
