@@ -9,15 +9,21 @@ if TYPE_CHECKING:
     from gmmcore.errors import GmmcoreError
     from gmmcore.formats.registry import read_mixture, write_mixture
     from gmmcore.model import GaussianMixture
+    from gmmcore.notebook.estimator import GaussianMixtureModel
+    from gmmcore.notebook.fitting import train
+    from gmmcore.notebook.opened import open_run
     from gmmcore.sidekit.mixture import Mixture
     from gmmcore.sidekit.server import FeaturesServer
 
 __all__ = [
     "FeaturesServer",
     "GaussianMixture",
+    "GaussianMixtureModel",
     "GmmcoreError",
     "Mixture",
+    "open_run",
     "read_mixture",
+    "train",
     "write_mixture",
 ]
 
@@ -27,9 +33,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "FeaturesServer": "gmmcore.sidekit.server",
     "GaussianMixture": "gmmcore.model",
+    "GaussianMixtureModel": "gmmcore.notebook.estimator",
     "GmmcoreError": "gmmcore.errors",
     "Mixture": "gmmcore.sidekit.mixture",
+    "open_run": "gmmcore.notebook.opened",
     "read_mixture": "gmmcore.formats.registry",
+    "train": "gmmcore.notebook.fitting",
     "write_mixture": "gmmcore.formats.registry",
 }
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from math import isnan, nan
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["HistoryEntry", "history_table"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = ["HistoryEntry", "column_names", "history_columns", "history_table"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class HistoryEntry:
         it, ``extrapolated``. If the likelihood of that is lower than before, it is ``rejected``:
         the iteration goes back to the mixture made by EM, to which floored, ceiled, low_count,
         action and smallest_occupancy belong.
+    held_out : float
+        Log-likelihood per frame of held-out frames before the update; NaN if there are none.
     """
 
     stage: str
@@ -58,11 +65,37 @@ class HistoryEntry:
     action: str
     smallest_occupancy: float
     step: str = "plain"
+    held_out: float = nan
 
 
-def history_table(entries: Iterable[HistoryEntry]) -> str:
-    """Write the entries as tab-separated text with a header line; floats keep all their digits."""
+def column_names(entries: Iterable[HistoryEntry]) -> list[str]:
+    """Return the columns that tables of these entries have; `held_out` only if one has it."""
     names = [field.name for field in fields(HistoryEntry)]
+    return names[:-1] if all(isnan(entry.held_out) for entry in entries) else names
+
+
+def history_table(entries: Sequence[HistoryEntry]) -> str:
+    """Write the entries as tab-separated text with a header line; floats keep all their digits."""
+    names = column_names(entries)
     lines = ["\t".join(names)]
     lines += ["\t".join(str(getattr(entry, name)) for name in names) for entry in entries]
     return "\n".join(lines) + "\n"
+
+
+def history_columns(entries: Sequence[HistoryEntry]) -> dict[str, npt.NDArray[Any]]:
+    """Return the entries as columns, each an array with a value per iteration.
+
+    Examples
+    --------
+    >>> from gmmcore.history import HistoryEntry, history_columns
+    >>> entry = HistoryEntry("diag", 2, 1, 0, 500, -3.5, float("nan"), 0, 0, 0, "", 240.5)
+    >>> history_columns([entry, entry])["log_likelihood"]
+    array([-3.5, -3.5])
+    """
+    import numpy as np
+
+    types = {"str": str, "int": int, "float": float}
+    return {
+        each.name: np.array([getattr(entry, each.name) for entry in entries], types[str(each.type)])
+        for each in fields(HistoryEntry)
+    }

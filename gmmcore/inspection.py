@@ -35,13 +35,11 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
     weights = mixture.weights / mixture.weights.sum()
     positive = weights[weights > 0]
     entropy = float(-(positive * np.log(positive)).sum())
-    count, dimension = mixture.means.shape
-    square = dimension * (dimension + 1) // 2 if mixture.is_full else dimension
     return {
-        "components": count,
-        "dimension": dimension,
+        "components": mixture.components,
+        "dimension": mixture.dimension,
         "covariances": "full" if mixture.is_full else "diagonal",
-        "parameters": count * (1 + dimension + square) - 1,
+        "parameters": mixture.parameters,
         "weight_smallest": float(mixture.weights.min()),
         "weight_largest": float(mixture.weights.max()),
         "weight_entropy": entropy,

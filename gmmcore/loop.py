@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import isnan
+from math import isnan, nan
 
 from gmmcore.acceleration import extrapolated, gathered
 from gmmcore.em import Update, maximise
@@ -26,6 +26,7 @@ def history_entry(
     settings: MStep,
     gain: float,
     step: str = "plain",
+    held_out: float = nan,
 ) -> HistoryEntry:
     """Make the history entry of an iteration."""
     return HistoryEntry(
@@ -42,6 +43,7 @@ def history_entry(
         action=settings.action if update.low_count else "",
         smallest_occupancy=update.smallest_occupancy,
         step=step,
+        held_out=held_out,
     )
 
 
@@ -55,6 +57,7 @@ def iterations(
     plain: GaussianMixture | None = None,
     acceleration: str = "none",
     update_of: Callable[[GaussianMixture, Statistics, MStep], Update] = maximise,
+    held_out: Callable[[GaussianMixture, int], tuple[float, int]] | None = None,
 ) -> Iterator[tuple[HistoryEntry, Update]]:
     """Iterate EM until the course of a stage ends.
 
@@ -74,6 +77,9 @@ def iterations(
         Whether diagonal mixtures are extrapolated; see `gmmcore.acceleration.extrapolated`.
     update_of : callable
         The M-step: `gmmcore.em.maximise`, or that of a team.
+    held_out : callable, optional
+        Function that returns the sum of the log-likelihoods of held-out frames under a mixture,
+        and their number, for an iteration on the subset of a level.
 
     Yields
     ------
@@ -92,6 +98,7 @@ def iterations(
     while (level := course.after(entries[-1] if entries else None)) is not None:
         found = statistics(mixture, level)
         gain = _gain(found, level, entries)
+        total, frames = (nan, 1) if held_out is None else held_out(mixture, level)
         if plain is not None and not gain >= 0:
             before = entries[-1]
             entry = replace(
@@ -100,13 +107,22 @@ def iterations(
                 log_likelihood=found.log_likelihood_per_frame,
                 gain=gain,
                 step="rejected",
+                held_out=total / frames,
             )
             update = Update(plain, before.floored, before.ceiled, (), before.smallest_occupancy)
         else:
             update = update_of(mixture, found, settings)
             step = "plain" if plain is None else "extrapolated"
             entry = history_entry(
-                course.stage, len(entries) + 1, level, found, update, settings, gain, step
+                course.stage,
+                len(entries) + 1,
+                level,
+                found,
+                update,
+                settings,
+                gain,
+                step,
+                total / frames,
             )
         entries.append(entry)
         if acceleration == "momentum" and entry.step != "rejected":

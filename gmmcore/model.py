@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
+from gmmcore.sampling import draw
 
 __all__ = [
     "GaussianMixture",
@@ -140,6 +141,13 @@ class GaussianMixture:
         """Whether the covariances are full matrices."""
         return self.precisions.ndim == 3
 
+    @property
+    def parameters(self) -> int:
+        """Number of free parameters: weights, means and covariances."""
+        size = self.dimension
+        square = size * (size + 1) // 2 if self.is_full else size
+        return self.components * (1 + size + square) - 1
+
     @cached_property
     def covariances(self) -> Array:
         """Variances (C, D) or covariances (C, D, D), float64."""
@@ -181,6 +189,36 @@ class GaussianMixture:
         own = np.diagonal(self.covariances, axis1=1, axis2=2) if self.is_full else self.covariances
         spread = own + (self.means - self.overall_mean) ** 2
         return (self.weights / self.weights.sum()) @ spread
+
+    def sample(
+        self, frames: int = 1, seed: int | None = None
+    ) -> tuple[Array, npt.NDArray[np.intp]]:
+        """Draw random frames of the mixture.
+
+        Parameters
+        ----------
+        frames : int
+            Number of frames, F; 0 or more.
+        seed : int, optional
+            Seed of the random numbers; the same seed draws the same frames. Without one, every
+            call draws other frames.
+
+        Returns
+        -------
+        frames : ndarray, shape (F, D), float64
+        components : ndarray, shape (F,), int
+            Number of the component that each frame is drawn from.
+
+        Examples
+        --------
+        >>> from gmmcore import GaussianMixture
+        >>> mixture = GaussianMixture([0.25, 0.75], [[-9.0], [9.0]], [[1.0], [4.0]])
+        >>> frames, components = mixture.sample(1000, seed=1)
+        >>> frames.shape, components[:5]
+        ((1000, 1), array([1, 1, 0, 1, 1]))
+        """
+        factors = self.precision_factors if self.is_full else self.precisions
+        return draw(self.weights, self.means, factors, frames, seed)
 
     def __repr__(self) -> str:
         kind = "full" if self.is_full else "diagonal"

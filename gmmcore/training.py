@@ -35,6 +35,8 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 Report = Callable[[HistoryEntry, GaussianMixture], None]
 _MOMENT_FRAMES = 8192
+# Least number of held-out frames that an iteration on a subset reads, about.
+_HELD_OUT_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def iterate(
     course: Course,
     settings: TrainingSettings,
     report: Report | None = None,
+    held_out: Subsets | None = None,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Run the `iterations` of a stage over one source of frames.
 
@@ -148,6 +151,9 @@ def iterate(
     settings : TrainingSettings
     report : callable, optional
         Function that is called after each iteration with its history entry and mixture.
+    held_out : Subsets, optional
+        Frames whose log-likelihood under the mixture of each iteration is computed. Iterations on
+        subsets of the frames read a subset of these too, of about 10,000 frames or more.
 
     Returns
     -------
@@ -158,14 +164,20 @@ def iterate(
 
     subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
 
-    def statistics(current: GaussianMixture, level: int) -> Statistics:
+    def statistics(current: GaussianMixture, level: int, frames: Subsets = subsets) -> Statistics:
         return accumulate(
             current,
-            subsets.of(level),
+            frames.of(level),
             precision=settings.precision,
             pruning=settings.pruning,
             threads=settings.threads,
         )
+
+    def outside(current: GaussianMixture, level: int) -> tuple[float, int]:
+        assert held_out is not None
+        largest = level_of(held_out.of(0).frames, _HELD_OUT_FRAMES)
+        found = statistics(current, min(level, largest), held_out)
+        return found.log_likelihood, found.frames
 
     if mixture.variance_control is None:  # The frames are read once more only then.
         mixture = controlled(mixture, moments(subsets.of(0)))
@@ -177,6 +189,7 @@ def iterate(
         settings.full if mixture.is_full else settings.diag,
         acceleration=settings.acceleration,
         update_of=partial(maximise, threads=settings.threads),
+        held_out=None if held_out is None else outside,
     ):
         mixture = update.mixture
         history.append(entry)
@@ -195,6 +208,7 @@ def train(
     start: GaussianMixture | None = None,
     report: Report | None = None,
     before_split: Callable[[GaussianMixture], None] | None = None,
+    held_out: FrameSource | None = None,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Train a mixture by splitting and EM, at the end with full covariances if wanted.
 
@@ -214,6 +228,8 @@ def train(
         Function that is called after each iteration with its history entry and mixture.
     before_split : callable, optional
         Function that is called with the mixture before each split.
+    held_out : FrameSource, optional
+        Frames that are not trained on; see `iterate`.
 
     Returns
     -------
@@ -236,6 +252,7 @@ def train(
     mixture = one_gaussian(moments(frames)) if start is None else start
     history: list[HistoryEntry] = []
     subsets = Subsets(frames, settings.seed)
+    outside = None if held_out is None else Subsets(held_out, settings.seed)
     plan = stages(
         components,
         iterations,
@@ -273,7 +290,7 @@ def train(
             frames_per_component=settings.frames_per_component,
             last_iterations=settings.last_iterations,
         )
-        mixture, entries = iterate(mixture, subsets, course, settings, report)
+        mixture, entries = iterate(mixture, subsets, course, settings, report, outside)
         history += entries
     return mixture, history
 

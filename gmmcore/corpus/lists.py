@@ -12,9 +12,10 @@ from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import check_regular, read_bytes, reason_of
 from gmmcore.readers.faults import Fault, FaultyShowError
 
-__all__ = ["Entry", "Listing", "read_list"]
+__all__ = ["SUFFIXES", "Entry", "Listing", "read_list"]
 
-_SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".htk", ".fea", ".mfc")
+SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".htk", ".fea", ".mfc")
+"""Suffixes of the feature files that are found in a folder."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SHOW = re.compile(r"\{(?:show)?\}")
 
@@ -116,7 +117,7 @@ def _path_of(show: str, settings: FeatureSettings) -> str:
 def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     pattern = settings.pattern
     if pattern is None:
-        suffixes = "|".join(re.escape(suffix) for suffix in _SUFFIXES)
+        suffixes = "|".join(re.escape(suffix) for suffix in SUFFIXES)
         expression = re.compile(rf"(?P<show>.+)(?:{suffixes})", re.DOTALL)
     elif _SHOW.search(pattern) is None:
         raise GmmcoreError(

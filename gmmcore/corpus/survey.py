@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gmmcore.corpus.dealing import deal, number_of_shards
 from gmmcore.corpus.identity import fingerprint, recipe_digests
-from gmmcore.corpus.lists import Entry, read_list
+from gmmcore.corpus.lists import Entry, Listing, read_list
 from gmmcore.corpus.probing import Probed, probe
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.subset import share_out
@@ -29,8 +29,8 @@ class CheckedList:
     faults: list[Fault]
 
 
-def check_list(settings: FeatureSettings) -> CheckedList:
-    """Check the feature list and deal its shows to shards.
+def check_list(settings: FeatureSettings, listing: Listing | None = None) -> CheckedList:
+    """Check the feature list, or a `listing` in its place, and deal its shows to shards.
 
     Every file is opened to look up the sizes of its shows, but frames are read only if a fault
     is found and ``on_error`` is ``stop``: then all other shows are read, so that the report has
@@ -42,7 +42,7 @@ def check_list(settings: FeatureSettings) -> CheckedList:
         If there are faults and ``on_error`` is ``stop``, or if no show is left; the message has
         one line for each fault.
     """
-    listing = read_list(settings)
+    listing = listing or read_list(settings)
     identity = fingerprint(settings, listing)
     faults = list(listing.faults)
     found = probe(listing.entries, settings)

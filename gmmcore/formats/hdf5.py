@@ -25,7 +25,7 @@ from gmmcore.formats.sidekit_layout import (
     prefixes_in,
     put_mixture,
 )
-from gmmcore.history import HistoryEntry
+from gmmcore.history import HistoryEntry, column_names
 from gmmcore.model import GaussianMixture
 from gmmcore.sealed import is_sealed, seal, unseal, unseal_bytes
 
@@ -108,11 +108,14 @@ def save_model(
 
     def build(file: h5py.File) -> None:
         put_mixture(file, mixture, "", compress)
-        rows = [astuple(entry) for entry in history]
+        names = column_names(history)
+        rows = [astuple(entry)[: len(names)] for entry in history]
         for entry in history:
             if max(len(entry.stage), len(entry.action)) > 16:
                 raise ValueError(f"a history entry holds a word of more than 16 letters: {entry}")
-        file.create_group(GROUP)["history"] = np.array(rows, dtype=HISTORY_TYPE)
+        file.create_group(GROUP)["history"] = np.array(
+            rows, [(name, HISTORY_TYPE[name]) for name in names]
+        )
         if plain is not None:
             put_mixture(file, plain, PLAIN, compress)
 
@@ -139,13 +142,13 @@ def load_model(path: PathLike) -> Model:
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             table = in_file(path, file, f"{GROUP}/history")
-            # Earlier versions had fewer columns.
+            # Earlier versions had fewer columns, as has a training without held-out frames.
             kept = [name for name in HISTORY_TYPE.names or () if name in (table.dtype.names or ())]
             known = np.dtype([(name, HISTORY_TYPE[name]) for name in kept])
             if table.dtype != known or table.ndim != 1 or table.nbytes > len(content):
                 refuse(path, FORMAT, "its history is not one that this version of gmmcore writes")
             rows = np.zeros(len(table), HISTORY_TYPE)
-            rows["step"] = b"plain"
+            rows["step"], rows["held_out"] = b"plain", np.nan
             for name in kept:
                 rows[name] = table[name]
             entries: list[Any] = rows.tolist()

@@ -285,6 +285,12 @@ class Mixture:
 
     compute_log_posterior_probabilities_full = compute_log_posterior_probabilities
 
+    def sample(
+        self, frames: int = 1, seed: int | None = None
+    ) -> tuple[Array, npt.NDArray[np.intp]]:
+        """Draw random frames, and the component of each; see `gmmcore.GaussianMixture.sample`."""
+        return self.gaussian_mixture().sample(frames, seed)
+
     def EM_split(  # noqa: N802
         self,
         features_server: Any,

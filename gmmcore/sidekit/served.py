@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from numbers import Real
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.corpus.spooling import spooled
 from gmmcore.density import checked_frames
 from gmmcore.errors import GmmcoreError
 from gmmcore.frames import ArraySource
@@ -25,9 +25,8 @@ Segments = list[tuple[str, dict[str, int | None]]]
 def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
     """The frames of SIDEKIT's two arguments: a server and a list, or an array and None.
 
-    Each show is loaded once. The frames lie in a temporary file without a name, which the
-    operating system keeps in memory as far as there is room: SIDEKIT processes every show again
-    in every iteration.
+    Each show is loaded once, where SIDEKIT processes it again in every iteration; see
+    `gmmcore.corpus.spooling.spooled`.
 
     Parameters
     ----------
@@ -53,29 +52,8 @@ def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
         return array_source(features_server)
     _check_server(features_server)
     segments = _segments(feature_list)
-    count = dimension = 0
-    dtype: npt.DTypeLike = np.float64
-    try:
-        with tempfile.TemporaryFile(prefix="gmmcore-frames-") as stream:
-            with _selected_frames_only(features_server):
-                for show, segment in segments:
-                    values = _loaded(features_server, show, segment)
-                    if not dimension and values.ndim == 2:
-                        dimension = int(values.shape[1])
-                        # Numbers that were float32 are stored as they are.
-                        dtype = np.float32 if values.dtype == np.float32 else np.float64
-                    _check_values(show, values, dimension)
-                    np.ascontiguousarray(values, dtype).tofile(stream)
-                    count += len(values)
-            if not count:
-                raise GmmcoreError("the feature list: no frames are left; check shows and labels")
-            stream.flush()
-            return ArraySource(np.memmap(stream, dtype, "r", shape=(count, dimension)))
-    except OSError as error:
-        raise GmmcoreError(
-            f"{tempfile.gettempdir()}: cannot keep the frames: {error.strerror or error}; "
-            "free space, or set TMPDIR to another folder"
-        ) from error
+    with _selected_frames_only(features_server):
+        return spooled((show, _loaded(features_server, show, part)) for show, part in segments)
 
 
 def array_source(values: npt.ArrayLike) -> ArraySource:
@@ -84,18 +62,6 @@ def array_source(values: npt.ArrayLike) -> ArraySource:
     if not frames.frames:
         refuse("frames", "none were given", "an array (F, D)", "check where it is made")
     return frames
-
-
-def _check_values(show: str, values: npt.NDArray[Any], dimension: int) -> None:
-    if values.ndim != 2 or values.shape[1] != dimension or not dimension:
-        raise GmmcoreError(
-            f"show {show}: frames of shape {values.shape}, (n, {dimension or 'D'}) was "
-            "expected; check the show's features"
-        )
-    if not np.isfinite(values).all():
-        raise GmmcoreError(
-            f"show {show}: a frame holds a value that is not finite; fix or skip the show"
-        )
 
 
 def _check_server(server: Any) -> None:

@@ -121,6 +121,7 @@ def test_an_empty_mixture() -> None:
         ("get_mean_super_vector", ()),
         ("get_invcov_super_vector", ()),
         ("to_sklearn", ()),
+        ("sample", ()),
         ("_compute_all", ()),
         ("write", ("m.h5",)),
         ("compute_log_posterior_probabilities", (np.zeros((1, 2)),)),
