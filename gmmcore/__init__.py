@@ -1,4 +1,34 @@
-"""Gaussian mixture training: a small numerical core, driven by a Snakemake workflow."""
+"""Gaussian mixture training: a small numerical core, driven by a Snakemake workflow.
+
+The workflow is started by ``make train`` or Snakemake, and documented in README.md. In Python:
+
+`train`
+    Train a mixture on arrays, memory maps or files of features.
+`GaussianMixtureModel`
+    The same in scikit-learn's manner, with scores, posteriors, samples, BIC and AIC.
+`open_run`
+    Open the results of the workflow: mixtures by stage, history, plot.
+`GaussianMixture`
+    A mixture: weights, means, covariances and precisions; its method ``sample`` draws frames.
+`read_mixture`, `write_mixture`
+    Mixtures in the formats of SIDEKIT, Kaldi, ALIZE and HTK.
+`Mixture`, `FeaturesServer`
+    Drop-in replacements for SIDEKIT's classes of these names.
+`GmmcoreError`
+    Base class of errors in input or configuration.
+
+Below these, `gmmcore.density` has log-likelihoods and posteriors as functions, `gmmcore.statistics`
+the E-step and `gmmcore.em` the M-step.
+
+Examples
+--------
+>>> import gmmcore
+>>> mixture = gmmcore.GaussianMixture([0.5, 0.5], [[-3.0], [3.0]], [[1.0], [1.0]])
+>>> frames, components = mixture.sample(1000, seed=1)
+>>> gmmcore.train(frames, components=2).mixture.means.round()
+array([[-3.],
+       [ 3.]])
+"""
 
 from __future__ import annotations
 

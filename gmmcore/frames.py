@@ -54,8 +54,9 @@ class ArraySource:
         return int(self._values.shape[1])
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Return a view of the frames start <= i < stop."""
-        return self._values[start:stop]
+        """Return the frames start <= i < stop; a view, if the array is C-contiguous."""
+        # The order of addition, and so the last bits of sums, depends on the layout.
+        return np.ascontiguousarray(self._values[start:stop])
 
 
 class Slice:

@@ -142,14 +142,15 @@ def train(
     if covariance not in ("diag", "full"):
         raise GmmcoreError(f"covariance: {covariance!r}; expected diag or full; correct it")
     section = dict(full or {})
-    if covariance == "full" and "iterations" not in section and len(iterations):
-        section["iterations"] = iterations[-1]
+    limits = _plain(iterations)
+    if covariance == "full" and isinstance(limits, list) and limits:
+        section.setdefault("iterations", limits[-1])
     settings = build(
         Settings,
         _plain(
             {
                 "components": components,
-                "iterations": iterations,
+                "iterations": limits,
                 "llk_gain": llk_gain,
                 "method": method,
                 "frames_per_component": frames_per_component,

@@ -83,13 +83,16 @@ def open_run(folder: str | os.PathLike[str]) -> OpenedRun:
     Examples
     --------
     >>> import gmmcore
-    >>> run = gmmcore.open_run("results/demo")  # doctest: +SKIP
-    >>> run.mixture  # doctest: +SKIP
-    <GaussianMixture: 64 full components of dimension 20>
-    >>> run.mixtures["diag/8"]  # doctest: +SKIP
-    <GaussianMixture: 8 diagonal components of dimension 20>
-    >>> run.history["log_likelihood"][:3].round(3)  # doctest: +SKIP
-    array([-38.5  , -37.939, -37.899])
+    >>> import tempfile
+    >>> from gmmcore.formats.hdf5 import save_model
+    >>> training = gmmcore.train([[-2.0], [-1.0], [1.0], [2.0]] * 10, components=2)
+    >>> with tempfile.TemporaryDirectory() as folder:  # In place of results/demo.
+    ...     digest = save_model(folder + "/ubm.h5", training.mixture, {}, training.entries)
+    ...     run = gmmcore.open_run(folder)
+    >>> run.mixture == training.mixture, run.finished
+    (True, True)
+    >>> run.history["components"]
+    array([2])
     """
     place = Path(folder)
     final = place / "ubm.h5"

@@ -10,12 +10,12 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.history import HistoryEntry
 
 if TYPE_CHECKING:
-    from altair import LayerChart
+    from altair import Chart
 
 __all__ = ["plot_history"]
 
 
-def plot_history(entries: Sequence[HistoryEntry]) -> LayerChart:
+def plot_history(entries: Sequence[HistoryEntry]) -> Chart:
     """Plot the log-likelihood per frame by iteration, of training and held-out frames.
 
     Parameters
@@ -24,7 +24,7 @@ def plot_history(entries: Sequence[HistoryEntry]) -> LayerChart:
 
     Returns
     -------
-    altair.LayerChart
+    altair.Chart
         A notebook shows it; its method ``save`` writes it.
 
     Raises
@@ -59,7 +59,8 @@ def plot_history(entries: Sequence[HistoryEntry]) -> LayerChart:
         for frames, value in (("training", entry.log_likelihood), ("held-out", entry.held_out))
         if not isnan(value)
     ]
-    chart = altair.Chart(altair.InlineData(values=rows)).encode(
+    chart = altair.Chart(altair.InlineData(values=rows)).mark_line(point=True)
+    return chart.encode(
         x=altair.X("number:Q", title="iteration", axis=altair.Axis(tickMinStep=1, format="d")),
         y=altair.Y("value:Q", title="log-likelihood per frame", scale=altair.Scale(zero=False)),
         color=altair.Color("frames:N", title=None),
@@ -67,4 +68,3 @@ def plot_history(entries: Sequence[HistoryEntry]) -> LayerChart:
         detail="stage:N",
         tooltip=["stage:N", "iteration:Q", "frames:N", altair.Tooltip("value:Q", format=".6f")],
     )
-    return altair.layer(chart.mark_line(), chart.mark_circle(size=45, opacity=1))

@@ -13,7 +13,7 @@ from gmmcore.history import HistoryEntry, history_columns
 from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
-    from altair import LayerChart
+    from altair import Chart
 
 __all__ = ["Training"]
 
@@ -46,7 +46,7 @@ class Training:
         """
         return history_columns(self.entries)
 
-    def plot_history(self) -> LayerChart:
+    def plot_history(self) -> Chart:
         """Plot the log-likelihood by iteration; see `gmmcore.notebook.plots.plot_history`."""
         from gmmcore.notebook.plots import plot_history
 

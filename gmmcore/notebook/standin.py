@@ -75,7 +75,7 @@ def check_is_fitted(estimator: Any) -> None:
 
 def validate_data(
     estimator: Any,
-    X: Any,
+    X: Any,  # noqa: N803
     *,
     reset: bool,
     dtype: Any,
