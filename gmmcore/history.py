@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from math import isnan, nan
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-__all__ = ["HistoryEntry", "column_names", "history_columns", "history_table"]
+__all__ = ["HistoryEntry", "columns", "history_table"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,8 @@ class HistoryEntry:
         the iteration goes back to the mixture made by EM, to which floored, ceiled, low_count,
         action and smallest_occupancy belong.
     held_out : float
-        Log-likelihood per frame of held-out frames before the update; NaN if there are none.
+        Held-out log-likelihood per frame (natural logarithm), before the update as well; NaN if no
+        frames are held out. Like the gain, it can be compared with iterations of the same level.
     """
 
     stage: str
@@ -68,34 +65,16 @@ class HistoryEntry:
     held_out: float = nan
 
 
-def column_names(entries: Iterable[HistoryEntry]) -> list[str]:
-    """Return the columns that tables of these entries have; `held_out` only if one has it."""
+def columns(entries: Sequence[HistoryEntry]) -> list[str]:
+    """Return the names of the columns of a history; `held_out` only if an entry has it."""
     names = [field.name for field in fields(HistoryEntry)]
-    return names[:-1] if all(isnan(entry.held_out) for entry in entries) else names
+    return names if any(not isnan(entry.held_out) for entry in entries) else names[:-1]
 
 
-def history_table(entries: Sequence[HistoryEntry]) -> str:
+def history_table(entries: Iterable[HistoryEntry]) -> str:
     """Write the entries as tab-separated text with a header line; floats keep all their digits."""
-    names = column_names(entries)
+    entries = [*entries]
+    names = columns(entries)
     lines = ["\t".join(names)]
     lines += ["\t".join(str(getattr(entry, name)) for name in names) for entry in entries]
     return "\n".join(lines) + "\n"
-
-
-def history_columns(entries: Sequence[HistoryEntry]) -> dict[str, npt.NDArray[Any]]:
-    """Return the entries as columns, each an array with a value per iteration.
-
-    Examples
-    --------
-    >>> from gmmcore.history import HistoryEntry, history_columns
-    >>> entry = HistoryEntry("diag", 2, 1, 0, 500, -3.5, float("nan"), 0, 0, 0, "", 240.5)
-    >>> history_columns([entry, entry])["log_likelihood"]
-    array([-3.5, -3.5])
-    """
-    import numpy as np
-
-    types = {"str": str, "int": int, "float": float}
-    return {
-        each.name: np.array([getattr(entry, each.name) for entry in entries], types[str(each.type)])
-        for each in fields(HistoryEntry)
-    }

@@ -7,7 +7,7 @@ The history is in the group ``gmmcore``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from gmmcore.formats.sidekit_layout import (
     prefixes_in,
     put_mixture,
 )
-from gmmcore.history import HistoryEntry, column_names
+from gmmcore.history import HistoryEntry, columns
 from gmmcore.model import GaussianMixture
 from gmmcore.sealed import is_sealed, seal, unseal, unseal_bytes
 
@@ -108,14 +108,12 @@ def save_model(
 
     def build(file: h5py.File) -> None:
         put_mixture(file, mixture, "", compress)
-        names = column_names(history)
-        rows = [astuple(entry)[: len(names)] for entry in history]
+        names = columns(history)
+        rows = [tuple(getattr(entry, name) for name in names) for entry in history]
         for entry in history:
             if max(len(entry.stage), len(entry.action)) > 16:
                 raise ValueError(f"a history entry holds a word of more than 16 letters: {entry}")
-        file.create_group(GROUP)["history"] = np.array(
-            rows, [(name, HISTORY_TYPE[name]) for name in names]
-        )
+        file.create_group(GROUP)["history"] = np.array(rows, dtype=_type_of(names))
         if plain is not None:
             put_mixture(file, plain, PLAIN, compress)
 
@@ -142,10 +140,9 @@ def load_model(path: PathLike) -> Model:
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             table = in_file(path, file, f"{GROUP}/history")
-            # Earlier versions had fewer columns, as has a training without held-out frames.
+            # Earlier versions had fewer columns.
             kept = [name for name in HISTORY_TYPE.names or () if name in (table.dtype.names or ())]
-            known = np.dtype([(name, HISTORY_TYPE[name]) for name in kept])
-            if table.dtype != known or table.ndim != 1 or table.nbytes > len(content):
+            if table.dtype != _type_of(kept) or table.ndim != 1 or table.nbytes > len(content):
                 refuse(path, FORMAT, "its history is not one that this version of gmmcore writes")
             rows = np.zeros(len(table), HISTORY_TYPE)
             rows["step"], rows["held_out"] = b"plain", np.nan
@@ -228,6 +225,10 @@ def prefixes(path: PathLike, content: bytes) -> list[str]:
 def _image(path: PathLike, content: bytes) -> bytes:
     """The HDF5 file in the content of a model file; what gmmcore sealed is verified."""
     return unseal_bytes(path, KIND, content)[1] if is_sealed(content) else content
+
+
+def _type_of(names: Sequence[str]) -> np.dtype[Any]:
+    return np.dtype([(name, HISTORY_TYPE[name]) for name in names])
 
 
 def _entry(row: tuple[Any, ...]) -> HistoryEntry:

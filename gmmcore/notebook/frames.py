@@ -17,7 +17,7 @@ from gmmcore.corpus.lists import SUFFIXES, Entry, Listing
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.spooling import spooled
 from gmmcore.corpus.survey import check_list
-from gmmcore.density import InvalidFramesError
+from gmmcore.density import InvalidFramesError, checked_frames
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.readers.faults import FaultyShowError, report
@@ -158,7 +158,10 @@ class _Shows:
     def __init__(self, values: Any, features: Mapping[str, Any] | None, seed: int) -> None:
         self._arrays: dict[str, npt.NDArray[Any]] = {}
         if not isinstance(values, str | os.PathLike) and isinstance(values[0], np.ndarray):
-            self._arrays = {str(number): array for number, array in enumerate(values)}
+            self._arrays = {
+                str(number): checked_frames(array, f"show {number}")
+                for number, array in enumerate(values)
+            }
             self.sizes = {show: len(array) for show, array in self._arrays.items()}
             return
         listing = None
@@ -175,19 +178,27 @@ class _Shows:
         self._rows = checked.table.rows
         self.sizes = dict.fromkeys([row.show for row in self._rows], 0)
         for row in self._rows:
-            self.sizes[row.show] += row.last - row.first if row.pick is None else row.pick
+            self.sizes[row.show] += row.last - row.first
         if checked.faults:
             warnings.warn(report(checked.faults, name), stacklevel=2)
 
     def drawn(self, share: float, seed: int) -> set[str]:
-        """Draw shows that have about this share of the frames; at least one, and not all."""
-        order = sorted(
-            self.sizes, key=lambda show: hashlib.sha256(f"{seed} {show}".encode()).digest()
-        )
-        wanted = share * sum(self.sizes.values())
-        counts = np.cumsum([self.sizes[show] for show in order])
-        number = int(np.abs(counts - wanted).argmin()) + 1
-        return set(order[: min(number, len(order) - 1)])
+        """Draw shows until they have this share of the frames, in an order of their hashes."""
+
+        def place(show: str) -> tuple[bytes, str]:
+            return hashlib.sha256(f"held out {seed} {show}".encode()).digest(), show
+
+        wanted, drawn = share * sum(self.sizes.values()), set[str]()
+        for show in sorted(self.sizes, key=place):
+            if wanted > 0:
+                drawn.add(show)
+                wanted -= self.sizes[show]
+        if len(drawn) == len(self.sizes):
+            raise GmmcoreError(
+                f"held_out: {share:g} of {len(drawn)} shows are all of them; expected some to "
+                "train on; lower it, or add shows"
+            )
+        return drawn
 
     def joined(self, chosen: Iterable[str] | None = None) -> ArraySource:
         """Read the frames of all shows, or of some, in the order of the list."""

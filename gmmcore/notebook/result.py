@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import nan
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
-from gmmcore.history import HistoryEntry, history_columns
+from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ class Training:
         The columns are the attributes of `gmmcore.history.HistoryEntry`, as in ``history.tsv``.
         ``pandas.DataFrame(history)`` makes a table of them.
         """
-        return history_columns(self.entries)
+        types = {"str": str, "int": int, "float": float}
+        return {
+            each.name: np.array(
+                [getattr(entry, each.name) for entry in self.entries], types[str(each.type)]
+            )
+            for each in fields(HistoryEntry)
+        }
 
     def plot_history(self) -> Chart:
         """Plot the log-likelihood by iteration; see `gmmcore.notebook.plots.plot_history`."""

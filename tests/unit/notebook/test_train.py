@@ -160,6 +160,8 @@ def test_a_share_of_several_shows_is_whole_shows(tmp_path: Path) -> None:
     inside, outside = divided(tmp_path, 0.01, None, seed=1)
     assert outside is not None
     assert (inside.frames, outside.frames) == (10, 10)
+    with pytest.raises(GmmcoreError, match=r"held_out: 0.9 of 2 shows are all of them"):
+        divided(tmp_path, 0.9, None, seed=1)
 
 
 def test_full_covariances_follow_the_last_diagonal_stage() -> None:
@@ -237,6 +239,7 @@ def bad(place: tuple[int, int]) -> np.ndarray:
         (np.array([["a"]]), "values of type <U1"),
         ([FRAMES, FRAMES[:, :1]], r"show 1: frames of shape \(3000, 1\)"),
         ([FRAMES, bad((0, 0))], "show 1: a frame holds a value that is not finite"),
+        ([np.ma.masked_array(FRAMES, FRAMES > 9)], "show 0: a masked array"),
         ("missing", "missing: the feature list cannot be read"),
         (["missing.npy"], "missing.npy: no such file"),
     ],
