@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore import density
+from gmmcore.frames import ArraySource, FrameSource
 from gmmcore.model import GaussianMixture
 from gmmcore.notebook.fitting import Frames, mixture_of, processors, train
 from gmmcore.notebook.frames import is_shows, opened
 from gmmcore.settings import Settings
-from gmmcore.statistics import ArraySource, FrameSource
 from gmmcore.steps import Bounds, LowCount
 from gmmcore.threads import ordered_map, single_blas
 

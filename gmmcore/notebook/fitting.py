@@ -14,13 +14,14 @@ from gmmcore import training
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.registry import core_mixture, read_mixture
+from gmmcore.frames import FrameSource
 from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 from gmmcore.notebook.frames import divided
 from gmmcore.notebook.result import Training
 from gmmcore.options import build, mapping
 from gmmcore.settings import Settings
-from gmmcore.statistics import FrameSource, accumulate
+from gmmcore.statistics import accumulate
 from gmmcore.steps import Bounds, FullMStep, LowCount
 from gmmcore.training import TrainingSettings
 

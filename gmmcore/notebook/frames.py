@@ -20,8 +20,8 @@ from gmmcore.corpus.survey import check_list
 from gmmcore.density import InvalidFramesError, checked_frames
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
+from gmmcore.frames import ArraySource, FrameSource
 from gmmcore.readers.faults import FaultyShowError, report
-from gmmcore.statistics import ArraySource, FrameSource
 
 __all__ = ["divided", "is_shows", "opened"]
 

@@ -14,11 +14,11 @@ from features_files import write_hdf5
 import gmmcore
 from gmmcore import GaussianMixture, GaussianMixtureModel, GmmcoreError, Mixture
 from gmmcore.density import log_likelihood
+from gmmcore.frames import ArraySource
 from gmmcore.history import HistoryEntry, history_table
 from gmmcore.notebook.frames import divided, opened
 from gmmcore.options import mapping
 from gmmcore.settings import Settings
-from gmmcore.statistics import ArraySource
 
 TRUTH = GaussianMixture.from_covariances(
     [0.2, 0.3, 0.5], [[-6.0, 0.0], [0.0, 4.0], [6.0, 0.0]], [[1.0, 2.0], [0.5, 1.0], [2.0, 1.0]]
