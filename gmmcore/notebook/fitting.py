@@ -180,7 +180,9 @@ def train(
         settings.iterations,
         settings.full.iterations,
         TrainingSettings(
-            **mapping(settings.limits),
+            llk_gain=settings.limits.llk_gain,
+            frames_per_component=settings.limits.frames_per_component,
+            last_iterations=settings.limits.last_iterations,
             precision=settings.precision,
             pruning=settings.pruning,
             acceleration=settings.acceleration,

@@ -43,7 +43,6 @@ def test_it_is_the_loop_of_the_core() -> None:
     """Defaults are those of config.yaml, so that they are given to the core explicitly here."""
     defaults = Settings()
     settings = gmmcore.training.TrainingSettings(
-        **mapping(defaults.limits),
         precision=defaults.precision,
         pruning=defaults.pruning,
         diag=defaults.iteration("diag"),
