@@ -6,7 +6,8 @@ import importlib.util
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ import numpy.typing as npt
 import threadpoolctl
 
 from gmmcore.em import maximise
+from gmmcore.frames import ArraySource
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import accumulate
 from gmmcore.steps import MStep
+from gmmcore.teams.base import Work as TeamWork
+from gmmcore.teams.processes import Processes
 
-__all__ = ["floor", "kaldi", "missing", "ours", "scikit_learn", "sidekit"]
+__all__ = ["floor", "kaldi", "missing", "ours", "scikit_learn", "sidekit", "team"]
 
 Frames = npt.NDArray[np.float32]
 Work = Callable[[], object]
@@ -60,6 +64,23 @@ def ours(mixture: GaussianMixture, frames: Frames, threads: int, pruning: float)
         return maximise(mixture, statistics, SETTINGS, threads=threads).mixture
 
     return work
+
+
+@contextmanager
+def team(
+    frames: Frames, workers: int, pruning: float, first: GaussianMixture
+) -> Iterator[Callable[[GaussianMixture], GaussianMixture]]:
+    """Do the same with worker processes, which are there before the clock starts."""
+    work = TeamWork(lambda _: ArraySource(frames), "single", pruning)
+    processes = Processes(work, workers, first)
+
+    def step(mixture: GaussianMixture) -> GaussianMixture:
+        return processes.maximise(mixture, processes.statistics(mixture, 0), SETTINGS).mixture
+
+    try:
+        yield step
+    finally:
+        processes.close()
 
 
 def scikit_learn(mixture: GaussianMixture, frames: npt.NDArray[Any], threads: int) -> Work:
