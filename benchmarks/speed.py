@@ -150,8 +150,8 @@ def introduction(sizes: Sizes) -> str:
         "Gaussians in random order; *speech* is real speech with deltas, whose posteriors are",
         "softer. *2 workers* is what a team of two processes gains over one, *2 halves* what the",
         "machine itself does: two processes that share nothing, with half of the frames each,",
-        "measured in turn with the team. scikit-learn works on the same float32 frames; *float64* is",
-        "how it works on frames in double precision.",
+        "measured in turn with the team. scikit-learn works on the same float32 frames;",
+        "*float64* is how it works on frames in double precision.",
         "",
         *(f"- {line}" for line in peers.missing()),
     ]

@@ -1,0 +1,1 @@
+"""What `benchmarks.scaling` measures and predicts with."""
