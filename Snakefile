@@ -22,8 +22,8 @@ rule all:
             f"results/{folder}"
             for run in RUNS.values()
             for folder in [
-                f"features/{run.corpus}/shows.tsv",
-                f"features/{run.corpus}/corpus.json",
+                *(f"features/{name}/shows.tsv" for name in run.corpora),
+                *(f"features/{name}/corpus.json" for name in run.corpora),
                 *(f"{run.name}/{stage.name}.h5" for stage in run.plan),
                 f"{run.name}/ubm.h5",
                 *(f"{run.name}/{name}" for name in run.products),

@@ -14,7 +14,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY, is_temporary
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.moments import merge_moments
-from gmmcore.validity import look_at_corpus, run_problems
+from gmmcore.validity import Chain, look_at_corpus, run_problems
 
 if TYPE_CHECKING:
     from gmmcore.runs import Run
@@ -55,21 +55,25 @@ def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Ch
         This call adds its own.
     """
     known = {} if known is None else known
-    folder, corpus = f"{results}/{run.name}", f"{results}/features/{run.corpus}"
-    features = run.features
-    # If the workflow is a module with a prefix, the lists that it makes lie below the prefix.
-    given = features.list
-    beside = os.path.join(os.path.dirname(results), given)
-    if not os.path.exists(given) and os.path.exists(beside):
-        features = replace(features, list=beside)
-    if corpus not in known:
-        chain = look_at_corpus(features, corpus, run.recipe_of_list)
-        known[corpus] = chain, _checked_frames(Path(corpus), chain[0].found)
-    chain, frames = known[corpus]
-    problems, _ = run_problems(run, folder, chain)
-    checked = Checked({**frames.findings, **problems}, [], frames.files, frames.frames)
-    if not os.path.exists(features.list):
-        checked.notes.append(f"{features.list}: not here, so the features were not compared")
+    folder, checked = f"{results}/{run.name}", Checked()
+    chains: list[tuple[Chain, Corpus | None]] = []
+    for name, features in run.corpora.items():
+        corpus, recipe = f"{results}/features/{name}", run.recipe_of(features)
+        # If the workflow is a module with a prefix, the lists that it makes lie below the prefix.
+        beside = os.path.join(os.path.dirname(results), features.list)
+        if not os.path.exists(features.list) and os.path.exists(beside):
+            features = replace(features, list=beside)
+        if corpus not in known:
+            chain = look_at_corpus(features, corpus, recipe)
+            known[corpus] = chain, _checked_frames(Path(corpus), chain[0].found)
+        chain, frames = known[corpus]
+        chains.append(chain)
+        checked.findings |= frames.findings
+        checked.files += frames.files
+        checked.frames += frames.frames
+        if not os.path.exists(features.list):
+            checked.notes.append(f"{features.list}: not here, so the features were not compared")
+    checked.findings |= run_problems(run, folder, *chains)[0]
     for stage in run.plan:
         for path in sorted(Path(folder, stage.name).glob("[0-9]*.h5")):
             _load(path, checked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ class Update:
         What EM made, if `mixture` was extrapolated beyond it (`gmmcore.loop.iterations`).
     ahead : bool or None
         Whether `mixture` was extrapolated; None if it could not be, however the stage goes on.
+    held_out : float
+        Held-out log-likelihood per frame of `mixture`; NaN if no frames are held out.
+    held_out_gain : float
+        Its growth by the update, which was dropped if `mixture` is the one before; NaN likewise.
     """
 
     mixture: GaussianMixture
@@ -68,6 +73,8 @@ class Update:
     allowance: float = 0.0
     plain: GaussianMixture | None = None
     ahead: bool | None = None
+    held_out: float = nan
+    held_out_gain: float = nan
 
 
 def maximise(

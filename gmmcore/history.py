@@ -43,7 +43,8 @@ class HistoryEntry:
         What the iteration started from: a mixture made by EM, ``plain``, or one extrapolated beyond
         it, ``extrapolated``. If the likelihood of that is lower than before, it is ``rejected``:
         the iteration goes back to the mixture made by EM, to which floored, ceiled, low_count,
-        action and smallest_occupancy belong.
+        action and smallest_occupancy belong. With ``stop_on: held_out``, an iteration whose update
+        lowers the held-out log-likelihood is ``dropped``: its result is what it started from.
     held_out : float
         Held-out log-likelihood per frame (natural logarithm), before the update as well; NaN if no
         frames are held out. Like the gain, it can be compared with iterations of the same level.

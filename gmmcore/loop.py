@@ -58,6 +58,7 @@ def iterations(
     acceleration: str = "none",
     update_of: Callable[[GaussianMixture, Statistics, MStep], Update] = maximise,
     held_out: Callable[[GaussianMixture, int], tuple[float, int]] | None = None,
+    reached: float = nan,
 ) -> Iterator[tuple[HistoryEntry, Update]]:
     """Iterate EM until the course of a stage ends.
 
@@ -78,8 +79,11 @@ def iterations(
     update_of : callable
         The M-step: `gmmcore.em.maximise`, or that of a team.
     held_out : callable, optional
-        Function that returns the sum of the log-likelihoods of held-out frames under a mixture,
-        and their number, for an iteration on the subset of a level.
+        Function that returns the sum of the log-likelihoods of held-out frames under a mixture, and
+        their number, in an iteration of a level.
+    reached : float
+        Held-out log-likelihood per frame of `mixture`: ``held_out`` of the last update. NaN if
+        there is none.
 
     Yields
     ------
@@ -93,12 +97,21 @@ def iterations(
     The likelihood of an extrapolated mixture is known only after the E-step of the next iteration.
     If it is lower than that of the mixture before, that iteration makes nothing of it: its result
     is the mixture of EM from which the extrapolation began, and the E-step is lost.
+
+    Held-out frames are read after each update, so that one that makes them less likely can be
+    dropped at once, and the last mixture of a stage has its held-out log-likelihood too.
     """
     entries = list(previous)
+
+    def value_of(mixture: GaussianMixture, level: int) -> float:
+        total, frames = held_out(mixture, level) if held_out is not None else (nan, 1)
+        return total / frames
+
     while (level := course.after(entries[-1] if entries else None)) is not None:
         found = statistics(mixture, level)
+        if isnan(reached) or not entries or entries[-1].level != level:
+            reached = value_of(mixture, level)
         gain = _gain(found, level, entries)
-        total, frames = (nan, 1) if held_out is None else held_out(mixture, level)
         if plain is not None and not gain >= 0:
             before = entries[-1]
             entry = replace(
@@ -107,28 +120,26 @@ def iterations(
                 log_likelihood=found.log_likelihood_per_frame,
                 gain=gain,
                 step="rejected",
-                held_out=total / frames,
+                held_out=reached,
             )
             update = Update(plain, before.floored, before.ceiled, (), before.smallest_occupancy)
         else:
             update = update_of(mixture, found, settings)
             step = "plain" if plain is None else "extrapolated"
             entry = history_entry(
-                course.stage,
-                len(entries) + 1,
-                level,
-                found,
-                update,
-                settings,
-                gain,
-                step,
-                total / frames,
+                course.stage, len(entries) + 1, level, found, update, settings, gain, step, reached
             )
         entries.append(entry)
         if acceleration == "momentum" and entry.step != "rejected":
             update = _ahead(
                 mixture, mixture if plain is None else plain, update, entries, course, settings
             )
+        after = value_of(update.mixture, level)
+        update = replace(update, held_out=after, held_out_gain=after - reached)
+        if course.falls(update.held_out_gain, entry.step):
+            update = replace(update, mixture=mixture, plain=None, ahead=None, held_out=reached)
+            entries[-1] = entry = replace(entry, step="dropped")
+        reached = update.held_out
         mixture, plain = update.mixture, update.plain
         yield entry, update
 

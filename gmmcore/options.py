@@ -98,9 +98,10 @@ def same(kind: type[Options], name: str) -> Any:
     return field(default=known.default, metadata=known.metadata, kw_only=True)
 
 
-def section(kind: type[Options], help: str) -> Any:
-    """Declare a field that holds other options."""
-    return field(default_factory=kind, metadata={"help": help, "section": kind}, kw_only=True)
+def section(kind: type[Options], help: str, short: str | None = None) -> Any:
+    """Declare a field that holds other options; a value alone is that of the option `short`."""
+    metadata = {"help": help, "section": kind, "short": short}
+    return field(default_factory=kind, metadata=metadata, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
         if inner is None:
             given[known[key].name] = value
             continue
+        short = known[key].metadata["short"]
+        if short is not None and not isinstance(value, Mapping | None):
+            value = {short: value}
         # An empty section, such as `variance:`, has its defaults, as one that is left out.
         if not isinstance(value, Mapping | None):
             raise OptionsError(f"{key} is {value!r}: keys with values were expected")
@@ -185,6 +189,10 @@ def schema(kind: type[Options]) -> dict[str, Any]:
         part: dict[str, Any] = {"description": each.metadata["help"]}
         if inner := each.metadata.get("section"):
             part = {**schema(inner), **part, "default": {}}
+            if short := each.metadata["short"]:
+                # The other keywords of a rule for numbers do not concern objects.
+                rule = next(f.metadata["rules"][0] for f in fields(inner) if f.name == short)
+                part |= {**rule, "type": ["object", rule["type"]]}
         else:
             rules = [*each.metadata["rules"], *([{"type": "null"}] * each.metadata["nullable"])]
             part |= rules[0] if len(rules) == 1 else {"anyOf": rules}

@@ -49,7 +49,8 @@ def provenance(
     **of_iteration
         What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
         that led to it, as in `gmmcore.history.HistoryEntry`, and ``ahead`` and ``allowance`` of
-        `gmmcore.em.Update`.
+        `gmmcore.em.Update`; where frames are held out, also ``held_out`` and ``held_out_gain`` of
+        the `Update`, and as ``held_out_frames`` the digest of these frames.
     """
     return {
         "stage": stage,

@@ -91,6 +91,8 @@ def walk_iterations(
             return Walk(last, digest, False)
         facts, fault = sealed_state(path)
         fault = fault or stale(facts, last + 1, settings, corpus, digest)
+        if not fault and facts.get("held_out_frames") != course.held_out:
+            fault = "made with other held-out frames"
         if not fault and not _of_course(facts, level, course):
             fault = OTHER_SETTINGS
         if fault:
@@ -105,18 +107,20 @@ def is_iteration(
 ) -> bool:
     """Whether a file is the mixture made from the one with digest `before` in this way."""
     facts, fault = sealed_state(path)
-    found = tuple(map(facts.get, ("parent", "settings")))
-    wanted = (before, settings_digest("maximise", settings))
+    found = tuple(map(facts.get, ("parent", "settings", "held_out_frames")))
+    wanted = (before, settings_digest("maximise", settings), course.held_out)
     return not fault and found == wanted and _of_course(facts, level, course)
 
 
 def _of_course(facts: dict[str, Any], level: int, course: Course) -> bool:
-    """Whether an iteration read what the course says, and was extrapolated if it says so."""
+    """Whether an iteration read what the course says, and did with its update what it says."""
     # The last mixture of a stage is not extrapolated: where a stage ends elsewhere than it did
     # when the file was made, the file may not be what would be made now.
     ahead = facts.get("ahead")
     is_ahead = ahead is None or ahead == course.extrapolates(*place_of(facts))
-    return facts["level"] == level and is_ahead
+    step = facts.get("step", "plain")
+    is_dropped = (step == "dropped") == course.falls(facts.get("held_out_gain"), step)
+    return facts["level"] == level and is_ahead and is_dropped
 
 
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:

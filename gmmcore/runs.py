@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.configuration import resolve_runs
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.settings import FeaturePart, FeatureSettings
 from gmmcore.files import REMEDY, digest_of, sha256_of
 from gmmcore.options import Options, mapping, option, same
 from gmmcore.provenance import settings_digest
@@ -19,7 +20,7 @@ from gmmcore.settings import EXPORTS, Init, Settings
 if TYPE_CHECKING:
     from gmmcore.model import GaussianMixture
 
-__all__ = ["Initialise", "Run", "made_lists", "read_runs"]
+__all__ = ["Initialise", "Run", "feature_parts", "made_lists", "read_runs"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Run:
     settings : Settings
         The configuration with the overrides of this run.
     features : FeatureSettings
-        Settings of the features, with the seed of the run.
+        Settings of the features to train on, with the seed of the run.
+    held_out : FeatureSettings or None
+        Those of the held-out features; None if there are none.
     plan : tuple of Stage
         Stages of the training.
     initialise : Initialise
@@ -50,6 +53,7 @@ class Run:
 
     settings: Settings
     features: FeatureSettings
+    held_out: FeatureSettings | None
     plan: tuple[Stage, ...]
     initialise: Initialise
 
@@ -63,9 +67,19 @@ class Run:
         return digest_of(self.features.identity)[:12]
 
     @property
-    def recipe_of_list(self) -> str | None:
-        """Digest of the settings from which the features are made; None if they are given."""
-        return made_lists(self.settings).get(self.features.list)
+    def held_out_corpus(self) -> str | None:
+        """Name of the folder of the held-out frames; None if there are none."""
+        return None if self.held_out is None else digest_of(self.held_out.identity)[:12]
+
+    @property
+    def corpora(self) -> dict[str, FeatureSettings]:
+        """Settings of the features in each folder of frames that the run needs."""
+        parts = (self.features, self.held_out)
+        return {digest_of(part.identity)[:12]: part for part in parts if part is not None}
+
+    def recipe_of(self, features: FeatureSettings) -> str | None:
+        """Digest of the settings from which features are made; None if they are given."""
+        return made_lists(self.settings).get(features.list)
 
     @property
     def products(self) -> list[str]:
@@ -83,16 +97,21 @@ class Run:
         """Return the stage whose last mixture `stage` starts from."""
         return self.plan[self.plan.index(stage) - 1]
 
-    def course(self, stage: Stage, corpus: Corpus) -> Course:
+    def course(self, stage: Stage, corpus: Corpus, held_out: Corpus | None) -> Course:
         """Choose what the iterations of a stage read of a corpus, and when the stage ends."""
-        limits = mapping(self.settings.limits)
-        return Course.of(stage, frames=corpus.frames, dimension=corpus.dimension, **limits)
+        return Course.of(
+            stage,
+            frames=corpus.frames,
+            dimension=corpus.dimension,
+            held_out=None if held_out is None else held_out.digest,
+            **mapping(self.settings.limits),
+        )
 
     def recipe(self, stage: Stage) -> str:
         """Compute the digest of all settings that decide the mixtures of a stage."""
         plan = self.plan[: self.plan.index(stage) + 1]
         return digest_of(
-            self.corpus,
+            [*self.corpora],
             mapping(self.initialise),
             [str(value) for value in mapping(self.settings.limits).values()],
             self.digest("split"),
@@ -153,6 +172,20 @@ def made_lists(settings: Settings) -> dict[str, str]:
     return result
 
 
+def feature_parts(settings: Settings) -> tuple[FeatureSettings, FeatureSettings | None]:
+    """Return the settings of the features to train on, and of those that are held out, if any."""
+    features, wanted = settings.features.for_run(settings.seed), settings.held_out
+    if wanted.list:
+        return features, replace(features, list=wanted.list, frames=None, shards="auto")
+    if not wanted.share:
+        return features, None
+    part = FeaturePart(**vars(features), share=wanted.share, speakers=wanted.speakers)
+    frames = features.frames
+    if frames is not None:
+        frames = math.ceil(frames * wanted.share / (1 - wanted.share))
+    return part, replace(part, part="held_out", frames=frames, shards="auto")
+
+
 def _run(settings: Settings, source: str) -> Run:
     path, prefix = settings.init.from_, settings.init.prefix
     initial = _initial_mixture(path, prefix) if path is not None else None
@@ -164,11 +197,11 @@ def _run(settings: Settings, source: str) -> Run:
             start=initial.components if initial else 1,
             start_full=initial.is_full if initial else False,
         )
-        features = settings.features.for_run(settings.seed)
+        features, held_out = feature_parts(settings)
     except ValueError as error:
         raise GmmcoreError(f"{source}: {error}") from error
     digest = None if path is None else sha256_of(path)
-    return Run(settings, features, plan, Initialise(prefix=prefix, digest=digest))
+    return Run(settings, features, held_out, plan, Initialise(prefix=prefix, digest=digest))
 
 
 def _initial_mixture(path: str, prefix: str) -> GaussianMixture:

@@ -14,6 +14,7 @@ __all__ = [
     "SIDEKIT_ITERATIONS",
     "Course",
     "Stage",
+    "held_out_level",
     "iteration_name",
     "level_of",
     "place_of",
@@ -24,6 +25,8 @@ SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
+# Least number of held-out frames, about; fewer tell little.
+_LEAST_HELD_OUT = 4096
 # Fewer components read as many frames as so many do: their iterations cost little anyway.
 _LEAST_COMPONENTS = 200
 
@@ -136,6 +139,21 @@ def level_of(frames: int, wanted: int) -> int:
     return level
 
 
+def held_out_level(level: int, frames: int) -> int:
+    """Return the level of the held-out frames in an iteration that reads a level of the others.
+
+    It is the same level, so that the held-out frames keep their share of the time, unless that
+    leaves fewer than some 4,000 of them.
+
+    Examples
+    --------
+    >>> from gmmcore.schedule import held_out_level
+    >>> held_out_level(2, 1_000_000), held_out_level(10, 1_000_000), held_out_level(10, 1000)
+    (2, 8, 0)
+    """
+    return min(level, level_of(frames, _LEAST_HELD_OUT))
+
+
 @dataclass(frozen=True)
 class Course:
     """Which frames the iterations of a stage read, and when the stage ends.
@@ -152,6 +170,10 @@ class Course:
         First iteration after which the stage may end because of its gain.
     last_iterations : int
         Least number of iterations on all frames in the final stage of a training.
+    stop_on : {'gain', 'held_out'}
+        Whether the stage also ends when the held-out log-likelihood falls.
+    held_out : str or None
+        Digest of the held-out frames; None if there are none.
     """
 
     stage: Stage
@@ -159,6 +181,8 @@ class Course:
     level: int = 0
     least: int = 1
     last_iterations: int = 1
+    stop_on: str = "gain"
+    held_out: str | None = None
 
     @classmethod
     def of(
@@ -170,6 +194,8 @@ class Course:
         dimension: int,
         frames_per_component: int | None,
         last_iterations: int = 1,
+        stop_on: str = "gain",
+        held_out: str | None = None,
     ) -> Course:
         """Choose the subset of a stage.
 
@@ -188,14 +214,23 @@ class Course:
             for all frames.
         last_iterations : int
             Least number of iterations on all frames in the final stage.
+        stop_on, held_out
+            As the attributes.
         """
         if frames_per_component is None:
-            return cls(stage, llk_gain)
+            return cls(stage, llk_gain, stop_on=stop_on, held_out=held_out)
         wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
         level = level_of(frames, wanted)
-        return cls(stage, llk_gain, level, last_iterations=last_iterations)
+        return cls(
+            stage,
+            llk_gain,
+            level,
+            last_iterations=last_iterations,
+            stop_on=stop_on,
+            held_out=held_out,
+        )
 
     def after(self, previous: HistoryEntry | None) -> int | None:
         """Return the `next_level` after an iteration, None for the first mixture of the stage."""
@@ -226,6 +261,20 @@ class Course:
             return False
         return self.next_level(done, level, gain, step) == level
 
+    def falls(self, held_out_gain: float | None, step: str) -> bool:
+        """Whether an iteration drops its update, because the held-out log-likelihood would fall.
+
+        Parameters
+        ----------
+        held_out_gain : float or None
+            Growth of the held-out log-likelihood per frame by the update; None if it is not known.
+        step : str
+            What the iteration started from. A rejected one has made no update.
+        """
+        if self.stop_on != "held_out" or step == "rejected" or held_out_gain is None:
+            return False
+        return held_out_gain < 0
+
     def next_level(
         self, done: int, level: int, gain: float | None, step: str = "plain"
     ) -> int | None:
@@ -245,12 +294,13 @@ class Course:
             before read other frames, or there was none.
         step : str
             What it started from; see `gmmcore.history.HistoryEntry`. Only the gain of EM ends a
-            stage.
+            stage, or an update that was dropped.
         """
         limit = self.stage.iterations
         if done >= limit:
             return None
         ended = gain is not None and step == "plain" and gain < self.llk_gain and done >= self.least
+        ended = ended or step == "dropped"
         if not self.level or (done and not level):
             return None if ended else 0
         if self.stage.final:

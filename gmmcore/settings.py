@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gmmcore.demo.synthetic import DemoSettings
-from gmmcore.features.settings import AudioSource, FeatureSettings
+from gmmcore.features.settings import AudioSource, FeatureSettings, HeldOut
 from gmmcore.options import FOLDER, Options, OptionsError, option, same, section
 from gmmcore.schedule import SIDEKIT_ITERATIONS
 from gmmcore.steps import (
@@ -111,6 +111,7 @@ class Settings(Options):
     method: str = same(Split, "method")
     frames_per_component: int | None = same(Limits, "frames_per_component")
     last_iterations: int = same(Limits, "last_iterations")
+    stop_on: str = same(Limits, "stop_on")
     variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
     full: Full = section(
         Full,
@@ -147,6 +148,11 @@ class Settings(Options):
     features: FeatureSettings = section(
         FeatureSettings, "where the frames come from and what is done to them"
     )
+    held_out: HeldOut = section(
+        HeldOut,
+        "shows that are not trained on, whose log-likelihood stands beside that of the training",
+        short="share",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,6 +162,10 @@ class Settings(Options):
             raise OptionsError(f"export is {[*self.export]}: each format once was expected")
         if self.demo.folder and self.audio.list:
             raise OptionsError("demo.folder and audio.list are both set; choose one")
+        if self.stop_on == "held_out" and not self.held_out:
+            raise OptionsError(
+                "stop_on is held_out, but no shows are; hold some out, such as held_out: 0.05"
+            )
 
     @property
     def limits(self) -> Limits:
@@ -164,6 +174,7 @@ class Settings(Options):
             llk_gain=self.llk_gain,
             frames_per_component=self.frames_per_component if self.method == "principal" else None,
             last_iterations=self.last_iterations,
+            stop_on=self.stop_on,
         )
 
     @property

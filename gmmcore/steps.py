@@ -201,6 +201,12 @@ class Limits(Options):
         type="integer",
         minimum=1,
     )
+    stop_on: str = option(
+        "gain",
+        "held_out ends a stage also when the log-likelihood of the held-out frames falls, with the "
+        "mixture before it fell",
+        enum=["gain", "held_out"],
+    )
 
 
 @dataclass(frozen=True)

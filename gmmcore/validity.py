@@ -80,6 +80,13 @@ class Chain:
             self.asked = True
         return not reason
 
+    def join(self, other: Chain) -> None:
+        """Take the files of another chain for some that the next files are made from."""
+        self.found |= other.found
+        self.following = [*dict.fromkeys([*self.following, *other.following])]
+        self.missing = self.missing or other.missing
+        self.asked = self.asked or other.asked
+
     def look_beside(self, path: str, judge: Callable[[], str]) -> None:
         """Look at one of several files that the next file is made from."""
         if not os.path.lexists(path):
@@ -147,7 +154,10 @@ def look_at_corpus(
 
 
 def run_problems(
-    run: Run, folder: str, frames: tuple[Chain, Corpus | None]
+    run: Run,
+    folder: str,
+    frames: tuple[Chain, Corpus | None],
+    held_out: tuple[Chain, Corpus | None] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
     """Find the files of a run that are not valid, though Snakemake may take them for current.
 
@@ -158,6 +168,8 @@ def run_problems(
         Folder of the run's results.
     frames
         Result of `look_at_corpus`, which is not changed.
+    held_out
+        The same for the held-out frames; None if there are none.
 
     Returns
     -------
@@ -171,7 +183,8 @@ def run_problems(
     chain, corpus = copy.deepcopy(frames[0]), frames[1]
     parent: str | None = None
     for stage in run.plan:
-        parent = _look_at_stage(chain, run, stage, f"{folder}/{stage.name}", corpus, parent)
+        place = f"{folder}/{stage.name}"
+        parent = _look_at_stage(chain, run, stage, place, corpus, held_out, parent)
     final = f"{folder}/ubm.h5"
     chain.look(final, lambda: "" if _sealed(final)["parent"] == parent else "of another mixture")
     _look_at_products(chain, run, folder, final)
@@ -184,6 +197,7 @@ def _look_at_stage(
     stage: Stage,
     folder: str,
     corpus: Corpus | None,
+    held_out: tuple[Chain, Corpus | None] | None,
     parent: str | None,
 ) -> str | None:
     """Look at the files of a stage, and return the digest of its last valid mixture."""
@@ -207,8 +221,13 @@ def _look_at_stage(
         return "superseded iterations lie in its folder" if any(superseded(folder, at)) else ""
 
     at = 0
-    if chain.look(first, judge_first) and corpus is not None:
-        settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus)
+    is_valid = chain.look(first, judge_first)
+    if held_out is not None and stage.iterations:
+        # The first mixtures of stages do not depend on them.
+        chain.join(held_out[0])
+    if is_valid and chain.whole and corpus is not None:
+        course = run.course(stage, corpus, held_out[1] if held_out else None)
+        settings = run.digest("maximise", stage.kind)
         walk.append(walk_iterations(folder, _sealed(first)["digest"], digest, settings, course))
         at = walk[0].last
         if walk[0].fault:

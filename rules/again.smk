@@ -43,12 +43,14 @@ def write_notes():
     redate([*lists, *truths, *(path for folder in folders for path in below(folder))])
     # Runs with the same features share the results for their thousands of files.
     frames = {
-        name: look_at_corpus(features_of(run), corpora[name], run.recipe_of_list)
-        for name, run in CORPORA.items()
+        name: look_at_corpus(features_of(name), corpora[name], LISTS.get(features.list))
+        for name, features in CORPORA.items()
     }
     problems, following = {}, []
     for name, run in RUNS.items():
-        found, after = run_problems(run, places[name], frames[run.corpus])
+        found, after = run_problems(
+            run, places[name], *(frames[corpus] for corpus in run.corpora)
+        )
         problems |= found
         following += after
     for path, reason in problems.items():

@@ -46,7 +46,9 @@ os.environ.update(
     GMMCORE_SOURCE=str(PROJECT) if (PROJECT / "pyproject.toml").exists() else RELEASE
 )
 
-CORPORA = {run.corpus: run for run in RUNS.values()}
+CORPORA = {
+    name: features for run in RUNS.values() for name, features in run.corpora.items()
+}
 DEMOS = {
     run.settings.demo.folder: run.settings
     for run in RUNS.values()
@@ -111,20 +113,23 @@ def prefix():
     return str(rules.shows.output[0]).removesuffix(TABLE)
 
 
-def features_of(run):
-    """Return the settings of a run's features, with the prefix for a list that is made."""
-    if run.features.list not in LISTS:
-        return run.features
-    return replace(run.features, list=prefix() + run.features.list)
+def features_of(corpus):
+    """Return the settings of the features of a corpus, with the prefix for a list that is made."""
+    features = CORPORA[corpus]
+    if features.list not in LISTS:
+        return features
+    return replace(features, list=prefix() + features.list)
 
 
 def maximising(wildcards):
     """Return the settings of the iterations of a stage, as arguments."""
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
+    held_out = held_out_of_run(wildcards)
     return [
         f"--iterations={stage.iterations}",
         *(["--final"] if stage.final else []),
+        *([f"--held-out={prefix()}{held_out}"] if held_out else []),
         *words(run.settings.limits),
         *words(run.settings.iteration(stage.kind)),
     ]
@@ -188,7 +193,7 @@ def audio_options(wildcards):
 
 def corpus_settings(wildcards):
     """Return the settings of the features of a corpus, as arguments."""
-    return words(features_of(CORPORA[wildcards.corpus]))
+    return words(features_of(wildcards.corpus))
 
 
 def shards_of_corpus(wildcards):
@@ -204,6 +209,14 @@ def shards_of_corpus(wildcards):
 def corpus_of_run(wildcards):
     """Return the corpus that a run trains on."""
     return f"results/features/{RUNS[wildcards.run].corpus}/corpus.json"
+
+
+def held_out_of_run(wildcards):
+    """Return the held-out frames of a run, if there are any and the stage has iterations."""
+    run = RUNS[wildcards.run]
+    if run.held_out_corpus is None or not run.stage(wildcards.stage).iterations:
+        return []
+    return f"results/features/{run.held_out_corpus}/corpus.json"
 
 
 def initial_mixture(wildcards):
@@ -239,10 +252,13 @@ def scattered(wildcards):
     try:
         if is_pending(mixture_path(folder, 0)):
             raise GmmcoreError("the iterations there come from another first mixture")
-        corpus = Corpus.read(f"{prefix()}{corpus_of_run(wildcards)}")
+        paths = [corpus_of_run(wildcards), held_out_of_run(wildcards)]
+        corpus, held_out = (
+            Corpus.read(prefix() + path) if path else None for path in paths
+        )
         first = sealed_facts(mixture_path(folder, 0), "mixture")["digest"]
         settings = run.digest("maximise", stage.kind)
-        course = run.course(stage, corpus)
+        course = run.course(stage, corpus, held_out)
         walk = walk_iterations(folder, first, corpus.digest, settings, course)
         last, complete = walk.last, walk.complete
     except GmmcoreError:

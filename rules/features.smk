@@ -5,13 +5,14 @@
 #           results/features/<corpus>/skipped.tsv           the faulty shows that were left out
 #
 # <corpus> is a digest of the settings of `features`: runs with the same settings share the folder.
+# Held-out shows have a folder of their own.
 
 
 checkpoint shows:
     input:
         # There are too many feature files for Snakemake; the table holds a digest of them.
         list=lambda wildcards: [
-            path for path in [CORPORA[wildcards.corpus].features.list] if path in LISTS
+            path for path in [CORPORA[wildcards.corpus].list] if path in LISTS
         ],
         again=again(TABLE),
     output:
@@ -63,7 +64,7 @@ rule corpus:
     conda:
         "../envs/gmmcore.yaml"
     params:
-        on_error=lambda wildcards: CORPORA[wildcards.corpus].features.on_error,
+        on_error=lambda wildcards: CORPORA[wildcards.corpus].on_error,
     shell:
         "gmmcore corpus --shows {input.shows:q} --on-error {params.on_error}"
         " --output {output.corpus:q} --skipped {output.skipped:q} --log {log:q}"

@@ -10,6 +10,7 @@ rule accumulate:
     input:
         mixture=previous,
         corpus=corpus_of_run,
+        held_out=held_out_of_run,
         again=again(STATISTICS),
     output:
         temp(STATISTICS),
@@ -41,6 +42,7 @@ checkpoint maximise:
     input:
         mixture=previous,
         corpus=corpus_of_run,
+        held_out=held_out_of_run,
         statistics=statistics_of_iteration,
         again=again(ITERATION),
     output:

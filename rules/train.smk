@@ -76,6 +76,7 @@ rule iterate:
     input:
         mixture=FIRST,
         corpus=corpus_of_run,
+        held_out=held_out_of_run,
         twin=twin,
         scattered=scattered,
         again=again(LAST),

@@ -8,8 +8,8 @@ from typing import Any
 from gmmcore.corpus.lists import Listing, read_list
 from gmmcore.corpus.table import Row, ShowTable
 from gmmcore.features.labels import LabelSource
-from gmmcore.features.settings import FEATURES_VERSION, FeatureSettings
-from gmmcore.files import PathLike, digest_of
+from gmmcore.features.settings import FEATURES_VERSION, FeaturePart, FeatureSettings
+from gmmcore.files import PathLike, digest_of, sha256_of
 from gmmcore.readers import parse_place
 from gmmcore.readers.faults import FaultyShowError
 
@@ -62,6 +62,7 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
     if listing is None:
         listing = read_list(settings)
     labels = LabelSource(settings)
+    speakers = settings.speakers if isinstance(settings, FeaturePart) else None
     return digest_of(
         FEATURES_VERSION,
         [[*entry, files.place(entry.path)] for entry in listing.entries],
@@ -69,6 +70,7 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
         [[path, files.file(path)] for path in labels.files()],
         [labels.identity(entry.show) for entry in listing.entries] if labels.own else None,
         settings.identity,
+        *([sha256_of(speakers)] if speakers else []),
     )
 
 

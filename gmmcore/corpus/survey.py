@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from gmmcore.corpus.dealing import deal, number_of_shards
 from gmmcore.corpus.identity import fingerprint, recipe_digests
 from gmmcore.corpus.lists import Entry, Listing, read_list
+from gmmcore.corpus.parts import part_of
 from gmmcore.corpus.probing import Probed, probe
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.subset import share_out
@@ -58,6 +59,7 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
         if faults and settings.on_error == "stop":
             _each(rows, lambda row: len(reader.frames(row)), faults)
             raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
+        rows = part_of(rows, settings)
         if settings.frames is not None:
             counts = _each(rows, reader.selected, faults)
             rows = [row for row, count in zip(rows, counts, strict=True) if count]

@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import PathLike, read_bytes, replace_text
 
-__all__ = ["Row", "ShowTable", "shard_name"]
+__all__ = ["Row", "ShowTable", "check_apart", "shard_name"]
 
 _FIRST = "# gmmcore shows: "
 _COLUMNS = ("show", "path", "first", "last", "frames", "shard", "pick")
@@ -112,6 +112,18 @@ class ShowTable:
                 f"{path}: no shard {shard!r}; expected {self.shards[0]} to {self.shards[-1]}; "
                 "correct --shard"
             )
+
+
+def check_apart(training: PathLike, held_out: PathLike) -> None:
+    """Raise `GmmcoreError` if two tables have a show in common."""
+    first, second = (
+        {row.show for row in ShowTable.read(path).rows} for path in (training, held_out)
+    )
+    if both := first & second:
+        raise GmmcoreError(
+            f"{held_out}: {counted(len(both), 'show')} to hold out, such as {min(both)}, "
+            f"also in the list to train on ({training}); expected others; correct one of the lists"
+        )
 
 
 def _digest(facts: dict[str, Any], body: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gmmcore.features.masks import parse_mask
 from gmmcore.files import digest_of
-from gmmcore.options import FOLDER, Options, OptionsError, build, mapping, option, within
+from gmmcore.options import FOLDER, Options, OptionsError, build, mapping, option, same, within
 from gmmcore.readers import READERS
 
 __all__ = [
@@ -19,7 +19,9 @@ __all__ = [
     "NORMALISATIONS",
     "AudioSettings",
     "AudioSource",
+    "FeaturePart",
     "FeatureSettings",
+    "HeldOut",
 ]
 
 FEATURES_VERSION = 2
@@ -50,7 +52,10 @@ NORMALISATIONS = (
 """Methods of `gmmcore.features.normalisation.normalise`."""
 
 # Options that decide where frames come from or how work is shared, but not the values of frames.
-_NOT_NUMBERS = ("list", "root", "pattern", "format", "vad", "on_error", "shards")
+_NOT_NUMBERS = (
+    *("list", "root", "pattern", "format", "vad", "on_error", "shards"),
+    *("share", "speakers", "part"),
+)
 _TEXT = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
 
 
@@ -218,6 +223,56 @@ class FeatureSettings(Options):
                 "features.list is required: the path of a list of shows, or of a folder"
             )
         return self if isinstance(self.seed, int) else replace(self, seed=seed or 0)
+
+
+@dataclass(frozen=True)
+class HeldOut(Options):
+    """The section `held_out` of the configuration."""
+
+    share: float = option(
+        0.0,
+        "share of the frames to hold out, in whole shows drawn by a hash of `features.seed` and "
+        "show; `held_out: 0.05` says the same",
+        type="number",
+        minimum=0,
+        exclusiveMaximum=1,
+    )
+    speakers: str | None = option(
+        None,
+        "a text with a line `show speaker` for each show: all shows of a speaker are held out, or "
+        "none",
+        _TEXT,
+    )
+    list: str | None = option(
+        None, "the shows to hold out, a list as that of the features, instead of a share", _TEXT
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.list and (self.share or self.speakers):
+            raise OptionsError("list excludes share and speakers; remove one or the other")
+        if self.speakers and not self.share:
+            raise OptionsError("speakers is set, but share is not; set it, such as share: 0.05")
+
+    def __bool__(self) -> bool:
+        """Whether anything is held out."""
+        return bool(self.share or self.list)
+
+
+@dataclass(frozen=True)
+class FeaturePart(FeatureSettings):
+    """Settings of one of the two parts of a list of which a share is held out."""
+
+    share: float = same(HeldOut, "share")
+    speakers: str | None = same(HeldOut, "speakers")
+    part: str = option(
+        "training", "training takes the shows that are not held out", enum=["training", "held_out"]
+    )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that identify the frames."""
+        return mapping(self, None if self.share else FeatureSettings)
 
 
 @dataclass(frozen=True)

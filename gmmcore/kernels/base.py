@@ -223,13 +223,7 @@ class Kernel:
         self, frames: npt.NDArray[np.floating], total: Array, shifts: AnyArray, sums: AnyArray
     ) -> None:
         """Add the statistics of all components; log-likelihoods become shifts + log(sums)."""
-        products = self.expand(frames)
-        posteriors = self.buffer("logs", (len(frames), self.padded_components))
-        if self.is_referenced:
-            self.about_reference(products, posteriors, shifts, sums)
-        else:
-            np.matmul(products.T, self.coefficients, out=posteriors)
-            self._about_maximum(posteriors, shifts, sums)
+        products, posteriors = self.densities(frames, shifts, sums)
         # The smaller of both factors is scaled.
         if self.padded_components < self.width:
             posteriors *= (1 / sums)[:, np.newaxis]
@@ -239,6 +233,29 @@ class Kernel:
         np.matmul(products, posteriors, out=part)
         by_product = total.T
         by_product += part
+
+    def densities(
+        self, frames: npt.NDArray[np.floating], shifts: AnyArray, sums: AnyArray
+    ) -> tuple[AnyArray, AnyArray]:
+        """Return the products of coordinates, and exponentials (frames, rows) with these sums."""
+        products = self.expand(frames)
+        densities = self.buffer("logs", (len(frames), self.padded_components))
+        if self.is_referenced:
+            self.about_reference(products, densities, shifts, sums)
+        else:
+            np.matmul(products.T, self.coefficients, out=densities)
+            self._about_maximum(densities, shifts, sums)
+        return products, densities
+
+    def log_likelihood(self, source: _Source, start: int, stop: int) -> float:
+        """Sum the log-likelihoods of the frames start <= i < stop, without statistics."""
+        shifts, sums = (self.buffer(name, (stop - start,)) for name in ("shifts", "sums"))
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            for first in range(start, stop, self.block):
+                last = min(first + self.block, stop)
+                block = slice(first - start, last - start)
+                self.densities(source.read(first, last), shifts[block], sums[block])
+            return float(shifts.sum(dtype=np.float64) + np.log(sums).sum(dtype=np.float64))
 
     def about_reference(
         self, products: AnyArray, out: AnyArray, shifts: AnyArray, sums: AnyArray

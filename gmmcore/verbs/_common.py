@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "entries_of_stage",
     "explained",
     "few_frames",
+    "held_out_of_shards",
     "load_of_corpus",
     "next_level",
     "read_any",
@@ -46,6 +47,7 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     """Declare the arguments of all verbs that make iterations."""
     parser.add_argument("--mixture", required=True, help=mixture)
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
+    parser.add_argument("--held-out", help="corpus.json of the held-out frames, if there are any")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--iterations", type=int, default=999, help="of the stage, at most")
     parser.add_argument("--final", action="store_true", help="the stage is the last one")
@@ -56,12 +58,21 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
 
 def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Course:
     """Choose what the iterations of the stage read, with the arguments of `add_maximising`."""
+    from gmmcore.corpus.corpus import Corpus
     from gmmcore.schedule import Course, Stage
 
-    facts = model.facts
+    facts, limits = model.facts, options_of(arguments, Limits)
     stage = Stage(facts["stage"], facts["components"], arguments.iterations, "", arguments.final)
-    limits = mapping(options_of(arguments, Limits))
-    return Course.of(stage, frames=corpus.frames, dimension=corpus.dimension, **limits)
+    held_out = Corpus.read(arguments.held_out).digest if arguments.held_out else None
+    if limits.stop_on == "held_out" and held_out is None:
+        raise GmmcoreError("--stop-on held_out: expected --held-out, a corpus to hold out")
+    return Course.of(
+        stage,
+        frames=corpus.frames,
+        dimension=corpus.dimension,
+        held_out=held_out,
+        **mapping(limits),
+    )
 
 
 def next_level(arguments: argparse.Namespace, model: Model, course: Course) -> int:
@@ -110,6 +121,40 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
             f"{arguments.mixture}: comes from other frames than {arguments.corpus}; {REMEDY}"
         )
     return model
+
+
+def held_out_of_shards(
+    arguments: argparse.Namespace, model: Model
+) -> Callable[[GaussianMixture, int], tuple[float, int]] | None:
+    """Make the function `held_out` of `gmmcore.loop.iterations`; None if no frames are held out.
+
+    Raises
+    ------
+    GmmcoreError
+        If a show is both held out and trained on, which is looked up at the beginning of a stage.
+    """
+    if not arguments.held_out:
+        return None
+    from gmmcore.corpus.corpus import Corpus
+    from gmmcore.corpus.joined import CorpusFrames
+    from gmmcore.corpus.table import check_apart
+    from gmmcore.likelihood import LogLikelihood
+    from gmmcore.schedule import held_out_level
+
+    if not model.facts["iteration"]:
+        both = (arguments.corpus, arguments.held_out)
+        check_apart(*(Path(path).with_name("shows.tsv") for path in both))
+    corpus = Corpus.read(arguments.held_out)
+    frames = CorpusFrames(corpus, arguments.held_out)
+    precision = options_of(arguments, IterationSettings).precision
+
+    def held_out(mixture: GaussianMixture, level: int) -> tuple[float, int]:
+        source = frames.at(held_out_level(level, corpus.frames))
+        with explained(arguments.held_out):
+            total = LogLikelihood(mixture, precision, arguments.threads)(source)
+        return total, source.frames
+
+    return held_out
 
 
 def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:

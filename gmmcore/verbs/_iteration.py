@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from gmmcore.em import Update
     from gmmcore.formats.hdf5 import Model
     from gmmcore.history import HistoryEntry
+    from gmmcore.schedule import Course
     from gmmcore.steps import IterationSettings
 
 __all__ = ["log_line", "save_iteration"]
@@ -28,6 +30,7 @@ def save_iteration(
     update: Update,
     settings: IterationSettings,
     arithmetic: str,
+    course: Course,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -45,6 +48,8 @@ def save_iteration(
         Settings of E-step and M-step.
     arithmetic
         What computed them, in the words of `gmmcore.processor.in_use`.
+    course
+        Course of the stage.
 
     Returns
     -------
@@ -59,6 +64,8 @@ def save_iteration(
     print(f"{name}  {log_line(entry, update)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
     _look_at_decrease(entry, previous, settings, before)
+    history = (*before.history, entry)
+    _look_at_held_out(history, update, course)
     facts = provenance(
         stage=entry.stage,
         components=entry.components,
@@ -74,7 +81,12 @@ def save_iteration(
         step=entry.step,
         ahead=update.ahead,
     )
-    history = (*before.history, entry)
+    if course.held_out is not None:
+        facts |= {
+            "held_out": update.held_out,
+            "held_out_gain": update.held_out_gain,
+            "held_out_frames": course.held_out,
+        }
     digest = save_model(path, update.mixture, facts, history, plain=update.plain)
     return Model(update.mixture, facts, history, digest, update.plain)
 
@@ -88,6 +100,10 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
     )
     if entry.level:
         line += f"  on {entry.frames} frames"
+    if not math.isnan(entry.held_out):
+        line += f"  held-out {entry.held_out:.6f}"
+    if entry.step == "dropped":
+        return f"{line}  held-out falls by {-update.held_out_gain:.6f}, update dropped"
     if entry.step == "rejected":
         return f"{line}  rejected, back to EM"
     if entry.floored or entry.ceiled:
@@ -129,3 +145,33 @@ def _look_at_decrease(
     if settings.on_decrease == "stop":
         raise GmmcoreError(message)
     print(f"warning: {message}", file=sys.stderr)
+
+
+def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: Course) -> None:
+    """Warn, once per stage, that the held-out log-likelihood falls and that of the training rises.
+
+    A fall is one by more than ``llk_gain`` below the highest of the stage, on the same frames.
+    """
+    entry = history[-1]
+    if entry.step in ("dropped", "rejected") or entry.gain < 0:
+        return
+    highest: dict[int, float] = {}
+    slack = max(course.llk_gain, 0.0)
+    # What each iteration started from; the last one is what the update made.
+    reached = [(e.level, e.held_out) for e in history[-entry.iteration :] if e.step != "rejected"]
+    reached.append((entry.level, update.held_out))
+    falls = []
+    for level, value in reached:
+        highest[level] = max(value, highest.get(level, value))
+        falls.append(value < highest[level] - slack)
+    if not falls[-1] or any(falls[:-1]):
+        return
+    gain = "" if math.isnan(entry.gain) else f", {entry.gain:+.4f} in this iteration"
+    print(
+        f"warning: {entry.stage} {entry.components}, iteration {entry.iteration}: the held-out "
+        f"log-likelihood per frame falls, from {highest[entry.level]:.4f} to "
+        f"{update.held_out:.4f}, while that of the training frames rises "
+        f"({entry.log_likelihood:.4f}{gain}): the mixture fits the training frames only; train "
+        "fewer components, bring more shows, or set stop_on: held_out",
+        file=sys.stderr,
+    )

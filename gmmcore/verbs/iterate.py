@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +20,7 @@ from gmmcore.verbs._common import (
     course_of,
     entries_of_stage,
     explained,
+    held_out_of_shards,
     load_of_corpus,
     warn_of_few_frames,
     work_of,
@@ -155,9 +157,17 @@ def _last_iteration(
             plain=model.plain,
             acceleration=settings.acceleration,
             update_of=team.maximise,
+            held_out=held_out_of_shards(arguments, model),
+            reached=model.facts.get("held_out", nan),
         ):
             model = save_iteration(
-                mixture_path(folder, entry.iteration), model, entry, update, settings, arithmetic
+                mixture_path(folder, entry.iteration),
+                model,
+                entry,
+                update,
+                settings,
+                arithmetic,
+                course,
             )
             last = entry.iteration
     return last

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from math import nan
 
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
@@ -15,6 +16,7 @@ from gmmcore.verbs._common import (
     course_of,
     entries_of_stage,
     explained,
+    held_out_of_shards,
     load_of_corpus,
     next_level,
     warn_of_few_frames,
@@ -73,6 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
                 plain=model.plain,
                 acceleration=settings.acceleration,
                 update_of=partial(maximise, threads=arguments.threads),
+                held_out=held_out_of_shards(arguments, model),
+                reached=model.facts.get("held_out", nan),
             )
         )
-    save_iteration(arguments.output, model, entry, update, settings, arithmetic)
+    save_iteration(arguments.output, model, entry, update, settings, arithmetic, course)

@@ -9,7 +9,7 @@ import argparse
 
 from gmmcore.corpus.packing import pack_shard
 from gmmcore.errors import counted
-from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.settings import FeaturePart
 from gmmcore.options import add_options, options_of
 
 __all__ = ["configure", "run"]
@@ -20,12 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shows", required=True, help="the table that `gmmcore shows` wrote")
     parser.add_argument("--shard", required=True, help="name of the shard, as in the table")
     parser.add_argument("--output", required=True, help="shard file to write")
-    add_options(parser, FeatureSettings)
+    add_options(parser, FeaturePart)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Process the shows of one shard and write its file, unless a valid one exists."""
-    settings = options_of(arguments, FeatureSettings).for_run(None)
+    settings = options_of(arguments, FeaturePart).for_run(None)
     facts, written = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
     if not written:
         print(f"shard {arguments.shard}: verified")

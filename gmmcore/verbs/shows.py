@@ -9,7 +9,7 @@ import argparse
 
 from gmmcore.corpus.survey import check_list
 from gmmcore.errors import counted
-from gmmcore.features.settings import FeatureSettings
+from gmmcore.features.settings import FeaturePart
 from gmmcore.options import add_options, options_of
 
 __all__ = ["configure", "run"]
@@ -18,12 +18,12 @@ __all__ = ["configure", "run"]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--output", required=True, help="shows.tsv to write")
-    add_options(parser, FeatureSettings)
+    add_options(parser, FeaturePart)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check the list and write the table of its shows."""
-    settings = options_of(arguments, FeatureSettings).for_run(None)
+    settings = options_of(arguments, FeaturePart).for_run(None)
     table = check_list(settings).table
     table.write(arguments.output)
     facts = table.facts
