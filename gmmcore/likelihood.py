@@ -2,71 +2,80 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import numpy.typing as npt
 
 from gmmcore.density import InvalidFramesError
 from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
-from gmmcore.statistics import ArraySource, FrameSource
+from gmmcore.frames import FrameSource, as_source
 from gmmcore.threads import ordered_map, single_blas
 
-__all__ = ["total_log_likelihood"]
+__all__ = ["LogLikelihood"]
 
 
-def total_log_likelihood(
-    mixture: GaussianMixture,
-    source: FrameSource | npt.ArrayLike,
-    *,
-    precision: str = "double",
-    threads: int = 1,
-) -> float:
-    """Sum the log-likelihoods of frames (natural logarithm), over all components.
+class LogLikelihood:
+    """Function that sums the log-likelihoods of frames under a mixture.
 
-    It is what `gmmcore.statistics.accumulate` finds, but for rounding, in less time.
+    The sum over all components is what `gmmcore.statistics.accumulate` finds, but for rounding and
+    pruning, in less time.
 
     Parameters
     ----------
     mixture : GaussianMixture
-    source : FrameSource or array_like, shape (F, D)
     precision : {'double', 'single'}
         Precision of the matrix products.
     threads : int
         Number of threads. The result does not depend on it.
 
-    Raises
-    ------
-    InvalidFramesError
-        If the frames have another dimension than the mixture, are masked, or are not real numbers.
-    FloatingPointError
-        If a frame is not finite, or so far from every component that its log-likelihood is not.
-
     Examples
     --------
     >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.likelihood import total_log_likelihood
+    >>> from gmmcore.likelihood import LogLikelihood
     >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
-    >>> round(total_log_likelihood(mixture, [[0.0], [1.0]]), 3)
+    >>> round(LogLikelihood(mixture)([[0.0], [1.0]]), 3)
     -2.904
     """
-    frames = source if isinstance(source, FrameSource) else ArraySource(source)
-    if frames.dimension != mixture.dimension:
-        raise InvalidFramesError(
-            f"frames have dimension {frames.dimension}, the mixture has {mixture.dimension}"
-        )
-    with single_blas():
-        kernel = make_kernel(mixture, precision, pruning=0.0)
-        kernel.prepare(frames)
+
+    def __init__(
+        self, mixture: GaussianMixture, precision: str = "double", threads: int = 1
+    ) -> None:
+        with single_blas():
+            self._kernel = make_kernel(mixture, precision, pruning=0.0)
+        self._threads = threads
+
+    def __call__(self, source: FrameSource | npt.ArrayLike) -> float:
+        """Sum the natural logarithms of the density at all frames (F, D); 0 without frames.
+
+        Raises
+        ------
+        InvalidFramesError
+            If the frames have another dimension than the mixture, are masked, or are not real.
+        FloatingPointError
+            If a frame is not finite, or so far from every component that its log-likelihood is not.
+        """
+        frames = as_source(source)
+        # What is prepared for these frames does not stay for the next ones.
+        kernel = copy.copy(self._kernel)
+        if frames.dimension != kernel.mixture.dimension:
+            raise InvalidFramesError(
+                f"frames have dimension {frames.dimension}, "
+                f"the mixture has {kernel.mixture.dimension}"
+            )
 
         def work(start: int) -> float:
-            stop = min(start + kernel.piece, frames.frames)
-            return kernel.log_likelihood(frames, start, stop)
+            return kernel.log_likelihood(frames, start, min(start + kernel.piece, frames.frames))
 
-        starts = range(0, frames.frames, kernel.piece)
-        # The pieces are added in the order of the frames, whichever is ready first.
-        total = sum(ordered_map(work, starts, threads), 0.0)
-    if not abs(total) < float("inf"):
-        raise FloatingPointError(
-            "the log-likelihood of the frames is not finite: a frame is not finite, "
-            "or far outside the range of the mixture"
-        )
-    return total
+        with single_blas():
+            kernel.prepare(frames)
+            starts = range(0, frames.frames, kernel.piece)
+            # The pieces are added in the order of the frames, whichever is ready first.
+            total = sum(ordered_map(work, starts, self._threads), 0.0)
+        if not math.isfinite(total):
+            raise FloatingPointError(
+                "the log-likelihood of the frames is not finite: a frame is not finite, "
+                "or far outside the range of the mixture"
+            )
+        return total

@@ -167,11 +167,12 @@ def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: C
     if not falls[-1] or any(falls[:-1]):
         return
     gain = "" if math.isnan(entry.gain) else f", {entry.gain:+.4f} in this iteration"
+    prior = ", raise full.prior" if update.mixture.is_full else ""
     print(
         f"warning: {entry.stage} {entry.components}, iteration {entry.iteration}: the held-out "
         f"log-likelihood per frame falls, from {highest[entry.level]:.4f} to "
         f"{update.held_out:.4f}, while that of the training frames rises "
-        f"({entry.log_likelihood:.4f}{gain}): the mixture fits the training frames only; train "
-        "fewer components, bring more shows, or set stop_on: held_out",
+        f"({entry.log_likelihood:.4f}{gain}): the mixture may fit these frames only; train fewer "
+        f"components, bring more shows{prior} or set stop_on: held_out",
         file=sys.stderr,
     )

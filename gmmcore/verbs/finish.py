@@ -24,3 +24,5 @@ def run(arguments: argparse.Namespace) -> None:
     facts = {**model.facts, "parent": model.digest}
     save_model(arguments.output, model.mixture, facts, model.history, compress=True)
     print(f"finished: {arguments.output}  ({model.mixture!r})")
+    if "held_out" in facts:
+        print(f"held-out log-likelihood/frame {facts['held_out']:.6f}")
