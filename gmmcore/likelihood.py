@@ -8,9 +8,9 @@ import math
 import numpy.typing as npt
 
 from gmmcore.density import InvalidFramesError
+from gmmcore.frames import FrameSource, as_source
 from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
-from gmmcore.frames import FrameSource, as_source
 from gmmcore.threads import ordered_map, single_blas
 
 __all__ = ["LogLikelihood"]
@@ -44,7 +44,7 @@ class LogLikelihood:
     ) -> None:
         with single_blas():
             self._kernel = make_kernel(mixture, precision, pruning=0.0)
-        self._threads = threads
+        self._dimension, self._threads = mixture.dimension, threads
 
     def __call__(self, source: FrameSource | npt.ArrayLike) -> float:
         """Sum the natural logarithms of the density at all frames (F, D); 0 without frames.
@@ -57,13 +57,12 @@ class LogLikelihood:
             If a frame is not finite, or so far from every component that its log-likelihood is not.
         """
         frames = as_source(source)
+        if frames.dimension != self._dimension:
+            raise InvalidFramesError(
+                f"frames have dimension {frames.dimension}, the mixture has {self._dimension}"
+            )
         # What is prepared for these frames does not stay for the next ones.
         kernel = copy.copy(self._kernel)
-        if frames.dimension != kernel.mixture.dimension:
-            raise InvalidFramesError(
-                f"frames have dimension {frames.dimension}, "
-                f"the mixture has {kernel.mixture.dimension}"
-            )
 
         def work(start: int) -> float:
             return kernel.log_likelihood(frames, start, min(start + kernel.piece, frames.frames))
