@@ -91,7 +91,10 @@ class Settings(Options):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z",
     )
     seed: int = option(
-        1, "of the demonstration corpus and of random subsets of frames", type="integer", minimum=0
+        1,
+        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
+        type="integer",
+        minimum=0,
     )
     components: int = option(
         512,

@@ -203,8 +203,8 @@ class Limits(Options):
     )
     stop_on: str = option(
         "gain",
-        "held_out ends a stage also when the log-likelihood of the held-out frames falls, with the "
-        "mixture before it fell",
+        "held_out ends a stage also where an update would lower the log-likelihood of the held-out "
+        "frames; the update is dropped",
         enum=["gain", "held_out"],
     )
 
