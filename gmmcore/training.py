@@ -13,11 +13,12 @@ import numpy.typing as npt
 from gmmcore.em import maximise
 from gmmcore.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.history import HistoryEntry
+from gmmcore.likelihood import LogLikelihood
 from gmmcore.loop import iterations
 from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments, merge_moments
 from gmmcore.nesting import frame_levels
-from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, level_of, stages
+from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, held_out_level, level_of, stages
 from gmmcore.splitting import divide, sample_size
 from gmmcore.starts import controlled, one_gaussian, split, to_full
 from gmmcore.statistics import Statistics, accumulate
@@ -35,8 +36,6 @@ __all__ = [
 Array = npt.NDArray[np.float64]
 Report = Callable[[HistoryEntry, GaussianMixture], None]
 _MOMENT_FRAMES = 8192
-# Least number of held-out frames that an iteration on a subset reads, about.
-_HELD_OUT_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def iterate(
         Function that is called after each iteration with its history entry and mixture.
     held_out : Subsets, optional
         Frames whose log-likelihood under the mixture of each iteration is computed. Iterations on
-        subsets of the frames read a subset of these too, of about 10,000 frames or more.
+        subsets of the frames read a subset of these too; see `gmmcore.schedule.held_out_level`.
 
     Returns
     -------
@@ -164,10 +163,10 @@ def iterate(
 
     subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
 
-    def statistics(current: GaussianMixture, level: int, frames: Subsets = subsets) -> Statistics:
+    def statistics(current: GaussianMixture, level: int) -> Statistics:
         return accumulate(
             current,
-            frames.of(level),
+            subsets.of(level),
             precision=settings.precision,
             pruning=settings.pruning,
             threads=settings.threads,
@@ -175,9 +174,9 @@ def iterate(
 
     def outside(current: GaussianMixture, level: int) -> tuple[float, int]:
         assert held_out is not None
-        largest = level_of(held_out.of(0).frames, _HELD_OUT_FRAMES)
-        found = statistics(current, min(level, largest), held_out)
-        return found.log_likelihood, found.frames
+        frames = held_out.of(held_out_level(level, held_out.of(0).frames))
+        function = LogLikelihood(current, settings.precision, settings.threads)
+        return function(frames), frames.frames
 
     if mixture.variance_control is None:  # The frames are read once more only then.
         mixture = controlled(mixture, moments(subsets.of(0)))

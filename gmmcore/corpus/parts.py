@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 
 from gmmcore.corpus.table import Row
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.features.settings import FeaturePart, FeatureSettings
 from gmmcore.files import read_bytes
 
-__all__ = ["part_of", "read_speakers"]
+__all__ = ["drawn", "part_of", "read_speakers"]
+
+
+def drawn(frames: Mapping[str, int], share: float, seed: int) -> set[str]:
+    """Draw the shows, or speakers, to hold out, by their numbers of frames.
+
+    A hash of seed and name gives all of them an order. The first ones are held out, until they have
+    the share of all frames. So the order of the mapping does not matter, and a larger share holds
+    out the same ones and others.
+
+    Examples
+    --------
+    >>> from gmmcore.corpus.parts import drawn
+    >>> drawn({"a": 100, "b": 100, "c": 100, "d": 100}, share=0.25, seed=1)
+    {'c'}
+    """
+
+    def place(name: str) -> tuple[bytes, str]:
+        return hashlib.sha256(f"held out {seed} {name}".encode()).digest(), name
+
+    wanted, found = share * sum(frames.values()), set[str]()
+    for name in sorted(frames, key=place):
+        if wanted > 0:
+            found.add(name)
+            wanted -= frames[name]
+    return found
 
 
 def part_of(rows: list[Row], settings: FeatureSettings) -> list[Row]:
     """Return the rows of the part of a list that the settings name, in the order of the list.
-
-    A hash of seed and show, or speaker, gives all shows an order. The first ones are held out,
-    until they have the share of all frames. The order of the list does not matter, and a larger
-    share holds out the same shows and others.
 
     Raises
     ------
@@ -37,12 +59,7 @@ def part_of(rows: list[Row], settings: FeatureSettings) -> list[Row]:
     frames: Counter[str] = Counter()
     for row in rows:
         frames[speakers.get(row.show, row.show)] += row.last - row.first
-    wanted, held = settings.share * frames.total(), set[str]()
-    for name in sorted(frames, key=lambda name: (_hash(settings.seed, name), name)):
-        if wanted <= 0:
-            break
-        held.add(name)
-        wanted -= frames[name]
+    held = drawn(frames, settings.share, settings.seed)
     if len(held) == len(frames):
         what = "speaker" if settings.speakers else "show"
         raise GmmcoreError(
@@ -80,7 +97,3 @@ def read_speakers(path: str) -> dict[str, str]:
                 "correct it"
             )
     return result
-
-
-def _hash(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"held out {seed} {name}".encode()).digest()

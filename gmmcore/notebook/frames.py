@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.corpus.lists import SUFFIXES, Entry, Listing
+from gmmcore.corpus.parts import drawn
 from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.spooling import spooled
 from gmmcore.corpus.survey import check_list
@@ -184,21 +184,13 @@ class _Shows:
 
     def drawn(self, share: float, seed: int) -> set[str]:
         """Draw shows until they have this share of the frames, in an order of their hashes."""
-
-        def place(show: str) -> tuple[bytes, str]:
-            return hashlib.sha256(f"held out {seed} {show}".encode()).digest(), show
-
-        wanted, drawn = share * sum(self.sizes.values()), set[str]()
-        for show in sorted(self.sizes, key=place):
-            if wanted > 0:
-                drawn.add(show)
-                wanted -= self.sizes[show]
-        if len(drawn) == len(self.sizes):
+        shows = drawn(self.sizes, share, seed)
+        if len(shows) == len(self.sizes):
             raise GmmcoreError(
-                f"held_out: {share:g} of {len(drawn)} shows are all of them; expected some to "
+                f"held_out: {share:g} of {len(shows)} shows are all of them; expected some to "
                 "train on; lower it, or add shows"
             )
-        return drawn
+        return shows
 
     def joined(self, chosen: Iterable[str] | None = None) -> ArraySource:
         """Read the frames of all shows, or of some, in the order of the list."""
