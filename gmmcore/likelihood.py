@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 
 import numpy.typing as npt
 
-from gmmcore.density import InvalidFramesError
 from gmmcore.frames import FrameSource, as_source
 from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
-from gmmcore.threads import ordered_map, single_blas
+from gmmcore.statistics import Expectation
 
 __all__ = ["LogLikelihood"]
 
@@ -42,9 +40,8 @@ class LogLikelihood:
     def __init__(
         self, mixture: GaussianMixture, precision: str = "double", threads: int = 1
     ) -> None:
-        with single_blas():
-            self._kernel = make_kernel(mixture, precision, pruning=0.0)
-        self._dimension, self._threads = mixture.dimension, threads
+        self._kernel = make_kernel(mixture, precision, pruning=0.0)
+        self._threads = threads
 
     def __call__(self, source: FrameSource | npt.ArrayLike) -> float:
         """Sum the natural logarithms of the density at all frames (F, D); 0 without frames.
@@ -56,25 +53,7 @@ class LogLikelihood:
         FloatingPointError
             If a frame is not finite, or so far from every component that its log-likelihood is not.
         """
-        frames = as_source(source)
-        if frames.dimension != self._dimension:
-            raise InvalidFramesError(
-                f"frames have dimension {frames.dimension}, the mixture has {self._dimension}"
-            )
         # What is prepared for these frames does not stay for the next ones.
         kernel = copy.copy(self._kernel)
-
-        def work(start: int) -> float:
-            return kernel.log_likelihood(frames, start, min(start + kernel.piece, frames.frames))
-
-        with single_blas():
-            kernel.prepare(frames)
-            starts = range(0, frames.frames, kernel.piece)
-            # The pieces are added in the order of the frames, whichever is ready first.
-            total = sum(ordered_map(work, starts, self._threads), 0.0)
-        if not math.isfinite(total):
-            raise FloatingPointError(
-                "the log-likelihood of the frames is not finite: a frame is not finite, "
-                "or far outside the range of the mixture"
-            )
-        return total
+        expectation = Expectation(kernel, as_source(source), has_statistics=False)
+        return expectation.log_likelihood(expectation.tree(self._threads).total)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gmmcore.density import InvalidFramesError
 from gmmcore.frames import FrameSource, as_source
-from gmmcore.kernels import make_kernel
+from gmmcore.kernels import Kernel, make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.summation import SumTree, pieces
 from gmmcore.threads import ordered_map, single_blas
@@ -97,12 +97,14 @@ class Expectation:
 
     Parameters
     ----------
-    mixture : GaussianMixture
+    kernel : Kernel
+        That of the mixture, whose way to process blocks is chosen here.
     source : FrameSource
-    precision, pruning
-        As those of `accumulate`.
     choice : tuple of (bool, bool), optional
         The `choice` of an object with the same arguments, if its sample need not be read again.
+    has_statistics : bool
+        Whether the sums are statistics and the log-likelihood, or only the latter, which takes two
+        thirds of the time.
 
     Attributes
     ----------
@@ -123,28 +125,28 @@ class Expectation:
 
     def __init__(
         self,
-        mixture: GaussianMixture,
+        kernel: Kernel,
         source: FrameSource,
-        precision: str,
-        pruning: float,
         choice: tuple[bool, bool] | None = None,
+        *,
+        has_statistics: bool = True,
     ) -> None:
-        if source.dimension != mixture.dimension:
+        if source.dimension != kernel.dimension:
             raise InvalidFramesError(
-                f"frames have dimension {source.dimension}, the mixture has {mixture.dimension}"
+                f"frames have dimension {source.dimension}, the mixture has {kernel.dimension}"
             )
         self.source = source
+        self.has_statistics = has_statistics
         self._frames = source.frames
-        self._is_full = mixture.is_full
-        with single_blas():
-            self._kernel = make_kernel(mixture, precision, pruning)
-            if choice is None:
-                self._kernel.prepare(source)
-            else:
-                self._kernel.is_sparse, self._kernel.is_referenced = choice
-        self.choice = self._kernel.is_sparse, self._kernel.is_referenced
-        self.size = self._kernel.padded_components * self._kernel.width + 1
-        self.pieces = pieces(source.frames, self._kernel.piece)
+        self._kernel = kernel
+        if choice is None:
+            with single_blas():
+                kernel.prepare(source)
+        else:
+            kernel.is_sparse, kernel.is_referenced = choice
+        self.choice = kernel.is_sparse, kernel.is_referenced
+        self.size = kernel.padded_components * kernel.width * has_statistics + 1
+        self.pieces = pieces(source.frames, kernel.piece)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "source"}
@@ -162,7 +164,7 @@ class Expectation:
         Returns
         -------
         ndarray, shape (size,), float64
-            Sums in the order of the kernel, and the sum of log-likelihoods.
+            Sums in the order of the kernel, and at the end the sum of log-likelihoods.
 
         Raises
         ------
@@ -171,7 +173,10 @@ class Expectation:
         """
         first, last = self.pieces[piece]
         found = np.empty(self.size) if out is None else out
-        found[-1] = self._kernel.sums(self.source, first, last, found[:-1])
+        if self.has_statistics:
+            found[-1] = self._kernel.sums(self.source, first, last, found[:-1])
+        else:
+            found[-1] = self._kernel.log_likelihood(self.source, first, last)
         if not np.isfinite(found[-1]):
             raise FloatingPointError(
                 f"the log-likelihood of frames {first} to {last} is not finite: a frame is not "
@@ -188,15 +193,24 @@ class Expectation:
                 tree.add((0, piece), sums)
         return tree
 
+    def log_likelihood(self, total: Array | None) -> float:
+        """Return the sum of the log-likelihoods of all pieces; 0 where there is no piece."""
+        return 0.0 if total is None else float(total[-1])
+
     def finish(self, total: Array | None) -> Statistics:
         """Return the statistics with the sums of all pieces; None where there is no piece."""
         kernel = self._kernel
         values = np.zeros(self.size) if total is None else total
         with single_blas():
             count, first, second = kernel.finish(kernel.arranged(values[:-1]))
-        log_likelihood, frames = float(values[-1]), self._frames
         return Statistics(
-            count, first, second, kernel.origin, log_likelihood, frames, self._is_full
+            count,
+            first,
+            second,
+            kernel.origin,
+            self.log_likelihood(total),
+            self._frames,
+            kernel.is_full,
         )
 
 
@@ -253,7 +267,7 @@ def accumulate(
     >>> round(statistics.log_likelihood_per_frame, 3)
     -2.961
     """
-    expectation = Expectation(mixture, as_source(source), precision, pruning)
+    expectation = Expectation(make_kernel(mixture, precision, pruning), as_source(source))
     return expectation.finish(expectation.tree(threads).total)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from gmmcore.corpus.corpus import Corpus, CorpusShard
 from gmmcore.corpus.shards import Shard, ShardWriter
+from gmmcore.corpus.table import Row, ShowTable
 from gmmcore.files import writing
 from gmmcore.moments import merge_moments
 from gmmcore.nesting import frame_levels
 
 
 def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: int = 1) -> Path:
-    """Write shards with so many frames of a few clusters, and their corpus.json."""
+    """Write shards with so many frames of a few clusters, their corpus.json and shows.tsv."""
     rng = np.random.default_rng(seed)
     places = 3 * rng.standard_normal((9, dimension))
     shards = []
@@ -41,6 +42,11 @@ def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: i
     )
     mean, scatter = tuple(moments.mean.tolist()), tuple(moments.scatter.tolist())
     Corpus(entries, dimension, mean, scatter).write(folder / "corpus.json")
+    rows = [
+        Row(f"{seed}-{number}", "x", 0, count, count, f"{number:03d}")
+        for number, count in enumerate(counts)
+    ]
+    ShowTable({"shards": len(counts)}, rows).write(folder / "shows.tsv")
     return folder / "corpus.json"
 
 

@@ -19,6 +19,7 @@ from gmmcore.corpus.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checks
 from gmmcore.em import maximise
 from gmmcore.files import writing
 from gmmcore.frames import ArraySource
+from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import Expectation
 from gmmcore.steps import FullMStep, MStep
@@ -57,7 +58,7 @@ def pieces_of(mixture: GaussianMixture, frames: Frames, rounds: int) -> Pieces:
     """Time the pieces of the frames one by one; the best of the rounds for each."""
     source = ArraySource(frames)
     clock = time.perf_counter()
-    expectation = Expectation(mixture, source, "single", PRUNING)
+    expectation = Expectation(make_kernel(mixture, "single", PRUNING), source)
     prepare = time.perf_counter() - clock
     lengths = np.array([last - first for first, last in expectation.pieces])
     best = np.full(len(lengths), np.inf)

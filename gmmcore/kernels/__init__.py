@@ -14,6 +14,7 @@ from gmmcore.kernels.base import Kernel
 from gmmcore.kernels.diagonal import DiagonalKernel
 from gmmcore.kernels.full import FULL_PACKING, FullKernel
 from gmmcore.model import GaussianMixture
+from gmmcore.threads import single_blas
 
 __all__ = ["FULL_PACKING", "Kernel", "lost_digits", "make_kernel"]
 
@@ -50,8 +51,9 @@ def make_kernel(mixture: GaussianMixture, precision: str, pruning: float) -> Ker
     if not 0.0 <= pruning < 1.0:
         raise ValueError(f"pruning is {pruning!r}, a number from 0 to below 1 was expected")
     kind = FullKernel if mixture.is_full else DiagonalKernel
-    if precision == "single":
-        kernel: Kernel = kind(mixture, np.float32, pruning)
-        if kernel.keeps_digits():
-            return kernel
-    return kind(mixture, np.float64, pruning)
+    with single_blas():
+        if precision == "single":
+            kernel: Kernel = kind(mixture, np.float32, pruning)
+            if kernel.keeps_digits():
+                return kernel
+        return kind(mixture, np.float64, pruning)

@@ -55,6 +55,8 @@ class Kernel:
     ----------
     components, dimension : int
         Those of the mixture.
+    is_full : bool
+        Whether its covariances are full matrices.
     origin : ndarray, shape (D,), float64
         Origin of the statistics: the overall mean of the mixture, or zero if the mean is near zero.
     is_centred : bool
@@ -97,6 +99,7 @@ class Kernel:
         self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float, width: int
     ) -> None:
         self.components, self.dimension = mixture.components, mixture.dimension
+        self.is_full = mixture.is_full
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.pruning = pruning
         self.width = width

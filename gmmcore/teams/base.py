@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gmmcore.em import Update
 from gmmcore.frames import FrameSource
+from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import Expectation, Statistics
 from gmmcore.steps import MStep
@@ -27,17 +28,33 @@ class Work:
     precision : {'double', 'single'}
     pruning : float
         See `gmmcore.statistics.accumulate`.
+    held_out : callable, optional
+        Function that returns the held-out frames for iterations of a level.
     """
 
     frames: Callable[[int], FrameSource]
     precision: str
     pruning: float
+    held_out: Callable[[int], FrameSource] | None = None
 
     def expectation(
         self, mixture: GaussianMixture, level: int, choice: tuple[bool, bool] | None = None
     ) -> Expectation:
         """Prepare the E-step over the subset of a level."""
-        return Expectation(mixture, self.frames(level), self.precision, self.pruning, choice)
+        kernel = make_kernel(mixture, self.precision, self.pruning)
+        return Expectation(kernel, self.frames(level), choice)
+
+    def likelihood(self, mixture: GaussianMixture, level: int) -> Expectation:
+        """Prepare the log-likelihood of the held-out frames."""
+        assert self.held_out is not None
+        kernel = make_kernel(mixture, self.precision, 0.0)
+        return Expectation(kernel, self.held_out(level), has_statistics=False)
+
+    def attach(self, expectation: Expectation, level: int) -> None:
+        """Set the frames of one that comes from another process."""
+        source = self.frames if expectation.has_statistics else self.held_out
+        assert source is not None
+        expectation.source = source(level)
 
 
 class Team(ABC):
@@ -66,6 +83,12 @@ class Team(ABC):
         """
         expectation = self.work.expectation(mixture, level)
         return expectation.finish(self.sums(expectation, level).total)
+
+    def held_out(self, mixture: GaussianMixture, level: int) -> tuple[float, int]:
+        """Sum the log-likelihoods of the held-out frames, and count them."""
+        expectation = self.work.likelihood(mixture, level)
+        total = self.sums(expectation, level).total
+        return expectation.log_likelihood(total), expectation.source.frames
 
     @abstractmethod
     def sums(

@@ -213,7 +213,7 @@ def _serve(
                     level, packed, places = message
                     parts = [shared[first:last] for first, last in places]
                     expectation: Expectation = pickle.loads(packed, buffers=parts)  # noqa: S301
-                    expectation.source = work.frames(level)
+                    work.attach(expectation, level)
                     turn = 0
                     continue
                 expectation.sums(message, slots[turn % len(slots), : expectation.size])

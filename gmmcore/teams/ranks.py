@@ -145,7 +145,7 @@ class Ranks(Team):
         bounds = shares(lengths, self._comm.size)
         tree = SumTree(len(lengths))
         with self._agreeing(), single_blas():
-            expectation.source = self.work.frames(level)
+            self.work.attach(expectation, level)
             for piece in range(*bounds[self._comm.rank]):
                 tree.add((0, piece), expectation.sums(piece))
         # A node that is not complete on one rank is completed on that of its left half.

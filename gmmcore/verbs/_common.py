@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from gmmcore.steps import IterationSettings, Limits, Memory
 if TYPE_CHECKING:
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.formats.hdf5 import Model
+    from gmmcore.frames import FrameSource
     from gmmcore.history import HistoryEntry
     from gmmcore.model import GaussianMixture
     from gmmcore.schedule import Course
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = [
     "add_maximising",
     "add_reading",
+    "check_held_out",
     "course_of",
     "entries_of_stage",
     "explained",
     "few_frames",
-    "held_out_of_shards",
     "load_of_corpus",
     "next_level",
     "read_any",
@@ -93,7 +94,9 @@ def work_of(
 
     `share` is that of the frames which this process reads.
     """
+    from gmmcore.corpus.corpus import Corpus
     from gmmcore.corpus.joined import CorpusFrames
+    from gmmcore.schedule import held_out_level
     from gmmcore.teams.base import Work
 
     settings = options_of(arguments, IterationSettings)
@@ -103,7 +106,29 @@ def work_of(
     def frames() -> CorpusFrames:
         return CorpusFrames(corpus, arguments.corpus, memory, is_shared=is_shared)
 
-    return Work(lambda level: frames().at(level), settings.precision, settings.pruning)
+    @cache
+    def outside() -> CorpusFrames:
+        left = Corpus.read(arguments.held_out)
+        return CorpusFrames(left, arguments.held_out, memory, is_shared=is_shared)
+
+    def held_out(level: int) -> FrameSource:
+        return outside().at(held_out_level(level, outside().at(0).frames))
+
+    return Work(
+        lambda level: frames().at(level),
+        settings.precision,
+        settings.pruning,
+        held_out if arguments.held_out else None,
+    )
+
+
+def check_held_out(arguments: argparse.Namespace, model: Model) -> None:
+    """Raise an error, at the beginning of a stage, if a show is held out and trained on."""
+    from gmmcore.corpus.table import check_apart
+
+    if arguments.held_out and not model.facts["iteration"]:
+        both = (arguments.corpus, arguments.held_out)
+        check_apart(*(Path(path).with_name("shows.tsv") for path in both))
 
 
 def entries_of_stage(model: Model) -> tuple[HistoryEntry, ...]:
@@ -121,40 +146,6 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
             f"{arguments.mixture}: comes from other frames than {arguments.corpus}; {REMEDY}"
         )
     return model
-
-
-def held_out_of_shards(
-    arguments: argparse.Namespace, model: Model
-) -> Callable[[GaussianMixture, int], tuple[float, int]] | None:
-    """Make the function `held_out` of `gmmcore.loop.iterations`; None if no frames are held out.
-
-    Raises
-    ------
-    GmmcoreError
-        If a show is both held out and trained on, which is looked up at the beginning of a stage.
-    """
-    if not arguments.held_out:
-        return None
-    from gmmcore.corpus.corpus import Corpus
-    from gmmcore.corpus.joined import CorpusFrames
-    from gmmcore.corpus.table import check_apart
-    from gmmcore.likelihood import LogLikelihood
-    from gmmcore.schedule import held_out_level
-
-    if not model.facts["iteration"]:
-        both = (arguments.corpus, arguments.held_out)
-        check_apart(*(Path(path).with_name("shows.tsv") for path in both))
-    corpus = Corpus.read(arguments.held_out)
-    frames = CorpusFrames(corpus, arguments.held_out)
-    precision = options_of(arguments, IterationSettings).precision
-
-    def held_out(mixture: GaussianMixture, level: int) -> tuple[float, int]:
-        source = frames.at(held_out_level(level, corpus.frames))
-        with explained(arguments.held_out):
-            total = LogLikelihood(mixture, precision, arguments.threads)(source)
-        return total, source.frames
-
-    return held_out
 
 
 def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:

@@ -17,10 +17,10 @@ from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
+    check_held_out,
     course_of,
     entries_of_stage,
     explained,
-    held_out_of_shards,
     load_of_corpus,
     warn_of_few_frames,
     work_of,
@@ -145,6 +145,7 @@ def _last_iteration(
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
     warn_of_few_frames(model, corpus)
+    check_held_out(arguments, model)
     with explained(source), team_of(corpus, model, course) as team:
         arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
         warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
@@ -157,7 +158,7 @@ def _last_iteration(
             plain=model.plain,
             acceleration=settings.acceleration,
             update_of=team.maximise,
-            held_out=held_out_of_shards(arguments, model),
+            held_out=team.held_out if arguments.held_out else None,
             reached=model.facts.get("held_out", nan),
         ):
             model = save_iteration(

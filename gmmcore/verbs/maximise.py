@@ -13,10 +13,10 @@ from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
+    check_held_out,
     course_of,
     entries_of_stage,
     explained,
-    held_out_of_shards,
     load_of_corpus,
     next_level,
     warn_of_few_frames,
@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import is_iteration
+    from gmmcore.teams.threads import Threads
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
@@ -55,6 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
     if is_iteration(arguments.output, model.digest, settings, level, course):
         return
     warn_of_few_frames(model, corpus)
+    check_held_out(arguments, model)
+    work = work_of(arguments, corpus)
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
     with explained(arguments.mixture):
@@ -62,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         total, makers = join_statistics(
             arguments.statistics,
             StatisticsFacts(model.digest, corpus.digest, level, digest),
-            partial(work_of(arguments, corpus).expectation, model.mixture, level),
+            partial(work.expectation, model.mixture, level),
         )
         arithmetic = warn_of_others(arguments.statistics[0], makers, now)
         entry, update = next(
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
                 plain=model.plain,
                 acceleration=settings.acceleration,
                 update_of=partial(maximise, threads=arguments.threads),
-                held_out=held_out_of_shards(arguments, model),
+                held_out=Threads(work, arguments.threads).held_out if arguments.held_out else None,
                 reached=model.facts.get("held_out", nan),
             )
         )

@@ -14,6 +14,7 @@ from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
 from gmmcore.frames import ArraySource
 from gmmcore.history import HistoryEntry
+from gmmcore.kernels import make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.options import words
 from gmmcore.provenance import settings_digest
@@ -148,7 +149,9 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     mixture = GaussianMixture([0.5, 0.5], means, precisions, np.ones((2, 1)))
     values = np.random.default_rng(1).standard_normal((1000, 1))
     used = IterationSettings(**settings)
-    expectation = Expectation(mixture, ArraySource(values), used.precision, used.pruning)
+    expectation = Expectation(
+        make_kernel(mixture, used.precision, used.pruning), ArraySource(values)
+    )
     tree = expectation.tree()
     statistics = expectation.finish(tree.total)
     corpus = Corpus((CorpusShard("000", "000.npy", (1000,), "a"),), 1, (0.0,), (1.0,))
@@ -243,7 +246,7 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
     mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
     facts = {"stage": "diag", "components": 1, "corpus": digest, "iteration": 0}
     mixture_digest = save_model(tmp_path / "0.h5", mixture, facts)
-    expectation = Expectation(mixture, ArraySource(np.ones((5, 2))), "single", 2e-8)
+    expectation = Expectation(make_kernel(mixture, "single", 2e-8), ArraySource(np.ones((5, 2))))
     tree = expectation.tree()
     tree.nodes[tree.root][0] = np.nan
     settings = settings_digest("accumulate", IterationSettings())

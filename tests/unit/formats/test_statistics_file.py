@@ -12,6 +12,7 @@ from gmmcore import GaussianMixture
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics, save_statistics
 from gmmcore.frames import ArraySource
+from gmmcore.kernels import make_kernel
 from gmmcore.starts import to_full
 from gmmcore.statistics import Expectation, Statistics
 from gmmcore.summation import SumTree, shares
@@ -24,7 +25,7 @@ DIAGONAL = GaussianMixture([0.4, 0.6], [[0.0, 0.0, 1.0], [0.5, 0.0, 0.0]], np.on
 def expectation_of(
     choice: tuple[bool, bool] | None = None, mixture: GaussianMixture = DIAGONAL
 ) -> Expectation:
-    return Expectation(mixture, ArraySource(FRAMES), "single", 0.0, choice)
+    return Expectation(make_kernel(mixture, "single", 0.0), ArraySource(FRAMES), choice)
 
 
 def save_parts(folder, parts, mixture=DIAGONAL, facts=FACTS):

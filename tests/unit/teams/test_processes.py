@@ -15,6 +15,7 @@ from gmmcore import GaussianMixture
 from gmmcore.em import maximise
 from gmmcore.errors import GmmcoreError
 from gmmcore.frames import ArraySource
+from gmmcore.likelihood import LogLikelihood
 from gmmcore.starts import to_full
 from gmmcore.statistics import Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
@@ -64,6 +65,24 @@ def test_the_bits_are_those_of_one_thread(components, precision, pruning, full):
                     current = update.mixture
         finally:
             team.close()
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_held_out_frames_have_the_bits_of_one_thread(precision, full):
+    levels = [FRAMES[:30_000], FRAMES[:5], FRAMES[:0]]
+    training, outside = ArraySource(FRAMES), [ArraySource(frames) for frames in levels]
+    work = Work(lambda _: training, precision, 2e-8, lambda level: outside[level])
+    mixture = mixture_of(130, full)
+    team = Processes(work, 3, mixture)
+    try:
+        for level, frames in enumerate(levels):
+            expected = LogLikelihood(mixture, precision)(frames)
+            assert team.held_out(mixture, level) == (expected, len(frames))
+            assert Threads(work, 2).held_out(mixture, level) == (expected, len(frames))
+            assert_same(team.statistics(mixture, 0), Threads(work, 1).statistics(mixture, 0))
+    finally:
+        team.close()
 
 
 def test_components_may_be_removed_and_precision_raised():

@@ -85,6 +85,21 @@ def test_the_bytes_are_those_of_one_process(corpus, first, tmp_path, kind, memor
         assert digests(tmp_path / str(ranks)) == expected
 
 
+@pytest.mark.slow
+def test_held_out_frames_among_ranks(corpus, first, tmp_path):
+    (tmp_path / "held_out").mkdir()
+    outside = make_corpus(tmp_path / "held_out", (7000, 20_000), dimension=4, seed=2)
+    more = ["--held-out", str(outside), "--stop-on", "held_out"]
+    found = []
+    for ranks in (1, 3):
+        given = arguments(tmp_path / str(ranks), first["full"], corpus, *more)
+        process = under_mpi(ranks, given)
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, "")
+        found.append(digests(tmp_path / str(ranks)))
+    assert found[0] == found[1]
+
+
 def test_another_number_of_ranks_than_was_asked_for(corpus, first, tmp_path, capsys):
     assert main(arguments(tmp_path, first["diag"], corpus, "--ranks", "3")) == 1
     (line,) = capsys.readouterr().err.splitlines()
