@@ -26,10 +26,11 @@ rule all:
                 *(f"features/{name}/corpus.json" for name in run.corpora),
                 *(f"{run.name}/{stage.name}.h5" for stage in run.plan),
                 f"{run.name}/ubm.h5",
-                *(f"{run.name}/{name}" for name in run.products),
+                *(f"{run.name}/{name}" for name in [*run.products, *run.pages]),
                 f"{run.name}/SHA256SUMS",
             ]
         ],
+        [f"results/{name}" for name in COMPARISON if COMPARED],
 
 
 include: "rules/again.smk"
@@ -54,6 +55,7 @@ localrules:
     history,
     export,
     report,
+    compare,
     checksums,
 
 

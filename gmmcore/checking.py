@@ -81,7 +81,7 @@ def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Ch
     if final.exists():
         _load(final, checked)
         # Their content was compared with SHA256SUMS.
-        for path in (Path(folder, name) for name in run.products):
+        for path in (Path(folder, name) for name in [*run.products, *run.pages]):
             if path.exists():
                 checked.files += 1
             else:
@@ -91,7 +91,7 @@ def check_run(run: Run, results: str, known: dict[str, Any] | None = None) -> Ch
     planned = {stage.name for stage in run.plan}
     kinds = {"diag", "full", *(stage.kind for stage in run.plan)}
     for path in sorted(Path(folder).glob("*/*")):
-        name = path.with_suffix("").relative_to(folder).as_posix()
+        name = f"{path.parent.name}/{path.name.partition('.')[0]}"
         if name.partition("/")[0] in kinds and name not in planned:
             checked.notes.append(f"{path}: belongs to no stage of the configuration")
     for path in sorted(Path(folder).rglob("*")):

@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.options import OptionsError, build
+from gmmcore.options import OptionsError, build, mapping
 from gmmcore.settings import Settings
 
-__all__ = ["merged", "read_configuration", "resolve", "resolve_runs"]
+__all__ = ["changed", "merged", "overrides", "read_configuration", "resolve", "resolve_runs"]
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -88,6 +88,31 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
         else:
             result[key] = value
     return result
+
+
+def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that differ from those of `base`: what `merged` makes `values` of it with.
+
+    Examples
+    --------
+    >>> from gmmcore.configuration import overrides
+    >>> overrides({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 0, "d": 3}})
+    {'b': {'c': 2}}
+    """
+    result = {}
+    for key, value in values.items():
+        before = base.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if inner := overrides(value, before):
+                result[key] = inner
+        elif key not in base or value != before:
+            result[key] = value
+    return result
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    """Return the keys and values of a configuration that are not defaults, as JSON values."""
+    return overrides(mapping(settings), mapping(Settings()))
 
 
 def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gmmcore.model import GaussianMixture
 
-__all__ = ["Difference", "describe", "difference"]
+__all__ = ["Difference", "condition_numbers", "describe", "difference"]
 
 Array = npt.NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
         ``condition_largest_component`` are the numbers of the components, from 0.
     """
     spread = _spread(mixture)
-    condition = spread.max(axis=1) / spread.min(axis=1)
+    condition = condition_numbers(mixture)
     weights = mixture.weights / mixture.weights.sum()
     positive = weights[weights > 0]
     entropy = float(-(positive * np.log(positive)).sum())
@@ -53,6 +53,12 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
         "condition_largest_component": int(condition.argmax()),
         "variance_control": mixture.variance_control is not None,
     }
+
+
+def condition_numbers(mixture: GaussianMixture) -> Array:
+    """Return the ratio of each component's largest and smallest variance, or eigenvalue: (C,)."""
+    spread = _spread(mixture)
+    return np.asarray(spread.max(axis=1) / spread.min(axis=1))
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,22 @@ class Run:
 
     @property
     def products(self) -> list[str]:
-        """Names of the files made from the final mixture."""
-        names = ["history.tsv", *(EXPORTS[name] for name in self.settings.export)]
-        names += ["report.html"] * self.settings.report
+        """Names of the files made from the final mixture, or from one that is kept.
+
+        Their bytes do not depend on when they are made; those of `pages` do.
+        """
+        exports = [EXPORTS[name] for name in self.settings.export]
+        names = ["history.tsv", *exports]
+        for stage in self.plan:
+            if stage.components in self.settings.keep:
+                names += [stage.name + name.removeprefix("ubm") for name in exports]
         names += ["recovery.txt"] * bool(self.settings.demo.folder)
         return names
+
+    @property
+    def pages(self) -> list[str]:
+        """Names of the files that tell times, so that no two trainings have the same ones."""
+        return ["report.html"] * self.settings.report
 
     def stage(self, name: str) -> Stage:
         """Return the stage with this name, such as ``diag/64``."""
@@ -200,6 +211,12 @@ def _run(settings: Settings, source: str) -> Run:
         features, held_out = feature_parts(settings)
     except ValueError as error:
         raise GmmcoreError(f"{source}: {error}") from error
+    sizes = sorted({stage.components for stage in plan})
+    if unknown := set(settings.keep) - {*sizes}:
+        raise GmmcoreError(
+            f"{source}: keep is {[*settings.keep]}, but no stage has {min(unknown)} components; "
+            f"expected some of {', '.join(map(str, sizes))}"
+        )
     digest = None if path is None else sha256_of(path)
     return Run(settings, features, held_out, plan, Initialise(prefix=prefix, digest=digest))
 

@@ -20,7 +20,7 @@ from gmmcore.steps import (
     Split,
 )
 
-__all__ = ["EXPORTS", "Settings"]
+__all__ = ["COMPARISON", "EXPORTS", "Settings"]
 
 EXPORTS = {
     "kaldi": "ubm.kaldi",
@@ -30,6 +30,9 @@ EXPORTS = {
     "htk": "ubm.mmf",
 }
 """Formats that `export` may name, and the files they are written to."""
+
+COMPARISON = ("comparison.html", "comparison.tsv")
+"""Files that compare the runs, beside their folders."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,19 @@ class Settings(Options):
         type="array",
         items={"enum": [*EXPORTS]},
     )
-    report: bool = option(True, "write report.html, the history as plots", type="boolean")
+    keep: tuple[int, ...] = option(
+        (),
+        "numbers of components, such as [64, 256], whose last mixtures get the formats of export "
+        "too",
+        type="array",
+        items={"type": "integer", "minimum": 1},
+    )
+    report: bool = option(
+        True,
+        "write report.html, with plots; two runs or more with one are compared in "
+        "results/comparison.html",
+        type="boolean",
+    )
     demo: Demo = section(Demo, "make a demonstration corpus, and compare the result with its truth")
     audio: AudioSource = section(
         AudioSource, "compute features from audio (needs `pip install 'gmmcore[audio]'`)"
@@ -159,8 +174,13 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.run == "features":
-            raise OptionsError("a run cannot be called features; choose another name")
+        if self.run in ("features", *COMPARISON):
+            raise OptionsError(f"a run cannot be called {self.run}; choose another name")
+        if self.keep and not self.export:
+            raise OptionsError(
+                f"keep is {[*self.keep]}, but export names no format; add one, such as kaldi (the "
+                "last mixtures of all stages are kept as .h5 anyway)"
+            )
         if len(set(self.export)) < len(self.export):
             raise OptionsError(f"export is {[*self.export]}: each format once was expected")
         if self.demo.folder and self.audio.list:

@@ -21,6 +21,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of
 from gmmcore.files import read_bytes, sha256_of
+from gmmcore.pages import page_fault
 from gmmcore.resume import (
     OTHER_SETTINGS,
     Walk,
@@ -271,6 +272,12 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
                 chain.found[product] = "SHA256SUMS does not vouch for it"
             elif not os.path.isfile(product) or f"{sha256_of(product)}  {name}" not in sums:
                 chain.found[product] = "not what SHA256SUMS says"
+    for page in (f"{folder}/{name}" for name in run.pages):
+        if os.path.lexists(page):
+            if {final} & {*chain.found, *chain.following} or not os.path.lexists(final):
+                chain.following.append(page)
+            elif fault := _judged(lambda: page_fault(run, folder)):
+                chain.found[page] = fault
 
 
 def _judged(judge: Callable[[], str]) -> str:

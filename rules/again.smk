@@ -11,6 +11,7 @@ import time
 
 from gmmcore.features.writing import recipe_of
 from gmmcore.files import replace_text
+from gmmcore.pages import comparison_fault
 from gmmcore.validity import look_at_corpus, run_problems
 
 
@@ -40,7 +41,15 @@ def write_notes():
     corpora = {name: f"{prefix()}results/features/{name}" for name in CORPORA}
     folders = [*corpora.values(), *places.values()]
     truths = [f"{os.path.dirname(path)}/truth.h5" for path in lists]
-    redate([*lists, *truths, *(path for folder in folders for path in below(folder))])
+    compared = [f"{prefix()}results/{name}" for name in COMPARISON]
+    redate(
+        [
+            *lists,
+            *truths,
+            *compared,
+            *(path for folder in folders for path in below(folder)),
+        ]
+    )
     # Runs with the same features share the results for their thousands of files.
     frames = {
         name: look_at_corpus(features_of(name), corpora[name], LISTS.get(features.list))
@@ -53,6 +62,13 @@ def write_notes():
         )
         problems |= found
         following += after
+    page = f"{prefix()}results/comparison.html"
+    finals = {f"{places[run.name]}/ubm.h5" for run in COMPARED}
+    if COMPARED and os.path.lexists(page):
+        if finals & {*problems, *following} or not all(map(os.path.exists, finals)):
+            following.append(page)
+        elif fault := comparison_fault(COMPARED, f"{prefix()}results"):
+            problems[page] = fault
     for path, reason in problems.items():
         print(f"{path}: {reason}; it is made again", file=sys.stderr)
         write_note(path, reason)
@@ -65,7 +81,7 @@ def write_notes():
         for note in below(note_of(folder))
         if os.path.isfile(note)
     ]
-    withdraw({*lists, *noted} - {*problems, *following})
+    withdraw({*lists, page, *noted} - {*problems, *following})
 
 
 def below(folder):

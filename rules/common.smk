@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gmmcore
+from gmmcore.configuration import changed
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import shard_paths
 from gmmcore.demo.synthetic import DemoSettings
@@ -21,7 +22,7 @@ from gmmcore.options import words
 from gmmcore.resume import mixture_path, walk_iterations
 from gmmcore.runs import made_lists, read_runs
 from gmmcore.schedule import iteration_name
-from gmmcore.settings import EXPORTS
+from gmmcore.settings import COMPARISON, EXPORTS
 
 # A closed pipe, as in `snakemake | head`, ends Snakemake. Otherwise it would wait for ever, because
 # the thread that meets the closed pipe is not the one that waits for the jobs.
@@ -72,6 +73,10 @@ LAST = "results/{run}/{stage}.h5"
 ITERATION = "results/{run}/{stage}/{iteration}.h5"
 STATISTICS = "results/{run}/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
 FINAL = "results/{run}/ubm.h5"
+
+# Runs that are compared.
+COMPARED = [run for run in RUNS.values() if run.pages]
+COMPARED = COMPARED if len(COMPARED) > 1 else []
 
 # Runs whose statistics are files between jobs. Their iterations are a chain of jobs, which
 # Snakemake follows recursively.
@@ -133,6 +138,17 @@ def maximising(wildcards):
         *words(run.settings.limits),
         *words(run.settings.iteration(stage.kind)),
     ]
+
+
+def stages_of_run(wildcards):
+    """Return the last mixtures of all stages of a run."""
+    plan = RUNS[wildcards.run].plan
+    return [f"results/{wildcards.run}/{stage.name}.h5" for stage in plan]
+
+
+def exported(wildcards):
+    """Return the mixture that an export is made from: the final one, or that of a stage."""
+    return f"results/{wildcards.run}/{wildcards.name}.h5"
 
 
 def memory(wildcards, attempt):

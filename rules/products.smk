@@ -2,8 +2,10 @@
 # promises  results/<run>/ubm.h5         the final mixture
 #           results/<run>/history.tsv    the table of its iterations
 #           results/<run>/ubm.<format>   the mixture in the format of another tool
-#           results/<run>/report.html    the history of the training, with plots
+#           results/<run>/<kind>/<components>.<format>  the same of a size that is kept
 #           results/<run>/SHA256SUMS     the checksums of all these files
+#           results/<run>/report.html    the training as plots and tables, with times
+#           results/comparison.html, results/comparison.tsv   all runs side by side, if there are two
 
 
 rule finish:
@@ -18,8 +20,11 @@ rule finish:
         "logs/{run}/finish.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        settings=lambda wildcards: words(RUNS[wildcards.run].settings.limits),
     shell:
-        "gmmcore finish --mixture {input.mixture:q} --output {output:q} --log {log:q}"
+        "gmmcore finish --mixture {input.mixture:q} {params.settings:q} --output {output:q}"
+        " --log {log:q}"
 
 
 rule history:
@@ -42,13 +47,16 @@ rule history:
 
 rule export:
     input:
-        mixture=FINAL,
-        again=again("results/{run}/ubm.{format}"),
+        mixture=exported,
+        again=again("results/{run}/{name}.{format}"),
     output:
-        "results/{run}/ubm.{format}",
+        "results/{run}/{name}.{format}",
     log:
-        "logs/{run}/ubm.{format}.log",
+        "logs/{run}/{name}.{format}.log",
     wildcard_constraints:
+        name=alternatives(
+            ["ubm", *(stage.name for run in RUNS.values() for stage in run.plan)]
+        ),
         format=alternatives(name.removeprefix("ubm.") for name in EXPORTS.values()),
     conda:
         "../envs/gmmcore.yaml"
@@ -63,6 +71,8 @@ rule export:
 rule report:
     input:
         mixture=FINAL,
+        stages=stages_of_run,
+        corpus=corpus_of_run,
         again=again("results/{run}/report.html"),
     output:
         report(
@@ -74,8 +84,44 @@ rule report:
         "logs/{run}/report.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        settings=lambda wildcards: json.dumps(changed(RUNS[wildcards.run].settings)),
+        logs=lambda wildcards: f"{prefix()}logs/{wildcards.run}",
     shell:
-        "gmmcore report --mixture {input.mixture:q} --output {output:q} --log {log:q}"
+        "gmmcore report --mixture {input.mixture:q} --stages {input.stages:q}"
+        " --corpus {input.corpus:q} --settings {params.settings:q} --logs {params.logs:q}"
+        " --output {output:q} --log {log:q}"
+
+
+rule compare:
+    input:
+        mixtures=[f"results/{run.name}/ubm.h5" for run in COMPARED],
+        corpora=[f"results/features/{run.corpus}/corpus.json" for run in COMPARED],
+        again=again("results/comparison.html"),
+    output:
+        page=report(
+            "results/comparison.html",
+            caption="../docs/captions/comparison.rst",
+            category="comparison",
+        ),
+        table=report(
+            "results/comparison.tsv",
+            caption="../docs/captions/comparison.rst",
+            category="comparison",
+        ),
+    log:
+        "logs/comparison.log",
+    conda:
+        "../envs/gmmcore.yaml"
+    params:
+        settings=lambda wildcards: json.dumps(
+            {run.name: changed(run.settings) for run in COMPARED}
+        ),
+        logs=lambda wildcards: f"{prefix()}logs",
+    shell:
+        "gmmcore comparison --mixtures {input.mixtures:q} --corpora {input.corpora:q}"
+        " --settings {params.settings:q} --logs {params.logs:q}"
+        " --output {output.page:q} --table {output.table:q} --log {log:q}"
 
 
 rule checksums:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gmmcore.cautions import few_frames
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
 from gmmcore.options import add_options, mapping, options_of
@@ -32,16 +33,13 @@ __all__ = [
     "course_of",
     "entries_of_stage",
     "explained",
-    "few_frames",
     "load_of_corpus",
     "next_level",
     "read_any",
+    "say_without_plots",
     "warn_of_few_frames",
     "work_of",
 ]
-
-# Least number of coefficients of frames for each free parameter, without a warning.
-_NUMBERS = 5
 
 
 def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
@@ -148,29 +146,6 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
     return model
 
 
-def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:
-    """Say in one line that components have few frames for their parameters; empty if they have not.
-
-    Few are less than 5 numbers for each free parameter: 10 frames for a diagonal component, and
-    (D + 3) / 4 times as many for a full one.
-
-    Examples
-    --------
-    >>> from gmmcore.verbs._common import few_frames
-    >>> few_frames(300, 16, 60, full=False)
-    ''
-    """
-    parameters = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
-    if frames * dimension >= _NUMBERS * components * parameters:
-        return ""
-    needed = -(-_NUMBERS * parameters // dimension)
-    kind = "full" if full else "diagonal"
-    remedy = ", bring more shows or raise full.prior" if full else " or bring more shows"
-    return (
-        f"warning: {frames} frames are {frames / components:.1f} for each of {components} {kind} "
-        f"components of {parameters} parameters; with fewer than {needed} they may fit these "
-        f"frames only: train fewer components{remedy}"
-    )
 
 
 def warn_of_few_frames(model: Model, corpus: Corpus) -> None:
@@ -178,7 +153,19 @@ def warn_of_few_frames(model: Model, corpus: Corpus) -> None:
     size = model.mixture.components, corpus.dimension
     is_first = model.mixture.is_full and not model.facts["iteration"]
     if is_first and (line := few_frames(corpus.frames, *size, full=True)):
-        print(line, file=sys.stderr, flush=True)
+        print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def say_without_plots() -> None:
+    """Print one line if the packages that draw plots are not installed."""
+    from gmmcore.report.plots import CAN_DRAW
+
+    if not CAN_DRAW:
+        print(
+            "warning: Altair and vl-convert are not installed, so that the page has no plots: "
+            "pip install 'gmmcore[plot]', then remove the page and give the same command again",
+            file=sys.stderr,
+        )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

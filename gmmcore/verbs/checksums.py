@@ -6,6 +6,7 @@ Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 __all__ = ["configure", "run"]
@@ -13,7 +14,7 @@ __all__ = ["configure", "run"]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("files", metavar="FILE", nargs="+", help="all in the folder of --output")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="all below the folder of --output")
     parser.add_argument("--output", required=True)
 
 
@@ -23,5 +24,5 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.resume import checksums
 
     output = Path(arguments.output)
-    names = [Path(name).name for name in arguments.files]
+    names = [os.path.relpath(name, output.parent) for name in arguments.files]
     replace_text(output, checksums(output.parent, names))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
+from gmmcore.cautions import few_frames
 from gmmcore.errors import GmmcoreError
 from gmmcore.options import add_options, options_of
-from gmmcore.verbs._common import explained, few_frames
+from gmmcore.verbs._common import explained
 
 __all__ = ["configure", "run"]
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
             "train fewer components or bring more shows"
         )
     if line := few_frames(corpus.frames, arguments.components, corpus.dimension, full=False):
-        print(line)
+        print(f"warning: {line}")
     source = arguments.source
     if source is None:
         with explained(arguments.corpus):

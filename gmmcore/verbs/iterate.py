@@ -112,6 +112,7 @@ def _last_iteration(
     from gmmcore.processor import in_use, warn_of_others
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
+    from gmmcore.timing import Stopwatch
 
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
@@ -142,6 +143,7 @@ def _last_iteration(
             done = walk(folder)
     if done.complete:
         return done.last
+    watch = Stopwatch()
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
     warn_of_few_frames(model, corpus)
@@ -171,4 +173,6 @@ def _last_iteration(
                 course,
             )
             last = entry.iteration
+    name = folder.absolute().parents[1].name
+    print(f"{name}  {course.stage.name}: {watch.stop(last - done.last).line()}", flush=True)
     return last

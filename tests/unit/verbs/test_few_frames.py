@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from features_files import write_hdf5
 
+from gmmcore.cautions import few_frames
 from gmmcore.cli import main
 from gmmcore.corpus.identity import shard_paths
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.options import words
 from gmmcore.settings import Settings
-from gmmcore.verbs._common import few_frames
 
 
 @pytest.mark.parametrize(

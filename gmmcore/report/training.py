@@ -1,0 +1,324 @@
+"""The page of one training."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from math import isnan, nan
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.cautions import cautions, held_out_of
+from gmmcore.configuration import changed
+from gmmcore.corpus.table import ShowTable
+from gmmcore.errors import counted
+from gmmcore.inspection import condition_numbers, describe
+from gmmcore.options import mapping
+from gmmcore.outcome import Outcome
+from gmmcore.report import plots
+from gmmcore.report.page import Page, number
+from gmmcore.report.plane import ELLIPSES, plane, principal_axes
+from gmmcore.sizes import Size
+
+__all__ = ["ended", "flat", "report_page"]
+
+_SKIPPED = 50
+
+Array = npt.NDArray[np.float64]
+
+
+def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[str]]) -> Page:
+    """Write the page of a training.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    shows : ShowTable
+        The checked feature list.
+    skipped : sequence of sequence of str
+        Show, path, and what was found, of the faulty shows that were left out.
+    """
+    page = Page(outcome.name, plots.CAN_DRAW)
+    _summary(page, outcome)
+    if outcome.model.history:
+        _course(page, outcome)
+    _sizes(page, outcome)
+    _components(page, outcome)
+    _times(page, outcome)
+    _features(page, outcome, shows, skipped)
+    _provenance(page, outcome)
+    return page
+
+
+def ended(size: Size) -> str:
+    """Say in a few words how a stage ended."""
+    left = "" if isnan(size.gain) else f", gain {size.gain:+.2g}"
+    return size.ended + left
+
+
+def flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Return nested settings with keys such as ``features.list``."""
+    result: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _summary(page: Page, outcome: Outcome) -> None:
+    mixture, history = outcome.model.mixture, outcome.model.history
+    facts = describe(mixture)
+    value = f"{outcome.sizes[-1].log_likelihood:.4f} over {_sampled(outcome)}"
+    held_out = held_out_of(history[-1]) if history else nan
+    if not isnan(held_out):
+        value += f"; held-out, before the last update: {held_out:.4f}"
+    page.paragraph(
+        f"{counted(mixture.components, 'component')} with {facts['covariances']} covariances, "
+        f"dimension {mixture.dimension}, {number(facts['parameters'])} free parameters; "
+        f"{number(outcome.corpus.frames)} frames, {counted(len(history), 'iteration')}. "
+        f"Log-likelihood per frame (natural logarithm): {value}. Effective number of components "
+        f"(exponential of the weights' entropy): {facts['weights_effective']:.1f}."
+    )
+    for line in cautions(mixture, history, outcome.settings.llk_gain):
+        page.paragraph(f"{line[0].upper()}{line[1:]}.", "caution")
+
+
+def _sampled(outcome: Outcome) -> str:
+    count, frames = len(outcome.sample), outcome.corpus.frames
+    return "all frames" if count == frames else f"a sample of {number(count)} frames"
+
+
+def _course(page: Page, outcome: Outcome) -> None:
+    history, settings = outcome.model.history, outcome.settings
+    page.heading("Log-likelihood")
+    page.plot(plots.likelihoods, history)
+    page.paragraph(
+        "Each point is the mixture before the update of its iteration. The bands are the stages. "
+        "Stages may read random subsets of different sizes, so that small steps between them "
+        "mean nothing.",
+        "note",
+    )
+    if any(entry.gain == entry.gain for entry in history):
+        page.heading("Gains")
+        page.plot(plots.gains, history, settings.llk_gain)
+        page.paragraph(
+            "Growth of the log-likelihood per frame in each iteration, except the first of a stage "
+            "and those on other frames. A stage ends below llk_gain, {settings.llk_gain:g}.",
+            "note",
+        )
+
+
+def _sizes(page: Page, outcome: Outcome) -> None:
+    sizes, seconds = outcome.sizes, {s.name: s.time for s in outcome.stages if s.is_timed}
+    page.heading("Sizes")
+    if len(sizes) > 2:
+        page.plot(plots.by_size, sizes)
+    columns = {
+        "stage": [size.name for size in sizes],
+        "parameters": [size.parameters for size in sizes],
+        "iterations": [size.iterations for size in sizes],
+        "ended": [ended(size) for size in sizes],
+        "last read": [size.trained_on for size in sizes],
+        "training": [size.log_likelihood for size in sizes],
+        "held-out": [size.held_out for size in sizes],
+        "BIC": [round(size.bic) for size in sizes],
+        "AIC": [round(size.aic) for size in sizes],
+        "seconds": [time.seconds if (time := seconds.get(s.name)) else nan for s in sizes],
+    }
+    best = {
+        "held-out": max(sizes, key=lambda size: (not isnan(size.held_out), size.held_out)),
+        "BIC": min(sizes, key=lambda size: size.bic),
+        "AIC": min(sizes, key=lambda size: size.aic),
+    }
+    if isnan(best["held-out"].held_out):
+        del columns["held-out"], best["held-out"]
+    head = [*columns]
+    bold = [(sizes.index(size), head.index(name)) for name, size in best.items()]
+    rows = [*zip(*columns.values(), strict=True)]
+    page.table(head, rows, bold=bold)
+    held_out = ""
+    if "held-out" in columns:
+        held_out = " Held-out is that before the last update of the stage."
+    page.paragraph(
+        f"The last mixture of each stage is a finished model. Training is its log-likelihood per "
+        f"frame over {_sampled(outcome)}, the same for all sizes; BIC and AIC are of this one, and "
+        f"lower is better. A stage that last read fewer than {number(outcome.corpus.frames)} "
+        "frames was trained on a random subset, and would gain a little by iterations on all "
+        f"frames.{held_out} The best values are bold. The key keep gives a size its exports.",
+        "note",
+    )
+
+
+def _components(page: Page, outcome: Outcome) -> None:
+    mixture, settings = outcome.model.mixture, outcome.settings
+    step = settings.iteration("full" if mixture.is_full else "diag")
+    least, _ = step.frames(mixture.dimension)
+    page.heading("Components")
+    quiet = []
+    if mixture.components > 1:
+        page.plot(plots.occupancies, mixture.weights, outcome.corpus.frames, least)
+        low = int((mixture.weights * outcome.corpus.frames < least).sum())
+        page.paragraph(
+            f"Occupancy is weight x frames. {low or 'None'} of the {mixture.components} components "
+            f"{'is' if low < 2 else 'are'} below the least occupancy, {least:g} frames.",
+            "note",
+        )
+    relative = _relative_variances(outcome)
+    what = "rank of the eigenvalue, smallest first" if mixture.is_full else "dimension"
+    page.plot(plots.variances, relative, step.floor, step.ceiling, what)
+    shares = {
+        "at the floor": (relative <= step.floor * (1 + 1e-6)).mean(axis=0),
+        "at the ceiling": (relative >= step.ceiling * (1 - 1e-6)).mean(axis=0),
+    }
+    named = "Eigenvalues, after whitening by" if mixture.is_full else "Variances, relative to"
+    page.paragraph(
+        f"{named} the global variances: from the smallest to the largest of all components, and "
+        "their median.",
+        "note",
+    )
+    if any(share.any() for share in shares.values()):
+        page.plot(plots.moved, shares, what)
+    else:
+        quiet.append("no variance is at its floor or ceiling")
+    if mixture.is_full and mixture.dimension > 1:
+        page.plot(plots.conditions, condition_numbers(mixture))
+    elif not mixture.is_full:
+        quiet.append("condition numbers are those of full covariances")
+    if mixture.dimension > 1:
+        mean, axes, held = principal_axes(outcome.sample)
+        page.plot(plane, mixture, outcome.sample, mean, axes)
+        some = f"The {ELLIPSES} heaviest" if mixture.components > ELLIPSES else "All"
+        page.paragraph(
+            f"{some} components as ellipses of one standard deviation, over a sample of the "
+            "frames, in the plane of the first two principal axes of the standardised "
+            f"coefficients, which holds {held:.0%} of their variance.",
+            "note",
+        )
+    if quiet:
+        page.paragraph(f"Left out: {'; '.join(quiet)}.", "note")
+
+
+def _relative_variances(outcome: Outcome) -> Array:
+    """Return variances (C, D) relative to the global ones, or whitened eigenvalues, sorted."""
+    mixture = outcome.model.mixture
+    control = mixture.variance_control
+    if control is None:
+        control = np.broadcast_to(
+            np.array(outcome.corpus.second) / outcome.corpus.frames, mixture.means.shape
+        )
+    if not mixture.is_full:
+        return np.asarray(mixture.covariances / control)
+    deviation = np.sqrt(control)
+    scale = deviation[:, :, np.newaxis] * deviation[:, np.newaxis, :]
+    return np.asarray(np.linalg.eigvalsh(mixture.covariances / scale))
+
+
+def _times(page: Page, outcome: Outcome) -> None:
+    page.heading("Time and memory")
+    known = [(stage, stage.time) for stage in outcome.stages if stage.time]
+    rows = [
+        (
+            stage.name,
+            f"{time.iterations} of {len(stage.entries)}",
+            time.seconds,
+            time.processor_seconds,
+            round(stage.timed_frames / time.seconds) if time.seconds else 0,
+            round(time.megabytes),
+        )
+        for stage, time in known
+        if time.iterations
+    ]
+    if not rows:
+        page.paragraph(
+            "Left out: the logs of this run tell no times. They are those of jobs that make "
+            "iterations; with jobs: N, and for iterations copied from another run, there are none.",
+            "note",
+        )
+        return
+    page.plot(plots.stage_times, outcome.stages)
+    head = ["stage", "iterations", "seconds", "processor seconds", "frames per second", "MB"]
+    page.table(head, rows)
+    page.paragraph(
+        "Times are those of the job that last worked on a stage, and of the iterations that it "
+        "made itself: after an interruption, of the rest. They differ from training to training; "
+        "all else on this page does not.",
+        "note",
+    )
+
+
+def _features(
+    page: Page, outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[str]]
+) -> None:
+    facts, corpus = shows.facts, outcome.corpus
+    page.heading("Features")
+    page.paragraph(
+        f"{counted(facts['shows'], 'show')} of {outcome.settings.features.list}: "
+        f"{number(corpus.frames)} of {number(facts['frames'])} frames are used, of dimension "
+        f"{facts['raw_dimension']} in the files and {corpus.dimension} as processed, in "
+        f"{counted(len(corpus.shards), 'shard')}."
+    )
+    if skipped:
+        page.paragraph(f"{counted(len(skipped), 'faulty show')} left out (skipped.tsv):", "caution")
+        page.table(["show", "file", "found"], skipped[:_SKIPPED])
+    else:
+        page.paragraph("No show was left out as faulty.", "note")
+
+
+def _provenance(page: Page, outcome: Outcome) -> None:
+    model, history = outcome.model, outcome.model.history
+    page.heading("Settings and provenance")
+    every = flat(mapping(outcome.settings))
+    given = flat(changed(outcome.settings))
+    page.table(["setting", "value"], [(key, str(value)) for key, value in given.items()])
+    rest = [(key, str(value)) for key, value in every.items() if key not in given]
+    page.table(["setting", "default"], rest, summary=f"{len(rest)} settings have their defaults")
+    names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "altair")
+    facts = {
+        "mixture (SHA-256)": model.digest,
+        "frames (SHA-256)": outcome.corpus.digest,
+        "settings of the iterations": model.facts.get("settings"),
+        "computed by": model.facts.get("arithmetic"),
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *filter(None, map(_version, names))]
+        ),
+    }
+    page.table(["provenance", "value"], [(key, str(value)) for key, value in facts.items()])
+    head = [
+        "stage", "iteration", "frames", "log-likelihood", "held-out", "gain", "floored", "ceiled",
+        "low count", "action", "step",
+    ]  # fmt: skip
+    rows = [
+        (
+            f"{entry.stage} {entry.components}",
+            entry.iteration,
+            entry.frames,
+            entry.log_likelihood,
+            held_out_of(entry),
+            entry.gain,
+            entry.floored,
+            entry.ceiled,
+            entry.low_count,
+            entry.action,
+            entry.step,
+        )
+        for entry in history
+    ]
+    page.table(head, rows, summary=f"All {counted(len(history), 'iteration')}")
+    page.heading("How to cite")
+    version = importlib.metadata.version("gmmcore")
+    page.code(
+        f"@software{{gmmcore,\n  author = {{{{The gmmcore developers}}}},\n"
+        "  title = {gmmcore: Gaussian mixture training as a Snakemake workflow},\n"
+        f"  version = {{{version}}},\n  license = {{BSD-3-Clause}}\n}}"
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
