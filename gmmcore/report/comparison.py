@@ -149,6 +149,16 @@ def _group(page: Page, members: Sequence[Outcome], outcomes: Sequence[Outcome]) 
         "time counts for both.",
         "note",
     )
+    if len(members) > 1:
+        _curves(page, members, outcomes)
+    for outcome in members:
+        for line in cautions(
+            outcome.model.mixture, outcome.model.history, outcome.settings.llk_gain
+        ):
+            page.paragraph(f"{outcome.name}: {line}.", "caution")
+
+
+def _curves(page: Page, members: Sequence[Outcome], outcomes: Sequence[Outcome]) -> None:
     names = [outcome.name for outcome in members]
     by_iteration = [row for outcome in members for row in _curve(outcome, None)]
     if by_iteration:
@@ -162,11 +172,6 @@ def _group(page: Page, members: Sequence[Outcome], outcomes: Sequence[Outcome]) 
             f"Without times, which the logs do not tell of all iterations: {', '.join(left)}.",
             "note",
         )
-    for outcome in members:
-        for line in cautions(
-            outcome.model.mixture, outcome.model.history, outcome.settings.llk_gain
-        ):
-            page.paragraph(f"{outcome.name}: {line}.", "caution")
 
 
 def _stage_times(outcome: Outcome, outcomes: Sequence[Outcome]) -> list[StageTime]:

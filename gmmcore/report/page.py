@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5em auto; max-width: 960p
   color: #222; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 14px; }
-td, th { padding: 2px 10px; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td, th { padding: 2px 10px; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top;
+  white-space: nowrap; }
+td.number, th.number { text-align: right; }
 .wide { overflow-x: auto; } .chart { width: 100%; min-height: 40px; }
 .caution { background: #fff4d6; border-left: 4px solid #d99a00; padding: 0.4em 0.8em; }
-.note { color: #555; } code, pre { font-size: 13px; overflow-x: auto; }
+p { overflow-wrap: anywhere; } .note { color: #555; }
+pre { font-size: 13px; overflow-x: auto; }
 summary { cursor: pointer; color: #555; }
 .vega-embed { width: 100%; } .vega-embed summary { opacity: 0.3; }
 """
@@ -128,18 +131,23 @@ class Page:
             *self._parts,
         ]
         if self._plots:
-            import vl_convert
-
             specs = json.dumps(self._plots, separators=(",", ":"), allow_nan=False)
             specs = specs.replace("<", "\\u003c")
-            library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
             parts += [
                 f'<script type="application/json" id="plots">{specs}</script>',
-                f"<script>{library}</script>",
+                f"<script>{_library()}</script>",
                 f"<script>{_SHOW}</script>",
             ]
         rest = "\n".join([*parts, "</body></html>"]) + "\n"
         return f"<!doctype html>\n{_SEAL.format(digest_of(rest, *made_from))}{rest}"
+
+
+@cache
+def _library() -> str:
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def is_page(path: Path, *made_from: object) -> bool:

@@ -232,8 +232,8 @@ def variances(relative: Array, floor: float, ceiling: float, what: str) -> Any:
         y=alt.Y("least:Q", title="relative to the global variance", **logarithmic), y2="largest"
     )
     median = base.mark_circle(size=35, opacity=1, color=BLUE).encode(y="median:Q")
-    lines = rules(bounds)
-    return finished(span + median + lines, "Variances of the components by dimension")
+    points = span + median + rules(bounds) if bounds else span + median
+    return finished(points, "Variances of the components by dimension")
 
 
 def moved(shares: dict[str, Array], what: str) -> Any:
@@ -358,12 +358,15 @@ def curves(rows: Rows, names: Sequence[str], what: str) -> Any:
             "frames:N", scale=dashes, legend=alt.Legend() if has_held_out else None
         ),
     )
+    # Curves that coincide lie on one another, the later ones narrower.
+    widths = alt.Scale(domain=[*names], range=np.linspace(7, 1.5, len(names)).tolist())
+    lines = base.mark_line().encode(strokeWidth=alt.StrokeWidth("run:N", scale=widths, legend=None))
     points = base.mark_circle(size=35, opacity=1).encode(
         tooltip=tooltips(
             "run:N", "stage:N", "iteration:Q", "frames:N", "log_likelihood:Q:.6f", "x:Q:.4~g"
         )
     )
-    return finished(base.mark_line() + points, f"Log-likelihood per frame by {what}", 340)
+    return finished(lines + points, f"Log-likelihood per frame by {what}", 340)
 
 
 def _place(index: int, entry: HistoryEntry) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _course(page: Page, outcome: Outcome) -> None:
         page.plot(plots.gains, history, settings.llk_gain)
         page.paragraph(
             "Growth of the log-likelihood per frame in each iteration, except the first of a stage "
-            "and those on other frames. A stage ends below llk_gain, {settings.llk_gain:g}.",
+            f"and those on other frames. A stage ends below llk_gain, {settings.llk_gain:g}.",
             "note",
         )
 
@@ -186,6 +186,7 @@ def _components(page: Page, outcome: Outcome) -> None:
         quiet.append("no variance is at its floor or ceiling")
     if mixture.is_full and mixture.dimension > 1:
         page.plot(plots.conditions, condition_numbers(mixture))
+        page.paragraph("Components by the condition number of their covariance.", "note")
     elif not mixture.is_full:
         quiet.append("condition numbers are those of full covariances")
     if mixture.dimension > 1:
@@ -244,8 +245,8 @@ def _times(page: Page, outcome: Outcome) -> None:
     page.table(head, rows)
     page.paragraph(
         "Times are those of the job that last worked on a stage, and of the iterations that it "
-        "made itself: after an interruption, of the rest. They differ from training to training; "
-        "all else on this page does not.",
+        "made itself: after an interruption, of the rest; a copied stage has none. They differ "
+        "from training to training; all else on this page does not.",
         "note",
     )
 

@@ -1,0 +1,87 @@
+"""What a person is told about a training before the mixture is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gmmcore import GaussianMixture
+from gmmcore.cautions import cautions, gain_left
+from gmmcore.history import HistoryEntry
+
+
+def entry(iteration: int, gain: float, **values: Any) -> HistoryEntry:
+    known = {"stage": "diag", "components": 2, "level": 0, "frames": 10_000}
+    known |= {"log_likelihood": -10.0 + iteration, "floored": 0, "ceiled": 0, "low_count": 0}
+    known |= {"action": "", "smallest_occupancy": 100.0, **values}
+    return HistoryEntry(iteration=iteration, gain=gain, **known)
+
+
+@dataclass(frozen=True)
+class Held(HistoryEntry):
+    held_out: float = nan
+
+
+def held(likelihoods: list[float], held_out: list[float]) -> list[HistoryEntry]:
+    result: list[HistoryEntry] = []
+    for at, (value, other) in enumerate(zip(likelihoods, held_out, strict=True), start=1):
+        base = entry(at, 0.001 if at > 1 else nan, log_likelihood=value)
+        result.append(Held(**{**vars(base), "held_out": other}))
+    return result
+
+
+TWO = GaussianMixture([0.5, 0.5], np.zeros((2, 3)), np.ones((2, 3)))
+
+
+def test_a_converged_training_has_no_cautions():
+    assert cautions(TWO, [entry(1, nan), entry(2, 0.5), entry(3, 0.001)], 0.01) == []
+    assert cautions(TWO, [], 0.01) == []
+
+
+@pytest.mark.parametrize(
+    ("gains", "left"),
+    [
+        ([nan, 0.5, 0.3], 0.3),
+        ([nan, 0.5, 0.009], None),
+        # The first iteration on all frames has no gain: the subset before it tells.
+        ([nan, 0.5, nan], 0.5),
+        ([nan, 0.001, nan], None),
+    ],
+)
+def test_a_stage_that_ended_by_its_limit_has_a_gain_left(gains, left):
+    entries = [entry(at, gain) for at, gain in enumerate(gains, start=1)]
+    assert gain_left(entries, 0.01) == left
+    lines = cautions(TWO, entries, 0.01)
+    assert len(lines) == (left is not None)
+    assert not lines or ("diag 2 ended after 3 iterations" in lines[0] and "raise" in lines[0])
+
+
+def test_a_single_iteration_and_an_extrapolated_one_tell_nothing():
+    assert np.isnan(gain_left([entry(1, nan)], 0.01))
+    assert (
+        gain_left([entry(1, nan), entry(2, 0.001), entry(3, 0.9, step="extrapolated")], 1) is None
+    )
+
+
+def test_components_without_frames_are_told_with_what_to_change():
+    entries = [entry(1, nan), entry(2, 0.0, low_count=1, smallest_occupancy=0.2)]
+    (line,) = cautions(TWO, entries, 0.01)
+    assert line.startswith("1 of 2 components have a low count, and the smallest holds no frame")
+    assert "low_count.action" in line
+
+
+def test_few_frames_for_each_component_are_told():
+    (line,) = cautions(TWO, [entry(1, nan, frames=18), entry(2, 0.0, frames=18)], 0.01)
+    assert line.startswith("18 frames are 9.0 for each of 2 diagonal components")
+
+
+def test_training_and_held_out_that_part_ways_are_told_with_the_best_iteration():
+    (line,) = cautions(TWO, held([-80, -75, -70], [-81, -79, -83]), 0.01)
+    assert "fell from -79.0000 (before iteration 2 of diag 2) to -83.0000" in line
+    assert "rose from -75.0000 to -70.0000" in line
+    assert cautions(TWO, held([-80, -75, -70], [-81, -80, -79]), 0.01) == []
+    assert cautions(TWO, held([-80, -75, -70], [nan, nan, nan]), 0.01) == []
