@@ -114,8 +114,12 @@ def held_out_of(entry: HistoryEntry) -> float:
 
 def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
     """Say that the held-out likelihood fell while that of the training frames rose."""
+    # Iterations on subsets of other sizes have other held-out frames, too.
     known = [
-        entry for entry in history if isfinite(held_out_of(entry)) and entry.step != "rejected"
+        entry
+        for entry in history
+        if isfinite(held_out_of(entry)) and entry.step != "rejected"
+        if entry.level == history[-1].level
     ]
     if not known:
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.history import HistoryEntry
+from gmmcore.model import GaussianMixture
 from gmmcore.settings import Settings
 from gmmcore.sizes import Size, sizes
 from gmmcore.statistics import accumulate
@@ -85,6 +87,7 @@ def read_outcome(
     sample: npt.NDArray[np.float32],
     logs: Path,
     settings: Settings,
+    held_out: npt.NDArray[np.float32] | None = None,
     threads: int = 1,
 ) -> Outcome:
     """Read a finished training.
@@ -102,6 +105,8 @@ def read_outcome(
         Folder of the logs of the run. Without the logs, times are not known.
     settings : Settings
         Settings of the run.
+    held_out : ndarray, shape (F, D), float32, optional
+        The held-out frames, or a sample of them.
     threads : int
         Number of threads. The result does not depend on it.
 
@@ -114,9 +119,11 @@ def read_outcome(
     found = {}
     for path in mixtures:
         last = load_model(path)
-        value = accumulate(last.mixture, sample, precision="single", threads=threads)
-        key = last.facts["stage"], last.facts["components"]
-        found[key] = last.mixture, value.log_likelihood / value.frames
+        training, other = (
+            nan if part is None else _log_likelihood(last.mixture, part, threads)
+            for part in (sample, held_out)
+        )
+        found[last.facts["stage"], last.facts["components"]] = last.mixture, training, other
     stages = []
     for kind, components in dict.fromkeys((e.stage, e.components) for e in model.history):
         entries = tuple(e for e in model.history if (e.stage, e.components) == (kind, components))
@@ -125,3 +132,10 @@ def read_outcome(
     known = sizes(found, model.history, corpus.frames, settings.llk_gain)
     name = os.path.basename(os.path.dirname(os.path.abspath(final)))
     return Outcome(name, settings, model, corpus, sample, tuple(stages), known)
+
+
+def _log_likelihood(
+    mixture: GaussianMixture, frames: npt.NDArray[np.float32], threads: int
+) -> float:
+    found = accumulate(mixture, frames, precision="single", threads=threads)
+    return found.log_likelihood / found.frames

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, log, nan
 
-from gmmcore.cautions import gain_left, held_out_of
+from gmmcore.cautions import gain_left
 from gmmcore.history import HistoryEntry
 from gmmcore.inspection import parameters
 from gmmcore.model import GaussianMixture
@@ -23,6 +23,7 @@ class Size:
     kind : str
         ``diag`` or ``full``.
     components : int
+        Number of components of the stage; ``low_count.action: remove`` may leave fewer.
     parameters : int
         Number of free parameters.
     iterations : int
@@ -35,7 +36,7 @@ class Size:
         Log-likelihood per frame of the mixture (natural logarithm), on frames that are the same for
         all sizes.
     held_out : float
-        Held-out log-likelihood per frame before the last update of the stage; NaN if there is none.
+        The same on the held-out frames; NaN if there are none.
     ended : str
         ``converged``, ``limit`` (of iterations), or empty without iterations.
     gain : float
@@ -70,7 +71,7 @@ class Size:
 
 
 def sizes(
-    mixtures: Mapping[tuple[str, int], tuple[GaussianMixture, float]],
+    mixtures: Mapping[tuple[str, int], tuple[GaussianMixture, float, float]],
     history: Sequence[HistoryEntry],
     frames: int,
     llk_gain: float,
@@ -80,7 +81,8 @@ def sizes(
     Parameters
     ----------
     mixtures : mapping
-        The last mixture of each stage and its log-likelihood per frame, by kind and components.
+        The last mixture of each stage and its log-likelihoods per frame, of training and held-out
+        frames, by kind and components.
     history : sequence of HistoryEntry
         The iterations of all stages.
     frames : int
@@ -89,19 +91,19 @@ def sizes(
         A stage has converged if the log-likelihood per frame grew by less.
     """
     result = []
-    for (kind, components), (mixture, value) in mixtures.items():
+    for (kind, components), (mixture, value, held_out) in mixtures.items():
         entries = [e for e in history if (e.stage, e.components) == (kind, components)]
         gain = gain_left(entries, llk_gain)
         result.append(
             Size(
                 kind,
-                mixture.components,
+                components,
                 parameters(mixture),
                 len(entries),
                 entries[-1].frames if entries else 0,
                 frames,
                 value,
-                held_out_of(entries[-1]) if entries else nan,
+                held_out,
                 "" if not entries else "converged" if gain is None else "limit",
                 nan if gain is None or isnan(gain) else gain,
             )

@@ -5,7 +5,6 @@ Snakemake's benchmarks are samples, which miss most of a job that takes less tha
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import sys
@@ -61,7 +60,9 @@ class Stopwatch:
 
 
 def _processor_seconds() -> float:
-    return sum(os.times()[:4])  # Those of children that have ended, too.
+    # Those of children that have ended, too.
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 _LINE = re.compile(

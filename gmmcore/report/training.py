@@ -5,28 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Sequence
-from math import isnan, nan
-
-import numpy as np
-import numpy.typing as npt
+from math import inf, isnan, nan
 
 from gmmcore.cautions import cautions, held_out_of
 from gmmcore.configuration import changed
 from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import counted
-from gmmcore.inspection import condition_numbers, describe
+from gmmcore.inspection import describe
 from gmmcore.options import mapping
 from gmmcore.outcome import Outcome
 from gmmcore.report import plots
+from gmmcore.report.components import add_components
 from gmmcore.report.page import Page, number
-from gmmcore.report.plane import ELLIPSES, plane, principal_axes
 from gmmcore.sizes import Size
 
 __all__ = ["ended", "flat", "report_page"]
 
 _SKIPPED = 50
-
-Array = npt.NDArray[np.float64]
 
 
 def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[str]]) -> Page:
@@ -45,7 +40,7 @@ def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[s
     if outcome.model.history:
         _course(page, outcome)
     _sizes(page, outcome)
-    _components(page, outcome)
+    add_components(page, outcome)
     _times(page, outcome)
     _features(page, outcome, shows, skipped)
     _provenance(page, outcome)
@@ -73,9 +68,8 @@ def _summary(page: Page, outcome: Outcome) -> None:
     mixture, history = outcome.model.mixture, outcome.model.history
     facts = describe(mixture)
     value = f"{outcome.sizes[-1].log_likelihood:.4f} over {_sampled(outcome)}"
-    held_out = held_out_of(history[-1]) if history else nan
-    if not isnan(held_out):
-        value += f"; held-out, before the last update: {held_out:.4f}"
+    if not isnan(outcome.sizes[-1].held_out):
+        value += f"; held-out: {outcome.sizes[-1].held_out:.4f}"
     page.paragraph(
         f"{counted(mixture.components, 'component')} with {facts['covariances']} covariances, "
         f"dimension {mixture.dimension}, {number(facts['parameters'])} free parameters; "
@@ -85,6 +79,18 @@ def _summary(page: Page, outcome: Outcome) -> None:
     )
     for line in cautions(mixture, history, outcome.settings.llk_gain):
         page.paragraph(f"{line[0].upper()}{line[1:]}.", "caution")
+    last, best = outcome.sizes[-1], max(outcome.sizes, key=_held_out)
+    if _held_out(best) - _held_out(last) > max(outcome.settings.llk_gain, 0):
+        page.paragraph(
+            f"{best.name} has the highest held-out log-likelihood per frame, {best.held_out:.4f}; "
+            f"that of {last.name} is {last.held_out:.4f}. Train {best.components} components, or "
+            f"take the mixture of this stage, {best.name}.h5.",
+            "caution",
+        )
+
+
+def _held_out(size: Size) -> float:
+    return -inf if isnan(size.held_out) else size.held_out
 
 
 def _sampled(outcome: Outcome) -> str:
@@ -130,7 +136,7 @@ def _sizes(page: Page, outcome: Outcome) -> None:
         "seconds": [time.seconds if (time := seconds.get(s.name)) else nan for s in sizes],
     }
     best = {
-        "held-out": max(sizes, key=lambda size: (not isnan(size.held_out), size.held_out)),
+        "held-out": max(sizes, key=_held_out),
         "BIC": min(sizes, key=lambda size: size.bic),
         "AIC": min(sizes, key=lambda size: size.aic),
     }
@@ -142,7 +148,7 @@ def _sizes(page: Page, outcome: Outcome) -> None:
     page.table(head, rows, bold=bold)
     held_out = ""
     if "held-out" in columns:
-        held_out = " Held-out is that before the last update of the stage."
+        held_out = " Held-out is the same over the held-out frames."
     page.paragraph(
         f"The last mixture of each stage is a finished model. Training is its log-likelihood per "
         f"frame over {_sampled(outcome)}, the same for all sizes; BIC and AIC are of this one, and "
@@ -151,71 +157,6 @@ def _sizes(page: Page, outcome: Outcome) -> None:
         f"frames.{held_out} The best values are bold. The key keep gives a size its exports.",
         "note",
     )
-
-
-def _components(page: Page, outcome: Outcome) -> None:
-    mixture, settings = outcome.model.mixture, outcome.settings
-    step = settings.iteration("full" if mixture.is_full else "diag")
-    least, _ = step.frames(mixture.dimension)
-    page.heading("Components")
-    quiet = []
-    if mixture.components > 1:
-        page.plot(plots.occupancies, mixture.weights, outcome.corpus.frames, least)
-        low = int((mixture.weights * outcome.corpus.frames < least).sum())
-        page.paragraph(
-            f"Occupancy is weight x frames. {low or 'None'} of the {mixture.components} components "
-            f"{'is' if low < 2 else 'are'} below the least occupancy, {least:g} frames.",
-            "note",
-        )
-    relative = _relative_variances(outcome)
-    what = "rank of the eigenvalue, smallest first" if mixture.is_full else "dimension"
-    page.plot(plots.variances, relative, step.floor, step.ceiling, what)
-    shares = {
-        "at the floor": (relative <= step.floor * (1 + 1e-6)).mean(axis=0),
-        "at the ceiling": (relative >= step.ceiling * (1 - 1e-6)).mean(axis=0),
-    }
-    named = "Eigenvalues, after whitening by" if mixture.is_full else "Variances, relative to"
-    page.paragraph(
-        f"{named} the global variances: from the smallest to the largest of all components, and "
-        "their median.",
-        "note",
-    )
-    if any(share.any() for share in shares.values()):
-        page.plot(plots.moved, shares, what)
-    else:
-        quiet.append("no variance is at its floor or ceiling")
-    if mixture.is_full and mixture.dimension > 1:
-        page.plot(plots.conditions, condition_numbers(mixture))
-        page.paragraph("Components by the condition number of their covariance.", "note")
-    elif not mixture.is_full:
-        quiet.append("condition numbers are those of full covariances")
-    if mixture.dimension > 1:
-        mean, axes, held = principal_axes(outcome.sample)
-        page.plot(plane, mixture, outcome.sample, mean, axes)
-        some = f"The {ELLIPSES} heaviest" if mixture.components > ELLIPSES else "All"
-        page.paragraph(
-            f"{some} components as ellipses of one standard deviation, over a sample of the "
-            "frames, in the plane of the first two principal axes of the standardised "
-            f"coefficients, which holds {held:.0%} of their variance.",
-            "note",
-        )
-    if quiet:
-        page.paragraph(f"Left out: {'; '.join(quiet)}.", "note")
-
-
-def _relative_variances(outcome: Outcome) -> Array:
-    """Return variances (C, D) relative to the global ones, or whitened eigenvalues, sorted."""
-    mixture = outcome.model.mixture
-    control = mixture.variance_control
-    if control is None:
-        control = np.broadcast_to(
-            np.array(outcome.corpus.second) / outcome.corpus.frames, mixture.means.shape
-        )
-    if not mixture.is_full:
-        return np.asarray(mixture.covariances / control)
-    deviation = np.sqrt(control)
-    scale = deviation[:, :, np.newaxis] * deviation[:, np.newaxis, :]
-    return np.asarray(np.linalg.eigvalsh(mixture.covariances / scale))
 
 
 def _times(page: Page, outcome: Outcome) -> None:

@@ -146,8 +146,6 @@ def load_of_corpus(arguments: argparse.Namespace, corpus: Corpus) -> Model:
     return model
 
 
-
-
 def warn_of_few_frames(model: Model, corpus: Corpus) -> None:
     """Print the line of `few_frames` at the beginning of a stage with full covariances."""
     size = model.mixture.components, corpus.dimension

@@ -15,6 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--mixtures", nargs="+", required=True, help="final ones, of each run")
     parser.add_argument("--corpora", nargs="+", required=True, help="corpus.json of each run")
+    parser.add_argument(
+        "--held-out", nargs="+", help="corpus.json of the held-out frames of each run, or -"
+    )
     parser.add_argument("--settings", required=True, help="the configurations by run, as JSON")
     parser.add_argument("--logs", default="logs", help="holds a folder of logs for each run")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
@@ -52,11 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
             *frames(corpus),
             Path(arguments.logs, name),
             resolve(values, f"--settings: {name}"),
+            None if held_out == "-" else frames(held_out)[1],
             arguments.threads,
         )
-        for final, corpus, (name, values) in zip(
+        for final, corpus, held_out, (name, values) in zip(
             arguments.mixtures,
             arguments.corpora,
+            arguments.held_out or ["-"] * len(arguments.mixtures),
             json.loads(arguments.settings).items(),
             strict=True,
         )

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stages", nargs="+", required=True, help="the last mixtures of the stages"
     )
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
+    parser.add_argument("--held-out", help="corpus.json of the held-out frames")
     parser.add_argument("--settings", required=True, help="the configuration of the run, as JSON")
     parser.add_argument("--logs", default="logs", help="folder of the run's logs, which tell times")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
@@ -42,6 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
     say_without_plots()
     settings = resolve(json.loads(arguments.settings), "--settings")
     corpus = Corpus.read(arguments.corpus)
+    held_out = None
+    if arguments.held_out:
+        held_out = sample_frames(Corpus.read(arguments.held_out), arguments.held_out)
     outcome = read_outcome(
         Path(arguments.mixture),
         arguments.stages,
@@ -49,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
         sample_frames(corpus, arguments.corpus),
         Path(arguments.logs),
         settings,
+        held_out,
         arguments.threads,
     )
     folder = Path(arguments.corpus).parent

@@ -22,7 +22,7 @@ def test_bic_and_aic_are_those_of_scikit_learn():
         made = GaussianMixture.from_covariances(other.weights_, other.means_, other.covariances_)
         assert parameters(made) == other._n_parameters()
         total = accumulate(made, frames).log_likelihood
-        found[kind, 3] = made, total / len(frames)
+        found[kind, 3] = made, total / len(frames), nan
         wanted += [other.bic(frames), other.aic(frames)]
     known = sizes(found, [], len(frames), 0.01)
     assert [size.name for size in known] == ["diag/3", "full/3"]
@@ -37,7 +37,7 @@ def test_each_size_says_how_its_stage_ended():
         HistoryEntry("diag", count, number, 0, 50, -1.0, gain, 0, 0, 0, "", 9.0)
         for count, number, gain in rows
     ]
-    made = {("diag", count): (one, -1.0) for count in (1, 2, 4)}
+    made = {("diag", count): (one, -1.0, nan) for count in (1, 2, 4)}
     found = sizes(made, history, 100, 0.01)
     assert [size.ended for size in found] == ["", "limit", "converged"]
     assert [size.trained_on for size in found] == [0, 50, 50]

@@ -61,7 +61,9 @@ class Reader(HTMLParser):
         return [spec for _, spec in json.loads(given[0])] if given else []
 
 
-def outcome(name: str = "demo", *, full: bool = False, floor: float = 0.01, **keys) -> Outcome:
+def outcome(
+    name: str = "demo", *, full: bool = False, floor: float = 0.01, held_out: float = nan, **keys
+) -> Outcome:
     """A training of 2 and 4 components on 800 frames."""
     rng = np.random.default_rng(5)
     frames = rng.standard_normal((800, 3)).astype("f")
@@ -78,7 +80,7 @@ def outcome(name: str = "demo", *, full: bool = False, floor: float = 0.01, **ke
     )
     moments = Moments.of(frames)
     corpus = Corpus(
-        (CorpusShard("000", "000.npy", 800, "abc"),),
+        (CorpusShard("000", "000.npy", (800,), "abc"),),
         3,
         tuple(moments.mean.tolist()),
         tuple(moments.scatter.tolist()),
@@ -88,7 +90,12 @@ def outcome(name: str = "demo", *, full: bool = False, floor: float = 0.01, **ke
         StageHistory("diag/4", history[2:], StageTime(3, 0.8, 0.7, 95)),
     )
     values = {"run": name, "variance": {"floor": floor}, "features": {"list": "a<b>.txt"}, **keys}
-    known = sizes({("diag", 2): (mixture, -8.5), ("diag", 4): (mixture, -8.1)}, history, 800, 0.01)
+    known = sizes(
+        {("diag", 2): (mixture, -8.5, held_out), ("diag", 4): (mixture, -8.1, held_out - 0.5)},
+        history,
+        800,
+        0.01,
+    )
     model = Model(mixture, {"settings": "s", "arithmetic": "numpy"}, history, "d" * 64)
     return Outcome(name, resolve(values), model, corpus, frames, stages, known)
 
@@ -234,3 +241,11 @@ def test_principal_axes_are_those_of_the_standardised_frames():
     assert abs(np.corrcoef(plane[:, 0], one)[0, 1]) > 0.999
     assert abs(np.corrcoef(plane.T)[0, 1]) < 1e-6
     assert held == pytest.approx(1, abs=1e-3)
+
+
+def test_the_size_with_the_highest_held_out_likelihood_is_told():
+    text = page_of(outcome(held_out=-8.4))
+    assert "diag/2 has the highest held-out log-likelihood per frame, -8.4000" in text
+    assert "<strong>-8.4000</strong>" in text
+    assert "held-out: -8.9000" in text
+    assert "held-out" not in " ".join(Reader(page_of(outcome())).texts["p"])
