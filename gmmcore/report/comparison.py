@@ -12,7 +12,7 @@ from gmmcore.files import digest_of
 from gmmcore.options import mapping
 from gmmcore.outcome import Outcome
 from gmmcore.report import plots
-from gmmcore.report.page import Page
+from gmmcore.report.page import Page, setting
 from gmmcore.report.training import ended, flat
 from gmmcore.timing import StageTime
 
@@ -69,7 +69,7 @@ def comparison_table(outcomes: Sequence[Outcome]) -> str:
             "aic": outcome.sizes[-1].aic,
             "seconds": _total(outcome, outcomes, "seconds"),
             "processor_seconds": _total(outcome, outcomes, "processor_seconds"),
-            **{key: values[at] for key, values in differences.items()},
+            **{key: setting(values[at]) for key, values in differences.items()},
         }
         for at, outcome in enumerate(outcomes)
     ]
@@ -98,7 +98,7 @@ def comparison_page(outcomes: Sequence[Outcome]) -> Page:
     page.heading("What differs in the settings")
     if differences:
         rows = [
-            [outcome.name, *(str(values[at]) for values in differences.values())]
+            [outcome.name, *(setting(values[at]) for values in differences.values())]
             for at, outcome in enumerate(outcomes)
         ]
         page.table(["run", *differences], rows)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gmmcore.files import digest_of
 
-__all__ = ["Page", "is_page", "number"]
+__all__ = ["Page", "is_page", "number", "setting"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5em auto; max-width: 960px; padding: 0 1em;
@@ -158,6 +158,18 @@ def is_page(path: Path, *made_from: object) -> bool:
         return False
     head, _, rest = text.removeprefix("<!doctype html>\n").partition("\n")
     return f"{head}\n" == _SEAL.format(digest_of(rest, *made_from))
+
+
+def setting(value: object) -> str:
+    """Write the value of a setting as a configuration has it.
+
+    Examples
+    --------
+    >>> from gmmcore.report.page import setting
+    >>> setting(None), setting("sidekit"), setting([2, 4])
+    ('null', 'sidekit', '[2, 4]')
+    """
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def number(value: object) -> str:

@@ -52,7 +52,8 @@ def finished(chart: Any, title: str, height: int = 260) -> Any:
     return (
         chart.properties(width="container", height=height, description=title)
         .configure_view(stroke=None)
-        .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal", grid=True)
+        .configure_axis(labelFontSize=12, titleFontSize=12, titleFontWeight="normal")
+        .configure_axisX(labelOverlap="greedy", labelSeparation=5, labelFlush=False)
         .configure_legend(orient="top", labelFontSize=12, title=None, columns=2, labelLimit=300)
     )
 
@@ -234,6 +235,9 @@ def curves(rows: Rows, names: Sequence[str], what: str) -> Any:
     dashes = alt.Scale(domain=["training", "held-out"], range=[[1, 0], [5, 3]])
     has_held_out = any(row["frames"] == "held-out" for row in rows)
     colours = alt.Scale(domain=[*names], scheme="category10" if len(names) <= 10 else "category20")
+    # Curves that coincide lie on one another, the later ones narrower.
+    widths = dict(zip(names, np.linspace(6, 1.5, len(names)).tolist(), strict=True))
+    rows = [{**row, "width": widths[row["run"]]} for row in rows]
     base = alt.Chart(data(rows)).encode(
         x=alt.X("x:Q", title=what, axis=alt.Axis(labelOverlap=True)),
         y=alt.Y("log_likelihood:Q", title="log-likelihood per frame", scale=alt.Scale(zero=False)),
@@ -242,9 +246,7 @@ def curves(rows: Rows, names: Sequence[str], what: str) -> Any:
             "frames:N", scale=dashes, legend=alt.Legend() if has_held_out else None
         ),
     )
-    # Curves that coincide lie on one another, the later ones narrower.
-    widths = alt.Scale(domain=[*names], range=np.linspace(7, 1.5, len(names)).tolist())
-    lines = base.mark_line().encode(strokeWidth=alt.StrokeWidth("run:N", scale=widths, legend=None))
+    lines = base.mark_line().encode(strokeWidth=alt.StrokeWidth("width:Q", scale=None))
     points = base.mark_circle(size=35, opacity=1).encode(
         tooltip=tooltips(
             "run:N", "stage:N", "iteration:Q", "frames:N", "log_likelihood:Q:.6f", "x:Q:.4~g"

@@ -16,7 +16,7 @@ from gmmcore.options import mapping
 from gmmcore.outcome import Outcome
 from gmmcore.report import plots
 from gmmcore.report.components import add_components
-from gmmcore.report.page import Page, number
+from gmmcore.report.page import Page, number, setting
 from gmmcore.sizes import Size
 
 __all__ = ["ended", "flat", "report_page"]
@@ -215,8 +215,8 @@ def _provenance(page: Page, outcome: Outcome) -> None:
     page.heading("Settings and provenance")
     every = flat(mapping(outcome.settings))
     given = flat(changed(outcome.settings))
-    page.table(["setting", "value"], [(key, str(value)) for key, value in given.items()])
-    rest = [(key, str(value)) for key, value in every.items() if key not in given]
+    page.table(["setting", "value"], [(key, setting(value)) for key, value in given.items()])
+    rest = [(key, setting(value)) for key, value in every.items() if key not in given]
     page.table(["setting", "default"], rest, summary=f"{len(rest)} settings have their defaults")
     names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "altair")
     facts = {

@@ -49,7 +49,7 @@ def test_pages_tell_times_cautions_and_skipped_shows_and_runs_are_compared(compa
     table = [dict(zip(head.split("\t"), row.split("\t"), strict=True)) for row in rows]
     assert [row["group"] for row in table] == ["1", "1", "2"]
     assert all(float(row["seconds"]) > 0 for row in table)
-    assert [row["features.normalisation"] for row in table] == ["None", "None", "cms"]
+    assert [row["features.normalisation"] for row in table] == ["null", "null", "cms"]
     told = re.findall(r"warning: ((?:full|diag) 4 ended after .*)", compared.log)
     assert told
     assert all(line in found["comparison.html"] for line in told)
