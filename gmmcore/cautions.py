@@ -12,7 +12,7 @@ from gmmcore.history import HistoryEntry
 if TYPE_CHECKING:  # The verbs import this module before they choose the processor's code.
     from gmmcore.model import GaussianMixture
 
-__all__ = ["cautions", "few_frames", "gain_left", "held_out_of"]
+__all__ = ["cautions", "few_frames", "gain_left"]
 
 # Least number of coefficients of frames for each free parameter, without a caution.
 _NUMBERS = 5
@@ -86,7 +86,7 @@ def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> s
 
 
 def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
-    """Return the last gain of a stage that ended by its limit; None if it converged.
+    """Return the last gain of a stage that ended by its limit; None if it ended by itself.
 
     Parameters
     ----------
@@ -101,15 +101,12 @@ def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
         The last known gain. The first iteration on other frames has none, so that the one before
         counts; NaN if the stage has too few iterations to tell.
     """
+    if entries and entries[-1].step == "dropped":
+        return None
     known = [entry.gain for entry in entries if entry.step == "plain" and isfinite(entry.gain)]
     if not known:
         return nan if entries else None
     return known[-1] if known[-1] >= llk_gain else None
-
-
-def held_out_of(entry: HistoryEntry) -> float:
-    """Return the held-out log-likelihood per frame before an iteration; NaN if there is none."""
-    return float(getattr(entry, "held_out", nan))
 
 
 def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
@@ -118,18 +115,18 @@ def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
     known = [
         entry
         for entry in history
-        if isfinite(held_out_of(entry)) and entry.step != "rejected"
+        if isfinite(entry.held_out) and entry.step not in ("rejected", "dropped")
         if entry.level == history[-1].level
     ]
     if not known:
         return ""
-    best, last = max(known, key=held_out_of), known[-1]
-    fell = held_out_of(best) - held_out_of(last)
+    best, last = max(known, key=lambda entry: entry.held_out), known[-1]
+    fell = best.held_out - last.held_out
     if fell < max(llk_gain, 0) or last.log_likelihood <= best.log_likelihood:
         return ""
     return (
-        f"the held-out log-likelihood per frame fell from {held_out_of(best):.4f} (before "
-        f"iteration {best.iteration} of {_words(best)}) to {held_out_of(last):.4f}, while that of "
+        f"the held-out log-likelihood per frame fell from {best.held_out:.4f} (before "
+        f"iteration {best.iteration} of {_words(best)}) to {last.held_out:.4f}, while that of "
         f"the training frames rose from {best.log_likelihood:.4f} to {last.log_likelihood:.4f}: "
         f"the training fits its own frames only; end at {_words(best)}, or bring more shows"
     )

@@ -8,7 +8,6 @@ from math import isnan, log, nan
 
 from gmmcore.cautions import gain_left
 from gmmcore.history import HistoryEntry
-from gmmcore.inspection import parameters
 from gmmcore.model import GaussianMixture
 
 __all__ = ["Size", "sizes"]
@@ -38,7 +37,8 @@ class Size:
     held_out : float
         The same on the held-out frames; NaN if there are none.
     ended : str
-        ``converged``, ``limit`` (of iterations), or empty without iterations.
+        ``converged``, ``limit`` (of iterations), ``held-out`` (``stop_on``), or empty without
+        iterations.
     gain : float
         The gain that was left at the limit; NaN if there is none or it is not known.
     """
@@ -98,14 +98,22 @@ def sizes(
             Size(
                 kind,
                 components,
-                parameters(mixture),
+                mixture.parameters,
                 len(entries),
                 entries[-1].frames if entries else 0,
                 frames,
                 value,
                 held_out,
-                "" if not entries else "converged" if gain is None else "limit",
+                _ended(entries, gain),
                 nan if gain is None or isnan(gain) else gain,
             )
         )
     return tuple(result)
+
+
+def _ended(entries: Sequence[HistoryEntry], gain: float | None) -> str:
+    if not entries:
+        return ""
+    if entries[-1].step == "dropped":
+        return "held-out"
+    return "converged" if gain is None else "limit"

@@ -7,7 +7,7 @@ from itertools import groupby
 from math import isnan, nan
 from typing import Any
 
-from gmmcore.cautions import cautions, held_out_of
+from gmmcore.cautions import cautions
 from gmmcore.files import digest_of
 from gmmcore.options import mapping
 from gmmcore.outcome import Outcome
@@ -208,7 +208,7 @@ def _curve(outcome: Outcome, times: Sequence[StageTime] | None) -> list[dict[str
                 "x": round(done, 6),
             }
             rows.append({**point, "frames": "training", "log_likelihood": entry.log_likelihood})
-            if not isnan(held_out := held_out_of(entry)):
+            if not isnan(held_out := entry.held_out):
                 rows.append({**point, "frames": "held-out", "log_likelihood": held_out})
             done += times[at].processor_seconds * entry.frames / read if times else 1
     return rows

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from gmmcore.cautions import held_out_of
 from gmmcore.history import HistoryEntry
 from gmmcore.outcome import StageHistory
 from gmmcore.sizes import Size
@@ -116,7 +115,7 @@ def likelihoods(history: Sequence[HistoryEntry]) -> Any:
     """Plot the log-likelihood of training and held-out frames before each update."""
     rows: Rows = []
     for index, entry in enumerate(history, start=1):
-        values = {"training": entry.log_likelihood, "held-out": held_out_of(entry)}
+        values = {"training": entry.log_likelihood, "held-out": entry.held_out}
         for frames, value in values.items():
             if isfinite(value):
                 rows.append({**_place(index, entry), "frames": frames, "log_likelihood": value})

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Sequence
 from math import inf, isnan, nan
 
-from gmmcore.cautions import cautions, held_out_of
+from gmmcore.cautions import cautions
 from gmmcore.configuration import changed
 from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import counted
@@ -239,7 +239,7 @@ def _provenance(page: Page, outcome: Outcome) -> None:
             entry.iteration,
             entry.frames,
             entry.log_likelihood,
-            held_out_of(entry),
+            entry.held_out,
             entry.gain,
             entry.floored,
             entry.ceiled,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import nan
 from typing import Any
 
@@ -21,16 +20,11 @@ def entry(iteration: int, gain: float, **values: Any) -> HistoryEntry:
     return HistoryEntry(iteration=iteration, gain=gain, **known)
 
 
-@dataclass(frozen=True)
-class Held(HistoryEntry):
-    held_out: float = nan
-
-
 def held(likelihoods: list[float], held_out: list[float]) -> list[HistoryEntry]:
     result: list[HistoryEntry] = []
     for at, (value, other) in enumerate(zip(likelihoods, held_out, strict=True), start=1):
-        base = entry(at, 0.001 if at > 1 else nan, log_likelihood=value)
-        result.append(Held(**{**vars(base), "held_out": other}))
+        gain = 0.001 if at > 1 else nan
+        result.append(entry(at, gain, log_likelihood=value, held_out=other))
     return result
 
 
