@@ -181,7 +181,8 @@ def _times(page: Page, outcome: Outcome) -> None:
             "note",
         )
         return
-    page.plot(plots.stage_times, outcome.stages)
+    if len(rows) > 1:
+        page.plot(plots.stage_times, outcome.stages)
     head = ["stage", "iterations", "seconds", "processor seconds", "frames per second", "MB"]
     page.table(head, rows)
     page.paragraph(
