@@ -235,6 +235,12 @@ def held_out_of_run(wildcards):
     return f"results/features/{run.held_out_corpus}/corpus.json"
 
 
+def held_out_frames(run):
+    """Return the held-out frames of a run, in a list that is empty if there are none."""
+    name = run.held_out_corpus
+    return [] if name is None else [f"results/features/{name}/corpus.json"]
+
+
 def initial_mixture(wildcards):
     """Return the initial mixture of a run, if the configuration names one."""
     path = RUNS[wildcards.run].settings.init.from_

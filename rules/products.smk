@@ -73,6 +73,7 @@ rule report:
         mixture=FINAL,
         stages=stages_of_run,
         corpus=corpus_of_run,
+        held_out=lambda wildcards: held_out_frames(RUNS[wildcards.run]),
         again=again("results/{run}/report.html"),
     output:
         report(
@@ -87,9 +88,13 @@ rule report:
     params:
         settings=lambda wildcards: json.dumps(changed(RUNS[wildcards.run].settings)),
         logs=lambda wildcards: f"{prefix()}logs/{wildcards.run}",
+        held_out=lambda wildcards: [
+            f"--held-out={prefix()}{path}"
+            for path in held_out_frames(RUNS[wildcards.run])
+        ],
     shell:
         "gmmcore report --mixture {input.mixture:q} --stages {input.stages:q}"
-        " --corpus {input.corpus:q} --settings {params.settings:q} --logs {params.logs:q}"
+        " --corpus {input.corpus:q} {params.held_out:q} --settings {params.settings:q} --logs {params.logs:q}"
         " --output {output:q} --log {log:q}"
 
 
@@ -97,6 +102,7 @@ rule compare:
     input:
         mixtures=[f"results/{run.name}/ubm.h5" for run in COMPARED],
         corpora=[f"results/features/{run.corpus}/corpus.json" for run in COMPARED],
+        held_out=[path for run in COMPARED for path in held_out_frames(run)],
         again=again("results/comparison.html"),
     output:
         page=report(
@@ -118,8 +124,14 @@ rule compare:
             {run.name: changed(run.settings) for run in COMPARED}
         ),
         logs=lambda wildcards: f"{prefix()}logs",
+        held_out=lambda wildcards: [
+            prefix() + path if path else "-"
+            for run in COMPARED
+            for path in held_out_frames(run) or [None]
+        ],
     shell:
         "gmmcore comparison --mixtures {input.mixtures:q} --corpora {input.corpora:q}"
+        " --held-out {params.held_out:q}"
         " --settings {params.settings:q} --logs {params.logs:q}"
         " --output {output.page:q} --table {output.table:q} --log {log:q}"
 
