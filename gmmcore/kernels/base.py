@@ -68,7 +68,8 @@ class Kernel:
         lie in one block of a shard. It is part of the arithmetic, as it fixes the order of
         addition.
     piece : int
-        Least number of frames whose sums are taken together, a multiple of `block`.
+        Least number of frames whose sums are taken together, a multiple of `block`: with fewer, to
+        add the sums would take more than a few hundredths of the time.
     largest_share : float
         Share of groups near the best one above which skipping the others costs more than it saves.
     is_sparse : bool

@@ -22,7 +22,6 @@ class DiagonalKernel(Kernel):
     """Kernel with products [y^2, y, 1], where powers of two scale y if squares may overflow."""
 
     block = 2048
-    piece = 2048
     largest_share = 0.15
 
     def __init__(self, mixture: GaussianMixture, dtype: npt.DTypeLike, pruning: float) -> None:
