@@ -15,9 +15,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from gmmcore.errors import GmmcoreError
 
@@ -29,6 +30,7 @@ __all__ = [
     "is_temporary",
     "read_bytes",
     "reason_of",
+    "remembered",
     "replace_bytes",
     "replace_text",
     "sha256_of",
@@ -40,6 +42,7 @@ REMEDY = "remove it and give the same command again"
 """What an error message advises for a damaged file of a run."""
 
 PathLike = str | os.PathLike[str]
+R = TypeVar("R")
 
 
 def digest_of(*parts: object) -> str:
@@ -175,6 +178,28 @@ def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
             return stream.read()
     except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
+
+
+def remembered(read: Callable[[PathLike], R]) -> Callable[[PathLike], R]:
+    """Make of a function that reads a file one that reads an unchanged file only once.
+
+    A file is unchanged as long as its inode, its size and its time of modification are.
+    """
+    known: dict[str, tuple[tuple[int, ...], R]] = {}
+
+    @wraps(read)
+    def read_once(path: PathLike) -> R:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return read(path)  # It says what is wrong.
+        version = status.st_ino, status.st_size, status.st_mtime_ns
+        name = os.fspath(path)
+        if name not in known or known[name][0] != version:
+            known[name] = version, read(path)
+        return known[name][1]
+
+    return read_once
 
 
 def _make_folder(folder: Path) -> None:

@@ -10,17 +10,18 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.identity import fingerprint, shard_paths
+from gmmcore.corpus.identity import batches, fingerprint, shard_paths
 from gmmcore.corpus.shards import read_facts
 from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of
-from gmmcore.files import read_bytes, sha256_of
+from gmmcore.files import read_bytes, remembered, sha256_of
 from gmmcore.pages import page_fault
 from gmmcore.resume import (
     OTHER_SETTINGS,
@@ -37,6 +38,8 @@ from gmmcore.runs import Run
 from gmmcore.schedule import Stage
 
 __all__ = ["Chain", "look_at_corpus", "run_problems"]
+
+_facts_of_shard = remembered(read_facts)
 
 
 @dataclass
@@ -96,6 +99,16 @@ class Chain:
             self.found[path] = reason
             self.asked = True
 
+    def look_at_batch(self, paths: list[str]) -> None:
+        """Have the job that makes these files, and is known by the last of them, make them again.
+
+        It keeps those that are valid.
+        """
+        wrong = [path for path in paths if path in self.found or not os.path.lexists(path)]
+        if wrong and wrong[-1] != paths[-1]:
+            self.found[paths[-1]] = f"{wrong[0]}, which is made with it, is missing or not valid"
+            self.asked = True
+
 
 def look_at_corpus(
     settings: FeatureSettings, folder: str, recipe: str | None = None
@@ -124,7 +137,7 @@ def look_at_corpus(
     shards: dict[str, str] = {}
 
     def judge_table() -> str:
-        facts = ShowTable.read(table).facts
+        facts = ShowTable.read_facts(table)
         # If the features were removed, the frames made from them are still used.
         if os.path.exists(settings.list) and facts["fingerprint"] != fingerprint(settings):
             return "the features, or what is to be done with them, changed"
@@ -134,7 +147,7 @@ def look_at_corpus(
         corpus.append(Corpus.read(path))
         known = [(shard.file, shard.content_digest) for shard in corpus[0].shards]
         if known != [
-            (os.path.basename(p), read_facts(p)["content_digest"]) for p in shards.values()
+            (os.path.basename(p), _facts_of_shard(p)["content_digest"]) for p in shards.values()
         ]:
             return "gathered from other shards"
         skipped = f"{folder}/skipped.tsv"
@@ -146,8 +159,12 @@ def look_at_corpus(
         chain.look(settings.list, lambda: _list_fault(settings.list, recipe))
     if chain.look(table, judge_table):
         shards = shard_paths(table)
-        for digest, shard in shards.items():
-            chain.look_beside(shard, lambda d=digest, s=shard: _shard_fault(s, d))  # type: ignore[misc]
+        digests = ShowTable.read_facts(table)["recipe_digests"]
+        for names in batches(list(shards)):
+            for name in names:
+                shard = shards[name]
+                chain.look_beside(shard, partial(_shard_fault, shard, digests[name]))
+            chain.look_at_batch([shards[name] for name in names])
     elif chain.asked:
         chain.following += map(str, Path(folder).glob("*.npy"))
     chain.look(path, judge_corpus)
@@ -305,7 +322,7 @@ def _list_fault(path: str, recipe: str) -> str:
 
 
 def _shard_fault(path: str, digest: str) -> str:
-    return "" if read_facts(path)["recipe_digest"] == digest else "not the shard of this name"
+    return "" if _facts_of_shard(path)["recipe_digest"] == digest else "not the shard of this name"
 
 
 def _sealed(path: str) -> dict[str, Any]:

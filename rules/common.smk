@@ -1,7 +1,6 @@
 # The configuration, and small input functions. This file has no rules and no arithmetic.
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -13,13 +12,13 @@ from pathlib import Path
 import gmmcore
 from gmmcore.configuration import changed
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.identity import shard_paths
+from gmmcore.corpus.identity import batches, shard_paths
 from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import AudioSettings
-from gmmcore.sealed import sealed_facts
+from gmmcore.files import remembered
 from gmmcore.options import words
-from gmmcore.resume import mixture_path, walk_iterations
+from gmmcore.resume import mixture_path, sealed_state, walk_iterations
 from gmmcore.runs import made_lists, read_runs
 from gmmcore.schedule import iteration_name
 from gmmcore.settings import COMPARISON, EXPORTS
@@ -90,6 +89,9 @@ for run in RUNS.values():
         MAKERS.setdefault(run.recipe(stage), run)
 
 
+read_corpus = remembered(Corpus.read)
+
+
 def literal(path):
     """Escape a path from the configuration, so that Snakemake sees no wildcards in it."""
     return path.replace("{", "{{").replace("}", "}}")
@@ -156,9 +158,8 @@ def memory(wildcards, attempt):
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
     try:
-        with open(f"{prefix()}results/features/{run.corpus}/corpus.json") as stream:
-            dimension = json.load(stream)["dimension"]
-    except (OSError, ValueError, KeyError, TypeError):
+        dimension = read_corpus(prefix() + corpus_of_run(wildcards)).dimension
+    except GmmcoreError:
         dimension = 60
     numbers = stage.components * dimension * (dimension if stage.kind == "full" else 1)
     return attempt * (400 + numbers * 8 * 12 // 1_000_000)
@@ -213,13 +214,24 @@ def corpus_settings(wildcards):
 
 
 def shards_of_corpus(wildcards):
-    """Return the files of all shards, which are known once the list is checked."""
+    """Return the last shard of each batch, which are known once the list is checked."""
     table = checkpoints.shows.get(**wildcards).output[0]
     if not os.path.exists(table):
         return []  # This is `--touch`, and nothing was made yet.
-    return [
-        literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
-    ]
+    shards = [*shard_paths(table).values()]
+    return [literal(batch[-1].removeprefix(prefix())) for batch in batches(shards)]
+
+
+def shards_of_job(wildcards):
+    """Return the names of the shards that one job makes, of which this shard is the last."""
+    try:
+        names = [*shard_paths(prefix() + TABLE.format(**wildcards))]
+    except GmmcoreError:
+        names = []  # The list is not checked yet.
+    return next(
+        (batch for batch in batches(names) if batch[-1] == wildcards.shard),
+        [wildcards.shard],
+    )
 
 
 def corpus_of_run(wildcards):
@@ -262,41 +274,55 @@ def twin(wildcards):
     return f"results/{maker.name}/{wildcards.stage}.h5"
 
 
-def scattered(wildcards):
-    """Return the last iteration of a stage; request the next one as long as the stage goes on."""
+def walk(wildcards):
+    """Follow the valid iterations of a stage; None if its first mixture is yet to be made."""
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
-    if run.name not in SCATTERED or not stage.iterations:
-        return []
     folder = f"{prefix()}results/{run.name}/{stage.name}"
-    last, complete = 0, False
+    first = mixture_path(folder, 0)
     write_notes()
+    facts, fault = sealed_state(first)
     try:
-        if is_pending(mixture_path(folder, 0)):
-            raise GmmcoreError("the iterations there come from another first mixture")
-        paths = [corpus_of_run(wildcards), held_out_of_run(wildcards)]
         corpus, held_out = (
-            Corpus.read(prefix() + path) if path else None for path in paths
+            read_corpus(prefix() + path) if path else None
+            for path in [corpus_of_run(wildcards), held_out_of_run(wildcards)]
         )
-        first = sealed_facts(mixture_path(folder, 0), "mixture")["digest"]
-        settings = run.digest("maximise", stage.kind)
-        course = run.course(stage, corpus, held_out)
-        walk = walk_iterations(folder, first, corpus.digest, settings, course)
-        last, complete = walk.last, walk.complete
-    except GmmcoreError:
-        pass  # The first mixture of the stage is not made yet, or will be made again.
-    if complete:
-        return ITERATION.format(iteration=iteration_name(last), **wildcards)
-    return checkpoints.maximise.get(
-        iteration=iteration_name(last + 1), **wildcards
-    ).output
+    except GmmcoreError as error:
+        fault = str(error)
+    if fault or is_pending(first):
+        return None
+    settings = run.digest("maximise", stage.kind)
+    course = run.course(stage, corpus, held_out)
+    return walk_iterations(folder, facts["digest"], corpus.digest, settings, course)
 
 
-def previous(wildcards):
-    """Return the mixture of the iteration before, in the same stage."""
+def scattered(wildcards):
+    """Request the next iteration of a stage, as long as the stage goes on.
+
+    Nothing in the graph makes the iterations that are there.
+    """
+    run = RUNS[wildcards.run]
+    if run.name not in SCATTERED or not run.stage(wildcards.stage).iterations:
+        return []
+    done = walk(wildcards)
+    if done and done.complete:
+        return []
+    following = iteration_name(done.last + 1 if done else 1)
+    return checkpoints.maximise.get(iteration=following, **wildcards).output
+
+
+def before(wildcards):
+    """Return the file of the iteration before, in the same stage."""
     return mixture_path(
         f"results/{wildcards.run}/{wildcards.stage}", int(wildcards.iteration) - 1
     )
+
+
+def previous(wildcards):
+    """Return the iteration before, if it is the stage's first mixture or yet to be made."""
+    number = int(wildcards.iteration) - 1
+    done = walk(wildcards) if number else None
+    return [] if done and done.last >= number else before(wildcards)
 
 
 def statistics_of_iteration(wildcards):

@@ -27,6 +27,8 @@ checkpoint shows:
         "gmmcore shows {params.settings:q} --output {output:q} --log {log:q}"
 
 
+# One job makes several shards if there are many. Only the last one, which it writes last, is an
+# output: Snakemake needs about a millisecond for each file in the graph.
 rule shard:
     input:
         shows=TABLE,
@@ -46,9 +48,10 @@ rule shard:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
     params:
         settings=corpus_settings,
+        shards=shards_of_job,
     shell:
         "gmmcore shard {params.settings:q} --shows {input.shows:q}"
-        " --shard {wildcards.shard} --output {output:q} --log {log:q}"
+        " --shard {params.shards} --output {output:q} --log {log:q}"
 
 
 rule corpus:

@@ -8,7 +8,7 @@
 
 rule accumulate:
     input:
-        mixture=previous,
+        previous=previous,
         corpus=corpus_of_run,
         held_out=held_out_of_run,
         again=again(STATISTICS),
@@ -28,11 +28,10 @@ rule accumulate:
         frames_mb=kept_frames,
     params:
         settings=maximising,
-        next=lambda wildcards, input: mixture_path(
-            os.path.dirname(input.mixture), int(wildcards.iteration)
-        ),
+        mixture=lambda wildcards: prefix() + before(wildcards),
+        next=lambda wildcards: prefix() + ITERATION.format(**wildcards),
     shell:
-        "gmmcore accumulate --mixture {input.mixture:q} --corpus {input.corpus:q}"
+        "gmmcore accumulate --mixture {params.mixture:q} --corpus {input.corpus:q}"
         " --part {wildcards.part} --parts {wildcards.parts} --unless {params.next:q}"
         " {params.settings:q} --memory {resources.frames_mb} --threads {threads}"
         " --output {output:q} --log {log:q}"
@@ -40,7 +39,7 @@ rule accumulate:
 
 checkpoint maximise:
     input:
-        mixture=previous,
+        previous=previous,
         corpus=corpus_of_run,
         held_out=held_out_of_run,
         statistics=statistics_of_iteration,
@@ -58,7 +57,8 @@ checkpoint maximise:
         mem_mb=memory,
     params:
         settings=maximising,
+        mixture=lambda wildcards: prefix() + before(wildcards),
     shell:
-        "gmmcore maximise --mixture {input.mixture:q} --corpus {input.corpus:q}"
+        "gmmcore maximise --mixture {params.mixture:q} --corpus {input.corpus:q}"
         " --statistics {input.statistics:q} {params.settings:q}"
         " --threads {threads} --output {output:q} --log {log:q}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class Corpus:
         """Number of frames."""
         return sum(shard.frames for shard in self.shards)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of all frames, in the order of the shards."""
         return digest_of("corpus", [[shard.shard, shard.content_digest] for shard in self.shards])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 from gmmcore.corpus.lists import Listing, read_list
 from gmmcore.corpus.table import Row, ShowTable
@@ -13,7 +14,11 @@ from gmmcore.files import PathLike, digest_of, sha256_of
 from gmmcore.readers import parse_place
 from gmmcore.readers.faults import FaultyShowError
 
-__all__ = ["fingerprint", "recipe_digests", "shard_paths"]
+__all__ = ["batches", "fingerprint", "recipe_digests", "shard_paths"]
+
+T = TypeVar("T")
+# At least so many jobs pack the shards, if there are as many.
+_JOBS = 64
 
 
 class _Files:
@@ -106,10 +111,25 @@ def recipe_digests(
 
 
 def shard_paths(table: PathLike) -> dict[str, str]:
-    """Return the files of all shards of ``shows.tsv``, beside the table, by `recipe_digests`."""
+    """Return the files of all shards of ``shows.tsv``, beside the table, by their names."""
     folder = os.path.dirname(table)
-    digests: dict[str, str] = ShowTable.read(table).facts["recipe_digests"]
+    digests: dict[str, str] = ShowTable.read_facts(table)["recipe_digests"]
     return {
-        digest: os.path.join(folder, f"{name}-{digest[:12]}.npy")
-        for name, digest in digests.items()
+        name: os.path.join(folder, f"{name}-{digest[:12]}.npy") for name, digest in digests.items()
     }
+
+
+def batches(shards: Sequence[T]) -> list[Sequence[T]]:
+    """Group shards, in their order, to those that one job makes.
+
+    There are at most 127 jobs for the shards of a corpus: each shard is known by its digest, so
+    that a job costs more than to verify its neighbours.
+
+    Examples
+    --------
+    >>> from gmmcore.corpus.identity import batches
+    >>> [len(batch) for batch in batches(range(3))], len(batches(range(1000)))
+    ([1, 1, 1], 67)
+    """
+    size = max(1, len(shards) // _JOBS)
+    return [shards[start : start + size] for start in range(0, len(shards), size)]

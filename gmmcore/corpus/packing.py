@@ -13,11 +13,14 @@ from gmmcore.corpus.shows import ShowReader
 from gmmcore.corpus.table import ShowTable
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import FeatureSettings
-from gmmcore.files import PathLike, writing
+from gmmcore.files import PathLike, remembered, writing
 from gmmcore.nesting import frame_levels
 from gmmcore.readers.faults import Fault, FaultyShowError, report
 
 __all__ = ["pack_shard"]
+
+# A job packs several shards of one table.
+_read_table = remembered(ShowTable.read)
 
 
 def pack_shard(
@@ -50,7 +53,7 @@ def pack_shard(
     GmmcoreError
         If feature files changed since the list was checked, or while they were read.
     """
-    content = ShowTable.read(table)
+    content = _read_table(table)
     content.check_shard(table, shard)
     settings = replace(settings, vad=content.facts["vad"])
     rows = content.of_shard(shard)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
-from gmmcore.files import PathLike, read_bytes, replace_text
+from gmmcore.files import PathLike, read_bytes, remembered, replace_text
 
 __all__ = ["Row", "ShowTable", "check_apart", "shard_name"]
 
@@ -86,24 +86,22 @@ class ShowTable:
         DamagedFileError
             If the file is truncated or altered.
         """
+        facts, body = _verified(path)
+        rows = []
         try:
-            first, body = read_bytes(path).decode().split("\n", 1)
-            if not first.startswith(_FIRST):
-                raise ValueError
-            facts = json.loads(first.removeprefix(_FIRST))
-            if facts.pop("digest") != _digest(facts, body):
-                raise ValueError
-            rows = []
             for line in body.split("\n")[1:-1]:
                 show, place, begin, end, frames, shard, pick = line.split("\t")
                 number = None if pick == _ALL else int(pick)
                 rows.append(Row(show, place, int(begin), int(end), int(frames), shard, number))
-        except (ValueError, KeyError, AttributeError, TypeError):
-            raise DamagedFileError(
-                f"{path}: damaged, or not a list that `gmmcore shows` wrote; remove it and "
-                "give the same command again"
-            ) from None
+        except ValueError:
+            raise _damaged(path) from None
         return cls(facts, rows)
+
+    @staticmethod
+    @remembered
+    def read_facts(path: PathLike) -> dict[str, Any]:
+        """Do what `read` does, without the rows; a table that did not change is read only once."""
+        return _verified(path)[0]
 
     def check_shard(self, path: PathLike, shard: str) -> None:
         """Raise `GmmcoreError` if there is no shard with this name."""
@@ -124,6 +122,27 @@ def check_apart(training: PathLike, held_out: PathLike) -> None:
             f"{held_out}: {counted(len(both), 'show')} to hold out, such as {min(both)}, "
             f"also in the list to train on ({training}); expected others; correct one of the lists"
         )
+
+
+def _verified(path: PathLike) -> tuple[dict[str, Any], str]:
+    """Return the facts of a table, and the lines after them, once their digest is verified."""
+    try:
+        first, body = read_bytes(path).decode().split("\n", 1)
+        if not first.startswith(_FIRST):
+            raise ValueError
+        facts = json.loads(first.removeprefix(_FIRST))
+        if facts.pop("digest") != _digest(facts, body):
+            raise ValueError
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise _damaged(path) from None
+    return facts, body
+
+
+def _damaged(path: PathLike) -> DamagedFileError:
+    return DamagedFileError(
+        f"{path}: damaged, or not a list that `gmmcore shows` wrote; remove it and "
+        "give the same command again"
+    )
 
 
 def _digest(facts: dict[str, Any], body: str) -> str:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         with Shard(path) as shard:
             shards.append(shard)
     found = [fault for shard in shards for fault in shard.faults]
-    faults = [*(Fault(**f) for f in ShowTable.read(arguments.shows).facts["faults"]), *found]
+    faults = [*(Fault(**f) for f in ShowTable.read_facts(arguments.shows)["faults"]), *found]
     moments = merge_moments(shard.moments for shard in shards)
     if moments.count < 2:
         left = f"{arguments.shows}: {counted(moments.count, 'frame')} left; expected 2 or more"
