@@ -104,6 +104,7 @@ def make_features(shows: int, dimension: int) -> None:
     for index in range(shows):
         frames = rng.standard_normal((FRAMES, dimension), dtype=np.float32)
         np.save(f"features/show{index:05d}.npy", frames)
+        os.utime(f"features/show{index:05d}.npy", (1, 1))
 
 
 def make_corpus(run: Run, folder: str) -> None:
@@ -246,6 +247,10 @@ def plan(config: dict[str, Any], dimension: int) -> None:
     measure("everything, with other settings", "-n")
     write(config)
     shutil.rmtree("logs/again")
+    os.utime("features/show00000.npy")
+    measure("everything, and a show of all features that changed", "-n")
+    shutil.rmtree("logs/again")
+    os.utime("features/show00000.npy", (1, 1))
     later = [f"results/{run.name}/{stage.name}" for run in runs.values() for stage in run.plan[6:]]
     finals = [
         f"results/{run.name}/{file}"
@@ -256,7 +261,9 @@ def plan(config: dict[str, Any], dimension: int) -> None:
         measure("the first half of all stages", "-n")
     trainings = [f"results/{run.name}" for run in runs.values()]
     gathered = [f"results/features/{name}/corpus.json" for name in corpora]
-    shards = [str(path) for name in corpora for path in Path(f"results/features/{name}").glob("*.npy")]
+    shards = [
+        str(path) for name in corpora for path in Path(f"results/features/{name}").glob("*.npy")
+    ]
     with without(trainings):
         measure("all shards", "-n")
     with without([*trainings, *gathered, *shards[::2]]):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -166,7 +167,7 @@ def look_at_corpus(
                 chain.look_beside(shard, partial(_shard_fault, shard, digests[name]))
             chain.look_at_batch([shards[name] for name in names])
     elif chain.asked:
-        chain.following += map(str, Path(folder).glob("*.npy"))
+        chain.following += _outputs_among(map(str, Path(folder).glob("*.npy")), table)
     chain.look(path, judge_corpus)
     return chain, corpus[0] if chain.whole else None
 
@@ -319,6 +320,15 @@ def _list_fault(path: str, recipe: str) -> str:
     facts, fault = sealed_state(truth)
     fault = fault or ("" if facts.get("recipe") == recipe else "of another corpus")
     return f"{truth}: {fault}" if fault else ""
+
+
+def _outputs_among(shards: Iterable[str], table: str) -> list[str]:
+    """Leave out shards that are made with others, of which only the last is known as an output."""
+    known: list[str] = []
+    with suppress(GmmcoreError):
+        known = list(shard_paths(table).values())
+    others = {path for batch in batches(known) for path in batch[:-1]}
+    return [path for path in shards if path not in others]
 
 
 def _shard_fault(path: str, digest: str) -> str:

@@ -10,7 +10,6 @@ import glob
 import time
 
 from gmmcore.features.writing import recipe_of
-from gmmcore.files import replace_text
 from gmmcore.pages import comparison_fault
 from gmmcore.validity import look_at_corpus, run_problems
 
@@ -55,18 +54,18 @@ def write_notes():
         name: look_at_corpus(features_of(name), corpora[name], LISTS.get(features.list))
         for name, features in CORPORA.items()
     }
-    problems, following = {}, []
+    problems, following = {}, set()
     for name, run in RUNS.items():
         found, after = run_problems(
             run, places[name], *(frames[corpus] for corpus in run.corpora)
         )
         problems |= found
-        following += after
+        following |= {*after}
     page = f"{prefix()}results/comparison.html"
     finals = {f"{places[run.name]}/ubm.h5" for run in COMPARED}
     if COMPARED and os.path.lexists(page):
         if finals & {*problems, *following} or not all(map(os.path.exists, finals)):
-            following.append(page)
+            following.add(page)
         elif fault := comparison_fault(COMPARED, f"{prefix()}results"):
             problems[page] = fault
     for path, reason in problems.items():
@@ -123,8 +122,10 @@ def write_note(path, reason):
     number = 1
     with contextlib.suppress(OSError, ValueError, IndexError):
         number += int(Path(note_of(path)).read_text().splitlines()[1])
+    # Notes may be thousands, and need not outlive a loss of power: they are not flushed to disk.
+    os.makedirs(os.path.dirname(note_of(path)), exist_ok=True)
     # Snakemake also compares contents; the time makes each note different, even without `logs`.
-    replace_text(note_of(path), f"{path}: {reason}\n{number}\n{time.time_ns()}\n")
+    Path(note_of(path)).write_text(f"{path}: {reason}\n{number}\n{time.time_ns()}\n")
     with contextlib.suppress(
         FileNotFoundError
     ):  # It may be an iteration that is missing.

@@ -10,7 +10,7 @@ from gmmcore.corpus.lists import Listing, read_list
 from gmmcore.corpus.table import Row, ShowTable
 from gmmcore.features.labels import LabelSource
 from gmmcore.features.settings import FEATURES_VERSION, FeaturePart, FeatureSettings
-from gmmcore.files import PathLike, digest_of, sha256_of
+from gmmcore.files import PathLike, digest_of, remembered, sha256_of
 from gmmcore.readers import parse_place
 from gmmcore.readers.faults import FaultyShowError
 
@@ -110,6 +110,7 @@ def recipe_digests(
     }
 
 
+@remembered
 def shard_paths(table: PathLike) -> dict[str, str]:
     """Return the files of all shards of ``shows.tsv``, beside the table, by their names."""
     folder = os.path.dirname(table)

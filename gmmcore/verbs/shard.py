@@ -20,10 +20,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("--shows", required=True, help="the table that `gmmcore shows` wrote")
     parser.add_argument(
-        "--shard", required=True, nargs="+", help="name of the shard, or of several, as in the table"
+        "--shard",
+        required=True,
+        nargs="+",
+        help="name of the shard, or of several, as in the table",
     )
     parser.add_argument(
-        "--output", required=True, help="shard file to write, that of the last; others lie beside it"
+        "--output",
+        required=True,
+        help="shard file to write, that of the last; others lie beside it",
     )
     add_options(parser, FeaturePart)
 
