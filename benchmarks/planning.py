@@ -1,7 +1,7 @@
 """What Snakemake and the workflow need before the first job: many shards, stages and runs.
 
-    python -m benchmarks.planning /data/scratch                     # 10 runs, 4 features, 1,000 shards each
-    python -m benchmarks.planning /data/scratch --jobs 8            # iterations as jobs
+    python -m benchmarks.planning /data/scratch             # 10 runs, 4 features of 1,000 shards
+    python -m benchmarks.planning /data/scratch --jobs 8    # iterations as jobs
 
 Makes features, shards and mixtures in a folder of its own below the one that is named: tiny, but
 valid, and with Snakemake's records of them. Measures dry runs of a configuration of which nothing,
@@ -64,7 +64,7 @@ exit 0
 
 
 def configuration(runs: int, shards: int, jobs: int | None) -> dict[str, Any]:
-    """Runs of 12 stages after the first Gaussian, and 60 iterations; the first ones share features."""
+    """Runs of 12 stages after the first Gaussian, and 60 iterations; some share features."""
     owners = [index for index in range(len(NORMALISATIONS)) for _ in range(4 - index)]
     return {
         "components": 2048,
@@ -184,7 +184,7 @@ def snakemake(*arguments: str, programs: str = "") -> tuple[float, float, str]:
 
 
 def record() -> None:
-    """Have Snakemake run all jobs, so that it has its records; they only bring back what is made."""
+    """Have Snakemake run jobs that only bring back what is made, so that it has its records."""
     for folder in ("made", "bin"):
         Path(folder).mkdir()
     os.rename("results", "made/results")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gmmcore.chain import Chain
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.shards import Shard
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY, is_temporary
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.moments import merge_moments
-from gmmcore.validity import Chain, look_at_corpus, run_problems
+from gmmcore.validity import look_at_corpus, run_problems
 
 if TYPE_CHECKING:
     from gmmcore.runs import Run

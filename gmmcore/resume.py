@@ -10,25 +10,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import digest_of, sha256_of
 from gmmcore.provenance import settings_digest
 from gmmcore.schedule import Course, iteration_name, place_of
-from gmmcore.sealed import sealed_facts
 from gmmcore.steps import IterationSettings
+from gmmcore.verified import sealed_state
 
 __all__ = [
     "OTHER_SETTINGS",
     "Walk",
     "checksums",
-    "fault_of",
     "is_iteration",
     "mixture_path",
-    "sealed_state",
     "stale",
     "sums_head",
     "superseded",
@@ -161,24 +157,3 @@ def stale(
     if facts.get("parent") != parent:
         return "made from another mixture"
     return "" if facts.get("iteration") == iteration else "not the mixture of this name"
-
-
-def fault_of(error: Exception) -> str:
-    return "damaged" if isinstance(error, DamagedFileError) else f"cannot be used: {error}"
-
-
-def sealed_state(path: str, kind: str = "mixture") -> tuple[dict[str, Any], str]:
-    """Return the facts of a sealed file and its fault; an unchanged file is verified only once."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return {}, str(error.strerror)
-    return _verified(path, kind, (status.st_ino, status.st_size, status.st_mtime_ns))
-
-
-@cache
-def _verified(path: str, kind: str, _: tuple[int, ...]) -> tuple[dict[str, Any], str]:
-    try:
-        return sealed_facts(path, kind), ""
-    except GmmcoreError as error:
-        return {}, fault_of(error)

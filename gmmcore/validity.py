@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gmmcore.chain import Chain
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, fingerprint, shard_paths
 from gmmcore.corpus.shards import read_facts
@@ -27,9 +27,7 @@ from gmmcore.pages import page_fault
 from gmmcore.resume import (
     OTHER_SETTINGS,
     Walk,
-    fault_of,
     mixture_path,
-    sealed_state,
     stale,
     sums_head,
     superseded,
@@ -37,78 +35,11 @@ from gmmcore.resume import (
 )
 from gmmcore.runs import Run
 from gmmcore.schedule import Stage
+from gmmcore.verified import checksum_of, sealed_state
 
-__all__ = ["Chain", "look_at_corpus", "run_problems"]
+__all__ = ["look_at_corpus", "run_problems"]
 
 _facts_of_shard = remembered(read_facts)
-
-
-@dataclass
-class Chain:
-    """Result of looking at files in their order, each made from the one before it.
-
-    Attributes
-    ----------
-    found : dict
-        Description of what is wrong, by file.
-    beside : dict
-        The same for files that the next files do not depend on.
-    following : list of str
-        Files that come after a wrong one; missing iterations too, if they are jobs.
-    missing : str
-        The first missing file; empty if there is none.
-    asked : bool
-        Whether a wrong file was found.
-    """
-
-    found: dict[str, str] = field(default_factory=dict)
-    beside: dict[str, str] = field(default_factory=dict)
-    following: list[str] = field(default_factory=list)
-    missing: str = ""
-    asked: bool = False
-
-    @property
-    def whole(self) -> bool:
-        return not self.missing and not self.asked
-
-    def look(self, path: str, judge: Callable[[], str]) -> bool:
-        """Look at the next file; return whether it and all files before it are valid."""
-        if self.asked:
-            self.following += [path] if os.path.lexists(path) else []
-            return False
-        if not os.path.lexists(path):
-            self.missing = self.missing or path
-            return False
-        reason = f"made from {self.missing}, which is missing" if self.missing else _judged(judge)
-        if reason:
-            self.found[path] = reason
-            self.asked = True
-        return not reason
-
-    def join(self, other: Chain) -> None:
-        """Take the files of another chain for some that the next files are made from."""
-        self.found |= other.found
-        self.following = [*dict.fromkeys([*self.following, *other.following])]
-        self.missing = self.missing or other.missing
-        self.asked = self.asked or other.asked
-
-    def look_beside(self, path: str, judge: Callable[[], str]) -> None:
-        """Look at one of several files that the next file is made from."""
-        if not os.path.lexists(path):
-            self.missing = self.missing or path
-        elif reason := _judged(judge):
-            self.found[path] = reason
-            self.asked = True
-
-    def look_at_batch(self, paths: list[str]) -> None:
-        """Have the job that makes these files, and is known by the last of them, make them again.
-
-        It keeps those that are valid.
-        """
-        wrong = [path for path in paths if path in self.found or not os.path.lexists(path)]
-        if wrong and wrong[-1] != paths[-1]:
-            self.found[paths[-1]] = f"{wrong[0]}, which is made with it, is missing or not valid"
-            self.asked = True
 
 
 def look_at_corpus(
@@ -278,7 +209,7 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
         sums.extend(lines.splitlines())
         if [line[66:] for line in sums] != ["ubm.h5", *run.products]:
             return "names other files"
-        return "" if f"{sha256_of(final)}  ubm.h5" in sums else "of another mixture"
+        return "" if f"{checksum_of(final)}  ubm.h5" in sums else "of another mixture"
 
     chain.look(path, judge_sums)
     for name in run.products:
@@ -288,7 +219,7 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
                 chain.following.append(product)
             elif not sums:
                 chain.found[product] = "SHA256SUMS does not vouch for it"
-            elif not os.path.isfile(product) or f"{sha256_of(product)}  {name}" not in sums:
+            elif not os.path.isfile(product) or f"{checksum_of(product)}  {name}" not in sums:
                 chain.found[product] = "not what SHA256SUMS says"
     for page in (f"{folder}/{name}" for name in run.pages):
         if os.path.lexists(page):
@@ -296,13 +227,6 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
                 chain.following.append(page)
             elif fault := _judged(lambda: page_fault(run, folder)):
                 chain.found[page] = fault
-
-
-def _judged(judge: Callable[[], str]) -> str:
-    try:
-        return judge()
-    except (GmmcoreError, KeyError) as error:
-        return fault_of(error)
 
 
 def _list_fault(path: str, recipe: str) -> str:

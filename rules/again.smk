@@ -49,6 +49,8 @@ def write_notes():
             *(path for folder in folders for path in below(folder)),
         ]
     )
+    # Files that did not change since the last start are not read again.
+    recall(f"{prefix()}logs/verified.json")
     # Runs with the same features share the results for their thousands of files.
     frames = {
         name: look_at_corpus(features_of(name), corpora[name], LISTS.get(features.list))
@@ -68,6 +70,7 @@ def write_notes():
             following.add(page)
         elif fault := comparison_fault(COMPARED, f"{prefix()}results"):
             problems[page] = fault
+    remember(f"{prefix()}logs/verified.json")
     for path, reason in problems.items():
         print(f"{path}: {reason}; it is made again", file=sys.stderr)
         write_note(path, reason)

@@ -18,10 +18,11 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import AudioSettings
 from gmmcore.files import remembered
 from gmmcore.options import words
-from gmmcore.resume import mixture_path, sealed_state, walk_iterations
+from gmmcore.resume import mixture_path, walk_iterations
 from gmmcore.runs import made_lists, read_runs
 from gmmcore.schedule import iteration_name
 from gmmcore.settings import COMPARISON, EXPORTS
+from gmmcore.verified import recall, remember, sealed_state
 
 # A closed pipe, as in `snakemake | head`, ends Snakemake. Otherwise it would wait for ever, because
 # the thread that meets the closed pipe is not the one that waits for the jobs.

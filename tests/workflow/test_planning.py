@@ -34,7 +34,7 @@ def many(tmp_path) -> Workflow:
 
 def packed(log: str) -> list[str]:
     """Names of the shards that a log tells were packed."""
-    return re.findall(r"^shard (\d+): \d+ show", log, re.MULTILINE)
+    return re.findall(r"shard (\d+): \d+ show", log)
 
 
 def test_the_jobs_of_many_shards(many):
