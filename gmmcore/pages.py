@@ -12,7 +12,6 @@ from pathlib import Path
 from gmmcore.configuration import changed
 from gmmcore.files import digest_of, sha256_of
 from gmmcore.report.page import is_page
-from gmmcore.resume import sealed_state
 from gmmcore.runs import Run
 from gmmcore.settings import COMPARISON, Settings
 
