@@ -17,7 +17,7 @@ from gmmcore.readers.faults import FaultyShowError
 __all__ = ["batches", "fingerprint", "recipe_digests", "shard_paths"]
 
 T = TypeVar("T")
-# At least so many jobs pack the shards, if there are as many.
+# Least number of jobs for so many shards or more.
 _JOBS = 64
 
 
@@ -123,8 +123,8 @@ def shard_paths(table: PathLike) -> dict[str, str]:
 def batches(shards: Sequence[T]) -> list[Sequence[T]]:
     """Group shards, in their order, to those that one job makes.
 
-    There are at most 127 jobs for the shards of a corpus: each shard is known by its digest, so
-    that a job costs more than to verify its neighbours.
+    There are at most 127 groups: a job takes longer to plan and to start than it takes to verify
+    shards that are there already.
 
     Examples
     --------
