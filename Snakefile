@@ -34,6 +34,7 @@ rule all:
 
 
 include: "rules/again.smk"
+include: "rules/iterations.smk"
 include: "rules/audio.smk"
 include: "rules/features.smk"
 include: "rules/demo.smk"

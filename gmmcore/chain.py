@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gmmcore.errors import GmmcoreError
 from gmmcore.verified import fault_of
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "judged"]
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Chain:
         if not os.path.lexists(path):
             self.missing = self.missing or path
             return False
-        reason = f"made from {self.missing}, which is missing" if self.missing else _judged(judge)
+        reason = f"made from {self.missing}, which is missing" if self.missing else judged(judge)
         if reason:
             self.found[path] = reason
             self.asked = True
@@ -65,7 +65,7 @@ class Chain:
         """Look at one of several files that the next file is made from."""
         if not os.path.lexists(path):
             self.missing = self.missing or path
-        elif reason := _judged(judge):
+        elif reason := judged(judge):
             self.found[path] = reason
             self.asked = True
 
@@ -80,7 +80,8 @@ class Chain:
             self.asked = True
 
 
-def _judged(judge: Callable[[], str]) -> str:
+def judged(judge: Callable[[], str]) -> str:
+    """Return what is wrong with a file; an error says it too."""
     try:
         return judge()
     except (GmmcoreError, KeyError) as error:

@@ -14,6 +14,7 @@ from gmmcore.files import digest_of, sha256_of
 from gmmcore.report.page import is_page
 from gmmcore.runs import Run
 from gmmcore.settings import COMPARISON, Settings
+from gmmcore.verified import sealed_state
 
 __all__ = ["comparison_fault", "page_fault", "recipe_of_report"]
 

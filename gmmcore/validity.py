@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gmmcore.chain import Chain
+from gmmcore.chain import Chain, judged
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, fingerprint, shard_paths
 from gmmcore.corpus.shards import read_facts
@@ -225,7 +225,7 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
         if os.path.lexists(page):
             if {final} & {*chain.found, *chain.following} or not os.path.lexists(final):
                 chain.following.append(page)
-            elif fault := _judged(lambda: page_fault(run, folder)):
+            elif fault := judged(lambda: page_fault(run, folder)):
                 chain.found[page] = fault
 
 
