@@ -47,12 +47,15 @@ include: "rules/products.smk"
 # than they run.
 localrules:
     all,
+    demo,
+    shows,
     corpus,
     initialise,
     split,
     diag2full,
     maximise,
     finish,
+    recovery,
     history,
     export,
     report,

@@ -17,6 +17,8 @@ from gmmcore.validity import look_at_corpus, run_problems
 @functools.cache
 def write_notes():
     """Look at all files once, before Snakemake lists folders, and write the notes needed."""
+    if workflow.remote_exec:
+        return  # This is one job on a cluster; Snakemake itself has looked.
     lists = [prefix() + path for path in LISTS]
     for path in lists:
         if (

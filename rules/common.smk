@@ -1,7 +1,6 @@
 # The configuration, and small input functions. This file has no rules and no arithmetic.
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -14,13 +13,14 @@ import gmmcore
 from gmmcore.configuration import changed
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, shard_paths
+from gmmcore.costs import megabytes, seconds
 from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import AudioSettings
 from gmmcore.files import remembered
-from gmmcore.options import words
+from gmmcore.options import mapping, words
 from gmmcore.runs import made_lists, read_runs
-from gmmcore.schedule import iteration_name
+from gmmcore.schedule import Course, iteration_name
 from gmmcore.settings import COMPARISON, EXPORTS
 from gmmcore.verified import recall, remember, sealed_state
 
@@ -83,6 +83,12 @@ COMPARED = COMPARED if len(COMPARED) > 1 else []
 SCATTERED = {name for name, run in RUNS.items() if run.settings.jobs != "auto"}
 sys.setrecursionlimit(100_000)
 
+# Whether there are other machines than this one.
+ON_CLUSTER = workflow.resource_settings.nodes is not None
+
+# Frames and dimension of a corpus that is not made yet.
+UNKNOWN = (10**9, 60)
+
 # The first run with a stage makes it, and the others copy its iterations.
 MAKERS = {}
 for run in RUNS.values():
@@ -103,14 +109,14 @@ def alternatives(values):
     return "|".join(map(re.escape, values)) or "(?!)"
 
 
-def runs_with(origin=None):
+def runs_with(origin=None, is_wanted=lambda stage, run: True):
     """Make a constraint of `run`: the run has the stage that follows, with this origin if given."""
     return (
         "|".join(
             rf"{re.escape(run.name)}(?=/{stage.name}\b)"
             for run in RUNS.values()
             for stage in run.plan
-            if origin in (None, stage.origin)
+            if origin in (None, stage.origin) and is_wanted(stage, run)
         )
         or "(?!)"
     )
@@ -154,22 +160,68 @@ def exported(wildcards):
     return f"results/{wildcards.run}/{wildcards.name}.h5"
 
 
-def memory(wildcards, attempt):
-    """Return the megabytes that a mixture, its statistics and blocks of frames need."""
+def shape(stage, run, corpus):
+    """Return frames, components, dimension and kind of the largest E-step of a stage."""
+    frames, dimension = corpus
+    limits = mapping(run.settings.limits)
+    course = Course.of(stage, frames=frames, dimension=dimension, **limits)
+    level = 0 if stage.final else course.level
+    return frames >> level, stage.components, dimension, stage.kind == "full"
+
+
+def made_corpus(run):
+    """Return the frames and the dimension of a corpus."""
+    try:
+        corpus = read_corpus(f"{prefix()}results/features/{run.corpus}/corpus.json")
+    except GmmcoreError:
+        return UNKNOWN
+    return corpus.frames, corpus.dimension
+
+
+def memory(wildcards, threads, attempt):
+    """Return the megabytes that a mixture, its statistics and frames need."""
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
-    try:
-        dimension = read_corpus(prefix() + corpus_of_run(wildcards)).dimension
-    except GmmcoreError:
-        dimension = 60
-    numbers = stage.components * dimension * (dimension if stage.kind == "full" else 1)
-    return attempt * (400 + numbers * 8 * 12 // 1_000_000)
+    corpus = made_corpus(run)
+    frames, components, dimension, full = shape(stage, run, corpus)
+    processes = ranks(wildcards)
+    most = processes * run.settings.memory * 1_000_000 // (4 * dimension)
+    return attempt * megabytes(
+        components,
+        dimension,
+        full=full,
+        workers=processes * threads,
+        kept=min(frames, most) if corpus != UNKNOWN else 0,
+    )
+
+
+def runtime(wildcards, threads, attempt):
+    """Return the minutes that a stage may take; what it has done by then is kept."""
+    run = RUNS[wildcards.run]
+    stage = run.stage(wildcards.stage)
+    *sizes, full = shape(stage, run, made_corpus(run))
+    workers = ranks(wildcards) * threads
+    wanted = 2 * stage.iterations * seconds(*sizes, full=full) / workers
+    return attempt * (10 + int(wanted / 60))
+
+
+def is_short(stage, run):
+    """Whether a stage takes less than a minute on one core, whatever corpus there will be."""
+    *sizes, full = shape(stage, run, UNKNOWN)
+    return stage.iterations * seconds(*sizes, full=full) < 60
+
+
+def is_local(stage, run):
+    """Whether a stage is made on the submitting machine; with `jobs: N`, its copy is."""
+    return run.name in SCATTERED or is_short(stage, run)
 
 
 def threads(wildcards):
     """Return all cores; runs with small stages share them, so that they can run side by side."""
     small = RUNS[wildcards.run].stage(wildcards.stage).components < 64
-    return max(1, (workflow.cores or 1) // (len(RUNS) if small else 1))
+    # On a cluster the profile says how many threads a job has.
+    cores = workflow.resource_settings.cores or 1
+    return max(1, cores // (len(RUNS) if small else 1))
 
 
 def kept_frames(wildcards):
@@ -180,8 +232,10 @@ def kept_frames(wildcards):
 def ranks(wildcards):
     """Return the number of MPI ranks that share a stage; small stages have one."""
     run = RUNS[wildcards.run]
-    most = run.settings.mpi.ranks
-    return most if run.stage(wildcards.stage).components >= 64 else 1
+    stage = run.stage(wildcards.stage)
+    if stage.components < 64 or (ON_CLUSTER and is_local(stage, run)):
+        return 1
+    return run.settings.mpi.ranks
 
 
 def launcher(wildcards):

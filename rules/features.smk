@@ -42,10 +42,15 @@ rule shard:
     wildcard_constraints:
         shard=r"\d+",
         digest="[0-9a-f]{12}",
+    # On a cluster, shards are packed one after the other in one job of some minutes.
+    group:
+        "shards"
     conda:
         "../envs/gmmcore.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+        packing=1,
     params:
         settings=corpus_settings,
         shards=shards_of_job,

@@ -31,8 +31,11 @@ def scattered(wildcards):
     Nothing in the graph makes the iterations that are there.
     """
     run = RUNS[wildcards.run]
-    if run.name not in SCATTERED or not run.stage(wildcards.stage).iterations:
+    stage = run.stage(wildcards.stage)
+    if run.name not in SCATTERED or not stage.iterations:
         return []
+    if ON_CLUSTER and is_short(stage, run):
+        return []  # One process makes the iterations.
     done = walk(wildcards)
     if done and done.complete:
         return []

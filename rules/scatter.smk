@@ -26,6 +26,7 @@ rule accumulate:
     resources:
         mem_mb=memory,
         frames_mb=kept_frames,
+        runtime=runtime,
     params:
         settings=maximising,
         mixture=lambda wildcards: prefix() + before(wildcards),

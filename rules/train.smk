@@ -97,6 +97,7 @@ rule iterate:
         tasks=ranks,
         mpi=launcher,
         start=start,
+        runtime=runtime,
     params:
         settings=maximising,
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
@@ -104,3 +105,16 @@ rule iterate:
         "{resources.start} gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " {params.twin:q} {params.settings:q} --memory {resources.frames_mb}"
         " --ranks {resources.tasks} --threads {threads} --output {output:q} --log {log:q}"
+
+
+# On a cluster, stages that take less than a minute are made on the submitting machine.
+if ON_CLUSTER:
+
+    use rule iterate as iterate_short with:
+        wildcard_constraints:
+            run=runs_with(is_wanted=is_local),
+
+    ruleorder: iterate_short > iterate
+
+    localrules:
+        iterate_short,

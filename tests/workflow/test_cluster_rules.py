@@ -1,0 +1,27 @@
+"""What the rules do where jobs are submitted; `--jobs` beside `--cores` says that they are."""
+
+from __future__ import annotations
+
+import pytest
+from flows import PLAIN, changed, jobs
+
+pytestmark = pytest.mark.slow
+
+
+def test_stages_of_less_than_a_minute_stay_on_the_submitting_machine(trained, fresh):
+    log = fresh.run("--jobs", "2")
+    # The last stage reads all frames, however many there are.
+    assert {rule: jobs(log)[rule] for rule in ("iterate", "iterate_short")} == {
+        "iterate": 1,
+        "iterate_short": 3,
+    }
+    assert fresh.made() == trained.made()
+    assert "Nothing to be done" in fresh.run("-n")
+
+
+def test_only_long_stages_are_scattered(trained, fresh):
+    fresh.configure(changed(PLAIN, jobs=2))
+    fresh.run("--jobs", "2")
+    assert (fresh.folder / "logs/tiny/full/4/001/0-of-2.log").exists()
+    assert not list(fresh.folder.glob("logs/tiny/diag/**/*-of-2.log"))
+    assert fresh.made() == trained.made()
