@@ -1,12 +1,13 @@
 # make train   installs into .venv and trains what config.yaml says
 # make test    installs into .venv and passes the tests; GMMCORE_TESTS=processes takes no
 #              shortcuts (tests/forks.py) and thrice as long
+# make test-cluster   as root on Debian: the same trainings on a SLURM that it starts on this machine
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CORES ?= all
 
-.PHONY: train test fast lint format clean
+.PHONY: train test test-cluster fast lint format clean
 
 train: $(VENV)/.main
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
@@ -14,6 +15,12 @@ train: $(VENV)/.main
 test: $(VENV)/.test lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --doctest-modules gmmcore
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
+test-cluster: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-cluster.txt
+	(command -v munged && command -v slurmctld && command -v slurmd) >/dev/null || \
+		(apt-get update && apt-get install --yes --no-install-recommends munge slurm-wlm)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/cluster
 
 fast: $(VENV)/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m "not slow" tests/unit tests/property

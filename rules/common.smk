@@ -1,6 +1,7 @@
 # The configuration, and small input functions. This file has no rules and no arithmetic.
 
 import contextlib
+import json
 import os
 import re
 import shutil
