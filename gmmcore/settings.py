@@ -77,7 +77,7 @@ class Mpi(Options):
     )
     launcher: str = option(
         "mpiexec",
-        "the command that starts them, such as srun --mpi=pmi2",
+        "the command that starts them, such as srun --mpi=pmi2 --kill-on-bad-exit",
         type="string",
         minLength=1,
     )

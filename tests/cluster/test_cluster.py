@@ -49,7 +49,9 @@ def test_statistics_as_files_between_jobs(laptop, flow, slurm):
 @pytest.fixture
 def ranked(flow):
     """A training whose last stage is shared by two ranks."""
-    flow.configure(changed(CONFIG, demo=PLAIN["demo"], mpi={"ranks": 2, "launcher": "srun"}))
+    # Without the option, srun lets a rank wait for ever for one that was killed.
+    mpi = {"ranks": 2, "launcher": "srun --kill-on-bad-exit"}
+    flow.configure(changed(CONFIG, demo=PLAIN["demo"], mpi=mpi))
     return flow
 
 
