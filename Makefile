@@ -1,18 +1,19 @@
 # make train   installs into .venv and trains what config.yaml says
 # make test    installs into .venv and passes the tests; GMMCORE_TESTS=processes takes no
 #              shortcuts (tests/forks.py) and thrice as long
+# make docs    installs into .venv and builds the site in build/docs
 # make test-cluster   as root on Debian: the same trainings on a SLURM that it starts on this machine
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 CORES ?= all
 
-.PHONY: train test test-cluster fast lint format clean
+.PHONY: train test test-cluster fast lint format docs clean
 
 train: $(VENV)/.main
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores $(CORES)
 
-test: $(VENV)/.test lint
+test: $(VENV)/.test lint docs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --doctest-modules gmmcore
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
@@ -37,6 +38,11 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/snakefmt Snakefile rules
 
+# Anew each time: a page of a module that is gone would be a warning, and warnings are errors.
+docs: $(VENV)/.docs
+	rm -rf docs/api build/docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+
 $(VENV)/.main: envs/requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "gmmcore needs Python 3.11, 3.12 or 3.13; this is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
@@ -48,5 +54,9 @@ $(VENV)/.test: $(VENV)/.main envs/requirements-test.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-test.txt
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.test envs/requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .snakemake/log
+	rm -rf $(VENV) build docs/api .pytest_cache .mypy_cache .ruff_cache .snakemake/log

@@ -16,7 +16,7 @@ from flows import ROOT, Workflow
 def test_the_tutorial_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The blocks of the page run in its order, the first one in a clone and the others in `tutorial`."""
+    """The blocks of the page run in its order, the first one in the folder of the clone."""
     for name in ("Snakefile", "rules", "profiles", "tests", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     page = (ROOT / "docs/tutorial.md").read_text()
