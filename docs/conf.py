@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +29,11 @@ myst_heading_anchors = 4
 autosummary_ignore_module_all = False
 autodoc_typehints = "none"  # numpydoc's sections say them.
 numpydoc_show_class_members = False
+numpydoc_validation_checks = {"all", "EX01", "SA01", "ES01"}
 
-html_theme = "pydata_sphinx_theme"
+html_theme = "furo"
 html_title = f"gmmcore {release}"
 html_show_sourcelink = False
-html_theme_options = {"navigation_with_keys": False, "show_prev_next": False}
 
 
 def setup(app: Sphinx) -> None:
@@ -49,5 +50,6 @@ def _verbs() -> Iterator[str]:
     for path in sorted((Path(gmmcore.__file__).parent / "verbs").glob("[a-z]*.py")):
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            os.environ["COLUMNS"] = "70"  # What a page has room for.
             main([path.stem, "--help"])
         yield f"\n## {path.stem}\n\n```text\n{text.getvalue()}```\n"

@@ -89,7 +89,7 @@ class Settings(Options):
 
     run: str = option(
         "ubm",
-        "name of the run; its files are in results/<run>/",
+        "name of the run; its files are in results/NAME/",
         type="string",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z",
     )
