@@ -36,6 +36,7 @@ def bounded_variances(
     Returns
     -------
     variances : ndarray, shape (C, D)
+        The variances within their bounds.
     floored, ceiled : int
         Number of variances of these components that were raised and lowered.
 
@@ -77,6 +78,7 @@ def bounded_precisions(
     Returns
     -------
     precisions : ndarray, shape (N, D, D)
+        Inverses of the bounded covariances.
     floored, ceiled : int
         Number of eigenvalues that were raised and lowered.
 

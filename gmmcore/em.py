@@ -104,6 +104,7 @@ def maximise(
     Returns
     -------
     Update
+        The next mixture, and what was bounded.
 
     Raises
     ------

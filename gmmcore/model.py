@@ -206,6 +206,7 @@ class GaussianMixture:
         Returns
         -------
         frames : ndarray, shape (F, D), float64
+            The drawn frames.
         components : ndarray, shape (F,), int
             Number of the component that each frame is drawn from.
 

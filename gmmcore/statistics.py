@@ -246,6 +246,7 @@ def accumulate(
     Returns
     -------
     Statistics
+        The sums over all frames.
 
     Raises
     ------

@@ -159,6 +159,7 @@ def iterate(
     mixture : GaussianMixture
         The last mixture of the stage.
     history : list of HistoryEntry
+        Entries of its iterations.
     """
 
     subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)

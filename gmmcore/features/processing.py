@@ -137,6 +137,7 @@ def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Fra
     Returns
     -------
     ndarray, shape (N, D), float32
+        The deltas.
 
     Examples
     --------
@@ -184,6 +185,7 @@ def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
     Returns
     -------
     ndarray, shape (N, D (1 + k)), float32
+        The frames, each followed by its shifted deltas.
     """
     count = len(frames)
     padded = _padded(frames, d, k * p + d, "repeat")

@@ -107,6 +107,7 @@ def read_mixture(
     Returns
     -------
     GaussianMixture
+        The mixture, whose parameters are checked.
 
     Raises
     ------

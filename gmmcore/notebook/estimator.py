@@ -237,6 +237,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
         Returns
         -------
         X : ndarray, shape (n_samples, D), float64
+            The drawn frames.
         y : ndarray, shape (n_samples,), int
             Component of each frame.
         """

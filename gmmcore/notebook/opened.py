@@ -74,6 +74,7 @@ def open_run(folder: str | os.PathLike[str]) -> OpenedRun:
     Returns
     -------
     OpenedRun
+        The run, as far as it is trained.
 
     Raises
     ------

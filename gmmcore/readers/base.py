@@ -51,7 +51,7 @@ class Source:
         raise NotImplementedError
 
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Frames first <= i < last, shape (last - first, D), C-contiguous."""
+        """Return frames first <= i < last, shape (last - first, D), C-contiguous."""
         raise NotImplementedError
 
     def labels(
@@ -90,7 +90,7 @@ def parse_place(text: str, root: str = "") -> Place:
 
 
 def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Numbers as voice-activity labels.
+    """Convert numbers to voice-activity labels.
 
     Raises
     ------

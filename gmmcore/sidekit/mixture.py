@@ -139,7 +139,7 @@ class Mixture:
         return int(self.mu.size)
 
     def get_mean_super_vector(self) -> Array:
-        """Means of all components, shape (C D,); raises `InvalidMixtureError` for none."""
+        """Return all means, shape (C D,); raises `InvalidMixtureError` for an empty mixture."""
         return self._filled(self.mu).flatten()
 
     def get_invcov_super_vector(self) -> Array:

@@ -199,7 +199,9 @@ class FeaturesServer:
         Returns
         -------
         frames : ndarray, shape (N, D), float32
+            The processed frames.
         label : ndarray, shape (N,), bool
+            Whether each of them is speech.
 
         Raises
         ------
@@ -244,6 +246,7 @@ class FeaturesServer:
         Returns
         -------
         frames : ndarray, shape (stop - start, D (left + 1 + right)), float32
+            The joined frames, the earliest first.
         label : ndarray or None
             Those of the same frames, if given.
         """
