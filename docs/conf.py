@@ -21,6 +21,7 @@ exclude_patterns = ["captions"]
 templates_path = ["templates"]
 # Names in single backticks in docstrings are links where they are documented.
 default_role = "autolink"
+highlight_language = "none"  # of blocks that name none
 nitpicky = True
 # Names of other libraries would be looked up in the network.
 nitpick_ignore_regex = [("py:.*", r"(?!gmmcore\.).*")]
