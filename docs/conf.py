@@ -53,6 +53,6 @@ def _verbs() -> Iterator[str]:
     for path in sorted((Path(gmmcore.__file__).parent / "verbs").glob("[a-z]*.py")):
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
-            os.environ["COLUMNS"] = "70"  # What a page has room for.
+            os.environ["COLUMNS"] = "90"  # What a page has room for.
             main([path.stem, "--help"])
         yield f"\n## {path.stem}\n\n```text\n{text.getvalue()}```\n"
