@@ -64,6 +64,7 @@ def unseal(path: PathLike, kind: str) -> tuple[dict[str, Any], bytes]:
     facts : dict
         The facts that `seal` was given, and ``digest``.
     content : bytes
+        What the file holds behind the header.
 
     Raises
     ------

@@ -45,6 +45,7 @@ def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArra
     Returns
     -------
     ndarray, shape (len(names),), int64
+        The shard of each show.
     """
     hashes = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     keys = np.frombuffer(b"".join(hashes), "<u8")

@@ -34,6 +34,7 @@ def sample_frames(
     Returns
     -------
     ndarray, shape (F, D), float32
+        The frames of the sample.
 
     Raises
     ------

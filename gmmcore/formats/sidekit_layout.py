@@ -43,7 +43,7 @@ _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32
 
 
 def plain_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
-    """SIDEKIT's ``cst``, ``det`` and ``a`` of a mixture, each of shape (C,), float64.
+    """Return SIDEKIT's ``cst``, ``det`` and ``a`` of a mixture, each of shape (C,), float64.
 
     The first two may overflow to infinity or 0 in high dimension; ``a`` is computed from
     logarithms, and finite for positive weights.

@@ -101,6 +101,7 @@ def join_statistics(
     Returns
     -------
     statistics : Statistics
+        The sums over all frames.
     makers : list of str or None
         The ``arithmetic`` of each file.
 
