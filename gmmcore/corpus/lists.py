@@ -73,8 +73,12 @@ def read_list(settings: FeatureSettings) -> Listing:
         else:
             listing.entries.append(line)
     if not listing.entries and not listing.faults:
+        found = "the feature list is empty"
+        if os.path.isdir(path):
+            wanted = settings.pattern or ", ".join(f"{{show}}{suffix}" for suffix in SUFFIXES)
+            found = f"no file in this folder is called {wanted}"
         raise GmmcoreError(
-            f"{path}: the feature list is empty; expected at least one show; "
+            f"{path}: {found}; expected at least one show; "
             "correct features: list or features: pattern"
         )
     return listing

@@ -121,7 +121,7 @@ def test_folder(tmp_path: Path) -> None:
         "data/a/s0.h5",
         "data/a/s1.h5",
     ]
-    with pytest.raises(GmmcoreError, match="empty"):
+    with pytest.raises(GmmcoreError, match=r"no file in this folder is called \{show\}\.npy;"):
         check_list(settings(tmp_path, "data", pattern="{show}.npy"))
     with pytest.raises(GmmcoreError, match="no place for the show"):
         check_list(settings(tmp_path, "data", pattern="all.h5"))
