@@ -13,6 +13,7 @@ from gmmcore.steps import (
     FullBounds,
     FullCounts,
     IterationSettings,
+    JitteredSplit,
     Limits,
     LowCount,
     Memory,
@@ -44,7 +45,7 @@ class Full(FullCounts, FullBounds):
 
 @dataclass(frozen=True)
 class Init(Options):
-    """A mixture to start from instead of the Gaussian of all frames."""
+    """The start of a training: by default, the Gaussian of all frames."""
 
     from_: str | None = option(
         None,
@@ -55,6 +56,7 @@ class Init(Options):
     prefix: str = option(
         "", "prefix of the datasets, in a SIDEKIT file with several mixtures", type="string"
     )
+    jitter: float = same(JitteredSplit, "jitter")
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Settings(Options):
     )
     seed: int = option(
         1,
-        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
+        "of the demonstration corpus, of random subsets of frames, of the shows to hold out and of "
+        "`init.jitter`",
         type="integer",
         minimum=0,
     )
@@ -127,7 +130,9 @@ class Settings(Options):
     low_count: LowCount = section(LowCount, "components with few frames")
     acceleration: str = same(IterationSettings, "acceleration")
     on_decrease: str = same(IterationSettings, "on_decrease")
-    init: Init = section(Init, "start from a mixture instead of the Gaussian of all frames")
+    init: Init = section(
+        Init, "where a training starts; by default from the Gaussian of all frames"
+    )
     precision: str = same(IterationSettings, "precision")
     pruning: float = same(IterationSettings, "pruning")
     processor: str | None = same(IterationSettings, "processor")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,13 +185,22 @@ class Expectation:
             )
         return found
 
-    def tree(self, threads: int = 1, bounds: tuple[int, int] | None = None) -> SumTree:
-        """Compute the sums of all pieces, or of those within bounds, with threads."""
+    def tree(
+        self,
+        threads: int = 1,
+        bounds: tuple[int, int] | None = None,
+        count: Callable[[int], None] = lambda _: None,
+    ) -> SumTree:
+        """Compute the sums of all pieces, or of those within bounds, with threads.
+
+        `count` is called with each piece that is done.
+        """
         tree = SumTree(len(self.pieces))
         chosen = range(*(bounds or (0, len(self.pieces))))
         with single_blas():
             for piece, sums in zip(chosen, ordered_map(self.sums, chosen, threads), strict=True):
                 tree.add((0, piece), sums)
+                count(piece)
         return tree
 
     def log_likelihood(self, total: Array | None) -> float:

@@ -20,7 +20,7 @@ from gmmcore.moments import Moments, merge_moments
 from gmmcore.nesting import frame_levels
 from gmmcore.schedule import SIDEKIT_ITERATIONS, Course, held_out_level, level_of, stages
 from gmmcore.splitting import divide, sample_size
-from gmmcore.starts import controlled, one_gaussian, split, to_full
+from gmmcore.starts import controlled, jittered, one_gaussian, split, to_full
 from gmmcore.statistics import Statistics, accumulate
 from gmmcore.steps import FullMStep, MStep
 
@@ -68,7 +68,9 @@ class TrainingSettings:
     last_iterations : int
         Least number of iterations on all frames at the end of the training.
     seed : int
-        Seed of the random subsets of frames.
+        Seed of the random subsets of frames, and of the shifts of `jitter`.
+    jitter : float
+        How far the means are shifted after the first division; see `gmmcore.starts.jittered`.
     """
 
     llk_gain: float = 0.01
@@ -82,6 +84,7 @@ class TrainingSettings:
     frames_per_component: int | None = 500
     last_iterations: int = 1
     seed: int = 1
+    jitter: float = 0.0
 
 
 def moments(source: FrameSource) -> Moments:
@@ -278,6 +281,8 @@ def train(
                 )
             else:
                 mixture = split(mixture, wanted)
+            if stage is plan[1]:
+                mixture = jittered(mixture, settings.jitter, settings.seed)
         elif stage.origin == "diag2full":
             mixture = to_full(mixture)
         elif stage.origin != "initialise":

@@ -156,7 +156,7 @@ def _look_at_stage(
 
     def judge_first() -> str:
         facts = _sealed(first)
-        fault = stale(facts, 0, run.digest(stage.origin), digest, parent)
+        fault = stale(facts, 0, run.digest_of_first(stage), digest, parent)
         named = (facts["stage"], facts["components"]) == (stage.kind, stage.components)
         return fault or ("" if named else "not the mixture of this name")
 

@@ -47,7 +47,9 @@ rule split:
         components=lambda wildcards: RUNS[wildcards.run]
         .stage(wildcards.stage)
         .components,
-        settings=lambda wildcards: words(RUNS[wildcards.run].settings.split),
+        settings=lambda wildcards: words(
+            RUNS[wildcards.run].split(RUNS[wildcards.run].stage(wildcards.stage))
+        ),
     shell:
         "gmmcore split --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " --components {params.components} {params.settings:q} --threads {threads}"

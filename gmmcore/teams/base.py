@@ -65,7 +65,12 @@ class Team(ABC):
     work : Work
     arithmetic : list of str
         What other machines than this one compute with, in the words of `gmmcore.processor.in_use`.
+    report : callable, optional
+        Function that is told how many frames of how many an E-step has read, at first none, by the
+        process that leads the team, and of the frames that it knows of.
     """
+
+    report: Callable[[int, int], None] | None = None
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -89,6 +94,24 @@ class Team(ABC):
         expectation = self.work.likelihood(mixture, level)
         total = self.sums(expectation, level).total
         return expectation.log_likelihood(total), expectation.source.frames
+
+    def counter(
+        self, expectation: Expectation, bounds: tuple[int, int] | None
+    ) -> Callable[[int], None]:
+        """Return the function to call with each piece that is done, of all or those in bounds."""
+        report, done = self.report, 0
+        if report is None:
+            return lambda _: None
+        lengths = [last - first for first, last in expectation.pieces]
+        frames = sum(lengths[slice(*(bounds or (None,)))])
+
+        def count(piece: int) -> None:
+            nonlocal done
+            done += lengths[piece]
+            report(done, frames)
+
+        report(0, frames)
+        return count
 
     @abstractmethod
     def sums(

@@ -106,6 +106,7 @@ class Processes(Team):
         tree = SumTree(len(expectation.pieces))
         chosen = range(*(bounds or (0, len(expectation.pieces))))
         left, waiting = len(chosen), iter(chosen)
+        count = self.counter(expectation, bounds)
         for end in self._ends:
             self._send(end, (level, message, places))
         for _ in self._slots[0]:
@@ -119,6 +120,7 @@ class Processes(Team):
                 tree.add((0, piece), slots[turn, : expectation.size], keep=True)
                 turns[end] += 1
                 left -= 1
+                count(piece)
                 self._send_next(end, waiting)
         return tree
 

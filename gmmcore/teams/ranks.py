@@ -146,8 +146,11 @@ class Ranks(Team):
         tree = SumTree(len(lengths))
         with self._agreeing(), single_blas():
             self.work.attach(expectation, level)
-            for piece in range(*bounds[self._comm.rank]):
+            own = bounds[self._comm.rank]
+            count = self.counter(expectation, own)
+            for piece in range(*own):
                 tree.add((0, piece), expectation.sums(piece))
+                count(piece)
         # A node that is not complete on one rank is completed on that of its left half.
         owners = {node: rank for rank, bound in enumerate(bounds) for node in tree.largest(*bound)}
         lowest = sorted(owners)

@@ -29,7 +29,7 @@ class Threads(Team):
         self, expectation: Expectation, level: int, bounds: tuple[int, int] | None = None
     ) -> SumTree:
         """Compute the sums of all pieces of an E-step, or of those within bounds."""
-        return expectation.tree(self._threads, bounds)
+        return expectation.tree(self._threads, bounds, self.counter(expectation, bounds))
 
     def maximise(self, mixture: GaussianMixture, statistics: Statistics, settings: MStep) -> Update:
         """Compute the next mixture from the statistics."""

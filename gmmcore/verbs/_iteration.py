@@ -31,6 +31,7 @@ def save_iteration(
     settings: IterationSettings,
     arithmetic: str,
     course: Course,
+    seconds: float | None = None,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -50,6 +51,8 @@ def save_iteration(
         What computed them, in the words of `gmmcore.processor.in_use`.
     course
         Course of the stage.
+    seconds
+        How long the iteration took; None if only a part of it is known.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def save_iteration(
 
     # The name of the run is that of a folder: results/<run>/<kind>/<components>/<iteration>.h5.
     name = Path(path).absolute().parents[2].name
-    print(f"{name}  {log_line(entry, update)}", flush=True)
+    print(f"{name}  {log_line(entry, update, seconds)}", flush=True)
     previous = before.history[-1] if entry.iteration > 1 else None
     _look_at_decrease(entry, previous, settings, before)
     history = (*before.history, entry)
@@ -91,8 +94,10 @@ def save_iteration(
     return Model(update.mixture, facts, history, digest, update.plain)
 
 
-def log_line(entry: HistoryEntry, update: Update) -> str:
+def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) -> str:
     """Return the line of an iteration in the training log."""
+    from gmmcore.progress import pace
+
     gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
     line = (
         f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
@@ -102,6 +107,8 @@ def log_line(entry: HistoryEntry, update: Update) -> str:
         line += f"  on {entry.frames} frames"
     if not math.isnan(entry.held_out):
         line += f"  held-out {entry.held_out:.6f}"
+    if seconds is not None:
+        line += f"  {pace(entry.frames, seconds)}"
     if entry.step == "dropped":
         return f"{line}  held-out falls by {-update.held_out_gain:.6f}, update dropped"
     if entry.step == "rejected":

@@ -6,11 +6,13 @@ Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final -
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
 from math import nan
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, TypeAlias
 
 from gmmcore.options import options_of
@@ -110,6 +112,7 @@ def _last_iteration(
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.loop import iterations
     from gmmcore.processor import in_use, warn_of_others
+    from gmmcore.progress import progress_line
     from gmmcore.provenance import settings_digest
     from gmmcore.resume import mixture_path, walk_iterations
     from gmmcore.timing import Stopwatch
@@ -148,7 +151,17 @@ def _last_iteration(
     model = load_model(source) if last else first
     warn_of_few_frames(model, corpus)
     check_held_out(arguments, model)
-    with explained(source), team_of(corpus, model, course) as team:
+    name = folder.absolute().parents[1].name
+    stage = f"{course.stage.kind} {course.stage.components:>5}"
+    with (
+        explained(source),
+        team_of(corpus, model, course) as team,
+        # Logs have no such line: it goes to the terminal itself.
+        progress_line(
+            sys.__stderr__, lambda: f"{name}  {stage}  iteration {last + 1:>2}"
+        ) as team.report,
+    ):
+        start = perf_counter()
         arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
         warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
         for entry, update in iterations(
@@ -171,8 +184,8 @@ def _last_iteration(
                 settings,
                 arithmetic,
                 course,
+                perf_counter() - start,
             )
-            last = entry.iteration
-    name = folder.absolute().parents[1].name
+            last, start = entry.iteration, perf_counter()
     print(f"{name}  {course.stage.name}: {watch.stop(last - done.last).line()}", flush=True)
     return last

@@ -9,8 +9,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.options import add_options, options_of
-from gmmcore.steps import Split
+from gmmcore.options import add_options, mapping, options_of
+from gmmcore.steps import JitteredSplit, Split
 from gmmcore.verbs._common import explained
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="corpus.json, whose frames decide; not for sidekit")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
-    add_options(parser, Split)
+    add_options(parser, JitteredSplit)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -36,9 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.processor import in_use
     from gmmcore.provenance import provenance, settings_digest
     from gmmcore.splitting import divide
-    from gmmcore.starts import split
+    from gmmcore.starts import jittered, split
 
-    settings = options_of(arguments, Split)
+    start = options_of(arguments, JitteredSplit)
+    settings = start if start.jitter else Split(**mapping(start, Split))
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
             mixture = divide(
                 model.mixture, sample, wanted, floor=settings.floor, threads=arguments.threads
             )
+        mixture = jittered(mixture, start.jitter, start.seed)
     facts = provenance(
         stage="full" if mixture.is_full else "diag",
         components=components,
