@@ -26,6 +26,7 @@ __all__ = [
     "REMEDY",
     "check_regular",
     "digest_of",
+    "holder",
     "holding",
     "is_temporary",
     "read_bytes",
@@ -97,6 +98,23 @@ def holding(folder: PathLike) -> Iterator[None]:
         stream.write(f"{os.getpid()}\n".encode())
         stream.flush()
         yield
+
+
+def holder(folder: PathLike) -> str | None:
+    """Return the number of the process that holds `folder`, as `holding` does; None if none does.
+
+    It is empty in the moment before the process has written it.
+    """
+    try:
+        with open(Path(folder) / ".lock", "rb") as stream:
+            try:
+                # A process that begins in this moment waits for it, no longer.
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return stream.read(64).decode(errors="replace").strip()
+    except OSError:
+        pass
+    return None
 
 
 @contextlib.contextmanager

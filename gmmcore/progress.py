@@ -103,8 +103,8 @@ class ProgressLine:
 
     def _write(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # The terminal may be gone.
-            width = os.get_terminal_size(self._stream.fileno()).columns
-            self._stream.write(f"\r{text[: max(width - 1, 0)]}\x1b[K\r")
+            width = os.get_terminal_size(self._stream.fileno()).columns or 80
+            self._stream.write(f"\r{text[: width - 1]}\x1b[K\r")
             self._stream.flush()
 
 
