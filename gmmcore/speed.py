@@ -67,7 +67,7 @@ def measure(
         entries = [e for e in history if (e.stage, e.components) == (stage.kind, stage.components)]
         if not entries:
             continue
-        told = seconds_of_iterations(log_of(results, run, stage.name))
+        told = seconds_of_iterations(log_of(results, f"{run.name}/{stage.name}"))
         place = f"{results}/{run.name}/{stage.name}"
         times = [time_of(mixture_path(place, number)) for number in range(len(entries) + 1)]
         ratios = []
@@ -75,10 +75,10 @@ def measure(
             estimate = seconds_of_iteration(stage, counts, entry.level, cores)
             before, after = times[entry.iteration - 1 : entry.iteration + 1]
             seconds = told.get(entry.iteration)
-            if seconds is None and before is not None and after is not None:
+            if seconds is None:
+                if before is None or after is None or after - before < _COPIED * estimate:
+                    continue
                 seconds = after - before
-            if seconds is None or seconds < _COPIED * estimate:
-                continue
             if estimate < _LARGE:
                 speed.extra.append(seconds - estimate)
             else:
@@ -90,9 +90,9 @@ def measure(
     return speed
 
 
-def log_of(results: str, run: Run, stage: str) -> str:
-    """Read the log of the job that makes a stage; empty if it is not there."""
-    path = Path(os.path.dirname(results), "logs", run.name, f"{stage}.log")
+def log_of(results: str, name: str) -> str:
+    """Read the log of a job, such as ``demo/diag/64`` for a stage; empty if it is not there."""
+    path = Path(os.path.dirname(results), "logs", f"{name}.log")
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

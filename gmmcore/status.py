@@ -6,6 +6,7 @@ stage are looked at in their order.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -73,19 +74,19 @@ def status_lines(run: Run, results: str, cores: int) -> Iterator[str]:
         corpus, held_out = _corpora(run, results)
     except GmmcoreError:
         yield f"{folder}: not begun: {_packed(f'{results}/features/{run.corpus}')}"
+        yield from _of_end(results, f"features/{run.corpus}/shows")
         return
     counts = FrameCounts.of_corpus(corpus, held_out)
     place = _place(run, folder, corpus, held_out)
     if place.stage is None:
-        final = f"{folder}/ubm.h5"
-        missing = [
-            name
-            for name in ("ubm.h5", "SHA256SUMS", *run.products)
-            if not time_of(f"{folder}/{name}")
-        ]
-        yield f"{folder}: finished" + (
-            f", but for {', '.join(missing)}" if missing else f": {final}"
-        )
+        names = ["ubm.h5", "SHA256SUMS", *run.products]
+        missing = [name for name in names if not time_of(f"{folder}/{name}")]
+        final, _ = sealed_state(f"{folder}/ubm.h5")
+        if not missing and place.model and final.get("parent") == place.model.digest:
+            yield f"{folder}: finished: {folder}/ubm.h5"
+        else:
+            still = ", ".join(missing or names)
+            yield f"{folder}: all stages are done; still to be written: {still}"
     else:
         number = run.plan.index(place.stage) + 1
         yield (
@@ -123,14 +124,15 @@ def _packed(folder: str) -> str:
 def _place(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None) -> _Place:
     """Find out how far the stages are; look again if a job began or ended meanwhile."""
     for _ in range(_ATTEMPTS):
-        before = _look(run, folder, corpus, held_out)
-        if before.stage is None:
-            return before
-        before.holder = holder(f"{folder}/{before.stage.name}")
-        after = _look(run, folder, corpus, held_out)
-        if (after.stage, after.done) == (before.stage, before.done):
-            return before
-    return before
+        with contextlib.suppress(GmmcoreError):  # A file may be removed to be made again.
+            place = _look(run, folder, corpus, held_out)
+            if place.stage is None:
+                return place
+            place.holder = holder(f"{folder}/{place.stage.name}")
+            after = _look(run, folder, corpus, held_out)
+            if (after.stage, after.done) == (place.stage, place.done):
+                return place
+    return _look(run, folder, corpus, held_out)
 
 
 def _look(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None) -> _Place:
@@ -190,9 +192,13 @@ def _of_work(run: Run, results: str, place: _Place) -> Iterator[str]:
         yield f"  at work: no job{ago}"
     if place.fault:
         yield f"  made again: {place.fault}"
-    last = log_of(results, run, place.stage.name).strip().rpartition("\n")[2]
-    if last.startswith("gmmcore "):
-        yield f"  the last job: {last}"
+    yield from _of_end(results, f"{run.name}/{place.stage.name}")
+
+
+def _of_end(results: str, job: str) -> Iterator[str]:
+    """Say why a job ended, if its log says it."""
+    lines = [line for line in log_of(results, job).splitlines() if line.startswith("gmmcore ")]
+    yield from (f"  the last job: {line}" for line in lines[-1:])
 
 
 def _of_rest(

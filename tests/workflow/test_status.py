@@ -1,0 +1,175 @@
+"""`gmmcore status` tells the story of a run, and `gmmcore plan` what it will be."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flows import PLAIN, Workflow, changed
+
+from gmmcore.cli import main
+from gmmcore.files import holding
+from gmmcore.forecast import FrameCounts, forecast
+from gmmcore.formats.hdf5 import load_model
+from gmmcore.runs import read_runs
+
+pytestmark = pytest.mark.slow
+
+
+def told(flow: Workflow, *arguments: str) -> str:
+    code, text = flow.verb(*(arguments or ("status",)))
+    assert code == 0, text
+    return text
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_run_from_its_beginning_to_its_end(fresh):
+    assert told(fresh) == "results/tiny: not begun: the feature list is not checked yet\n"
+    fresh.run("--until", "shows")
+    assert "not begun: 0 of 3 shards of frames are packed" in told(fresh)
+    fresh.run("results/tiny/diag/2.h5")
+    text = told(fresh, "status", "results")
+    assert "results/tiny: diag/4 (stage 3 of 4), iteration 0 of at most 3 is done" in text
+    assert "(diag/2, iteration 2)" in text
+    assert "at work: not known; its first mixture is not made yet" in text
+    assert "to come: 3 iterations of this stage at most, and 2 of 1 further stage; " in text
+    assert "(by the pace of 2 iterations)" in text
+    fresh.run("results/tiny/full/4.h5")
+    assert "all stages are done; still to be written: ubm.h5, SHA256SUMS, " in told(fresh)
+    fresh.run()
+    before = times(fresh.folder)
+    text = told(fresh, "status", "results/tiny", "--cores", "4")
+    assert text.startswith("results/tiny: finished: results/tiny/ubm.h5\n  log-likelihood/frame -")
+    assert times(fresh.folder) == before
+
+
+def test_a_run_that_was_stopped(nearly):
+    folder = nearly.folder / "results/tiny/full/4"
+    text = told(nearly)
+    assert "results/tiny: full/4 (stage 4 of 4), iteration 1 of at most 2 is done" in text
+    assert "at work: no job; the last mixture was written" in text
+    assert "to come: 1 iteration of this stage at most; " in text
+    with holding(folder):
+        assert f"at work: process {os.getpid()}; " in told(nearly)
+    (nearly.folder / "logs/tiny/full/4.log").write_text("tiny\ngmmcore iterate: stopped; nothing\n")
+    assert "the last job: gmmcore iterate: stopped; nothing\n" in told(nearly)
+    nearly.configure({**nearly.config, "jobs": 2})
+    assert "at work: not known with jobs: 2; the last mixture was written" in told(nearly)
+    nearly.configure({**nearly.config, "jobs": "auto"})
+    (folder / "002.h5").write_bytes(b"half")
+    assert "made again: results/tiny/full/4/002.h5: damaged" in told(nearly)
+    (folder.parent.parent / "ubm.h5").unlink(missing_ok=True)
+    nearly.configure({**nearly.config, "variance": {"floor": 0.1}})
+    text = told(nearly)
+    assert "results/tiny: diag/2 (stage 2 of 4), iteration 0 of at most 2 is done" in text
+    assert "made again: results/tiny/diag/2/000.h5: made with other settings" in text
+
+
+def test_starved_components_and_skipped_shows(fresh):
+    few = {"components": 16, "features": {"frames": 60, "shards": 1}}
+    values = changed(PLAIN, **few, full={"iterations": 0})
+    fresh.configure(values)
+    sorted((fresh.folder / "corpus").glob("s*.h5"))[0].write_bytes(b"not HDF5")
+    fresh.run(code=1)
+    assert "the last job: gmmcore shows: error: corpus/shows.txt: 1 fault; fix " in told(fresh)
+    fresh.configure(changed(values, features={"on_error": "skip"}))
+    fresh.run()
+    text = told(fresh)
+    assert re.search(r"low count: \d+ components, the smallest of \d\.\d frames \(keep\)", text)
+    skipped = re.search(r"skipped: 1 show, see (results/features/\w+/skipped.tsv)", text)
+    assert skipped is not None, text
+    assert (fresh.folder / skipped[1]).exists()
+
+
+def test_it_is_never_wrong_while_files_change(fresh):
+    fresh.configure(changed(PLAIN, iterations=[4], llk_gain=-1000.0))
+    process = fresh.start()
+    places = []
+    plan = ["diag/1", "diag/2", "diag/4", "full/4"]
+    while process.poll() is None:
+        text = told(fresh)
+        assert "made again" not in text
+        if found := re.search(r"tiny: (\w+/\d+) .* iteration (\d+) of", text):
+            places.append((plan.index(found[1]), int(found[2])))
+        elif "finished" in text:
+            places.append((len(plan), 0))
+        time.sleep(0.02)
+    process.communicate()
+    assert process.returncode == 0
+    assert len({*places}) > 2
+    assert places == sorted(places)
+
+
+def test_the_plan_is_what_a_run_does(fresh, monkeypatch, capsys):
+    monkeypatch.chdir(fresh.folder)
+    values = changed(PLAIN, llk_gain=-1000.0, frames_per_component=5, held_out=0.2)
+    fresh.configure(values)
+    text = told(fresh, "plan")
+    assert "tiny: the number of frames is not known, because results/features/" in text
+    assert re.search(r"^full/4 +2  \? ", text, re.MULTILINE)
+    assert "in all: 7 iterations at most; their time is not known" in text
+    text = told(fresh, "plan", "config.yaml", "--frames", "100000", "--dimension", "60")
+    assert "tiny: 100000 frames of dimension 60, as given; 3 shards" in text
+    assert re.search(r"^diag/4 +3  3 x 1250 ", text, re.MULTILINE)
+    fresh.run()
+    (run,) = read_runs(values).values()
+    folders = [f"results/features/{name}/corpus.json" for name in run.corpora]
+    from gmmcore.corpus.corpus import Corpus
+
+    counts = FrameCounts.of_corpus(*map(Corpus.read, folders))
+    frames = [n for stage in run.plan for n in forecast(run, stage, counts, 2).frames]
+    assert frames == [entry.frames for entry in load_model("results/tiny/ubm.h5").history]
+    assert f"{counts.frames} frames of dimension 4 in 3 shards, and {counts.held_out[0]} " in told(
+        fresh, "plan"
+    )
+    for arguments, message in [
+        (["--frames", "5"], "--frames and --dimension: both were expected, or none of them"),
+        (["--frames", "0", "--dimension", "4"], "--frames 0: expected 1 or more"),
+    ]:
+        assert main(["plan", *arguments]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["status", "results/other"]) == 1
+    assert "results/other: no such folder; expected the results" in capsys.readouterr().err
+
+
+def test_starts_of_several_seeds(fresh, trained):
+    features = {"seed": 1}
+    runs = {
+        "plain": {},
+        "one": {"seed": 1, "init": {"jitter": 0.5}},
+        "two": {"seed": 2, "init": {"jitter": 0.5}},
+    }
+    values = changed(PLAIN, features=features, runs=runs)
+    del values["run"]
+    fresh.configure(values)
+    fresh.run()
+    assert len([*fresh.folder.glob("results/features/*")]) == 1
+    first, other = fresh.digests("results/one/*/**/*.h5"), fresh.digests("results/two/*/**/*.h5")
+    plain = {
+        path.replace("plain", "tiny"): digest
+        for path, digest in fresh.digests("results/plain/*/**/*.h5").items()
+    }
+    # Without jitter, the bytes are those of a training that knows nothing of it.
+    assert plain == trained.digests("results/tiny/*/**/*.h5")
+    before = load_model(fresh.folder / "results/plain/diag/2/000.h5").mixture
+    starts = [
+        load_model(fresh.folder / f"results/{name}/diag/2/000.h5").mixture
+        for name in ("one", "two")
+    ]
+    for start in starts:
+        shifts = (start.means - before.means) * np.sqrt(before.precisions)
+        assert 0.1 < shifts.std() < 1.0
+        assert (start.precisions == before.precisions).all()
+    assert (starts[0].means != starts[1].means).all()
+    assert len({*first.values()} & {*other.values()}) == 1  # The mixture of one component.
+    fresh.remove("results/one", ".snakemake")
+    fresh.run()
+    assert fresh.digests("results/one/*/**/*.h5") == first
+    assert fresh.verb("check")[0] == 0
