@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import digest_of, holding, read_bytes, replace_bytes, writing
+from gmmcore.files import digest_of, holder, holding, read_bytes, replace_bytes, writing
 from gmmcore.sealed import HEADER_SIZE, seal, sealed_facts, unseal
 
 
@@ -184,17 +184,20 @@ def test_one_works_in_a_folder_at_a_time(tmp_path, capfd):
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as holder:
-        assert holder.stdout.readline() == "held\n"
+    assert holder(tmp_path) is None
+    with subprocess.Popen(command, **pipes) as first:
+        assert first.stdout.readline() == "held\n"
         while not (tmp_path / ".lock").read_text():
             pass
+        assert holder(tmp_path) == str(first.pid)
         waiting = subprocess.Popen(command, **pipes)
         line = waiting.stdout.readline()
-        assert line == f"{tmp_path}: waiting for process {holder.pid}, which works here\n"
+        assert line == f"{tmp_path}: waiting for process {first.pid}, which works here\n"
         # A hold ends with its process, however that dies.
-        holder.kill()
+        first.kill()
         assert waiting.stdout.readline() == "held\n"
         waiting.communicate()
+    assert holder(tmp_path) is None
 
 
 def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch, capsys):
