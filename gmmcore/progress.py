@@ -41,7 +41,7 @@ def duration(seconds: float) -> str:
     --------
     >>> from gmmcore.progress import duration
     >>> [duration(seconds) for seconds in (0.3, 59.6, 600, 8000, 200_000)]
-    ['less than 1 s', '1 min', '10 min', '2 h 13 min', '2 d 8 h']
+    ['less than 1 s', '1 min', '10 min', '2 h 13 min', '2 d 7 h']
     """
     if seconds < 1:
         return "less than 1 s"

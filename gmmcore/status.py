@@ -79,7 +79,7 @@ def status_lines(run: Run, results: str, cores: int) -> Iterator[str]:
     counts = FrameCounts.of_corpus(corpus, held_out)
     place = _place(run, folder, corpus, held_out)
     if place.stage is None:
-        names = ["ubm.h5", "SHA256SUMS", *run.products]
+        names = ["ubm.h5", "SHA256SUMS", *run.products, *run.pages]
         missing = [name for name in names if not time_of(f"{folder}/{name}")]
         final, _ = sealed_state(f"{folder}/ubm.h5")
         if not missing and place.model and final.get("parent") == place.model.digest:
