@@ -20,7 +20,7 @@ from gmmcore.model import GaussianMixture
 from gmmcore.notebook.frames import divided
 from gmmcore.notebook.result import Training
 from gmmcore.options import build, mapping
-from gmmcore.settings import Init, Settings
+from gmmcore.settings import Settings
 from gmmcore.statistics import accumulate
 from gmmcore.steps import Bounds, FullMStep, LowCount
 from gmmcore.training import TrainingSettings
@@ -52,7 +52,6 @@ def train(
     seed: int = Settings.seed,
     features: Mapping[str, Any] | None = None,
     init: Any = None,
-    jitter: float = Init.jitter,
     threads: int | None = None,
     report: Callable[[HistoryEntry, GaussianMixture], None] | None = None,
 ) -> Training:
@@ -105,15 +104,12 @@ def train(
     pruning : float
         Posteriors below this may be left out of the statistics; 0 is exact.
     seed : int
-        Seed of the random subsets of frames, and of `jitter`.
+        Seed of the random subsets of frames.
     features : mapping, optional
         Keys of the section ``features`` of config.yaml, such as ``{"normalisation": "cmvn"}``,
         for frames in files.
     init : GaussianMixture, Mixture or path, optional
         Mixture to start from instead of the Gaussian of all frames.
-    jitter : float
-        How far the means are shifted at random after the first division: ``init.jitter`` in
-        config.yaml.
     threads : int, optional
         Number of threads; by default that of the processors at hand.
     report : callable, optional
@@ -167,7 +163,6 @@ def train(
                 "precision": precision,
                 "pruning": pruning,
                 "seed": seed,
-                "init": {"jitter": jitter},
             }
         ),
     )
@@ -196,7 +191,6 @@ def train(
             full=build(FullMStep, mapping(settings.iteration("full"), FullMStep)),
             method=settings.method,
             seed=settings.seed,
-            jitter=settings.init.jitter,
         ),
         start=start,
         report=report,

@@ -12,10 +12,12 @@ import pytest
 from flows import PLAIN, Workflow, changed
 
 from gmmcore.cli import main
+from gmmcore.corpus.corpus import Corpus
 from gmmcore.files import holding
 from gmmcore.forecast import FrameCounts, forecast
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.runs import read_runs
+from gmmcore.training import TrainingSettings, train
 
 pytestmark = pytest.mark.slow
 
@@ -121,8 +123,6 @@ def test_the_plan_is_what_a_run_does(fresh, monkeypatch, capsys):
     fresh.run()
     (run,) = read_runs(values).values()
     folders = [f"results/features/{name}/corpus.json" for name in run.corpora]
-    from gmmcore.corpus.corpus import Corpus
-
     counts = FrameCounts.of_corpus(*map(Corpus.read, folders))
     frames = [n for stage in run.plan for n in forecast(run, stage, counts, 2).frames]
     assert frames == [entry.frames for entry in load_model("results/tiny/ubm.h5").history]
@@ -169,6 +169,16 @@ def test_starts_of_several_seeds(fresh, trained):
         assert (start.precisions == before.precisions).all()
     assert (starts[0].means != starts[1].means).all()
     assert len({*first.values()} & {*other.values()}) == 1  # The mixture of one component.
+    frames = np.concatenate(
+        [np.load(path) for path in sorted(fresh.folder.glob("results/*/*/*.npy"))]
+    )
+    settings = TrainingSettings(precision="double", jitter=0.5, seed=2)
+    _, history = train(frames, 4, [2, 3], 2, settings)
+    np.testing.assert_allclose(
+        [entry.log_likelihood for entry in history],
+        [e.log_likelihood for e in load_model(fresh.folder / "results/two/ubm.h5").history],
+        atol=1e-5,
+    )
     fresh.remove("results/one", ".snakemake")
     fresh.run()
     assert fresh.digests("results/one/*/**/*.h5") == first
