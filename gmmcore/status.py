@@ -23,9 +23,10 @@ from gmmcore.files import holder
 from gmmcore.forecast import FrameCounts, forecast
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.progress import duration
-from gmmcore.resume import mixture_path, sealed_state, stale, walk_iterations
+from gmmcore.resume import mixture_path, stale, walk_iterations
 from gmmcore.schedule import Stage, place_of
 from gmmcore.speed import log_of, measure, time_of
+from gmmcore.verified import sealed_state
 
 if TYPE_CHECKING:
     from gmmcore.runs import Run

@@ -105,9 +105,7 @@ def test_pieces_that_do_not_exist_are_refused(tmp_path, node):
     tree = SumTree(len(expectation.pieces))
     tree.nodes[node] = np.zeros(expectation.size)
     save_statistics(path, tree, FACTS, choice=expectation.choice)
-    with pytest.raises(
-        GmmcoreError, match=r"0\.stats\.h5: node .* is not one of 8 pieces; remove"
-    ):
+    with pytest.raises(GmmcoreError, match=r"0\.stats\.h5: node .* is not one of 8 pieces; remove"):
         join_statistics([path], FACTS, expectation_of)
 
 
