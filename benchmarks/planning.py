@@ -91,10 +91,12 @@ def configuration(runs: int, shards: int, jobs: int | None) -> dict[str, Any]:
 
 
 def call(*arguments: str) -> None:
-    """A verb, in this process and without what it prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        if gmmcore(arguments):
-            sys.exit(f"gmmcore {' '.join(arguments)} failed")
+    """A verb, in this process and without what it prints, unless it fails."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        code = gmmcore(arguments)
+    if code:
+        sys.exit(printed.getvalue())
 
 
 def make_features(shows: int, dimension: int) -> None:
