@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
+from gmmcore.summation import SumTree
 from gmmcore.teams.base import Work
 from gmmcore.teams.ranks import Ranks
 
@@ -24,6 +25,14 @@ class Drawn:
         self.pieces = [(index, index + 1) for index in range(count)]
         self.size = size
         self.source: Any = None
+        self.has_statistics = True
+
+    def tree(self, threads: int, bounds: tuple[int, int], count: object) -> SumTree:
+        """Add the sums of the pieces within bounds."""
+        tree = SumTree(len(self.pieces))
+        for piece in range(*bounds):
+            tree.add((0, piece), self.sums(piece))
+        return tree
 
     def sums(self, piece: int) -> npt.NDArray[np.float64]:
         """Draw numbers of very different sizes, so that any other order has other bits."""

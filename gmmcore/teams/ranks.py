@@ -7,6 +7,7 @@ next. Rank 0 leads: it decides what is computed, and has the results.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from heapq import heappop, heappush
@@ -21,7 +22,7 @@ from gmmcore.statistics import Expectation, Statistics
 from gmmcore.steps import MStep
 from gmmcore.summation import SumTree, shares
 from gmmcore.teams.base import Team, Work
-from gmmcore.threads import single_blas
+from gmmcore.threads import ordered_map
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm
@@ -65,11 +66,17 @@ class Ranks(Team):
     start : callable
         Function that each rank calls with the argument of `begin`. It returns the `Work`, and what
         the rank computes with, in the words of `gmmcore.processor.in_use`.
+    threads : int
+        Number of threads of each rank.
     """
 
-    def __init__(self, comm: Comm, start: Callable[[Any], tuple[Work, str]]) -> None:
+    def __init__(
+        self, comm: Comm, start: Callable[[Any], tuple[Work, str]], threads: int = 1
+    ) -> None:
         self._comm = comm
         self._start = start
+        self._threads = threads
+        self._is_busy = False
 
     @property
     def leads(self) -> bool:
@@ -86,8 +93,7 @@ class Ranks(Team):
 
     def begin(self, value: Any) -> Team:
         """Prepare all ranks with a value that rank 0 has."""
-        self._broadcast(("begin", value))
-        self._begin(value)
+        self._order("begin", value)
         return self
 
     def _begin(self, value: Any) -> None:
@@ -98,30 +104,49 @@ class Ranks(Team):
 
     def serve(self) -> None:
         """Do what rank 0 asks for, until it closes the team."""
-        while (order := self._broadcast(None)) is not None:
-            name, *arguments = order
-            with suppress(_ToldByRank0):
-                getattr(self, f"_{name}")(*arguments)
+        try:
+            while (order := self._broadcast(None)) is not None:
+                name, *arguments = order
+                # Rank 0 raises what any rank does.
+                with suppress(_ToldByRank0, GmmcoreError):
+                    getattr(self, f"_{name}")(*arguments)
+        except BaseException as error:
+            print(f"rank {self._comm.rank}: {error!r}", file=sys.stderr, flush=True)
+            self._comm.Abort(1)  # The others would wait for ever.
 
     def sums(
         self, expectation: Expectation, level: int, bounds: tuple[int, int] | None = None
     ) -> SumTree:
         """Compute the sums of all pieces of an E-step, on rank 0."""
         assert bounds is None, "the ranks share all pieces"
-        self._broadcast(("sums", level, expectation))
-        return self._sums(level, expectation)
+        tree: SumTree = self._order("sums", level, expectation)
+        return tree
 
     def maximise(self, mixture: GaussianMixture, statistics: Statistics, settings: MStep) -> Update:
         """Compute the next mixture from the statistics, on rank 0."""
         if not mixture.is_full:
             return maximise(mixture, statistics, settings)
-        self._broadcast(("maximise", mixture, statistics, settings))
-        return self._maximise(mixture, statistics, settings)
+        update: Update = self._order("maximise", mixture, statistics, settings)
+        return update
 
     def close(self) -> None:
         """Let the other ranks go."""
+        if self._is_busy:
+            self._comm.Abort(1)  # An interruption, which the others do not know of.
         if self.leads:
             self._broadcast(None)
+
+    def _order(self, name: str, *arguments: Any) -> Any:
+        """Have all ranks call a method."""
+        self._is_busy = True
+        self._broadcast((name, *arguments))
+        try:
+            result = getattr(self, f"_{name}")(*arguments)
+        except Exception:
+            self._is_busy = False
+            raise
+        self._is_busy = False
+        return result
 
     def _broadcast(self, value: Any) -> Any:
         """Send what rank 0 has to all ranks, arrays as they lie in memory."""
@@ -144,13 +169,10 @@ class Ranks(Team):
         lengths = [last - first for first, last in expectation.pieces]
         bounds = shares(lengths, self._comm.size)
         tree = SumTree(len(lengths))
-        with self._agreeing(), single_blas():
+        own = bounds[self._comm.rank]
+        with self._agreeing():
             self.work.attach(expectation, level)
-            own = bounds[self._comm.rank]
-            count = self.counter(expectation, own)
-            for piece in range(*own):
-                tree.add((0, piece), expectation.sums(piece))
-                count(piece)
+            tree = expectation.tree(self._threads, own, self.counter(expectation, own))
         # A node that is not complete on one rank is completed on that of its left half.
         owners = {node: rank for rank, bound in enumerate(bounds) for node in tree.largest(*bound)}
         lowest = sorted(owners)
@@ -180,7 +202,8 @@ class Ranks(Team):
     def _mapped(self, work: Callable[..., Any], items: Sequence[Any]) -> Iterator[Any]:
         """Compute the results of this rank's items; rank 0 gets them all, in their order."""
         with self._agreeing():
-            own = [work(item) for item in items[self._comm.rank :: self._comm.size]]
+            chosen = items[self._comm.rank :: self._comm.size]
+            own = [*ordered_map(work, chosen, self._threads)]
         found = self._comm.gather(own)
         if found is None:
             raise _ToldByRank0

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         arithmetic = in_use(options_of(arguments, IterationSettings).processor)
         return work_of(arguments, corpus, share=ranks.share), arithmetic
 
-    ranks = Ranks(world(arguments.ranks), begin)
+    ranks = Ranks(world(arguments.ranks), begin, arguments.threads)
     if not ranks.leads:
         ranks.serve()
         return

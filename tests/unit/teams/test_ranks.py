@@ -164,3 +164,31 @@ def children(process: int) -> list[str]:
         for row in rows
         if row[0] in below and "gmmcore.cli" in row[2] and "mpiexec" not in row[2]
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, -1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_rank_ends_all(corpus, first, tmp_path, which, number):
+    process = under_mpi(3, [*arguments(tmp_path, first["full"], corpus), "--iterations", "400"])
+    folder = tmp_path / "run" / "diag" / "16"
+    deadline = time.monotonic() + 60
+    while not (folder / "002.h5").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    ranks = sorted(map(int, children(process.pid)))
+    os.kill(ranks[which], number)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+
+
+@pytest.mark.slow
+def test_threads_of_ranks_change_nothing(corpus, first, tmp_path):
+    found = []
+    for threads in ("1", "3"):
+        given = arguments(tmp_path / threads, first["full"], corpus, "--threads", threads)
+        process = under_mpi(2, given)
+        _, errors = process.communicate(timeout=120)
+        assert (process.returncode, errors) == (0, "")
+        found.append(digests(tmp_path / threads))
+    assert found[0] == found[1]
