@@ -25,6 +25,7 @@ from benchmarks.scalings.measured import (
     PRUNING,
     Message,
     Pieces,
+    Reading,
     message,
     pieces_of,
     reading,
@@ -102,11 +103,11 @@ def tables(sizes: Sizes, launcher: str, only: list[str] | None) -> Iterator[tupl
         )
         for mixture in chosen
     }
-    sent = message(launcher)
+    sent, speed = message(launcher), reading(frames)
     if wanted("pieces"):
-        yield "pieces", pieces_table(costs)
+        yield "pieces", pieces_table(costs, speed)
     if wanted("messages"):
-        yield "messages", messages(sent, frames, launcher)
+        yield "messages", messages(sent, speed, launcher)
     if wanted("strong"):
         yield "strong", strong(costs, sent, 10**7)
         yield "weak", weak(costs, sent, 10**6)
@@ -134,9 +135,10 @@ def workers(chosen: list[GaussianMixture], frames: np.ndarray, sizes: Sizes) -> 
     return table(["components", "2 workers", "2 halves", "workers / halves"], rows)
 
 
-def pieces_table(costs: dict[tuple[int, bool], Pieces]) -> str:
+def pieces_table(costs: dict[tuple[int, bool], Pieces], speed: Reading) -> str:
     """What a frame costs one worker."""
     rows = []
+    size = 4 * DIMENSION
     for (components, is_full), cost in costs.items():
         micro = 1e6 * cost.seconds
         rows.append(
@@ -144,18 +146,19 @@ def pieces_table(costs: dict[tuple[int, bool], Pieces]) -> str:
                 named(components, is_full),
                 f"{np.median(micro):.2f}",
                 f"{np.quantile(micro, 0.1):.2f} to {np.quantile(micro, 0.9):.2f}",
+                f"{1e6 * size / speed.whole / np.median(micro):.1%}",
+                f"{1e6 * size / speed.verified / np.median(micro):.1%}",
                 f"{cost.size / 1e6:.1f}",
                 f"{1e3 * cost.prepare:.0f}",
                 f"{1e3 * cost.finish:.0f}",
             ]
         )
-    head = ["components", "µs per frame", "80% of the pieces", "MB of sums"]
-    return table([*head, "ms to prepare", "ms of the M-step"], rows)
+    head = ["components", "µs per frame", "80% of the pieces", "reading", "checksums"]
+    return table([*head, "MB of sums", "ms to prepare", "ms of the M-step"], rows)
 
 
-def messages(sent: Message, frames: np.ndarray, launcher: str) -> str:
+def messages(sent: Message, speed: Reading, launcher: str) -> str:
     """What reading, messages and starts cost."""
-    speed = reading(frames)
     rows = [
         ["frames, read from the system's cache and verified", f"{speed.whole / 1e9:.1f} GB/s"],
         ["frames, verified only", f"{speed.verified / 1e9:.1f} GB/s"],
