@@ -42,8 +42,10 @@ def cautions(
     last = history[-1]
     frames = max(entry.frames for entry in history)
     found = [few_frames(frames, mixture.components, mixture.dimension, full=mixture.is_full)]
+    parted = _parted(history, llk_gain)
     gain = gain_left([e for e in history if _stage(e) == _stage(last)], llk_gain)
-    if gain is not None:
+    # More iterations would only fit the training frames better still.
+    if gain is not None and not parted:
         raised = "full.iterations" if last.stage == "full" else "iterations"
         found.append(
             f"{_words(last)} ended after {counted(last.iteration, 'iteration')}, all that it is "
@@ -57,7 +59,7 @@ def cautions(
             f"smallest holds {'no frame' if least < 1 else f'{least:.1f} frames'}: train fewer "
             "components, bring more shows, or set low_count.action to remove or resplit"
         )
-    return [line for line in [*found, _parted(history, llk_gain)] if line]
+    return [line for line in [*found, parted] if line]
 
 
 def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -79,3 +80,9 @@ def test_training_and_held_out_that_part_ways_are_told_with_the_best_iteration()
     assert "rose from -75.0000 to -70.0000" in line
     assert cautions(TWO, held([-80, -75, -70], [-81, -80, -79]), 0.01) == []
     assert cautions(TWO, held([-80, -75, -70], [nan, nan, nan]), 0.01) == []
+
+
+def test_a_training_that_fits_its_own_frames_only_is_not_told_to_go_on():
+    entries = [replace(one, gain=0.5) for one in held([-80, -75, -70], [-81, -79, -83])]
+    (line,) = cautions(TWO, entries, 0.01)
+    assert "the held-out log-likelihood per frame fell" in line
