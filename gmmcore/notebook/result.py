@@ -14,7 +14,7 @@ from gmmcore.history import HistoryEntry
 from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
-    from altair import Chart
+    from altair import LayerChart
 
 __all__ = ["Training"]
 
@@ -53,7 +53,7 @@ class Training:
             for each in fields(HistoryEntry)
         }
 
-    def plot_history(self) -> Chart:
+    def plot_history(self) -> LayerChart:
         """Plot the log-likelihood by iteration; see `gmmcore.notebook.plots.plot_history`."""
         from gmmcore.notebook.plots import plot_history
 
