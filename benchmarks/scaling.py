@@ -73,9 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
     if given.output:
         page = given.output.read_text(encoding="utf-8")
         for name, text in found.items():
-            begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+            begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
             before, rest = page.split(begin)
-            page = before + begin + text + end + rest.split(end, 1)[1]
+            page = before + begin + text + "\n" + end + rest.split(end, 1)[1]
         given.output.write_text(page, encoding="utf-8")
     return 0
 
