@@ -49,7 +49,7 @@ rule shard:
         "../envs/gmmcore.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt * len(shards_of_job(wildcards)),
         packing=1,
     params:
         settings=corpus_settings,

@@ -52,7 +52,8 @@ def world(ranks: int) -> Comm:
     if comm.size != ranks:
         raise GmmcoreError(
             f"ranks: {ranks} were asked for, and MPI started {comm.size}; start as many with "
-            "mpiexec -n or srun -n; with srun, choose the kind of MPI, such as srun --mpi=pmi2"
+            "mpiexec -n or srun -n; with srun, choose the kind of MPI, such as srun --mpi=pmi2 "
+            "--kill-on-bad-exit"
         )
     return comm
 
