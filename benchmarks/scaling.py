@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
+from benchmarks.scalings.here import make_corpus, seconds
 from benchmarks.scalings.measured import (
     PRUNING,
     Message,
@@ -95,6 +97,8 @@ def tables(sizes: Sizes, launcher: str, only: list[str] | None) -> Iterator[tupl
     chosen = [*diagonal.values(), *full.values()]
     if wanted("workers"):
         yield "workers", workers(chosen, frames, sizes)
+    if wanted("here"):
+        yield "here", here(chosen, frames, sizes, launcher)
     if not any(map(wanted, ("pieces", "messages", "strong", "cost"))):
         return
     costs = {
@@ -133,6 +137,22 @@ def workers(chosen: list[GaussianMixture], frames: np.ndarray, sizes: Sizes) -> 
             share = f"{gains.workers / gains.halves:.0%}"
             rows.append([name, f"{gains.workers:.2f} x", f"{gains.halves:.2f} x", share])
     return table(["components", "2 workers", "2 halves", "workers / halves"], rows)
+
+
+def here(chosen: list[GaussianMixture], frames: np.ndarray, sizes: Sizes, launcher: str) -> str:
+    """Iterations of the program, with all its parts, on ten times the frames."""
+    ways = {"1 process": (1, 1), "2 processes": (2, 1), "2 ranks": (1, 2)}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_corpus(Path(folder), frames, shards=5, times=2)
+        for mixture in chosen:
+            if mixture.components not in sizes.pairs or mixture.components > 512:
+                continue
+            found = [seconds(path, mixture, *way, launcher) for way in ways.values()]
+            times = [f"{each:.2f}" for each, _ in found]
+            same = "yes" if len({digest for _, digest in found}) == 1 else "**no**"
+            rows.append([named(mixture.components, mixture.is_full), *times, same])
+    return table(["components", *(f"s, {way}" for way in ways), "same bytes"], rows)
 
 
 def pieces_table(costs: dict[tuple[int, bool], Pieces], speed: Reading) -> str:
