@@ -31,15 +31,7 @@ def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: i
         with Shard(path) as shard:
             shards.append(shard)
     moments = merge_moments(shard.moments for shard in shards)
-    entries = tuple(
-        CorpusShard(
-            shard.facts["shard"],
-            Path(shard.path).name,
-            tuple(shard.subsets),
-            shard.content_digest,
-        )
-        for shard in shards
-    )
+    entries = tuple(map(CorpusShard.of, shards))
     mean, scatter = tuple(moments.mean.tolist()), tuple(moments.scatter.tolist())
     Corpus(entries, dimension, mean, scatter).write(folder / "corpus.json")
     rows = [

@@ -34,8 +34,7 @@ def make_corpus(folder: Path, frames: Frames, shards: int, times: int) -> Path:
             writer.finish({"shard": f"{number:03d}", "recipe_digest": "", "faults": []})
         with Shard(path) as shard:
             moments.append(shard.moments)
-            digest = shard.content_digest
-            entries.append(CorpusShard(f"{number:03d}", path.name, tuple(shard.subsets), digest))
+            entries.append(CorpusShard.of(shard))
     total = merge_moments(moments)
     Corpus(
         tuple(entries), frames.shape[1], tuple(total.mean.tolist()), tuple(total.scatter.tolist())

@@ -6,12 +6,16 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import PathLike, digest_of, read_bytes, replace_text
 from gmmcore.moments import Moments
+
+if TYPE_CHECKING:
+    from gmmcore.corpus.shards import Shard
 
 __all__ = ["Corpus", "CorpusShard"]
 
@@ -38,6 +42,12 @@ class CorpusShard:
     file: str
     subsets: tuple[int, ...]
     content_digest: str
+
+    @classmethod
+    def of(cls, shard: Shard) -> CorpusShard:
+        """Make the entry of a shard."""
+        name = os.path.basename(shard.path)
+        return cls(shard.facts["shard"], name, tuple(shard.subsets), shard.content_digest)
 
     @property
     def frames(self) -> int:

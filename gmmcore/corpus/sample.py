@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.shards import BLOCK_FRAMES, Shard
+from gmmcore.corpus.joined import CorpusFrames
+from gmmcore.corpus.shards import BLOCK_FRAMES
 from gmmcore.files import PathLike
 
 __all__ = ["SAMPLE_FRAMES", "sample_frames"]
@@ -41,7 +42,7 @@ def sample_frames(
     GmmcoreError
         If a shard is missing, or its frames are not those that it was made with.
     """
-    paths = corpus.paths(path)
+    frames = CorpusFrames(corpus, path)
     blocks = [
         (index, start)
         for index, shard in enumerate(corpus.shards)
@@ -50,9 +51,7 @@ def sample_frames(
     if corpus.frames > limit:
         count = min(len(blocks), max(1, limit // BLOCK_FRAMES))
         blocks = [blocks[i] for i in np.linspace(0, len(blocks) - 1, count).round().astype(int)]
-    parts = []
-    for index in sorted({index for index, _ in blocks}):
-        with Shard(paths[index]) as shard:
-            for start in (start for which, start in blocks if which == index):
-                parts.append(shard.read(start, min(start + BLOCK_FRAMES, shard.frames)))
-    return np.concatenate(parts)
+    ends = [min(start + BLOCK_FRAMES, corpus.shards[index].frames) for index, start in blocks]
+    return np.concatenate(
+        [frames.read(index, start, end) for (index, start), end in zip(blocks, ends, strict=True)]
+    )

@@ -169,7 +169,6 @@ class Ranks(Team):
         """Compute the sums of this rank's pieces, and add them to those of the others."""
         lengths = [last - first for first, last in expectation.pieces]
         bounds = shares(lengths, self._comm.size)
-        tree = SumTree(len(lengths))
         own = bounds[self._comm.rank]
         with self._agreeing():
             self.work.attach(expectation, level)

@@ -50,15 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     table = fault_table(faults)
     replace_text(arguments.skipped, table)
     Corpus(
-        tuple(
-            CorpusShard(
-                shard.facts["shard"],
-                Path(shard.path).name,
-                tuple(shard.subsets),
-                shard.content_digest,
-            )
-            for shard in shards
-        ),
+        tuple(map(CorpusShard.of, shards)),
         shards[0].dimension,
         tuple(moments.mean.tolist()),
         tuple(moments.scatter.tolist()),
