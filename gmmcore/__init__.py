@@ -14,11 +14,13 @@ The workflow is started by ``make train`` or Snakemake, and documented in README
     Mixtures in the formats of SIDEKIT, Kaldi, ALIZE and HTK.
 `Mixture`, `FeaturesServer`
     Drop-in replacements for SIDEKIT's classes of these names.
+`accumulate`
+    The E-step alone: the sufficient statistics of frames under a mixture.
 `GmmcoreError`
     Base class of errors in input or configuration.
 
-Below these, `gmmcore.density` has log-likelihoods and posteriors as functions, `gmmcore.statistics`
-the E-step and `gmmcore.em` the M-step.
+Below these, `gmmcore.density` has log-likelihoods and posteriors as functions, and `gmmcore.em` the
+M-step.
 
 Examples
 --------
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from gmmcore.notebook.opened import open_run
     from gmmcore.sidekit.mixture import Mixture
     from gmmcore.sidekit.server import FeaturesServer
+    from gmmcore.statistics import accumulate
 
 __all__ = [
     "FeaturesServer",
@@ -51,6 +54,7 @@ __all__ = [
     "GaussianMixtureModel",
     "GmmcoreError",
     "Mixture",
+    "accumulate",
     "open_run",
     "read_mixture",
     "train",
@@ -66,6 +70,7 @@ _HOMES = {
     "GaussianMixtureModel": "gmmcore.notebook.estimator",
     "GmmcoreError": "gmmcore.errors",
     "Mixture": "gmmcore.sidekit.mixture",
+    "accumulate": "gmmcore.statistics",
     "open_run": "gmmcore.notebook.opened",
     "read_mixture": "gmmcore.formats.registry",
     "train": "gmmcore.notebook.fitting",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["megabytes", "seconds", "useful_workers"]
+__all__ = ["megabytes", "seconds", "takes_long", "useful_workers"]
 
 # On one core of a processor of 2020, in single precision (docs/scaling.md measures them): what a
 # frame costs by itself, and what an operation of the two matrix products does.
@@ -10,6 +10,8 @@ _SECONDS_PER_FRAME = 2e-7
 _SECONDS_PER_OPERATION = 1e-11
 # A worker pays if it has this long to do in an iteration: a message to it costs a hundredth of it.
 _LEAST_SECONDS = 5e-3
+# Seconds on one core from which a stage is worth a job of a cluster, or the start of a device.
+_LONG_SECONDS = 60
 
 
 def seconds(frames: int, components: int, dimension: int, *, full: bool) -> float:
@@ -33,6 +35,20 @@ def seconds(frames: int, components: int, dimension: int, *, full: bool) -> floa
     width = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
     operations = 4 * components * width
     return frames * (_SECONDS_PER_FRAME + operations * _SECONDS_PER_OPERATION)
+
+
+def takes_long(
+    iterations: int, frames: int, components: int, dimension: int, *, full: bool
+) -> bool:
+    """Whether the E-steps of a stage take more than a minute on one core.
+
+    Examples
+    --------
+    >>> from gmmcore.costs import takes_long
+    >>> [takes_long(8, 1_000_000, components, 60, full=False) for components in (512, 2048)]
+    [False, True]
+    """
+    return iterations * seconds(frames, components, dimension, full=full) >= _LONG_SECONDS
 
 
 def useful_workers(
@@ -66,7 +82,13 @@ def useful_workers(
 
 
 def megabytes(
-    components: int, dimension: int, *, full: bool, workers: int = 1, kept: int = 0
+    components: int,
+    dimension: int,
+    *,
+    full: bool,
+    workers: int = 1,
+    kept: int = 0,
+    devices: int = 0,
 ) -> int:
     """Estimate the megabytes that the iterations of a stage need.
 
@@ -78,6 +100,8 @@ def megabytes(
         Number of processes that share the job.
     kept : int
         Number of frames that are kept in memory.
+    devices : int
+        Number of graphics processors that the processes drive.
 
     Examples
     --------
@@ -87,4 +111,4 @@ def megabytes(
     """
     size = 8 * components * dimension * (dimension if full else 1)
     bytes_ = 12 * size + workers * (50_000_000 + 2 * size) + 4 * dimension * kept
-    return 400 + bytes_ // 1_000_000
+    return 400 + bytes_ // 1_000_000 + 3000 * devices

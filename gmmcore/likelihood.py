@@ -27,6 +27,8 @@ class LogLikelihood:
         Precision of the matrix products.
     threads : int
         Number of threads. The result does not depend on it.
+    device : {'cpu', 'cuda'}
+        What computes.
 
     Examples
     --------
@@ -38,10 +40,15 @@ class LogLikelihood:
     """
 
     def __init__(
-        self, mixture: GaussianMixture, precision: str = "double", threads: int = 1
+        self,
+        mixture: GaussianMixture,
+        precision: str = "double",
+        threads: int = 1,
+        device: str = "cpu",
     ) -> None:
         self._kernel = make_kernel(mixture, precision, pruning=0.0)
         self._threads = threads
+        self._device = device
 
     def __call__(self, source: FrameSource | npt.ArrayLike) -> float:
         """Sum the natural logarithms of the density at all frames (F, D); 0 without frames.
@@ -55,5 +62,7 @@ class LogLikelihood:
         """
         # What is prepared for these frames does not stay for the next ones.
         kernel = copy.copy(self._kernel)
-        expectation = Expectation(kernel, as_source(source), has_statistics=False)
+        expectation = Expectation(
+            kernel, as_source(source), has_statistics=False, device=self._device
+        )
         return expectation.log_likelihood(expectation.tree(self._threads).total)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
 
+from gmmcore.costs import takes_long
 from gmmcore.history import HistoryEntry
 
 __all__ = [
@@ -231,6 +232,13 @@ class Course:
             stop_on=stop_on,
             held_out=held_out,
         )
+
+    def takes_long(self, frames: int, dimension: int) -> bool:
+        """Whether the stage takes more than a minute on one core, with so many frames in all."""
+        stage = self.stage
+        read = frames >> (0 if stage.final else self.level)
+        full = stage.kind == "full"
+        return takes_long(stage.iterations, read, stage.components, dimension, full=full)
 
     def after(self, previous: HistoryEntry | None) -> int | None:
         """Return the `next_level` after an iteration, None for the first mixture of the stage."""

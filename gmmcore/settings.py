@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gmmcore.demo.synthetic import DemoSettings
+from gmmcore.device import DEVICES
 from gmmcore.features.settings import AudioSource, FeatureSettings, HeldOut
 from gmmcore.options import FOLDER, Options, OptionsError, option, same, section
 from gmmcore.schedule import SIDEKIT_ITERATIONS
@@ -136,6 +137,13 @@ class Settings(Options):
     precision: str = same(IterationSettings, "precision")
     pruning: float = same(IterationSettings, "pruning")
     processor: str | None = same(IterationSettings, "processor")
+    device: str = option(
+        "auto",
+        "what computes stages of more than a minute: cuda, a graphics processor of NVIDIA (needs "
+        "`pip install 'gmmcore[gpu]'`); cpu; auto: where the training was begun, or cuda if there "
+        "is one",
+        enum=[*DEVICES],
+    )
     jobs: int | str = option(
         "auto",
         "auto: one job makes all iterations of a stage; a number: so many E-step jobs per "

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.density import InvalidFramesError
+from gmmcore.device import chosen
 from gmmcore.frames import FrameSource, as_source
 from gmmcore.kernels import Kernel, make_kernel
 from gmmcore.model import GaussianMixture
 from gmmcore.summation import SumTree, pieces
 from gmmcore.threads import ordered_map, single_blas
+
+if TYPE_CHECKING:
+    from gmmcore.kernels.blocks import DeviceSums
 
 __all__ = [
     "Expectation",
@@ -106,6 +110,8 @@ class Expectation:
     has_statistics : bool
         Whether the sums are statistics and the log-likelihood, or only the latter, which takes two
         thirds of the time.
+    device : {'cpu', 'cuda'}
+        What computes them.
 
     Attributes
     ----------
@@ -131,6 +137,7 @@ class Expectation:
         choice: tuple[bool, bool] | None = None,
         *,
         has_statistics: bool = True,
+        device: str = "cpu",
     ) -> None:
         if source.dimension != kernel.dimension:
             raise InvalidFramesError(
@@ -140,6 +147,12 @@ class Expectation:
         self.has_statistics = has_statistics
         self._frames = source.frames
         self._kernel = kernel
+        self._device: DeviceSums | None = None
+        if device != "cpu":
+            from gmmcore.kernels.blocks import DeviceSums
+
+            self._device = DeviceSums(kernel, has_statistics)
+            choice = False, False
         if choice is None:
             with single_blas():
                 kernel.prepare(source)
@@ -147,7 +160,7 @@ class Expectation:
             kernel.is_sparse, kernel.is_referenced = choice
         self.choice = kernel.is_sparse, kernel.is_referenced
         self.size = kernel.padded_components * kernel.width * has_statistics + 1
-        self.pieces = pieces(source.frames, kernel.piece)
+        self.pieces = pieces(source.frames, (self._device or kernel).piece)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "source"}
@@ -179,11 +192,15 @@ class Expectation:
         else:
             found[-1] = self._kernel.log_likelihood(self.source, first, last)
         if not np.isfinite(found[-1]):
-            raise FloatingPointError(
-                f"the log-likelihood of frames {first} to {last} is not finite: a frame is not "
-                "finite, or far outside the range of the mixture"
-            )
+            raise self._not_finite(piece)
         return found
+
+    def _not_finite(self, piece: int) -> FloatingPointError:
+        first, last = self.pieces[piece]
+        return FloatingPointError(
+            f"the log-likelihood of frames {first} to {last} is not finite: a frame is not "
+            "finite, or far outside the range of the mixture"
+        )
 
     def tree(
         self,
@@ -191,16 +208,29 @@ class Expectation:
         bounds: tuple[int, int] | None = None,
         count: Callable[[int], None] = lambda _: None,
     ) -> SumTree:
-        """Compute the sums of all pieces, or of those within bounds, with threads.
+        """Compute the sums of all pieces, or of those within bounds, with threads or a device.
 
         `count` is called with each piece that is done.
         """
-        tree = SumTree(len(self.pieces))
         chosen = range(*(bounds or (0, len(self.pieces))))
+        if self._device is not None:
+            return self._device_tree(self._device, chosen, count)
+        tree = SumTree(len(self.pieces))
         with single_blas():
             for piece, sums in zip(chosen, ordered_map(self.sums, chosen, threads), strict=True):
                 tree.add((0, piece), sums)
                 count(piece)
+        return tree
+
+    def _device_tree(
+        self, device: DeviceSums, chosen: Sequence[int], count: Callable[[int], None]
+    ) -> SumTree:
+        tree = device.tree(self.source, self.pieces, chosen, count)
+        if not all(np.isfinite(sums[-1]) for sums in tree.nodes.values()):
+            for piece in chosen:
+                alone = device.tree(self.source, self.pieces, [piece], lambda _: None)
+                if not all(np.isfinite(sums[-1]) for sums in alone.nodes.values()):
+                    raise self._not_finite(piece)
         return tree
 
     def log_likelihood(self, total: Array | None) -> float:
@@ -231,6 +261,7 @@ def accumulate(
     precision: str = "double",
     pruning: float = 0.0,
     threads: int = 1,
+    device: str = "cpu",
 ) -> Statistics:
     """E-step: compute the sufficient statistics of frames under a mixture.
 
@@ -252,6 +283,10 @@ def accumulate(
         than that share, times the distance of these frames in its deviations, or its square.
     threads : int
         Number of threads. The result does not depend on it.
+    device : {'cpu', 'cuda', 'auto'}
+        What computes: the processor, a graphics processor, or that if there is one. A graphics
+        processor leaves nothing out, so that `pruning` has no part there. It needs
+        ``pip install 'gmmcore[gpu]'``; docs/gpu.md says more.
 
     Returns
     -------
@@ -266,6 +301,8 @@ def accumulate(
         If `precision` or `pruning` has no valid value.
     FloatingPointError
         If a frame is not finite, or so far from every component that its log-likelihood is not.
+    GmmcoreError
+        If `device` has no valid value, or there is none.
 
     Examples
     --------
@@ -278,7 +315,8 @@ def accumulate(
     >>> round(statistics.log_likelihood_per_frame, 3)
     -2.961
     """
-    expectation = Expectation(make_kernel(mixture, precision, pruning), as_source(source))
+    kernel = make_kernel(mixture, precision, pruning)
+    expectation = Expectation(kernel, as_source(source), device=chosen(device))
     return expectation.finish(expectation.tree(threads).total)
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.device import chosen
 from gmmcore.em import maximise
 from gmmcore.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.history import HistoryEntry
@@ -54,6 +55,9 @@ class TrainingSettings:
         Whether diagonal mixtures are extrapolated; see `gmmcore.acceleration.extrapolated`.
     threads : int
         Number of threads. The result does not depend on it.
+    device : {'cpu', 'cuda', 'auto'}
+        What computes the E-steps; ``auto`` is a graphics processor for stages that take more than a
+        minute on one core, if there is one.
     diag : MStep
         Settings of the M-step in stages with diagonal covariances.
     full : FullMStep
@@ -78,6 +82,7 @@ class TrainingSettings:
     pruning: float = 0.0
     acceleration: str = "none"
     threads: int = 1
+    device: str = "cpu"
     diag: MStep = field(default_factory=MStep)
     full: FullMStep = field(default_factory=FullMStep)
     method: str = "principal"
@@ -166,6 +171,10 @@ def iterate(
     """
 
     subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
+    device = settings.device
+    if device == "auto" and not course.takes_long(subsets.of(0).frames, mixture.dimension):
+        device = "cpu"
+    device = chosen(device)
 
     def statistics(current: GaussianMixture, level: int) -> Statistics:
         return accumulate(
@@ -174,12 +183,13 @@ def iterate(
             precision=settings.precision,
             pruning=settings.pruning,
             threads=settings.threads,
+            device=device,
         )
 
     def outside(current: GaussianMixture, level: int) -> tuple[float, int]:
         assert held_out is not None
         frames = held_out.of(held_out_level(level, held_out.of(0).frames))
-        function = LogLikelihood(current, settings.precision, settings.threads)
+        function = LogLikelihood(current, settings.precision, settings.threads, device)
         return function(frames), frames.frames
 
     if mixture.variance_control is None:  # The frames are read once more only then.

@@ -9,6 +9,7 @@ import functools
 import glob
 import time
 
+from gmmcore.device import lacking
 from gmmcore.features.writing import recipe_of
 from gmmcore.pages import comparison_fault
 from gmmcore.validity import look_at_corpus, run_problems
@@ -31,6 +32,12 @@ def write_notes():
                 "and the features beside it; choose another folder in demo or audio, or remove it"
             )
     places = {name: f"{prefix()}results/{name}" for name in RUNS}
+    for name, run in RUNS.items():
+        # On a cluster, other machines have the devices, and the jobs there look.
+        if ON_CLUSTER or os.path.exists(f"{places[name]}/ubm.h5"):
+            continue
+        if run.settings.device == "cuda" and (reason := lacking()):
+            sys.exit(f"gmmcore: error: run {name}: {reason}, or set device: cpu")
     for name, run in RUNS.items():
         source = os.path.realpath(run.settings.init.from_ or os.devnull)
         for maker, place in places.items():

@@ -14,7 +14,7 @@ import gmmcore
 from gmmcore.configuration import changed
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, shard_paths
-from gmmcore.costs import megabytes, seconds
+from gmmcore.costs import megabytes, seconds, takes_long
 from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import AudioSettings
@@ -94,7 +94,7 @@ UNKNOWN = (10**9, 60)
 MAKERS = {}
 for run in RUNS.values():
     for stage in run.plan:
-        MAKERS.setdefault(run.recipe(stage), run)
+        MAKERS.setdefault((run.recipe(stage), run.settings.device), run)
 
 
 read_corpus = remembered(Corpus.read)
@@ -141,8 +141,12 @@ def maximising(wildcards):
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
     held_out = held_out_of_run(wildcards)
+    device = run.settings.device
+    # A short stage has no choice. Jobs that share an iteration do not ask each other.
+    is_free = is_short(stage, run) or (run.name in SCATTERED and device == "auto")
     return [
         f"--iterations={stage.iterations}",
+        *([] if is_free else [f"--device={device}"]),
         *(["--final"] if stage.final else []),
         *([f"--held-out={prefix()}{held_out}"] if held_out else []),
         *words(run.settings.limits),
@@ -193,6 +197,7 @@ def memory(wildcards, threads, attempt):
         full=full,
         workers=processes * threads,
         kept=min(frames, most) if corpus != UNKNOWN else 0,
+        devices=devices(wildcards),
     )
 
 
@@ -209,7 +214,16 @@ def runtime(wildcards, threads, attempt):
 def is_short(stage, run):
     """Whether a stage takes less than a minute on one core, whatever corpus there will be."""
     *sizes, full = shape(stage, run, UNKNOWN)
-    return stage.iterations * seconds(*sizes, full=full) < 60
+    return not takes_long(stage.iterations, *sizes, full=full)
+
+
+def devices(wildcards):
+    """Return how many graphics processors a job asks a cluster for: one for each rank."""
+    run = RUNS[wildcards.run]
+    is_needed = run.settings.device == "cuda" and not is_short(
+        run.stage(wildcards.stage), run
+    )
+    return ranks(wildcards) if is_needed else 0
 
 
 def is_local(stage, run):
@@ -324,7 +338,8 @@ def last_of_stage_before(wildcards):
 def twin(wildcards):
     """Return the same stage of another run, if that run makes the iterations of both."""
     run = RUNS[wildcards.run]
-    maker = MAKERS[run.recipe(run.stage(wildcards.stage))]
+    recipe = run.recipe(run.stage(wildcards.stage))
+    maker = MAKERS[recipe, run.settings.device]
     if maker is run or {run.settings.jobs, maker.settings.jobs} != {"auto"}:
         return []
     return f"results/{maker.name}/{wildcards.stage}.h5"

@@ -26,6 +26,8 @@ rule accumulate:
     resources:
         mem_mb=memory,
         frames_mb=kept_frames,
+        gpu=devices,
+        tasks_per_gpu=1,
         runtime=runtime,
     params:
         settings=maximising,

@@ -96,6 +96,8 @@ rule iterate:
     resources:
         mem_mb=memory,
         frames_mb=kept_frames,
+        gpu=devices,
+        tasks_per_gpu=1,
         tasks=ranks,
         mpi=launcher,
         start=start,

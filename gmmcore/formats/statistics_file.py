@@ -52,6 +52,7 @@ def save_statistics(
     *,
     choice: tuple[bool, bool],
     arithmetic: str | None = None,
+    device: str | None = None,
 ) -> str:
     """Write the sums of some pieces.
 
@@ -67,6 +68,8 @@ def save_statistics(
         The ``choice`` of the E-step.
     arithmetic
         What computed them, in the words of `gmmcore.processor.in_use`.
+    device
+        What device did, in the words of `gmmcore.device.words_of`.
 
     Returns
     -------
@@ -78,15 +81,15 @@ def save_statistics(
         for (level, index), sums in sorted(tree.nodes.items()):
             file[f"{level}/{index}"] = sums
 
-    more = {"choice": list(choice), "arithmetic": arithmetic}
+    more = {"choice": list(choice), "arithmetic": arithmetic, "device": device}
     return seal(path, KIND, hdf5_image(build), **asdict(facts), **more)
 
 
 def join_statistics(
     paths: Iterable[PathLike],
     facts: StatisticsFacts,
-    expectation_of: Callable[[tuple[bool, bool]], Expectation],
-) -> tuple[Statistics, list[str | None]]:
+    expectation_of: Callable[[tuple[bool, bool], str | None], Expectation],
+) -> tuple[Statistics, list[str | None], str | None]:
     """Add the sums in some files, which together must have all pieces.
 
     Parameters
@@ -96,7 +99,8 @@ def join_statistics(
     facts
         Those that the files must carry.
     expectation_of
-        Function that returns the E-step with a ``choice``, which all files must share.
+        Function that returns the E-step with a ``choice`` and a ``device``, which all files must
+        share.
 
     Returns
     -------
@@ -104,6 +108,8 @@ def join_statistics(
         The sums over all frames.
     makers : list of str or None
         The ``arithmetic`` of each file.
+    device : str or None
+        The ``device`` of all files.
 
     Raises
     ------
@@ -118,8 +124,8 @@ def join_statistics(
     for path in paths:
         found, content = unseal(path, KIND)
         if expectation is None:
-            wanted["choice"] = found["choice"]
-            expectation = expectation_of(tuple(found["choice"]))
+            wanted |= {"choice": found["choice"], "device": found.get("device")}
+            expectation = expectation_of(tuple(found["choice"]), wanted["device"])
             tree = SumTree(len(expectation.pieces))
         for name, value in wanted.items():
             if found.get(name) != value:
@@ -144,4 +150,4 @@ def join_statistics(
         raise GmmcoreError(
             "the statistics files do not have each piece of the frames once; remove them"
         )
-    return expectation.finish(tree.total), makers
+    return expectation.finish(tree.total), makers, wanted["device"]

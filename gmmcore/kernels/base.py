@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.frames import FrameSource
 from gmmcore.kernels.grouped import GROUP, Entries, exponentials, near, near_posteriors
 from gmmcore.model import GaussianMixture
 
@@ -39,13 +40,6 @@ _SAMPLE_FRAMES = 128
 _SAMPLE_PLACES = 4
 # Largest share of frames that are too far from the overall Gaussian and are processed twice.
 _LARGEST_FAR_SHARE = 0.125
-
-
-class _Source(Protocol):
-    @property
-    def frames(self) -> int: ...
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]: ...
 
 
 class Kernel:
@@ -173,7 +167,7 @@ class Kernel:
             setattr(self._own, name, kept)
         return kept[:size].reshape(shape)
 
-    def prepare(self, source: _Source) -> None:
+    def prepare(self, source: FrameSource) -> None:
         """Look at some frames of `source`, and choose the faster way to process its blocks.
 
         Both ways are valid for all frames. The choice depends only on the frames.
@@ -196,7 +190,7 @@ class Kernel:
                 far = self._far(exponentials(logs, self.lowest) @ self._ones)
                 self.is_referenced = len(far) <= _LARGEST_FAR_SHARE * len(frames)
 
-    def sums(self, source: _Source, start: int, stop: int, out: Array) -> float:
+    def sums(self, source: FrameSource, start: int, stop: int, out: Array) -> float:
         """Sum over the frames start <= i < stop into `out`, and return their log-likelihood."""
         out[...] = 0.0
         total = self.arranged(out)
@@ -251,7 +245,7 @@ class Kernel:
             self._about_maximum(densities, shifts, sums)
         return products, densities
 
-    def log_likelihood(self, source: _Source, start: int, stop: int) -> float:
+    def log_likelihood(self, source: FrameSource, start: int, stop: int) -> float:
         """Sum the log-likelihoods of the frames start <= i < stop, without statistics."""
         shifts, sums = (self.buffer(name, (stop - start,)) for name in ("shifts", "sums"))
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):

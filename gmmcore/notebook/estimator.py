@@ -63,7 +63,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
     floor, ceiling, occupancy, action, full
         Bounds of variances, what is done with components of few frames, and the section ``full``
         of config.yaml.
-    acceleration, precision, pruning, seed, features, init, threads
+    acceleration, precision, pruning, seed, features, init, threads, device
         All parameters are those of `gmmcore.train`, which describes each.
 
     Attributes
@@ -136,6 +136,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
         features: Mapping[str, Any] | None = None,
         init: Any = None,
         threads: int | None = None,
+        device: str = Settings.device,
     ) -> None:
         self.components = components
         self.covariance = covariance
@@ -157,6 +158,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
         self.features = features
         self.init = init
         self.threads = threads
+        self.device = device
 
     @classmethod
     def from_mixture(cls, mixture: Any, **params: Any) -> Self:

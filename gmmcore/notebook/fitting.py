@@ -53,6 +53,7 @@ def train(
     features: Mapping[str, Any] | None = None,
     init: Any = None,
     threads: int | None = None,
+    device: str = Settings.device,
     report: Callable[[HistoryEntry, GaussianMixture], None] | None = None,
 ) -> Training:
     """Train a Gaussian mixture on frames, as the workflow does with files.
@@ -112,6 +113,9 @@ def train(
         Mixture to start from instead of the Gaussian of all frames.
     threads : int, optional
         Number of threads; by default that of the processors at hand.
+    device : {'auto', 'cpu', 'cuda'}
+        What computes the E-steps. A graphics processor needs ``pip install 'gmmcore[gpu]'``; by
+        default it is used if there is one, in stages that take more than a minute on one core.
     report : callable, optional
         Function that is called after each iteration with its history entry and its mixture.
 
@@ -163,6 +167,7 @@ def train(
                 "precision": precision,
                 "pruning": pruning,
                 "seed": seed,
+                "device": device,
             }
         ),
     )
@@ -187,6 +192,7 @@ def train(
             pruning=settings.pruning,
             acceleration=settings.acceleration,
             threads=threads,
+            device=settings.device,
             diag=settings.iteration("diag"),
             full=build(FullMStep, mapping(settings.iteration("full"), FullMStep)),
             method=settings.method,

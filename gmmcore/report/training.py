@@ -225,6 +225,7 @@ def _provenance(page: Page, outcome: Outcome) -> None:
         "frames (SHA-256)": outcome.corpus.digest,
         "settings of the iterations": model.facts.get("settings"),
         "computed by": model.facts.get("arithmetic"),
+        "device": model.facts.get("device", "cpu"),
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *filter(None, map(_version, names))]
         ),

@@ -30,25 +30,29 @@ class Work:
         See `gmmcore.statistics.accumulate`.
     held_out : callable, optional
         Function that returns the held-out frames for iterations of a level.
+    device : {'cpu', 'cuda'}
+        What computes.
     """
 
     frames: Callable[[int], FrameSource]
     precision: str
     pruning: float
     held_out: Callable[[int], FrameSource] | None = None
+    device: str = "cpu"
 
     def expectation(
         self, mixture: GaussianMixture, level: int, choice: tuple[bool, bool] | None = None
     ) -> Expectation:
         """Prepare the E-step over the subset of a level."""
         kernel = make_kernel(mixture, self.precision, self.pruning)
-        return Expectation(kernel, self.frames(level), choice)
+        return Expectation(kernel, self.frames(level), choice, device=self.device)
 
     def likelihood(self, mixture: GaussianMixture, level: int) -> Expectation:
         """Prepare the log-likelihood of the held-out frames."""
         assert self.held_out is not None
         kernel = make_kernel(mixture, self.precision, 0.0)
-        return Expectation(kernel, self.held_out(level), has_statistics=False)
+        source = self.held_out(level)
+        return Expectation(kernel, source, has_statistics=False, device=self.device)
 
     def attach(self, expectation: Expectation, level: int) -> None:
         """Set the frames of one that comes from another process."""

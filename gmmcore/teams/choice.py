@@ -35,6 +35,9 @@ def local_team(work: Work, mixture: GaussianMixture, level: int, cores: int) -> 
         full=mixture.is_full,
         most=cores,
     )
+    if work.device != "cpu":
+        yield Threads(work, cores)  # They make the M-step.
+        return
     if workers == 1 or not can_fork():
         yield Threads(work, workers)
         return

@@ -85,12 +85,12 @@ class Ranks(Team):
         return self._comm.rank == 0
 
     @property
-    def share(self) -> float:
-        """Share of all frames that the ranks of this machine have together."""
+    def here(self) -> tuple[int, float]:
+        """This rank's number on its machine, and the share of all frames that the machine has."""
         from mpi4py.MPI import COMM_TYPE_SHARED
 
         machine = self._comm.Split_type(COMM_TYPE_SHARED)
-        return machine.size / self._comm.size
+        return machine.rank, machine.size / self._comm.size
 
     def begin(self, value: Any) -> Team:
         """Prepare all ranks with a value that rank 0 has."""

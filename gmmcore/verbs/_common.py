@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.cautions import few_frames
+from gmmcore.device import DEVICES
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
 from gmmcore.options import add_options, mapping, options_of
@@ -31,10 +32,12 @@ __all__ = [
     "add_reading",
     "check_held_out",
     "course_of",
+    "device_of",
     "entries_of_stage",
     "explained",
     "load_of_corpus",
     "next_level",
+    "note_device",
     "read_any",
     "say_without_plots",
     "warn_of_few_frames",
@@ -50,6 +53,12 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--iterations", type=int, default=999, help="of the stage, at most")
     parser.add_argument("--final", action="store_true", help="the stage is the last one")
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        help="what computes the E-steps; left out: the processor, and the training stays free to "
+        "choose in a later stage",
+    )
     add_options(parser, Memory)
     add_options(parser, IterationSettings)
     add_options(parser, Limits)
@@ -86,17 +95,27 @@ def next_level(arguments: argparse.Namespace, model: Model, course: Course) -> i
 
 
 def work_of(
-    arguments: argparse.Namespace, corpus: Corpus, *, share: float = 1.0, is_shared: bool = False
+    arguments: argparse.Namespace,
+    corpus: Corpus,
+    *,
+    share: float = 1.0,
+    is_shared: bool = False,
+    device: str | None = None,
+    place: int = 0,
 ) -> Work:
     """Return what the E-steps of a stage have in common, with the arguments of `add_maximising`.
 
-    `share` is that of the frames which this process reads.
+    `share` is that of the frames which this process reads, `device` what `device_of` returns, and
+    `place` the number of this process among those of the machine that share its devices.
     """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.corpus.joined import CorpusFrames
+    from gmmcore.device import prepare
     from gmmcore.schedule import held_out_level
     from gmmcore.teams.base import Work
 
+    if device == "cuda":
+        prepare(place)
     settings = options_of(arguments, IterationSettings)
     memory = int(1_000_000 * options_of(arguments, Memory).memory / share)
 
@@ -117,7 +136,47 @@ def work_of(
         settings.precision,
         settings.pruning,
         held_out if arguments.held_out else None,
+        device or "cpu",
     )
+
+
+def device_of(
+    arguments: argparse.Namespace, model: Model, corpus: Corpus, course: Course
+) -> str | None:
+    """Choose what computes the iterations of a stage, and say so if the training moves.
+
+    Returns
+    -------
+    str or None
+        ``cpu``, ``cuda``, or None for the processor where the stage is too short to have a choice.
+
+    Raises
+    ------
+    GmmcoreError
+        If a device is needed and cannot be had.
+    """
+    from gmmcore.device import followed
+
+    wanted, is_long = arguments.device, course.takes_long(corpus.frames, corpus.dimension)
+    if wanted is None or (wanted == "auto" and not is_long):
+        return None
+    return followed(wanted, model.facts.get("device"))
+
+
+def note_device(computed_by: str | None, before: str | None) -> str | None:
+    """Return what a mixture's file says of the device; print a line if it is another one.
+
+    `computed_by` is what `gmmcore.device.words_of` returns.
+    """
+    if computed_by is None:
+        return before
+    if before not in (None, computed_by):
+        print(
+            f"device: the training goes on with {computed_by}; before, it was {before}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return computed_by
 
 
 def check_held_out(arguments: argparse.Namespace, model: Model) -> None:

@@ -32,6 +32,7 @@ def save_iteration(
     arithmetic: str,
     course: Course,
     seconds: float | None = None,
+    device: str | None = None,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -53,6 +54,8 @@ def save_iteration(
         Course of the stage.
     seconds
         How long the iteration took; None if only a part of it is known.
+    device
+        What the training is computed on, as `gmmcore.provenance.provenance` has it.
 
     Returns
     -------
@@ -78,6 +81,7 @@ def save_iteration(
         corpus=before.facts["corpus"],
         settings=settings_digest("maximise", settings),
         arithmetic=arithmetic,
+        device=device,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,

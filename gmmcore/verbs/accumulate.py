@@ -13,6 +13,7 @@ from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
     add_maximising,
     course_of,
+    device_of,
     explained,
     load_of_corpus,
     next_level,
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     If the next mixture exists already, the file has none.
     """
     from gmmcore.corpus.corpus import Corpus
+    from gmmcore.device import words_of
     from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
     from gmmcore.processor import in_use
     from gmmcore.provenance import settings_digest
@@ -54,7 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    work = work_of(arguments, corpus, share=1 / parts, is_shared=arguments.threads > 1)
+    device = device_of(arguments, model, corpus, course)
+    work = work_of(
+        arguments, corpus, share=1 / parts, is_shared=arguments.threads > 1, device=device
+    )
     with explained(arguments.mixture):
         expectation = work.expectation(model.mixture, level)
         bounds = shares([last - first for first, last in expectation.pieces], parts)[part]
@@ -72,4 +77,5 @@ def run(arguments: argparse.Namespace) -> None:
         ),
         choice=expectation.choice,
         arithmetic=in_use(settings.processor),
+        device=words_of(device),
     )

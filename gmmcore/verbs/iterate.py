@@ -21,9 +21,11 @@ from gmmcore.verbs._common import (
     add_maximising,
     check_held_out,
     course_of,
+    device_of,
     entries_of_stage,
     explained,
     load_of_corpus,
+    note_device,
     warn_of_few_frames,
     work_of,
 )
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from gmmcore.schedule import Course
     from gmmcore.teams.base import Team, Work
 
-    TeamOf: TypeAlias = Callable[[Corpus, Model, Course], AbstractContextManager[Team]]
+    TeamOf: TypeAlias = Callable[[Corpus, Model, Course, str | None], AbstractContextManager[Team]]
 
 __all__ = ["configure", "run"]
 
@@ -65,16 +67,19 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.processor import in_use
     from gmmcore.teams.ranks import Ranks, world
 
-    def begin(corpus: Corpus) -> tuple[Work, str]:
+    def begin(value: tuple[Corpus, str | None]) -> tuple[Work, str]:
+        corpus, device = value
         arithmetic = in_use(options_of(arguments, IterationSettings).processor)
-        return work_of(arguments, corpus, share=ranks.share), arithmetic
+        place, share = ranks.here
+        work = work_of(arguments, corpus, share=share, device=device, place=place)
+        return work, arithmetic
 
     ranks = Ranks(world(arguments.ranks), begin, arguments.threads)
     if not ranks.leads:
         ranks.serve()
         return
     with closing(ranks):
-        _make(arguments, lambda corpus, *_: nullcontext(ranks.begin(corpus)))
+        _make(arguments, lambda corpus, _, __, device: nullcontext(ranks.begin((corpus, device))))
 
 
 def _make(arguments: argparse.Namespace, team_of: TeamOf) -> None:
@@ -91,12 +96,12 @@ def _make(arguments: argparse.Namespace, team_of: TeamOf) -> None:
 
 
 def _local_team(
-    arguments: argparse.Namespace, corpus: Corpus, model: Model, course: Course
+    arguments: argparse.Namespace, corpus: Corpus, model: Model, course: Course, device: str | None
 ) -> AbstractContextManager[Team]:
     """Make the team of a stage on this machine."""
     from gmmcore.teams.choice import local_team
 
-    work = work_of(arguments, corpus, is_shared=arguments.threads > 1)
+    work = work_of(arguments, corpus, is_shared=arguments.threads > 1, device=device)
     level = 0 if course.stage.final else course.level
     return local_team(work, model.mixture, level, arguments.threads)
 
@@ -108,6 +113,7 @@ def _last_iteration(
 ) -> int:
     """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.corpus.corpus import Corpus
+    from gmmcore.device import words_of
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.loop import iterations
@@ -151,11 +157,12 @@ def _last_iteration(
     model = load_model(source) if last else first
     warn_of_few_frames(model, corpus)
     check_held_out(arguments, model)
+    device = device_of(arguments, model, corpus, course)
     name = folder.absolute().parents[1].name
     stage = f"{course.stage.kind} {course.stage.components:>5}"
     with (
         explained(source),
-        team_of(corpus, model, course) as team,
+        team_of(corpus, model, course, device) as team,
         # Logs have no such line: it goes to the terminal itself.
         progress_line(
             sys.__stderr__, lambda: f"{name}  {stage}  iteration {last + 1:>2}"
@@ -164,6 +171,7 @@ def _last_iteration(
         start = perf_counter()
         arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
         warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
+        computed_by = note_device(words_of(device), model.facts.get("device"))
         for entry, update in iterations(
             model.mixture,
             team.statistics,
@@ -185,6 +193,7 @@ def _last_iteration(
                 arithmetic,
                 course,
                 perf_counter() - start,
+                computed_by,
             )
             last, start = entry.iteration, perf_counter()
     print(f"{name}  {course.stage.name}: {watch.stop(last - done.last).line()}", flush=True)

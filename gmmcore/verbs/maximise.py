@@ -6,8 +6,10 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from math import nan
+from typing import TYPE_CHECKING
 
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
@@ -19,10 +21,14 @@ from gmmcore.verbs._common import (
     explained,
     load_of_corpus,
     next_level,
+    note_device,
     warn_of_few_frames,
     work_of,
 )
 from gmmcore.verbs._iteration import save_iteration
+
+if TYPE_CHECKING:
+    from gmmcore.statistics import Expectation
 
 __all__ = ["configure", "run"]
 
@@ -60,12 +66,17 @@ def run(arguments: argparse.Namespace) -> None:
     work = work_of(arguments, corpus)
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
+
+    def expectation_of(choice: tuple[bool, bool], device: str | None) -> Expectation:
+        maker = replace(work, device="cpu" if device in (None, "cpu") else "cuda")
+        return maker.expectation(model.mixture, level, choice)
+
     with explained(arguments.mixture):
         digest = settings_digest("accumulate", settings)
-        total, makers = join_statistics(
+        total, makers, device = join_statistics(
             arguments.statistics,
             StatisticsFacts(model.digest, corpus.digest, level, digest),
-            partial(work.expectation, model.mixture, level),
+            expectation_of,
         )
         arithmetic = warn_of_others(arguments.statistics[0], makers, now)
         entry, update = next(
@@ -82,4 +93,13 @@ def run(arguments: argparse.Namespace) -> None:
                 reached=model.facts.get("held_out", nan),
             )
         )
-    save_iteration(arguments.output, model, entry, update, settings, arithmetic, course)
+    save_iteration(
+        arguments.output,
+        model,
+        entry,
+        update,
+        settings,
+        arithmetic,
+        course,
+        device=note_device(device, model.facts.get("device")),
+    )

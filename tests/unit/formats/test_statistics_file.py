@@ -23,9 +23,12 @@ DIAGONAL = GaussianMixture([0.4, 0.6], [[0.0, 0.0, 1.0], [0.5, 0.0, 0.0]], np.on
 
 
 def expectation_of(
-    choice: tuple[bool, bool] | None = None, mixture: GaussianMixture = DIAGONAL
+    choice: tuple[bool, bool] | None = None,
+    device: str | None = None,
+    mixture: GaussianMixture = DIAGONAL,
 ) -> Expectation:
-    return Expectation(make_kernel(mixture, "single", 0.0), ArraySource(FRAMES), choice)
+    kernel = make_kernel(mixture, "single", 0.0)
+    return Expectation(kernel, ArraySource(FRAMES), choice, device=device or "cpu")
 
 
 def save_parts(folder, parts, mixture=DIAGONAL, facts=FACTS):
@@ -53,9 +56,11 @@ def test_parts_in_any_order_are_the_statistics_of_all(tmp_path, parts, full):
     whole = expectation_of(mixture=mixture)
     expected = whole.finish(whole.tree().total)
     for order in (paths, paths[::-1], paths[1:] + paths[:1]):
-        total, makers = join_statistics(order, FACTS, partial(expectation_of, mixture=mixture))
+        total, makers, device = join_statistics(
+            order, FACTS, partial(expectation_of, mixture=mixture)
+        )
         assert same(total, expected)
-        assert makers == ["x"] * parts
+        assert (makers, device) == (["x"] * parts, None)
 
 
 def test_equal_statistics_are_equal_bytes(tmp_path):

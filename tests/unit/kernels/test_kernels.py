@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
+from kernel_cases import (
+    crowded,
+    in_unit,
+    narrow_and_wide,
+    noisy_with_silence,
+    overlapping,
+    shifted,
+    trained,
+    with_frame,
+)
 
 from gmmcore import density
 from gmmcore.em import maximise
@@ -16,39 +24,12 @@ from gmmcore.model import GaussianMixture
 from gmmcore.moments import Moments
 from gmmcore.starts import one_gaussian, split, to_full
 from gmmcore.statistics import Statistics, accumulate, pack
-from gmmcore.steps import FullMStep, MStep
+from gmmcore.steps import MStep
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
 DEFAULT_PRUNING = 2e-8  # the default of the configuration
 # Dense blocks: whether covariances are full, and whether a reference serves them.
 WAYS = [(False, True), (False, False), (True, False)]
-
-
-def speech_like(frames: int, dimension: int) -> np.ndarray:
-    """Slow and fast random walks between a few places: soft posteriors, correlated in time."""
-    rng = np.random.default_rng(20)
-    places = rng.standard_normal((40, dimension))
-    path = np.repeat(rng.integers(0, 40, frames // 8 + 1), 8)[:frames]
-    smooth = np.cumsum(rng.standard_normal((frames + 9, dimension)), axis=0)
-    smooth = (smooth[9:] - smooth[:-9]) / 9
-    return (places[path] + smooth + 0.4 * rng.standard_normal((frames, dimension))).astype("f")
-
-
-@functools.cache
-def trained(components: int, full: bool) -> tuple[np.ndarray, GaussianMixture]:
-    frames = speech_like(20_000, 12)
-    mixture = one_gaussian(Moments.of(frames))
-    settings = MStep()
-    while mixture.components < components:
-        mixture = split(mixture, min(components, 2 * mixture.components))
-        for _ in range(2):
-            statistics = accumulate(mixture, frames, precision="single")
-            mixture = maximise(mixture, statistics, settings).mixture
-    if full:
-        mixture = to_full(mixture)
-        statistics = accumulate(mixture, frames, precision="single")
-        mixture = maximise(mixture, statistics, FullMStep()).mixture
-    return frames, mixture
 
 
 @pytest.fixture(autouse=True)
@@ -137,11 +118,7 @@ def test_blocks_that_are_not_full(full, frames_given):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_where_all_components_count_none_is_passed_over(full):
-    rng = np.random.default_rng(21)
-    frames = rng.standard_normal((3000, 4)).astype("f")
-    means = 0.1 * rng.standard_normal((128, 4))
-    mixture = GaussianMixture.from_covariances(np.full(128, 1 / 128), means, np.ones((128, 4)))
-    mixture = to_full(mixture) if full else mixture
+    frames, mixture = overlapping(full)
     assert make_kernel(mixture, "double", 1e-7).grouped
     exact, pruned = (accumulate(mixture, frames, pruning=p) for p in (0.0, 1e-7))
     np.testing.assert_allclose(pruned.second, exact.second, rtol=1e-12)
@@ -162,8 +139,7 @@ def test_frames_that_are_not_finite_are_refused_with_pruning(bad, full, precisio
 @pytest.mark.parametrize("pruning", [0.0, 1e-7])
 @pytest.mark.parametrize("full", [False, True])
 def test_an_outlier_counts_for_the_component_it_is_nearest_to(pruning, full):
-    frames, mixture = trained(128, full)
-    frames = np.concatenate([frames[:500], np.full((1, 12), 300.0, "f")])
+    frames, mixture = with_frame(trained(128, full), 300.0)
     exact = density.log_likelihood(mixture, frames).sum()
     statistics = accumulate(mixture, frames, precision="single", pruning=pruning)
     assert statistics.log_likelihood == pytest.approx(exact, rel=1e-6)
@@ -173,8 +149,7 @@ def test_an_outlier_counts_for_the_component_it_is_nearest_to(pruning, full):
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("value", [1e4, 1e5, 1e6])
 def test_a_frame_so_far_that_the_threshold_is_lost_in_rounding_counts(value, full):
-    frames, mixture = trained(128, full)
-    frames = np.concatenate([frames[:500], np.full((1, 12), value, "f")])
+    frames, mixture = with_frame(trained(128, full), value)
     assert density.log_likelihood(mixture, frames[-1:]) < -(2.0**28)
     exact = accumulate(mixture, frames)
     pruned = accumulate(mixture, frames, precision="single", pruning=DEFAULT_PRUNING)
@@ -185,13 +160,9 @@ def test_a_frame_so_far_that_the_threshold_is_lost_in_rounding_counts(value, ful
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("shift", [0.0, 1e3])
 def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
-    frames, mixture = trained(128, full)
-    moved = (frames + shift * frames.std(axis=0)).astype("f")
-    # The frames that arrive are rounded; the mixture moves with them.
-    move = moved.mean(axis=0, dtype=float) - frames.mean(axis=0, dtype=float)
-    mixture = GaussianMixture(mixture.weights, mixture.means + move, mixture.precisions)
-    double = accumulate(mixture, moved)
-    single = accumulate(mixture, moved, precision="single", pruning=DEFAULT_PRUNING)
+    frames, mixture = shifted(trained(128, full), shift)
+    double = accumulate(mixture, frames)
+    single = accumulate(mixture, frames, precision="single", pruning=DEFAULT_PRUNING)
     assert single.log_likelihood_per_frame == pytest.approx(
         double.log_likelihood_per_frame, abs=1e-5
     )
@@ -199,11 +170,7 @@ def test_single_with_pruning_keeps_the_log_likelihood(full, shift):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_what_single_precision_loses_is_bounded(full):
-    """Frames of which a fifth is silence: narrow, and far from the others."""
-    rng = np.random.default_rng(26)
-    frames = rng.standard_normal((10_000, 20)) + 2 * rng.standard_normal((8, 20)).repeat(1250, 0)
-    frames[::5] = 0.05 * rng.standard_normal((2000, 20)) - 4
-    frames = frames.astype("f")
+    frames = noisy_with_silence()
     mixture = one_gaussian(Moments.of(frames))
     errors, bounds = [], []
     while mixture.components < 16:
@@ -223,16 +190,7 @@ def test_what_single_precision_loses_is_bounded(full):
 
 
 def test_a_component_with_most_frames_keeps_the_digits_of_its_variances():
-    rng = np.random.default_rng(25)
-    places = 3 * rng.standard_normal((128, 24))
-    weights = np.full(128, 0.5 / 127)
-    weights[0] = 0.5
-    deviations = np.ones((128, 1))
-    deviations[0] = 0.03
-    chosen = rng.choice(128, 20_000, p=weights)
-    frames = places[chosen] + deviations[chosen] * rng.standard_normal((20_000, 24))
-    frames = frames.astype("f")
-    mixture = GaussianMixture.from_covariances(weights, places, np.tile(deviations**2, 24))
+    frames, mixture = crowded()
     kernel = make_kernel(mixture, "single", DEFAULT_PRUNING)
     kernel.prepare(ArraySource(frames))
     assert (kernel.dtype, kernel.is_sparse) == (np.float32, True)
@@ -253,18 +211,6 @@ def test_no_denormal_numbers_reach_the_products(full, referenced):
     total = np.zeros((kernel.width, kernel.padded_components)).T
     kernel.dense(frames[:256], total, *np.empty((2, 256), np.float32))
     assert kernel.buffer("logs", (256, 64)).min() > 1e-35
-
-
-def narrow_and_wide(full: bool) -> tuple[np.ndarray, GaussianMixture]:
-    """Frames of which a tenth, like silence, has variances of a ten-thousandth; and outliers."""
-    rng = np.random.default_rng(23)
-    frames = rng.standard_normal((5000, 12)) * np.where(np.arange(5000) % 10, 1.0, 0.01)[:, None]
-    frames[[7, 300, 301, 4999]] *= 30.0
-    weights = np.array([0.1, 0.45, 0.45])
-    means = np.array([0.0, -0.2, 0.2])[:, np.newaxis] * np.ones(12)
-    covariances = np.array([1e-4, 1.0, 1.2])[:, np.newaxis] * np.ones(12)
-    mixture = GaussianMixture.from_covariances(weights, means, covariances)
-    return frames.astype("f"), to_full(mixture) if full else mixture
 
 
 @pytest.mark.parametrize(("full", "referenced"), WAYS)
@@ -348,11 +294,10 @@ def test_unknown_options_are_refused():
 @pytest.mark.parametrize("full", [False, True])
 def test_the_unit_of_the_features_does_not_matter(unit, full):
     frames, mixture = trained(64, full)
-    precisions = mixture.precisions / unit**2
-    moved = GaussianMixture(mixture.weights, mixture.means * unit, precisions)
+    scaled, moved = in_unit((frames, mixture), unit)
     assert make_kernel(moved, "single", 0.0).dtype == np.float32
     here = accumulate(mixture, frames[:5000], precision="single")
-    there = accumulate(moved, frames[:5000] * np.float32(unit), precision="single")
+    there = accumulate(moved, scaled[:5000], precision="single")
     expected = here.log_likelihood_per_frame - 12 * np.log(unit)
     assert there.log_likelihood_per_frame == pytest.approx(expected, abs=2e-5)
     np.testing.assert_allclose(there.count, here.count, rtol=1e-3)

@@ -1,0 +1,334 @@
+"""The graphics processor that an E-step may be computed on, and whether there is one.
+
+JAX computes on it. It is loaded only where a device is used: to know that there is none takes no
+more than a look at the installed packages and at the driver.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import re
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from gmmcore.errors import GmmcoreError
+
+__all__ = [
+    "DEVICES",
+    "Device",
+    "DeviceMemoryError",
+    "chosen",
+    "find",
+    "followed",
+    "lacking",
+    "prepare",
+    "words_of",
+]
+
+DEVICES = ("auto", "cpu", "cuda")
+"""Values of the key `device`."""
+
+_DRIVER = "libcuda.so.1"
+_EXTRA = "pip install 'gmmcore[gpu]'"
+# Share of the device's memory for frames that are kept.
+_KEPT_SHARE = 0.6
+
+
+class DeviceMemoryError(Exception):
+    """The memory of the device does not suffice for what was asked of it."""
+
+
+class KeptFrames:
+    """Frames in the memory of a device, for the next iterations.
+
+    Parameters
+    ----------
+    room : int or None
+        Largest number of bytes; None for any number.
+    """
+
+    def __init__(self, room: int | None) -> None:
+        self._room = room
+        self._used = 0
+        self._of: OrderedDict[int, dict[Hashable, Any]] = OrderedDict()
+
+    def of(self, source: object) -> Mapping[Hashable, Any]:
+        """Return the blocks of a source, which becomes the one that was used last.
+
+        Training and held-out frames take turns. So those of the source before stay, and those of
+        all others, such as a smaller subset of an earlier iteration, are dropped.
+        """
+        key = id(source)
+        if key not in self._of:
+            while len(self._of) > 1:
+                self._forget(next(iter(self._of)))
+            self._of[key] = {}
+            # Another object may have the number once this one is gone.
+            weakref.finalize(source, self._forget, key)
+        self._of.move_to_end(key)
+        return self._of[key]
+
+    def keep(self, source: object, name: Hashable, block: Any) -> None:
+        """Keep a block of a source, whose blocks were asked for, if there is room."""
+        if self._room is None or self._used + block.nbytes <= self._room:
+            self._of[id(source)][name] = block
+            self._used += block.nbytes
+
+    def drop(self) -> bool:
+        """Keep nothing from now on; return whether anything was kept."""
+        found = self._used > 0
+        self._room = 0
+        for key in list(self._of):
+            self._forget(key)
+        return found
+
+    def _forget(self, key: int) -> None:
+        self._used -= sum(block.nbytes for block in self._of.pop(key, {}).values())
+
+
+@dataclass(eq=False)
+class Device:
+    """A device, and what was learned about its memory.
+
+    Attributes
+    ----------
+    handle : jax.Device
+    words : str
+        Its type and what computes on it, as ``provenance`` holds them.
+    products : str
+        How products of single precision are computed; see `gmmcore.kernels.program`.
+    halvings : int
+        How often blocks were halved because memory did not suffice.
+    kept : KeptFrames
+    """
+
+    handle: Any
+    words: str
+    products: str = "float32"
+    halvings: int = 0
+    kept: KeptFrames = field(default_factory=lambda: KeptFrames(None))
+
+    def make_room(self, error: DeviceMemoryError, block: int, least: int) -> None:
+        """Do with less memory after an error: first keep no frames, then halve the blocks.
+
+        Parameters
+        ----------
+        error : DeviceMemoryError
+        block, least : int
+            Number of frames in a block, and the least one.
+
+        Raises
+        ------
+        GmmcoreError
+            If the blocks are as small as they can be.
+        """
+        if self.kept.drop():
+            does = "no frames are kept on it"
+        elif block > least:
+            self.halvings += 1
+            does = f"its blocks have {block // 2} frames"
+        else:
+            raise GmmcoreError(
+                f"device: the memory of {self.words} does not suffice for the smallest blocks "
+                f"({error}); end what else uses it, or set device: cpu"
+            ) from error
+        print(
+            f"warning: the memory of the device is full; from now on, {does}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute on this device, in double precision where that is asked for.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If the memory of the device does not suffice.
+        GmmcoreError
+            If the device fails.
+        """
+        import jax
+
+        try:
+            with jax.enable_x64(True), jax.default_device(self.handle):
+                yield
+        except jax.errors.JaxRuntimeError as error:
+            line = str(error).splitlines()[0]
+            if "RESOURCE_EXHAUSTED" in line:
+                raise DeviceMemoryError(line) from error
+            raise GmmcoreError(
+                f"device: {self.words} failed ({line}); give the same command again, which goes on "
+                "after the last iteration, or set device: cpu"
+            ) from error
+
+
+def lacking() -> str | None:
+    """Say what lacks for `cuda`, and what to do about it; None if nothing does.
+
+    Where ``JAX_PLATFORMS=cpu`` makes JAX compute on the processor, the programs for devices run
+    there too, which is for tests.
+    """
+    return _lacking(_is_imitated())
+
+
+@functools.cache
+def _lacking(is_imitated: bool) -> str | None:
+    if find_spec("jax") is None:
+        return f"JAX is not installed; {_EXTRA}"
+    if is_imitated:
+        return None
+    names = [one.name for one in entry_points(group="jax_plugins")]
+    versions = [int(found[1]) for name in names if (found := re.search(r"cuda(\d+)", name))]
+    if not versions:
+        return f"JAX is installed for processors alone; {_EXTRA}"
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return "this machine has no driver of NVIDIA; go to one that has, or install it"
+    version, count = ctypes.c_int(), ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    if version.value < 1000 * max(versions):
+        return (
+            f"the driver knows CUDA {version.value // 1000}.{version.value % 1000 // 10}, and JAX "
+            f"was installed for CUDA {max(versions)}; update the driver, or install "
+            "another one of 'jax[cuda12]' and 'jax[cuda13]'"
+        )
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        return f"the driver shows no device{hidden}; go to a machine or a job that has one"
+    return None
+
+
+def _is_imitated() -> bool:
+    return os.environ.get("JAX_PLATFORMS", "").lower() == "cpu"
+
+
+def chosen(wanted: str) -> str:
+    """Return ``cuda`` or ``cpu`` for a value of the key `device`.
+
+    Raises
+    ------
+    GmmcoreError
+        If there is no such value, or `cuda` is wanted and cannot be had.
+
+    Examples
+    --------
+    >>> from gmmcore.device import chosen
+    >>> chosen("cpu")
+    'cpu'
+    """
+    if wanted not in DEVICES:
+        raise GmmcoreError(f"device: {wanted!r}; expected auto, cpu or cuda; correct it")
+    if wanted == "auto":
+        return "cuda" if not _is_imitated() and lacking() is None else "cpu"
+    if wanted == "cuda" and (reason := lacking()) is not None:
+        raise GmmcoreError(f"device: cuda was asked for; {reason}, or set device: cpu")
+    return wanted
+
+
+def followed(wanted: str, before: str | None) -> str:
+    """Return ``cuda`` or ``cpu`` for a training of which parts may be there already.
+
+    Parameters
+    ----------
+    wanted : {'auto', 'cpu', 'cuda'}
+        With ``auto``, a training goes on where it was begun.
+    before : str or None
+        What the training was computed on so far: ``cpu`` or the words of a device; None if it is
+        still free to choose.
+
+    Raises
+    ------
+    GmmcoreError
+        If the device cannot be had.
+    """
+    if wanted != "auto" or before is None:
+        return chosen(wanted)
+    if before == "cpu":
+        return "cpu"
+    if (reason := lacking()) is not None:
+        raise GmmcoreError(
+            f"device: the training was computed on {before} so far; {reason}, or set device: cpu "
+            "to go on with the processor"
+        )
+    return "cuda"
+
+
+def words_of(device: str | None) -> str | None:
+    """Return the words of a device for ``cuda``, and ``cpu`` or None as they are."""
+    return find().words if device == "cuda" else device
+
+
+def prepare(place: int = 0) -> None:
+    """Set how JAX uses the device, in a program of our own; a notebook's settings are its own.
+
+    Parameters
+    ----------
+    place : int
+        Which one of several processes on this machine this is, so that each uses another device.
+    """
+    # Jobs that run side by side share a device: none takes all memory before it needs it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "gmmcore" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    if place:
+        handles = _handles()
+        jax.config.update("jax_default_device", handles[place % len(handles)])
+
+
+def _handles() -> list[Any]:
+    """Return the devices of this machine; loading JAX takes about a second."""
+    try:
+        import jax
+
+        return jax.local_devices(backend="cpu" if _is_imitated() else "cuda")
+    except (ImportError, RuntimeError) as error:
+        raise GmmcoreError(
+            f"device: cuda cannot be used ({str(error).splitlines()[0]}); correct that, or set "
+            "device: cpu"
+        ) from error
+
+
+@functools.cache
+def find() -> Device:
+    """Return the device that this process computes on, which is looked for once.
+
+    It is the one that JAX has for its default, or else the first one.
+
+    Raises
+    ------
+    GmmcoreError
+        If none can be used.
+    """
+    handles = _handles()
+    import jax
+
+    default = jax.config.jax_default_device
+    handle = default if default in handles else handles[0]
+    if _is_imitated():
+        print(
+            "warning: JAX_PLATFORMS is cpu, so that the processor does what a device would",
+            file=sys.stderr,
+        )
+    memory = handle.memory_stats() or {}
+    room = int(_KEPT_SHARE * memory["bytes_limit"]) if "bytes_limit" in memory else None
+    release = re.findall(r"cuda (\d+)", handle.client.platform_version)
+    words = ["jax", jax.__version__, *(f"cuda {number}" for number in release), handle.device_kind]
+    return Device(handle, " ".join(words), kept=KeptFrames(room))

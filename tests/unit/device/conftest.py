@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gmmcore import device
+
+
+@pytest.fixture(autouse=True)
+def _device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processor does what a device would, unless `JAX_PLATFORMS=cuda` asks for one."""
+    pytest.importorskip("jax")
+    monkeypatch.setenv("JAX_PLATFORMS", os.environ.get("JAX_PLATFORMS", "cpu"))
+    device.find.cache_clear()

@@ -1,0 +1,180 @@
+"""Which device computes, what is said where there is none, and that nobody else loads JAX."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmmcore import device
+from gmmcore.errors import GmmcoreError
+from gmmcore.statistics import accumulate
+from gmmcore.training import TrainingSettings, train
+
+HERE = "jax 0.10 NVIDIA H100"
+
+
+@pytest.fixture(autouse=True)
+def _forgotten():
+    device._lacking.cache_clear()
+    yield
+    device._lacking.cache_clear()
+
+
+class Machine:
+    """A machine with a driver, compiled for the test, and packages of JAX."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder, self._monkeypatch = folder, monkeypatch
+        monkeypatch.delenv("JAX_PLATFORMS")
+        self.install("xla_cuda12")
+        monkeypatch.setattr(device, "_DRIVER", "libcuda_that_is_not_there.so.1")
+
+    def install(self, *plugins: str) -> None:
+        found = [EntryPoint(name, "jax_plugins." + name, "jax_plugins") for name in plugins]
+        self._monkeypatch.setattr(device, "entry_points", lambda group: found)
+
+    def drive(self, version: int, devices: int, fault: int = 0) -> None:
+        if (compiler := shutil.which("cc")) is None:
+            pytest.skip("there is no compiler for the driver")
+        source = self._folder / "driver.c"
+        source.write_text(
+            f"int cuDriverGetVersion(int *v) {{ *v = {version}; return 0; }}\n"
+            f"int cuInit(unsigned flags) {{ return {fault}; }}\n"
+            f"int cuDeviceGetCount(int *n) {{ *n = {devices}; return 0; }}\n"
+        )
+        driver = self._folder / f"driver-{version}-{devices}-{fault}.so"
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", driver, source], check=True)
+        self._monkeypatch.setattr(device, "_DRIVER", str(driver))
+        device._lacking.cache_clear()
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def refusal() -> str:
+    """The line that asking for a device ends in; by default, the processor computes instead."""
+    assert device.chosen("auto") == "cpu"
+    with pytest.raises(GmmcoreError) as raised:
+        device.chosen("cuda")
+    line = str(raised.value)
+    assert "\n" not in line
+    assert line.startswith("device: cuda was asked for; ")
+    assert line.endswith("or set device: cpu")
+    return line
+
+
+def test_with_a_device_it_is_chosen(machine):
+    machine.drive(12_090, 2)
+    assert device.lacking() is None
+    assert [device.chosen(wanted) for wanted in device.DEVICES] == ["cuda", "cpu", "cuda"]
+
+
+def test_without_jax(machine, monkeypatch):
+    monkeypatch.setattr(device, "find_spec", lambda _: None)
+    assert "JAX is not installed; pip install 'gmmcore[gpu]'" in refusal()
+
+
+def test_with_jax_for_processors(machine):
+    machine.install("some_other_plugin")
+    assert "for processors alone; pip install 'gmmcore[gpu]'" in refusal()
+
+
+def test_without_a_driver(machine):
+    assert "no driver of NVIDIA" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("version", "plugin", "words"),
+    [(11_040, "xla_cuda12", "knows CUDA 11.4"), (12_090, "xla_cuda13", "knows CUDA 12.9")],
+)
+def test_with_an_old_driver(machine, version, plugin, words):
+    machine.install(plugin)
+    machine.drive(version, 1)
+    assert f"{words}, and JAX was installed for CUDA {plugin[-2:]}; update the driver" in refusal()
+
+
+@pytest.mark.parametrize(("devices", "fault"), [(0, 0), (1, 100)])
+def test_without_a_device(machine, monkeypatch, devices, fault):
+    machine.drive(13_000, devices, fault)
+    assert "the driver shows no device; go to" in refusal()
+    device._lacking.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "(CUDA_VISIBLE_DEVICES is '')" in refusal()
+
+
+def test_what_jax_itself_says_is_one_line(machine):
+    """A driver that is there, of a device that JAX does not know."""
+    machine.drive(13_000, 1)
+    with pytest.raises(
+        GmmcoreError, match=r"device: cuda cannot be used \(.*set device: cpu"
+    ) as at:
+        accumulate(*_small(), device="cuda")
+    assert "\n" not in str(at.value)
+
+
+def test_an_unknown_value_is_refused():
+    with pytest.raises(GmmcoreError, match="'gpu'; expected auto, cpu or cuda"):
+        accumulate(*_small(), device="gpu")
+
+
+@pytest.mark.parametrize("available", [True, False])
+@pytest.mark.parametrize("before", [None, "cpu", HERE])
+@pytest.mark.parametrize("wanted", device.DEVICES)
+def test_a_training_goes_on_where_it_was_unless_told(machine, wanted, before, available):
+    if available:
+        machine.drive(12_090, 1)
+    if wanted != "auto":
+        expected: str | None = wanted
+    elif before == HERE:
+        expected = "cuda"
+    else:
+        expected = "cuda" if available and before is None else "cpu"
+    if expected == "cuda" and not available:
+        with pytest.raises(GmmcoreError, match="driver of NVIDIA"):
+            device.followed(wanted, before)
+    else:
+        assert device.followed(wanted, before) == expected
+
+
+def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(capsys):
+    assert [device.chosen(wanted) for wanted in device.DEVICES] == ["cpu", "cpu", "cuda"]
+    assert "cpu" in device.find().words
+    assert "the processor does what a device would" in capsys.readouterr().err
+
+
+def test_short_stages_of_a_training_need_no_device(machine):
+    machine.drive(12_090, 1)
+    mixture, frames = _small()
+    settings = TrainingSettings(device="auto")
+    assert train(frames, 2, (1,), settings=settings)[0].components == 2
+
+
+def _small():
+    from gmmcore import GaussianMixture
+
+    ones = np.ones((2, 3))
+    return GaussianMixture([0.5, 0.5], [[0, 0, 0], [1, 1, 1]], ones), np.zeros((5, 3))
+
+
+@pytest.mark.parametrize("device_of_run", ["cpu", "auto"])
+def test_nobody_else_loads_jax(device_of_run):
+    code = f"""
+import sys
+import numpy as np
+import gmmcore
+frames = np.random.default_rng(1).standard_normal((500, 2))
+gmmcore.train(frames, components=2, device={device_of_run!r})
+import gmmcore.verbs.iterate, gmmcore.runs, gmmcore.validity
+gmmcore.runs.read_runs({{"features": {{"list": "x"}}, "device": "auto"}})
+print("jax" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
