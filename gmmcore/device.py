@@ -30,6 +30,7 @@ __all__ = [
     "chosen",
     "find",
     "followed",
+    "kind_of",
     "lacking",
     "prepare",
     "words_of",
@@ -265,6 +266,11 @@ def followed(wanted: str, before: str | None) -> str:
             "to go on with the processor"
         )
     return "cuda"
+
+
+def kind_of(words: str | None) -> str:
+    """Return ``cuda`` for the words of a device, and ``cpu`` for ``cpu`` or None."""
+    return "cpu" if words in (None, "cpu") else "cuda"
 
 
 def words_of(device: str | None) -> str | None:

@@ -141,12 +141,8 @@ def maximising(wildcards):
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
     held_out = held_out_of_run(wildcards)
-    device = run.settings.device
-    # A short stage has no choice. Jobs that share an iteration do not ask each other.
-    is_free = is_short(stage, run) or (run.name in SCATTERED and device == "auto")
     return [
         f"--iterations={stage.iterations}",
-        *([] if is_free else [f"--device={device}"]),
         *(["--final"] if stage.final else []),
         *([f"--held-out={prefix()}{held_out}"] if held_out else []),
         *words(run.settings.limits),
@@ -217,13 +213,16 @@ def is_short(stage, run):
     return not takes_long(stage.iterations, *sizes, full=full)
 
 
+def device(wildcards):
+    """Return the argument that says what computes a stage, if it takes long."""
+    run = RUNS[wildcards.run]
+    is_free = is_short(run.stage(wildcards.stage), run)
+    return "" if is_free else f"--device={run.settings.device}"
+
+
 def devices(wildcards):
     """Return how many graphics processors a job asks a cluster for: one for each rank."""
-    run = RUNS[wildcards.run]
-    is_needed = run.settings.device == "cuda" and not is_short(
-        run.stage(wildcards.stage), run
-    )
-    return ranks(wildcards) if is_needed else 0
+    return ranks(wildcards) if device(wildcards) == "--device=cuda" else 0
 
 
 def is_local(stage, run):

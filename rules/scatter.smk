@@ -26,6 +26,7 @@ rule accumulate:
     resources:
         mem_mb=memory,
         frames_mb=kept_frames,
+        device=device,
         gpu=devices,
         tasks_per_gpu=1,
         runtime=runtime,
@@ -36,7 +37,7 @@ rule accumulate:
     shell:
         "gmmcore accumulate --mixture {params.mixture:q} --corpus {input.corpus:q}"
         " --part {wildcards.part} --parts {wildcards.parts} --unless {params.next:q}"
-        " {params.settings:q} --memory {resources.frames_mb} --threads {threads}"
+        " {params.settings:q} {resources.device} --memory {resources.frames_mb} --threads {threads}"
         " --output {output:q} --log {log:q}"
 
 

@@ -96,6 +96,7 @@ rule iterate:
     resources:
         mem_mb=memory,
         frames_mb=kept_frames,
+        device=device,
         gpu=devices,
         tasks_per_gpu=1,
         tasks=ranks,
@@ -107,7 +108,7 @@ rule iterate:
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
     shell:
         "{resources.start} gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q}"
-        " {params.twin:q} {params.settings:q} --memory {resources.frames_mb}"
+        " {params.twin:q} {params.settings:q} {resources.device} --memory {resources.frames_mb}"
         " --ranks {resources.tasks} --threads {threads} --output {output:q} --log {log:q}"
 
 

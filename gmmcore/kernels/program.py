@@ -76,10 +76,11 @@ def program(
     Returns
     -------
     callable
-        Function of the frames (F, D), of the number of those that count, the others being there to
-        fill the block, and of the `Parameters`. F is a power of two times `RUN`. It returns the sums in the order of the kernel, float64, with the sum of the
-        log-likelihoods at the end. They do not depend on how frames are divided into blocks, for
-        all sums of more than `RUN` frames are made in pairs.
+        Function of the frames (F, D), where F is a power of two times `RUN`, of the number of those
+        that count, after which others fill the block, and of the `Parameters`. It returns the
+        sums in the order of the kernel, float64, with the sum of the log-likelihoods at the end.
+        They do not depend on how frames are divided into blocks, for all sums of more than `RUN`
+        frames are made in pairs.
     """
     import jax
     import jax.numpy as jnp

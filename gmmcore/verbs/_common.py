@@ -141,9 +141,17 @@ def work_of(
 
 
 def device_of(
-    arguments: argparse.Namespace, model: Model, corpus: Corpus, course: Course
+    arguments: argparse.Namespace,
+    model: Model,
+    corpus: Corpus,
+    course: Course,
+    *,
+    is_alone: bool = True,
 ) -> str | None:
-    """Choose what computes the iterations of a stage, and say so if the training moves.
+    """Choose what computes the iterations of a stage.
+
+    Jobs that share an iteration (not `is_alone`) cannot choose together. They do as the training
+    did before, or as they are told.
 
     Returns
     -------
@@ -157,10 +165,13 @@ def device_of(
     """
     from gmmcore.device import followed
 
-    wanted, is_long = arguments.device, course.takes_long(corpus.frames, corpus.dimension)
-    if wanted is None or (wanted == "auto" and not is_long):
+    wanted, before = arguments.device, model.facts.get("device")
+    if wanted == "auto" and before is None:
+        if not (is_alone and course.takes_long(corpus.frames, corpus.dimension)):
+            return None
+    elif wanted is None:
         return None
-    return followed(wanted, model.facts.get("device"))
+    return followed(wanted, before)
 
 
 def note_device(computed_by: str | None, before: str | None) -> str | None:

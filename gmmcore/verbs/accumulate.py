@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    device = device_of(arguments, model, corpus, course)
+    device = device_of(arguments, model, corpus, course, is_alone=False)
     work = work_of(
         arguments, corpus, share=1 / parts, is_shared=arguments.threads > 1, device=device
     )

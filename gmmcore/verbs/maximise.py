@@ -6,10 +6,11 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from functools import partial
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
@@ -28,7 +29,12 @@ from gmmcore.verbs._common import (
 from gmmcore.verbs._iteration import save_iteration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gmmcore.model import GaussianMixture
     from gmmcore.statistics import Expectation
+
+    HeldOut: TypeAlias = Callable[[GaussianMixture, int], tuple[float, int]]
 
 __all__ = ["configure", "run"]
 
@@ -46,6 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     If the mixture exists already, it is kept, and the statistics are not read.
     """
     from gmmcore.corpus.corpus import Corpus
+    from gmmcore.device import kind_of, lacking
     from gmmcore.em import maximise
     from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics
     from gmmcore.loop import iterations
@@ -68,8 +75,15 @@ def run(arguments: argparse.Namespace) -> None:
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
 
     def expectation_of(choice: tuple[bool, bool], device: str | None) -> Expectation:
-        maker = replace(work, device="cpu" if device in (None, "cpu") else "cuda")
-        return maker.expectation(model.mixture, level, choice)
+        return replace(work, device=kind_of(device)).expectation(model.mixture, level, choice)
+
+    def held_out_of(device: str | None) -> HeldOut:
+        kind = kind_of(device)
+        if kind != "cpu" and (reason := lacking()) is not None:
+            print(f"warning: {reason}; the processor scores the held-out frames", file=sys.stderr)
+            kind = "cpu"
+        used = work_of(arguments, corpus, device=kind)
+        return Threads(used, arguments.threads).held_out
 
     with explained(arguments.mixture):
         digest = settings_digest("accumulate", settings)
@@ -89,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
                 plain=model.plain,
                 acceleration=settings.acceleration,
                 update_of=partial(maximise, threads=arguments.threads),
-                held_out=Threads(work, arguments.threads).held_out if arguments.held_out else None,
+                held_out=held_out_of(device) if arguments.held_out else None,
                 reached=model.facts.get("held_out", nan),
             )
         )

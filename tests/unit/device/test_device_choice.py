@@ -152,7 +152,7 @@ def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(capsys)
 
 def test_short_stages_of_a_training_need_no_device(machine):
     machine.drive(12_090, 1)
-    mixture, frames = _small()
+    frames = np.random.default_rng(1).standard_normal((100, 2))
     settings = TrainingSettings(device="auto")
     assert train(frames, 2, (1,), settings=settings)[0].components == 2
 

@@ -1,0 +1,179 @@
+"""Whole runs on a device, which the processor imitates, and their way between the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from flows import PLAIN, Workflow, changed, errors, iterations
+
+from gmmcore.formats.hdf5 import load_model
+
+pytestmark = pytest.mark.slow
+
+# The stage with full covariances reads all frames: only it can be a long one.
+GIVEN = changed(PLAIN, device="cuda", held_out=0.3, llk_gain=-1000.0)
+LAST = ["full/4/1", "full/4/2"]
+HERE = "jax "
+
+
+@pytest.fixture(autouse=True)
+def _imitated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("jax")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def devices(flow: Workflow) -> list[str | None]:
+    """What each mixture of the last stages says of the device, without versions."""
+    folder = flow.folder / "results/tiny"
+    paths = ["diag/4.h5", *(f"full/4/{number:03d}.h5" for number in range(3))]
+    found = [load_model(folder / path).facts.get("device") for path in paths]
+    return [HERE if words and words.startswith(HERE) else words for words in found]
+
+
+def lose_the_end(flow: Workflow) -> None:
+    for name in ("full/4/002.h5", "full/4.h5", "ubm.h5", "history.tsv", "SHA256SUMS"):
+        (flow.folder / "results/tiny" / name).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def on_device(trained: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    flow = trained.copy_to(tmp_path_factory.mktemp("device") / "made")
+    flow.remove("results", "logs", ".snakemake")
+    flow.configure(GIVEN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_PLATFORMS", "cpu")
+        flow.run()
+    return flow
+
+
+@pytest.fixture
+def changing(on_device: Workflow, tmp_path: Path) -> Workflow:
+    return on_device.copy_to(tmp_path / "copy")
+
+
+def close(one: Path, other: Path) -> None:
+    here, there = (load_model(path) for path in (one, other))
+    assert here.digest != there.digest
+    for left, right in zip(here.history, there.history, strict=True):
+        assert left.log_likelihood == pytest.approx(right.log_likelihood, abs=1e-5)
+        assert left.held_out == pytest.approx(right.held_out, abs=1e-5, nan_ok=True)
+
+
+def test_a_device_computes_what_takes_long_and_the_file_says_so(on_device, tmp_path):
+    assert devices(on_device) == [None, None, HERE, HERE]
+    log = (on_device.folder / "logs/tiny/full/4.log").read_text()
+    assert "the processor does what a device would" in log
+    assert "the processor does" not in (on_device.folder / "logs/tiny/diag/4.log").read_text()
+    assert on_device.verb("check")[0] == 0
+    assert "Nothing to be done" in on_device.run()
+    plain = on_device.copy_to(tmp_path / "plain")
+    plain.remove("results", "logs")
+    plain.configure({**GIVEN, "device": "cpu"})
+    plain.run()
+    assert devices(plain) == [None, None, "cpu", "cpu"]
+    close(on_device.folder / "results/tiny/ubm.h5", plain.folder / "results/tiny/ubm.h5")
+
+
+@pytest.mark.parametrize("values", [{"jobs": 3}, {"mpi": {"ranks": 2}}, {"memory": 0}])
+def test_jobs_ranks_and_memory_do_not_change_a_byte(changing, on_device, values):
+    if "mpi" in values:
+        pytest.importorskip("mpi4py")
+    changing.remove("results", "logs")
+    changing.configure(GIVEN | values)
+    changing.run()
+    assert changing.made() == on_device.made()
+
+
+@pytest.mark.parametrize("jobs", ["auto", 2])
+@pytest.mark.parametrize("wanted", ["cuda", "auto"])
+def test_a_training_goes_on_where_it_was(changing, on_device, wanted, jobs):
+    lose_the_end(changing)
+    changing.configure({**GIVEN, "device": wanted, "jobs": jobs})
+    assert iterations(changing.run()) == LAST[1:]
+    assert changing.made() == on_device.made()
+
+
+@pytest.mark.parametrize("jobs", ["auto", 2])
+def test_a_training_moves_when_told_so_and_the_log_says_it(changing, on_device, jobs):
+    lose_the_end(changing)
+    changing.configure({**GIVEN, "device": "cpu", "jobs": jobs})
+    log = changing.run()
+    assert iterations(log) == LAST[1:]
+    assert "device: the training goes on with cpu; before, it was jax" in log
+    assert devices(changing) == [None, None, HERE, "cpu"]
+    assert changing.verb("check")[0] == 0
+    close(changing.folder / "results/tiny/ubm.h5", on_device.folder / "results/tiny/ubm.h5")
+    # With `auto`, it stays there.
+    lose_the_end(changing)
+    (changing.folder / "results/tiny/full/4/001.h5").unlink()
+    changing.run("results/tiny/full/4.h5")
+    lose_the_end(changing)
+    changing.configure({**GIVEN, "device": "auto", "jobs": jobs})
+    assert "goes on with" not in changing.run()
+    assert devices(changing) == [None, None, "cpu", "cpu"]
+    # And back.
+    lose_the_end(changing)
+    (changing.folder / "results/tiny/full/4/001.h5").unlink()
+    changing.configure({**GIVEN, "jobs": jobs})
+    changing.run()
+    assert changing.made() == on_device.made()
+
+
+def test_a_change_of_the_device_alone_makes_nothing_anew(changing):
+    changing.configure({**GIVEN, "device": "cpu"})
+    assert "Nothing to be done" in changing.run()
+    assert changing.verb("check")[0] == 0
+
+
+def test_without_the_device_of_a_training_it_ends_in_one_line(changing, monkeypatch):
+    lose_the_end(changing)
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    changing.configure({**GIVEN, "device": "auto"})
+    (line,) = errors(changing.run(code=1))
+    assert "the training was computed on jax" in line
+    assert "or set device: cpu to go on with the processor" in line
+    assert not (changing.folder / "results/tiny/full/4/002.h5").exists()
+
+
+def test_without_a_device_nothing_starts(changing, monkeypatch):
+    changing.remove("results", "logs")
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    changing.configure(GIVEN)
+    (line,) = errors(changing.run(code=1))
+    assert line.startswith("gmmcore: error: run tiny: ")
+    assert line.endswith("or set device: cpu")
+    assert not (changing.folder / "results").exists()
+
+
+def test_a_finished_training_needs_no_device(changing, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    (changing.folder / "results/tiny/history.tsv").unlink()
+    assert "goes on" not in changing.run()
+
+
+def test_runs_on_different_devices_do_not_copy_from_each_other(changing):
+    runs = {"here": {"device": "cpu"}, "there": {}, "again": {}}
+    changing.remove("results", "logs")
+    changing.configure({**{k: v for k, v in GIVEN.items() if k != "run"}, "runs": runs})
+    log = changing.run()
+    assert "are those of results/there/full/4" in log
+    found = {name: load_model(changing.folder / f"results/{name}/ubm.h5").facts for name in runs}
+    assert found["here"]["device"] == "cpu"
+    assert found["there"] == found["again"]
+    assert found["there"]["device"].startswith(HERE)
+
+
+def test_programs_are_kept_between_runs(on_device, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    flow = on_device.copy_to(tmp_path / "copy")
+    kept = []
+    for _ in range(2):
+        lose_the_end(flow)
+        flow.run()
+        kept.append({path.name for path in (tmp_path / "cache/gmmcore/jax").iterdir()})
+    assert any("sums" in name for name in kept[0])
+    assert {name for name in kept[1] if "-cache" in name} == {
+        name for name in kept[0] if "-cache" in name
+    }
