@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ DEVICES = ("auto", "cpu", "cuda")
 """Values of the key `device`."""
 
 _DRIVER = "libcuda.so.1"
+_LEAST_JAX = (0, 9)
 _EXTRA = "pip install 'gmmcore[gpu]'"
 # Share of the device's memory for frames that are kept.
 _KEPT_SHARE = 0.6
@@ -61,28 +62,31 @@ class KeptFrames:
     def __init__(self, room: int | None) -> None:
         self._room = room
         self._used = 0
-        self._of: OrderedDict[int, dict[Hashable, Any]] = OrderedDict()
+        self._of: OrderedDict[int, tuple[Hashable, dict[int, Any]]] = OrderedDict()
 
-    def of(self, source: object) -> Mapping[Hashable, Any]:
-        """Return the blocks of a source, which becomes the one that was used last.
+    def of(self, source: object, layout: Hashable) -> Mapping[int, Any]:
+        """Return the blocks of a source by their first frames; blocks of another layout are gone.
 
-        Training and held-out frames take turns. So those of the source before stay, and those of
-        all others, such as a smaller subset of an earlier iteration, are dropped.
+        The source becomes the one that was used last. Training and held-out frames take turns. So
+        those of the source before stay, and those of all others, such as a smaller subset of an
+        earlier iteration, are dropped.
         """
         key = id(source)
+        if key in self._of and self._of[key][0] != layout:
+            self._forget(key)
         if key not in self._of:
             while len(self._of) > 1:
                 self._forget(next(iter(self._of)))
-            self._of[key] = {}
+            self._of[key] = layout, {}
             # Another object may have the number once this one is gone.
             weakref.finalize(source, self._forget, key)
         self._of.move_to_end(key)
-        return self._of[key]
+        return self._of[key][1]
 
-    def keep(self, source: object, name: Hashable, block: Any) -> None:
+    def keep(self, source: object, start: int, block: Any) -> None:
         """Keep a block of a source, whose blocks were asked for, if there is room."""
         if self._room is None or self._used + block.nbytes <= self._room:
-            self._of[id(source)][name] = block
+            self._of[id(source)][1][start] = block
             self._used += block.nbytes
 
     def drop(self) -> bool:
@@ -94,7 +98,8 @@ class KeptFrames:
         return found
 
     def _forget(self, key: int) -> None:
-        self._used -= sum(block.nbytes for block in self._of.pop(key, {}).values())
+        _, blocks = self._of.pop(key, (None, {}))
+        self._used -= sum(block.nbytes for block in blocks.values())
 
 
 @dataclass(eq=False)
@@ -104,8 +109,8 @@ class Device:
     Attributes
     ----------
     handle : jax.Device
-    words : str
-        Its type and what computes on it, as ``provenance`` holds them.
+    kind : str
+        Its type, and the versions of what computes on it.
     products : str
         How products of single precision are computed; see `gmmcore.kernels.program`.
     halvings : int
@@ -114,10 +119,15 @@ class Device:
     """
 
     handle: Any
-    words: str
+    kind: str
     products: str = "float32"
     halvings: int = 0
     kept: KeptFrames = field(default_factory=lambda: KeptFrames(None))
+
+    @property
+    def words(self) -> str:
+        """Its type and the path on it, as ``provenance`` holds them."""
+        return f"{self.kind} {self.products}"
 
     def make_room(self, error: DeviceMemoryError, block: int, least: int) -> None:
         """Do with less memory after an error: first keep no frames, then halve the blocks.
@@ -167,7 +177,7 @@ class Device:
                 yield
         except jax.errors.JaxRuntimeError as error:
             line = str(error).splitlines()[0]
-            if "RESOURCE_EXHAUSTED" in line:
+            if "RESOURCE_EXHAUSTED" in line or "OUT_OF_MEMORY" in line:
                 raise DeviceMemoryError(line) from error
             raise GmmcoreError(
                 f"device: {self.words} failed ({line}); give the same command again, which goes on "
@@ -188,6 +198,10 @@ def lacking() -> str | None:
 def _lacking(is_imitated: bool) -> str | None:
     if find_spec("jax") is None:
         return f"JAX is not installed; {_EXTRA}"
+    release = version("jax")
+    if tuple(int(part) for part in release.split(".")[:2]) < _LEAST_JAX:
+        least = ".".join(map(str, _LEAST_JAX))
+        return f"JAX {release} is installed, {least} or newer was expected; {_EXTRA}"
     if is_imitated:
         return None
     names = [one.name for one in entry_points(group="jax_plugins")]
@@ -198,11 +212,11 @@ def _lacking(is_imitated: bool) -> str | None:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
         return "this machine has no driver of NVIDIA; go to one that has, or install it"
-    version, count = ctypes.c_int(), ctypes.c_int()
-    driver.cuDriverGetVersion(ctypes.byref(version))
-    if version.value < 1000 * max(versions):
+    cuda, count = ctypes.c_int(), ctypes.c_int()
+    driver.cuDriverGetVersion(ctypes.byref(cuda))
+    if cuda.value < 1000 * max(versions):
         return (
-            f"the driver knows CUDA {version.value // 1000}.{version.value % 1000 // 10}, and JAX "
+            f"the driver knows CUDA {cuda.value // 1000}.{cuda.value % 1000 // 10}, and JAX "
             f"was installed for CUDA {max(versions)}; update the driver, or install "
             "another one of 'jax[cuda12]' and 'jax[cuda13]'"
         )

@@ -82,7 +82,7 @@ class DeviceSums:
 
         kernel = self._kernel
         compute = program(kernel.is_full, kernel.dtype, device.products, self._has_statistics)
-        kept = device.kept.of(source)
+        kept = device.kept.of(source, (block, kernel.dtype, kernel.is_centred))
         parameters: dict[str, Parameters] = {}
         waiting: deque[Any] = deque()
         tree = SumTree(len(pieces))
@@ -92,10 +92,10 @@ class DeviceSums:
             of_piece = SumTree(len(starts))
             for index, start in enumerate(starts):
                 stop = min(start + block, last)
-                frames = kept.get((start, block))
+                frames = kept.get(start)
                 if frames is None:
                     frames = jax.device_put(self._read(source, start, stop, block))
-                    device.kept.keep(source, (start, block), frames)
+                    device.kept.keep(source, start, frames)
                 dtype = frames.dtype.name
                 if dtype not in parameters:
                     parameters[dtype] = jax.device_put(parameters_of(kernel, frames.dtype))

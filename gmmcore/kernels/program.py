@@ -121,10 +121,15 @@ def program(
         log_likelihood = paired(jnp.where(is_counted, each, 0))
         if not has_statistics:
             return log_likelihood
-        posteriors = jnp.where(is_counted, densities / total, 0)
+        # The smaller of both factors is scaled, as on the processor.
+        share = jnp.where(is_counted, 1 / total, 0)
+        if components < width:
+            densities *= share
+        else:
+            products *= share
         of_runs = product(
             products.reshape(-1, RUN, products.shape[1]),
-            posteriors.reshape(-1, RUN, components),
+            densities.reshape(-1, RUN, components),
             ((1,), (1,)),
             ((0,), (0,)),
             algorithm,
@@ -133,8 +138,11 @@ def program(
         return jnp.concatenate([statistics.ravel(), log_likelihood])
 
     # Without measuring which of several ways is the fastest, which another run may find to be
-    # another one: https://openxla.org/xla/determinism.
-    return jax.jit(sums, compiler_options={"xla_gpu_deterministic_ops": True})
+    # another one: https://openxla.org/xla/determinism. Triton's products need such measurements to
+    # be fast, but only they have parts of lower precision.
+    needs_triton = "X" in preset
+    options = {"xla_gpu_deterministic_ops": True, "xla_gpu_enable_triton_gemm": needs_triton}
+    return jax.jit(sums, compiler_options=options)
 
 
 def product(left: Any, right: Any, axes: Any, batch: Any, algorithm: Any) -> Any:

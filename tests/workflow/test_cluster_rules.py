@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from flows import PLAIN, changed, jobs
 
@@ -25,3 +27,17 @@ def test_only_long_stages_are_scattered(trained, fresh):
     assert (fresh.folder / "logs/tiny/full/4/001/0-of-2.log").exists()
     assert not list(fresh.folder.glob("logs/tiny/diag/**/*-of-2.log"))
     assert fresh.made() == trained.made()
+
+
+def test_only_jobs_of_long_stages_ask_for_a_device(fresh):
+    """The submitting machine needs none."""
+    fresh.configure({**PLAIN, "device": "cuda", "mpi": {"ranks": 3}})
+    log = fresh.run("--jobs", "2", "-n", "-p", "--quiet", "host")
+    asked = dict(re.findall(r"rule (iterate\w*):.*?resources: .*?gpu=(\d)", log, re.DOTALL))
+    assert asked == {"iterate_short": "0", "iterate": "1"}
+    told = re.findall(r"gmmcore iterate .*?000\.h5.*?(--device=\w+)?  ?--memory", log)
+    assert sorted(told) == ["", "", "", "--device=cuda"]
+    fresh.configure({**PLAIN, "device": "auto"})
+    log = fresh.run("--jobs", "2", "-n", "-p", "--quiet", "host")
+    assert set(re.findall(r" gpu=(\d)", log)) == {"0"}
+    assert "--device=auto" in log

@@ -82,6 +82,11 @@ def test_without_jax(machine, monkeypatch):
     assert "JAX is not installed; pip install 'gmmcore[gpu]'" in refusal()
 
 
+def test_with_an_old_jax(machine, monkeypatch):
+    monkeypatch.setattr(device, "version", lambda _: "0.4.38")
+    assert "JAX 0.4.38 is installed, 0.9 or newer was expected" in refusal()
+
+
 def test_with_jax_for_processors(machine):
     machine.install("some_other_plugin")
     assert "for processors alone; pip install 'gmmcore[gpu]'" in refusal()

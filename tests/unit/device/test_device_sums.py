@@ -320,10 +320,30 @@ def test_of_three_sources_the_one_of_longest_ago_leaves():
     kept = device.KeptFrames(None)
     sources = [Counting(np.zeros((1, 1))) for _ in range(3)]
     for index in (0, 1, 0, 2):
-        kept.of(sources[index])
-        kept.keep(sources[index], index, np.zeros(index + 1))
+        kept.of(sources[index], "layout")
+        kept.keep(sources[index], len(kept.of(sources[index], "layout")), np.zeros(index + 1))
     assert set(kept._of) == {id(sources[0]), id(sources[2])}
     assert kept._used == 8 * (1 + 1 + 3)
+
+
+def test_blocks_for_another_mixture_take_the_place_of_those_before(monkeypatch):
+    """Another number of components has other blocks, and double precision other numbers."""
+    monkeypatch.setattr(blocks, "_LARGEST_BYTES", 1 << 20)
+    exact = trained(64, False)[0].astype(float) + 1e-9
+    source = ArraySource(exact)
+    kept = device.find().kept
+    for components in (64, 130, 64):
+        for precision in ("single", "double", "single"):
+            mixture = trained(components, False)[1]
+            found = accumulate(mixture, source, precision=precision, device="cuda")
+            expected = accumulate(mixture, exact, precision=precision, device="cuda")
+            assert same_bits(found, expected)
+            shelves = [shelf for _, shelf in kept._of.values()]
+            assert kept._used == sum(block.nbytes for shelf in shelves for block in shelf.values())
+            assert (
+                len({len(block) for block in kept.of(source, kept._of[id(source)][0]).values()})
+                == 1
+            )
 
 
 def test_sums_of_several_devices_add_up_to_those_of_one(monkeypatch):
