@@ -25,7 +25,7 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import numpy as np
 
-from benchmarks.speeds.clock import measure, processor, table
+from benchmarks.speeds.clock import ON_DEVICE, measure, processor, table
 from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures
 from benchmarks.workflow import make_features, run_workflow
 from gmmcore.device import chosen, find, prepare
@@ -38,7 +38,6 @@ from gmmcore.steps import FullMStep, MStep
 from gmmcore.training import TrainingSettings, train, uniform_start
 
 ROOT = Path(__file__).resolve().parents[1]
-HEADING = "## On a graphics processor"
 DIMENSION = 60
 
 
@@ -129,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(parts[-1], end="\n\n", flush=True)
     output = given.output or (None if given.quick else ROOT / "docs" / "performance.md")
     if output:
-        before = output.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
+        before = output.read_text(encoding="utf-8").partition(ON_DEVICE)[0].rstrip()
         text = "\n\n".join([before, introduction(), *parts]) + "\n"
         output.write_text(text, encoding="utf-8")
     return 0
@@ -139,7 +138,7 @@ def introduction() -> str:
     """What is measured, and on what."""
     return "\n".join(
         [
-            HEADING,
+            ON_DEVICE,
             "",
             f"Measured by `python -m benchmarks.device` on {find().words}, beside one core of",
             f"{processor()}, numpy {np.__version__}. An iteration is E-step and M-step, the best",

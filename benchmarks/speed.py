@@ -23,7 +23,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", str(os.cpu_count() or 1))
 import numpy as np
 
 from benchmarks.speeds import peers
-from benchmarks.speeds.clock import Seconds, measure, processor, table
+from benchmarks.speeds.clock import ON_DEVICE, Seconds, measure, processor, table
 from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures, speech
 from benchmarks.speeds.halves import gains_of_two
 from benchmarks.speeds.memory import peak
@@ -99,6 +99,8 @@ def main(arguments: list[str] | None = None) -> int:
     parts.insert(1, "## Aims\n\n" + table(["aim", "wanted", "measured", "reached"], rows))
     print(parts[1])
     if output:
+        before = output.read_text(encoding="utf-8") if output.exists() else ""
+        parts += ["".join(before.partition(ON_DEVICE)[1:]).strip()] * (ON_DEVICE in before)
         output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return 0
 

@@ -16,7 +16,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -198,14 +197,12 @@ def lacking() -> str | None:
 def _lacking(is_imitated: bool) -> str | None:
     if find_spec("jax") is None:
         return f"JAX is not installed; {_EXTRA}"
-    release = version("jax")
+    release, versions = _installed()
     if tuple(int(part) for part in release.split(".")[:2]) < _LEAST_JAX:
         least = ".".join(map(str, _LEAST_JAX))
         return f"JAX {release} is installed, {least} or newer was expected; {_EXTRA}"
     if is_imitated:
         return None
-    names = [one.name for one in entry_points(group="jax_plugins")]
-    versions = [int(found[1]) for name in names if (found := re.search(r"cuda(\d+)", name))]
     if not versions:
         return f"JAX is installed for processors alone; {_EXTRA}"
     try:
@@ -225,6 +222,17 @@ def _lacking(is_imitated: bool) -> str | None:
         hidden = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
         return f"the driver shows no device{hidden}; go to a machine or a job that has one"
     return None
+
+
+def _installed() -> tuple[str, list[int]]:
+    """Return the version of JAX, and those of CUDA that it is installed for."""
+    # This takes longer to load than all else here.
+    from importlib.metadata import entry_points, version
+
+    names = [one.name for one in entry_points(group="jax_plugins")]
+    return version("jax"), [
+        int(found[1]) for name in names if (found := re.search(r"cuda(\d+)", name))
+    ]
 
 
 def _is_imitated() -> bool:

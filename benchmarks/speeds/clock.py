@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Seconds", "measure", "processor", "table"]
+__all__ = ["ON_DEVICE", "Seconds", "measure", "processor", "table"]
+
+ON_DEVICE = "## On a graphics processor"
+"""Heading of the section of docs/performance.md that `benchmarks.device` writes, the last one."""
 
 _LONG = 10.0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +31,11 @@ class Machine:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder, self._monkeypatch = folder, monkeypatch
         monkeypatch.delenv("JAX_PLATFORMS")
-        self.install("xla_cuda12")
+        self.install(12)
         monkeypatch.setattr(device, "_DRIVER", "libcuda_that_is_not_there.so.1")
 
-    def install(self, *plugins: str) -> None:
-        found = [EntryPoint(name, "jax_plugins." + name, "jax_plugins") for name in plugins]
-        self._monkeypatch.setattr(device, "entry_points", lambda group: found)
+    def install(self, *cuda: int, jax: str = "0.10.2") -> None:
+        self._monkeypatch.setattr(device, "_installed", lambda: (jax, [*cuda]))
 
     def drive(self, version: int, devices: int, fault: int = 0) -> None:
         if (compiler := shutil.which("cc")) is None:
@@ -82,13 +80,28 @@ def test_without_jax(machine, monkeypatch):
     assert "JAX is not installed; pip install 'gmmcore[gpu]'" in refusal()
 
 
-def test_with_an_old_jax(machine, monkeypatch):
-    monkeypatch.setattr(device, "version", lambda _: "0.4.38")
+def test_with_an_old_jax(machine):
+    machine.install(12, jax="0.4.38")
     assert "JAX 0.4.38 is installed, 0.9 or newer was expected" in refusal()
 
 
+def test_what_is_installed_is_found(monkeypatch, tmp_path):
+    """JAX and its plugins say so themselves."""
+    for name, group in (("xla_cuda13", "jax_plugins"), ("other", "jax_plugins"), ("cuda9", "x")):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    jax = pytest.importorskip("jax")
+    release, cuda = device._installed()
+    assert release == jax.__version__
+    assert 13 in cuda
+    assert 9 not in cuda
+
+
 def test_with_jax_for_processors(machine):
-    machine.install("some_other_plugin")
+    machine.install()
     assert "for processors alone; pip install 'gmmcore[gpu]'" in refusal()
 
 
@@ -97,13 +110,13 @@ def test_without_a_driver(machine):
 
 
 @pytest.mark.parametrize(
-    ("version", "plugin", "words"),
-    [(11_040, "xla_cuda12", "knows CUDA 11.4"), (12_090, "xla_cuda13", "knows CUDA 12.9")],
+    ("version", "installed", "words"),
+    [(11_040, 12, "knows CUDA 11.4"), (12_090, 13, "knows CUDA 12.9")],
 )
-def test_with_an_old_driver(machine, version, plugin, words):
-    machine.install(plugin)
+def test_with_an_old_driver(machine, version, installed, words):
+    machine.install(installed)
     machine.drive(version, 1)
-    assert f"{words}, and JAX was installed for CUDA {plugin[-2:]}; update the driver" in refusal()
+    assert f"{words}, and JAX was installed for CUDA {installed}; update the driver" in refusal()
 
 
 @pytest.mark.parametrize(("devices", "fault"), [(0, 0), (1, 100)])
