@@ -9,6 +9,7 @@ install PyTorch or CuPy. ``--quick`` runs everything, small, and writes nothing;
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import subprocess
@@ -180,6 +181,7 @@ def peaks(sizes: Sizes) -> str:
     return "### What the device does at best\n\n" + table(["", "measured"], rows)
 
 
+@functools.cache
 def started(case: Case, sizes: Sizes) -> tuple[GaussianMixture, Frames]:
     """A mixture that was trained a little, and the frames, of which a source repeats some."""
     frames = clusters(min(case.frames, sizes.own), DIMENSION)
@@ -276,9 +278,9 @@ def streaming(sizes: Sizes) -> str:
 
 
 def digest(sizes: Sizes) -> str:
-    """A digest of the statistics of all cases with fewer frames."""
+    """A digest of the statistics of two cases."""
     found = hashlib.sha256()
-    for case in sizes.cases:
+    for case in sizes.cases[:4:3]:
         mixture, frames = started(case, sizes)
         for precision in ("single", "double"):
             statistics = accumulate(mixture, frames, precision=precision, device="cuda")
