@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING
 
 from gmmcore.errors import counted
@@ -47,10 +47,15 @@ def cautions(
     # More iterations would only fit the training frames better still.
     if gain is not None and not parted:
         raised = "full.iterations" if last.stage == "full" else "iterations"
+        still = (
+            ", too few to tell whether more would gain"
+            if isnan(gain)
+            else f", and still gained {gain:.3g} per frame in the last of them, more than llk_gain "
+            f"({llk_gain:g})"
+        )
         found.append(
             f"{_words(last)} ended after {counted(last.iteration, 'iteration')}, all that it is "
-            f"allowed, and still gained {gain:.3g} per frame in the last of them, more than "
-            f"llk_gain ({llk_gain:g}): raise {raised}"
+            f"allowed{still}: raise {raised}"
         )
     if last.low_count:
         least = last.smallest_occupancy

@@ -315,6 +315,7 @@ def prepare(place: int = 0) -> None:
     if jax.config.jax_compilation_cache_dir is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "gmmcore" / "jax"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if place:
         handles = _handles()
@@ -327,10 +328,10 @@ def _handles() -> list[Any]:
         import jax
 
         return jax.local_devices(backend="cpu" if _is_imitated() else "cuda")
-    except (ImportError, RuntimeError) as error:
+    except Exception as error:  # An AssertionError without words is among them.
+        words = (str(error) or type(error).__name__).splitlines()[0]
         raise GmmcoreError(
-            f"device: cuda cannot be used ({str(error).splitlines()[0]}); correct that, or set "
-            "device: cpu"
+            f"device: cuda cannot be used ({words}); correct that, or set device: cpu"
         ) from error
 
 

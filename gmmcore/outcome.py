@@ -34,11 +34,14 @@ class StageHistory:
     entries : tuple of HistoryEntry
     time : StageTime or None
         Time of the job that last worked on it; None if it is not known.
+    device : str or None
+        The device that computed its last iteration; None for the processor.
     """
 
     name: str
     entries: tuple[HistoryEntry, ...]
     time: StageTime | None
+    device: str | None = None
 
     @property
     def is_timed(self) -> bool:
@@ -116,19 +119,22 @@ def read_outcome(
         If a file is missing or damaged.
     """
     model = load_model(final)
-    found = {}
+    found, devices = {}, {}
     for path in mixtures:
         last = load_model(path)
         training, other = (
             nan if part is None else _log_likelihood(last.mixture, part, threads)
             for part in (sample, held_out)
         )
-        found[last.facts["stage"], last.facts["components"]] = last.mixture, training, other
+        stage = last.facts["stage"], last.facts["components"]
+        found[stage] = last.mixture, training, other
+        devices[stage] = last.facts.get("device")
     stages = []
     for kind, components in dict.fromkeys((e.stage, e.components) for e in model.history):
         entries = tuple(e for e in model.history if (e.stage, e.components) == (kind, components))
         name = f"{kind}/{components}"
-        stages.append(StageHistory(name, entries, stage_time(logs / f"{name}.log")))
+        device = devices.get((kind, components))
+        stages.append(StageHistory(name, entries, stage_time(logs / f"{name}.log"), device))
     known = sizes(found, model.history, corpus.frames, settings.llk_gain)
     name = os.path.basename(os.path.dirname(os.path.abspath(final)))
     return Outcome(name, settings, model, corpus, sample, tuple(stages), known)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.table import ShowTable
+from gmmcore.device import lacking
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.forecast import FrameCounts, forecast
 from gmmcore.progress import duration
@@ -51,6 +52,10 @@ def plan_lines(
         time = duration(seconds) if cost.frames else "-"
         memory = f"{cost.megabytes} MB" if cost.frames else "-"
         yield _ROW.format(stage.name, len(cost.frames), _grouped(cost.frames), time, memory)
+    if (wanted := run.settings.device) != "cpu" and (reason := lacking()) is None:
+        yield "Times are those of the processor; a graphics processor is here for the long stages."
+    elif wanted == "cuda":
+        yield f"device: cuda was asked for; {reason}"
     line = f"in all: {counted(iterations, 'iteration')} at most"
     if counts is None:
         yield f"{line}; their time is not known without the number of frames"

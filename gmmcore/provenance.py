@@ -24,6 +24,7 @@ def provenance(
     settings: str | None = None,
     arithmetic: str | None = None,
     device: str | None = None,
+    chosen: str | None = None,
     **of_iteration: float | str | bool | None,
 ) -> dict[str, Any]:
     """Return the origin of a mixture, as the facts in the header of its file.
@@ -48,8 +49,10 @@ def provenance(
         `gmmcore.processor.in_use` of the process that made the mixture, or the mixture that it was
         made from without sums. Iterations of other processors are valid all the same.
     device : str, optional
-        What the training was computed on when it last had the choice (`gmmcore.device`): ``cpu``,
-        or the type of a device and the path on it. It is not kept if there was no choice yet.
+        Type of the device that computed the sums, and the path on it; None for the processor.
+    chosen : str, optional
+        What computed the training when it last had the choice (`gmmcore.device`): ``cpu`` or what
+        `device` says. It is not kept if there was no choice yet.
     **of_iteration
         What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
         that led to it, as in `gmmcore.history.HistoryEntry`, and ``ahead`` and ``allowance`` of
@@ -66,6 +69,7 @@ def provenance(
         "settings": settings,
         "arithmetic": arithmetic,
         **({} if device is None else {"device": device}),
+        **({} if chosen is None else {"chosen": chosen}),
         **of_iteration,
     }
 

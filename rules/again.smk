@@ -34,10 +34,13 @@ def write_notes():
     places = {name: f"{prefix()}results/{name}" for name in RUNS}
     for name, run in RUNS.items():
         # On a cluster, other machines have the devices, and the jobs there look.
-        if ON_CLUSTER or os.path.exists(f"{places[name]}/ubm.h5"):
+        if ON_CLUSTER or os.path.exists(f"{places[name]}/{run.plan[-1].name}.h5"):
             continue
         if run.settings.device == "cuda" and (reason := lacking()):
-            sys.exit(f"gmmcore: error: run {name}: {reason}, or set device: cpu")
+            sys.exit(
+                f"gmmcore: error: run {name}: device: cuda was asked for; {reason}, or set "
+                "device: cpu"
+            )
     for name, run in RUNS.items():
         source = os.path.realpath(run.settings.init.from_ or os.devnull)
         for maker, place in places.items():

@@ -170,6 +170,7 @@ def _times(page: Page, outcome: Outcome) -> None:
             time.processor_seconds,
             round(stage.timed_frames / time.seconds) if time.seconds else 0,
             round(time.megabytes),
+            stage.device or "processor",
         )
         for stage, time in known
         if time.iterations
@@ -183,7 +184,7 @@ def _times(page: Page, outcome: Outcome) -> None:
         return
     if len(rows) > 1:
         page.plot(plots.stage_times, outcome.stages)
-    head = ["stage", "iterations", "seconds", "processor seconds", "frames per second", "MB"]
+    head = ["stage", "iterations", "seconds", "processor seconds", "frames per second", "MB", "on"]
     page.table(head, rows)
     page.paragraph(
         "Times are those of the job that last worked on a stage, and of the iterations that it "
@@ -219,13 +220,14 @@ def _provenance(page: Page, outcome: Outcome) -> None:
     page.table(["setting", "value"], [(key, setting(value)) for key, value in given.items()])
     rest = [(key, setting(value)) for key, value in every.items() if key not in given]
     page.table(["setting", "default"], rest, summary=f"{len(rest)} settings have their defaults")
-    names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "altair")
+    names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "altair", "jax")
     facts = {
         "mixture (SHA-256)": model.digest,
         "frames (SHA-256)": outcome.corpus.digest,
         "settings of the iterations": model.facts.get("settings"),
-        "computed by": model.facts.get("arithmetic"),
-        "device": model.facts.get("device", "cpu"),
+        "computed by": ", ".join(
+            filter(None, [model.facts.get("device"), model.facts.get("arithmetic")])
+        ),
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *filter(None, map(_version, names))]
         ),

@@ -165,7 +165,7 @@ def device_of(
     """
     from gmmcore.device import followed
 
-    wanted, before = arguments.device, model.facts.get("device")
+    wanted, before = arguments.device, model.facts.get("chosen")
     if wanted == "auto" and before is None:
         if not (is_alone and course.takes_long(corpus.frames, corpus.dimension)):
             return None
@@ -174,20 +174,23 @@ def device_of(
     return followed(wanted, before)
 
 
-def note_device(computed_by: str | None, before: str | None) -> str | None:
-    """Return what a mixture's file says of the device; print a line if it is another one.
+def note_device(computed_by: str | None, before: str | None) -> tuple[str | None, str | None]:
+    """Return ``device`` and ``chosen`` of a mixture's file, and print a line where it matters.
 
-    `computed_by` is what `gmmcore.device.words_of` returns.
+    `computed_by` is what `gmmcore.device.words_of` returns, `before` what the training had chosen.
     """
-    if computed_by is None:
-        return before
-    if before not in (None, computed_by):
-        print(
-            f"device: the training goes on with {computed_by}; before, it was {before}",
-            file=sys.stderr,
-            flush=True,
-        )
-    return computed_by
+    device = None if computed_by == "cpu" else computed_by
+    if computed_by is not None and before not in (None, computed_by):
+        line = f"the training goes on with {computed_by}; before, it was {before}"
+    elif device is not None:
+        line = device
+    elif computed_by is None and before not in (None, "cpu"):
+        line = "the processor, because the stage is short"
+    else:
+        line = ""
+    if line:
+        print(f"device: {line}", flush=True)
+    return device, computed_by or before
 
 
 def check_held_out(arguments: argparse.Namespace, model: Model) -> None:

@@ -33,6 +33,7 @@ def save_iteration(
     course: Course,
     seconds: float | None = None,
     device: str | None = None,
+    chosen: str | None = None,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -54,8 +55,8 @@ def save_iteration(
         Course of the stage.
     seconds
         How long the iteration took; None if only a part of it is known.
-    device
-        What the training is computed on, as `gmmcore.provenance.provenance` has it.
+    device, chosen
+        As those of `gmmcore.provenance.provenance`.
 
     Returns
     -------
@@ -82,6 +83,7 @@ def save_iteration(
         settings=settings_digest("maximise", settings),
         arithmetic=arithmetic,
         device=device,
+        chosen=chosen,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,

@@ -171,7 +171,7 @@ def _last_iteration(
         start = perf_counter()
         arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
         warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
-        computed_by = note_device(words_of(device), model.facts.get("device"))
+        noted = note_device(words_of(device), model.facts.get("chosen"))
         for entry, update in iterations(
             model.mixture,
             team.statistics,
@@ -193,7 +193,7 @@ def _last_iteration(
                 arithmetic,
                 course,
                 perf_counter() - start,
-                computed_by,
+                *noted,
             )
             last, start = entry.iteration, perf_counter()
     print(f"{name}  {course.stage.name}: {watch.stop(last - done.last).line()}", flush=True)

@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
                 reached=model.facts.get("held_out", nan),
             )
         )
+    computed_by, chosen = note_device(device, model.facts.get("chosen"))
     save_iteration(
         arguments.output,
         model,
@@ -115,5 +116,6 @@ def run(arguments: argparse.Namespace) -> None:
         settings,
         arithmetic,
         course,
-        device=note_device(device, model.facts.get("device")),
+        device=computed_by,
+        chosen=chosen,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,12 +25,17 @@ def _imitated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def devices(flow: Workflow) -> list[str | None]:
-    """What each mixture of the last stages says of the device, without versions."""
+def said(flow: Workflow, name: str) -> list[str | None]:
+    """What each mixture of the last stages says, without versions."""
     folder = flow.folder / "results/tiny"
     paths = ["diag/4.h5", *(f"full/4/{number:03d}.h5" for number in range(3))]
-    found = [load_model(folder / path).facts.get("device") for path in paths]
+    found = [load_model(folder / path).facts.get(name) for path in paths]
     return [HERE if words and words.startswith(HERE) else words for words in found]
+
+
+def devices(flow: Workflow) -> list[str | None]:
+    """What computed each mixture; the processor where nothing is said."""
+    return said(flow, "device")
 
 
 def lose_the_end(flow: Workflow) -> None:
@@ -62,9 +68,10 @@ def close(one: Path, other: Path) -> None:
 
 
 def test_a_device_computes_what_takes_long_and_the_file_says_so(on_device, tmp_path):
-    assert devices(on_device) == [None, None, HERE, HERE]
+    assert devices(on_device) == said(on_device, "chosen") == [None, None, HERE, HERE]
     log = (on_device.folder / "logs/tiny/full/4.log").read_text()
     assert "the processor does what a device would" in log
+    assert re.search(r"^device: jax .* float32$", log, re.MULTILINE)
     assert "the processor does" not in (on_device.folder / "logs/tiny/diag/4.log").read_text()
     assert on_device.verb("check")[0] == 0
     assert "Nothing to be done" in on_device.run()
@@ -72,7 +79,8 @@ def test_a_device_computes_what_takes_long_and_the_file_says_so(on_device, tmp_p
     plain.remove("results", "logs")
     plain.configure({**GIVEN, "device": "cpu"})
     plain.run()
-    assert devices(plain) == [None, None, "cpu", "cpu"]
+    assert devices(plain) == [None] * 4
+    assert said(plain, "chosen") == [None, None, "cpu", "cpu"]
     close(on_device.folder / "results/tiny/ubm.h5", plain.folder / "results/tiny/ubm.h5")
 
 
@@ -102,7 +110,8 @@ def test_a_training_moves_when_told_so_and_the_log_says_it(changing, on_device, 
     log = changing.run()
     assert iterations(log) == LAST[1:]
     assert "device: the training goes on with cpu; before, it was jax" in log
-    assert devices(changing) == [None, None, HERE, "cpu"]
+    assert devices(changing) == [None, None, HERE, None]
+    assert said(changing, "chosen") == [None, None, HERE, "cpu"]
     assert changing.verb("check")[0] == 0
     close(changing.folder / "results/tiny/ubm.h5", on_device.folder / "results/tiny/ubm.h5")
     # With `auto`, it stays there.
@@ -112,7 +121,7 @@ def test_a_training_moves_when_told_so_and_the_log_says_it(changing, on_device, 
     lose_the_end(changing)
     changing.configure({**GIVEN, "device": "auto", "jobs": jobs})
     assert "goes on with" not in changing.run()
-    assert devices(changing) == [None, None, "cpu", "cpu"]
+    assert devices(changing) == [None] * 4
     # And back.
     lose_the_end(changing)
     (changing.folder / "results/tiny/full/4/001.h5").unlink()
@@ -142,9 +151,37 @@ def test_without_a_device_nothing_starts(changing, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     changing.configure(GIVEN)
     (line,) = errors(changing.run(code=1))
-    assert line.startswith("gmmcore: error: run tiny: ")
+    assert line.startswith("gmmcore: error: run tiny: device: cuda was asked for; ")
     assert line.endswith("or set device: cpu")
     assert not (changing.folder / "results").exists()
+
+
+def test_without_a_device_nothing_starts_of_what_is_to_come(changing, monkeypatch):
+    """Also where an earlier training has ended."""
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    changing.configure({**GIVEN, "components": 8})
+    (line,) = errors(changing.run(code=1))
+    assert line.startswith("gmmcore: error: run tiny: device: cuda was asked for; ")
+    assert not (changing.folder / "results/tiny/diag/8").exists()
+
+
+@pytest.mark.parametrize("wanted", ["cpu", "cuda"])
+def test_each_mixture_says_what_computed_it(changing, wanted):
+    """A training with more components: what was the last stage before reads a subset, and more."""
+    given = {**GIVEN, "full": {"iterations": 0}}
+    changing.remove("results/tiny", "logs")
+    changing.configure(given)
+    changing.run()
+    files = sorted((changing.folder / "results/tiny").glob("diag/*/*.h5"))
+    before = {path: load_model(path).digest for path in files}
+    changing.configure({**given, "components": 8, "device": wanted})
+    changing.run()
+    files = sorted((changing.folder / "results/tiny").glob("diag/*/*.h5"))
+    made = [path for path in files if load_model(path).digest != before.get(path)]
+    on_device = [path for path in made if "device" in load_model(path).facts]
+    assert made
+    last = [path for path in made if path.parent.name == "8" and path.name != "000.h5"]
+    assert on_device == (last if wanted == "cuda" else [])
 
 
 def test_a_finished_training_needs_no_device(changing, monkeypatch):
@@ -160,7 +197,7 @@ def test_runs_on_different_devices_do_not_copy_from_each_other(changing):
     log = changing.run()
     assert "are those of results/there/full/4" in log
     found = {name: load_model(changing.folder / f"results/{name}/ubm.h5").facts for name in runs}
-    assert found["here"]["device"] == "cpu"
+    assert "device" not in found["here"]
     assert found["there"] == found["again"]
     assert found["there"]["device"].startswith(HERE)
 

@@ -12,4 +12,6 @@ def _device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processor does what a device would, unless `JAX_PLATFORMS=cuda` asks for one."""
     pytest.importorskip("jax")
     monkeypatch.setenv("JAX_PLATFORMS", os.environ.get("JAX_PLATFORMS", "cpu"))
+    if (reason := device.lacking()) is not None:
+        pytest.skip(reason)
     device.find.cache_clear()

@@ -14,6 +14,7 @@ from gmmcore import device
 from gmmcore.errors import GmmcoreError
 from gmmcore.statistics import accumulate
 from gmmcore.training import TrainingSettings, train
+from gmmcore.verbs._common import note_device
 
 HERE = "jax 0.10 NVIDIA H100"
 
@@ -128,8 +129,14 @@ def test_without_a_device(machine, monkeypatch, devices, fault):
     assert "(CUDA_VISIBLE_DEVICES is '')" in refusal()
 
 
-def test_what_jax_itself_says_is_one_line(machine):
+@pytest.mark.parametrize("error", [RuntimeError("no device\nat all"), AssertionError()])
+def test_what_jax_itself_says_is_one_line(machine, monkeypatch, error):
     """A driver that is there, of a device that JAX does not know."""
+
+    def fail(backend):
+        raise error
+
+    monkeypatch.setattr("jax.local_devices", fail)
     machine.drive(13_000, 1)
     with pytest.raises(
         GmmcoreError, match=r"device: cuda cannot be used \(.*set device: cpu"
@@ -162,7 +169,29 @@ def test_a_training_goes_on_where_it_was_unless_told(machine, wanted, before, av
         assert device.followed(wanted, before) == expected
 
 
-def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(capsys):
+@pytest.mark.parametrize(
+    ("computed_by", "before", "noted", "line"),
+    [
+        (None, None, (None, None), ""),
+        (None, "cpu", (None, "cpu"), ""),
+        ("cpu", None, (None, "cpu"), ""),
+        ("cpu", "cpu", (None, "cpu"), ""),
+        (HERE, None, (HERE, HERE), f"device: {HERE}\n"),
+        (HERE, HERE, (HERE, HERE), f"device: {HERE}\n"),
+        (None, HERE, (None, HERE), "device: the processor, because the stage is short\n"),
+        ("cpu", HERE, (None, "cpu"), "device: the training goes on with cpu; before, it was jax"),
+        (HERE, "cpu", (HERE, HERE), f"device: the training goes on with {HERE}; before, it was"),
+    ],
+)
+def test_what_is_noted_and_said(capsys, computed_by, before, noted, line):
+    assert note_device(computed_by, before) == noted
+    told = capsys.readouterr().out
+    assert told.startswith(line)
+    assert bool(told) == bool(line)
+
+
+def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(monkeypatch, capsys):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert [device.chosen(wanted) for wanted in device.DEVICES] == ["cpu", "cpu", "cuda"]
     assert "cpu" in device.find().words
     assert "the processor does what a device would" in capsys.readouterr().err
