@@ -1,9 +1,10 @@
 """A graphics processor beside one core, its peak and its peers: ``python -m benchmarks.device``.
 
 Run on a machine with a device and ``pip install 'gmmcore[gpu]'``. Prints tables, and writes them
-to docs/performance.md as its last section. Needs nothing else; for scikit-learn on the same device
-install PyTorch or CuPy. ``--quick`` runs everything, small, and writes nothing; with
-``JAX_PLATFORMS=cpu`` the processor does what a device would, and no number says anything.
+to docs/performance.md as its last section, each as it is measured; one that fails says why. The
+last one needs Snakemake; for scikit-learn on the same device install PyTorch or CuPy. ``--quick``
+runs everything, small, and writes nothing; with ``JAX_PLATFORMS=cpu`` the processor does what a
+device would, and no number says anything.
 """
 
 from __future__ import annotations
@@ -101,38 +102,39 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; see the module's text."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
-    parser.add_argument("--without", nargs="*", default=[], help="sections to leave out")
+    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=[*SECTIONS])
     parser.add_argument("--output", type=Path, help="docs/performance.md, but with --quick none")
     parser.add_argument("--digest", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     sizes = QUICK if given.quick else Sizes()
     chosen("cuda")
-    prepare()
-    if given.digest:
-        print(digest(sizes))
-        return 0
-    parts = []
-    sections: dict[str, Callable[[Sizes], str]] = {
-        "peak": peaks,
-        "iterations": iterations,
-        "products": products,
-        "streaming": streaming,
-        "determinism": determinism,
-        "pycave": pycave,
-        "sklearn": scikit_learn,
-        "workflow": workflow,
-    }
-    print(introduction(), end="\n\n", flush=True)
-    for name, section in sections.items():
-        if name not in given.without:
-            parts.append(section(sizes))
-            print(parts[-1], end="\n\n", flush=True)
-    output = given.output or (None if given.quick else ROOT / "docs" / "performance.md")
-    if output:
-        before = output.read_text(encoding="utf-8").partition(ON_DEVICE)[0].rstrip()
-        text = "\n\n".join([before, introduction(), *parts]) + "\n"
-        output.write_text(text, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as cache:
+        # Nothing that was compiled before is used again.
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
+        prepare()
+        if given.digest:
+            print(digest(sizes))
+            return 0
+        output = given.output or (None if given.quick else ROOT / "docs" / "performance.md")
+        measured(sizes, given.only, output)
     return 0
+
+
+def measured(sizes: Sizes, names: list[str], output: Path | None) -> None:
+    """Print the sections, and write what there is after each of them."""
+    before = output.read_text(encoding="utf-8") if output and output.exists() else ""
+    parts = [before.partition(ON_DEVICE)[0].rstrip(), introduction()]
+    print(parts[-1], end="\n\n", flush=True)
+    for name in names:
+        start = time.perf_counter()
+        try:
+            parts.append(SECTIONS[name](sizes))
+        except (Exception, SystemExit) as error:  # The other sections are worth having.
+            parts.append(f"### {name}\n\n**failed**: {type(error).__name__}: {error}")
+        print(parts[-1], end="\n\n", flush=True)
+        print(f"({name}: {time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
+        if output:
+            output.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
 
 
 def introduction() -> str:
@@ -157,24 +159,31 @@ def iterate(mixture: GaussianMixture, frames: Any, device: str = "cuda") -> Upda
     return maximise(mixture, statistics, settings, threads=os.cpu_count() or 1)
 
 
-def peaks(sizes: Sizes) -> str:
-    """What the device does at best: products of large matrices, and copies."""
+@functools.cache
+def peak(size: int, name: str) -> float:
+    """Operations per second of products of large matrices."""
     import jax
     import jax.numpy as jnp
 
-    size = sizes.square
     matrix = jax.device_put(np.ones((size, size), np.float32))
+    algorithm = jax.lax.DotAlgorithmPreset[PRODUCTS[name]]
+    product = jax.jit(lambda a: jnp.dot(a, a, precision=algorithm))
+    product(matrix).block_until_ready()
+    took = measure({name: lambda: product(matrix).block_until_ready()}, 3)[name].wall
+    return 2 * size**3 / took
+
+
+def peaks(sizes: Sizes) -> str:
+    """What the device does at best: products of large matrices, and copies."""
+    import jax
+
+    size = sizes.square
     rows = []
-    for name, preset in PRODUCTS.items():
-        algorithm = jax.lax.DotAlgorithmPreset[preset]
+    for name in PRODUCTS:
         try:
-            product = jax.jit(lambda a, algorithm=algorithm: jnp.dot(a, a, precision=algorithm))
-            product(matrix).block_until_ready()
+            rows.append([f"products, {name}", f"{peak(size, name) / 1e12:.1f} TFLOP/s"])
         except (ValueError, jax.errors.JaxRuntimeError) as error:
             rows.append([f"products, {name}", f"not here: {str(error).splitlines()[0]}"])
-            continue
-        took = measure({name: lambda p=product: p(matrix).block_until_ready()}, 3)[name].wall
-        rows.append([f"products, {name}", f"{2 * size**3 / took / 1e12:.1f} TFLOP/s"])
     there = np.ones((size, size), np.float32)
     took = measure({"copy": lambda: jax.device_put(there).block_until_ready()}, 3)["copy"].wall
     rows.append(["copies to the device", f"{there.nbytes / took / 1e9:.1f} GB/s"])
@@ -182,9 +191,15 @@ def peaks(sizes: Sizes) -> str:
 
 
 @functools.cache
+def clusters_once(frames: int) -> Frames:
+    """Frames, made once."""
+    return clusters(frames, DIMENSION)
+
+
+@functools.cache
 def started(case: Case, sizes: Sizes) -> tuple[GaussianMixture, Frames]:
     """A mixture that was trained a little, and the frames, of which a source repeats some."""
-    frames = clusters(min(case.frames, sizes.own), DIMENSION)
+    frames = clusters_once(min(case.frames, sizes.own))
     mixture = mixtures(frames[: sizes.one_core], [case.components], case.full)[case.components]
     return mixture, frames
 
@@ -209,6 +224,7 @@ def iterations(sizes: Sizes) -> str:
                 f"{first:.2f} s",
                 f"{seconds:.4f} s",
                 f"{case.operations / seconds / 1e12:.1f} TFLOP/s",
+                f"{case.operations / seconds / peak(sizes.square, find().products):.0%}",
                 f"{one_core:.1f} s",
                 f"{one_core / seconds:.0f}",
             ]
@@ -221,7 +237,8 @@ def iterations(sizes: Sizes) -> str:
             reached = "yes" if found >= case.times_one_core else "**no**"
             wanted = f"{case.times_one_core:g} times one core"
             aims.append([case.name, wanted, f"{found:.0f}", reached])
-    head = ["", "first iteration", "iteration", "of its products", "one core", "times one core"]
+    head = ["", "first iteration", "iteration", "its products", "share of the peak"]
+    head += ["one core", "times one core"]
     return (
         "### Iterations\n\nThe first one compiles the program, and copies the frames.\n\n"
         + table(head, rows)
@@ -236,21 +253,22 @@ def products(sizes: Sizes) -> str:
     device, usual = find(), find().products
     for case in sizes.cases[1:4:2] or sizes.cases:
         mixture, frames = started(case, sizes)
-        exact = accumulate(mixture, frames, device="cuda")
+        source = Repeated(frames, len(frames))
+        exact = accumulate(mixture, source, device="cuda")
         for name in PRODUCTS:
             device.products = name
             try:
-                found = accumulate(mixture, frames, precision="single", device="cuda")
+                found = accumulate(mixture, source, precision="single", device="cuda")
             except (ValueError, GmmcoreError) as error:
                 rows.append([case.name, name, f"not here: {str(error).splitlines()[0]}", "", ""])
                 continue
-            took = measure({name: lambda m=mixture, f=frames: iterate(m, f)}, sizes.rounds)[name]
+            took = measure({name: lambda m=mixture, s=source: iterate(m, s)}, sizes.rounds)[name]
             away = found.log_likelihood_per_frame - exact.log_likelihood_per_frame
             used = exact.count >= 10
             counts = np.abs(found.count / np.where(used, exact.count, 1) - 1)[used].max()
             rows.append([case.name, name, f"{took.wall:.4f} s", f"{away:.1e}", f"{counts:.1e}"])
         device.products = usual
-    head = ["", "products", "iteration with copying", "log-likelihood/frame", "occupancies"]
+    head = ["", "products", "iteration", "log-likelihood/frame", "occupancies"]
     return (
         f"### Ways to multiply\n\nDistances from double precision; `{usual}` is used.\n\n"
         + table(head, rows)
@@ -295,11 +313,7 @@ def determinism(sizes: Sizes) -> str:
     command += ["--quick"] * (sizes is QUICK)
     found = set()
     for _ in range(2):
-        with tempfile.TemporaryDirectory() as cache:
-            environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}
-            done = subprocess.run(
-                command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
-            )
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         found.add(done.stdout.split()[-1])
     same = "the same bits" if len(found) == 1 else "**different bits**"
     return f"### Determinism\n\nTwo processes that compile their programs have {same}."
@@ -327,7 +341,7 @@ def scikit_learn(sizes: Sizes) -> str:
     """scikit-learn's GaussianMixture with arrays of the device, where that works."""
     frames, components, count = sizes.peer
     title = f"### scikit-learn on the device: {frames:,} x {DIMENSION}, {count} iterations\n\n"
-    values = clusters(frames, DIMENSION)
+    values = clusters_once(frames)
     start = uniform_start(values, components)
     rows = []
     for name, arrays in (("torch", _torch), ("cupy", _cupy)):
@@ -378,6 +392,7 @@ def _peer(
     mixture = Peer(
         start.components,
         covariance_type="diag",
+        init_params="random",  # Others are not for arrays of devices.
         tol=0,
         max_iter=count,
         weights_init=convert(start.weights.astype(np.float32)),
@@ -403,28 +418,39 @@ def workflow(sizes: Sizes) -> str:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make_features(folder / "features", frames, DIMENSION)
-        for name in ("cuda", "cpu"):
-            config = {
+        for name in ("packed", "cuda", "cpu"):
+            config: dict[str, object] = {
                 "run": name,
-                "components": components,
-                "device": name,
+                "components": components if name != "packed" else 1,
+                "device": name if name != "packed" else "cpu",
                 "report": False,
                 "features": {"list": "features"},
             }
             seconds = run_workflow(folder, config, os.cpu_count() or 1)
-            lines = _lines_of_last_stage(folder / "logs" / name)
-            rows.append([name, f"{seconds:.1f} s", lines])
-    return (
-        f"### The workflow: {frames:,} frames x {DIMENSION} to {components} components\n\n"
-        "Features to shards are in the first time only.\n\n"
-        + table(["device", "whole time", "last stage"], rows)
-    )
+            if name != "packed":
+                lines = _lines_of_last_stage(folder / "logs" / name)
+                rows.append([name, f"{seconds:.1f} s", lines])
+    title = f"### The workflow: {frames:,} frames x {DIMENSION} to {components} components\n\n"
+    title += "The frames are packed before.\n\n"
+    return title + table(["device", "whole time", "last stage"], rows)
 
 
 def _lines_of_last_stage(logs: Path) -> str:
     """The line of the times in the log of the last stage."""
     stages = sorted(logs.glob("diag/*.log"), key=lambda path: int(path.stem))
     return stages[-1].read_text(encoding="utf-8").splitlines()[-1].partition(": ")[2]
+
+
+SECTIONS: dict[str, Callable[[Sizes], str]] = {
+    "peak": peaks,
+    "iterations": iterations,
+    "pycave": pycave,
+    "products": products,
+    "streaming": streaming,
+    "sklearn": scikit_learn,
+    "determinism": determinism,
+    "workflow": workflow,
+}
 
 
 if __name__ == "__main__":

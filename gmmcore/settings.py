@@ -139,9 +139,10 @@ class Settings(Options):
     processor: str | None = same(IterationSettings, "processor")
     device: str = option(
         "auto",
-        "what computes stages of more than a minute: cuda, a graphics processor of NVIDIA (needs "
-        "`pip install 'gmmcore[gpu]'`); cpu; auto: where the training was begun, or cuda if there "
-        "is one",
+        "what computes E-steps. cuda: a graphics processor of NVIDIA does in stages that can take "
+        "long (needs `pip install 'gmmcore[gpu]'`); cpu: none does; auto: a training goes on where "
+        "it was begun, and a new one has a graphics processor, if there is one, in stages of more "
+        "than a minute on one core",
         enum=[*DEVICES],
     )
     jobs: int | str = option(

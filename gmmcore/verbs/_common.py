@@ -56,8 +56,9 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument(
         "--device",
         choices=DEVICES,
-        help="what computes the E-steps; left out: the processor, and the training stays free to "
-        "choose in a later stage",
+        help="what computes the E-steps. auto: what did before, or a graphics processor, if there "
+        "is one, where the stage takes more than a minute; left out: the processor, and the "
+        "training stays free to choose in a later stage",
     )
     add_options(parser, Memory)
     add_options(parser, IterationSettings)
