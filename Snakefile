@@ -53,7 +53,6 @@ localrules:
     initialise,
     split,
     diag2full,
-    maximise,
     finish,
     recovery,
     history,

@@ -143,7 +143,7 @@ def introduction() -> str:
         [
             ON_DEVICE,
             "",
-            f"Measured by `python -m benchmarks.device` on {find().words}, beside one core of",
+            f"Measured by `python -m benchmarks.device` on {find().kind}, beside one core of",
             f"{processor()}, numpy {np.__version__}. An iteration is E-step and M-step, the best",
             "of several; its frames lie on the device, unless a table says otherwise. Frames are",
             "draws from 512 Gaussians. *One core* computes with `pruning: 2e-08`, on fewer frames,",

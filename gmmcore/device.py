@@ -14,10 +14,11 @@ import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from gmmcore.errors import GmmcoreError
@@ -76,15 +77,19 @@ class KeptFrames:
         if key not in self._of:
             while len(self._of) > 1:
                 self._forget(next(iter(self._of)))
+            try:
+                # Another object may have the number once this one is gone.
+                weakref.finalize(source, self._forget, key)
+            except TypeError:
+                return {}  # An object of which nobody knows when it is gone.
             self._of[key] = layout, {}
-            # Another object may have the number once this one is gone.
-            weakref.finalize(source, self._forget, key)
         self._of.move_to_end(key)
         return self._of[key][1]
 
     def keep(self, source: object, start: int, block: Any) -> None:
         """Keep a block of a source, whose blocks were asked for, if there is room."""
-        if self._room is None or self._used + block.nbytes <= self._room:
+        has_room = self._room is None or self._used + block.nbytes <= self._room
+        if has_room and id(source) in self._of:
             self._of[id(source)][1][start] = block
             self._used += block.nbytes
 
@@ -115,6 +120,8 @@ class Device:
     halvings : int
         How often blocks were halved because memory did not suffice.
     kept : KeptFrames
+    lock : RLock
+        One thread at a time feeds the device.
     """
 
     handle: Any
@@ -122,11 +129,11 @@ class Device:
     products: str = "float32"
     halvings: int = 0
     kept: KeptFrames = field(default_factory=lambda: KeptFrames(None))
+    lock: AbstractContextManager[Any] = field(default_factory=RLock)
 
-    @property
-    def words(self) -> str:
-        """Its type and the path on it, as ``provenance`` holds them."""
-        return f"{self.kind} {self.products}"
+    def words(self, precision: str) -> str:
+        """Return its type and the path on it, as ``provenance`` holds them."""
+        return f"{self.kind} {self.products if precision == 'single' else 'float64'}"
 
     def make_room(self, error: DeviceMemoryError, block: int, least: int) -> None:
         """Do with less memory after an error: first keep no frames, then halve the blocks.
@@ -149,7 +156,7 @@ class Device:
             does = f"its blocks have {block // 2} frames"
         else:
             raise GmmcoreError(
-                f"device: the memory of {self.words} does not suffice for the smallest blocks "
+                f"device: the memory of {self.kind} does not suffice for the smallest blocks "
                 f"({error}); end what else uses it, or set device: cpu"
             ) from error
         print(
@@ -175,11 +182,11 @@ class Device:
             with jax.enable_x64(True), jax.default_device(self.handle):
                 yield
         except jax.errors.JaxRuntimeError as error:
-            line = str(error).splitlines()[0]
+            line = (str(error) or repr(error)).splitlines()[0]
             if "RESOURCE_EXHAUSTED" in line or "OUT_OF_MEMORY" in line:
                 raise DeviceMemoryError(line) from error
             raise GmmcoreError(
-                f"device: {self.words} failed ({line}); give the same command again, which goes on "
+                f"device: {self.kind} failed ({line}); give the same command again, which goes on "
                 "after the last iteration, or set device: cpu"
             ) from error
 
@@ -198,7 +205,8 @@ def _lacking(is_imitated: bool) -> str | None:
     if find_spec("jax") is None:
         return f"JAX is not installed; {_EXTRA}"
     release, versions = _installed()
-    if tuple(int(part) for part in release.split(".")[:2]) < _LEAST_JAX:
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    if numbers is None or tuple(map(int, numbers.groups())) < _LEAST_JAX:
         least = ".".join(map(str, _LEAST_JAX))
         return f"JAX {release} is installed, {least} or newer was expected; {_EXTRA}"
     if is_imitated:
@@ -227,12 +235,14 @@ def _lacking(is_imitated: bool) -> str | None:
 def _installed() -> tuple[str, list[int]]:
     """Return the version of JAX, and those of CUDA that it is installed for."""
     # This takes longer to load than all else here.
-    from importlib.metadata import entry_points, version
+    from importlib.metadata import PackageNotFoundError, entry_points, version
 
     names = [one.name for one in entry_points(group="jax_plugins")]
-    return version("jax"), [
-        int(found[1]) for name in names if (found := re.search(r"cuda(\d+)", name))
-    ]
+    versions = [int(found[1]) for name in names if (found := re.search(r"cuda(\d+)", name))]
+    try:
+        return version("jax"), versions
+    except PackageNotFoundError:
+        return "of unknown version", versions
 
 
 def _is_imitated() -> bool:
@@ -295,9 +305,9 @@ def kind_of(words: str | None) -> str:
     return "cpu" if words in (None, "cpu") else "cuda"
 
 
-def words_of(device: str | None) -> str | None:
-    """Return the words of a device for ``cuda``, and ``cpu`` or None as they are."""
-    return find().words if device == "cuda" else device
+def words_of(device: str | None, precision: str) -> str | None:
+    """Return the words of the device for ``cuda``, and ``cpu`` or None as they are."""
+    return find().words(precision) if device == "cuda" else device
 
 
 def prepare(place: int = 0) -> None:
@@ -310,15 +320,15 @@ def prepare(place: int = 0) -> None:
     """
     # Jobs that run side by side share a device: none takes all memory before it needs it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    handles = _handles()
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if jax.config.jax_compilation_cache_dir is None and home.is_absolute():
         jax.config.update("jax_compilation_cache_dir", str(home / "gmmcore" / "jax"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if place:
-        handles = _handles()
         jax.config.update("jax_default_device", handles[place % len(handles)])
 
 
@@ -329,7 +339,7 @@ def _handles() -> list[Any]:
 
         return jax.local_devices(backend="cpu" if _is_imitated() else "cuda")
     except Exception as error:  # An AssertionError without words is among them.
-        words = (str(error) or type(error).__name__).splitlines()[0]
+        words = (str(error) or repr(error)).splitlines()[0]
         raise GmmcoreError(
             f"device: cuda cannot be used ({words}); correct that, or set device: cpu"
         ) from error

@@ -148,6 +148,8 @@ class Expectation:
         self._frames = source.frames
         self._kernel = kernel
         self._device: DeviceSums | None = None
+        if device not in ("cpu", "cuda"):
+            raise ValueError(f"device is {device!r}, 'cpu' or 'cuda' was expected")
         if device != "cpu":
             from gmmcore.kernels.blocks import DeviceSums
 
@@ -285,8 +287,9 @@ def accumulate(
         Number of threads. The result does not depend on it.
     device : {'cpu', 'cuda', 'auto'}
         What computes: the processor, a graphics processor, or that if there is one. A graphics
-        processor leaves nothing out, so that `pruning` has no part there. It needs
-        ``pip install 'gmmcore[gpu]'``; docs/gpu.md says more.
+        processor leaves nothing out, so that `pruning` has no part there. Frames of a source
+        stay on it as long as the source exists, and must not change; those of an array are read
+        each time. It needs ``pip install 'gmmcore[gpu]'``; docs/gpu.md says more.
 
     Returns
     -------

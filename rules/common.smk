@@ -263,6 +263,11 @@ def start(wildcards):
     return f"{command} -n {ranks(wildcards)}" if command else ""
 
 
+def scoring_devices(wildcards):
+    """Return how many graphics processors a job needs to score held-out frames."""
+    return devices(wildcards) if held_out_of_run(wildcards) else 0
+
+
 def demo_settings(wildcards):
     """Return the settings of a demonstration corpus, as arguments."""
     settings = DEMOS[wildcards.demo]

@@ -59,6 +59,9 @@ checkpoint maximise:
         "../envs/gmmcore.yaml"
     resources:
         mem_mb=memory,
+        gpu=scoring_devices,
+        tasks_per_gpu=1,
+        runtime=runtime,
     params:
         settings=maximising,
         mixture=lambda wildcards: prefix() + before(wildcards),
@@ -66,3 +69,13 @@ checkpoint maximise:
         "gmmcore maximise --mixture {params.mixture:q} --corpus {input.corpus:q}"
         " --statistics {input.statistics:q} {params.settings:q}"
         " --threads {threads} --output {output:q} --log {log:q}"
+
+
+# It is short, unless a device that this machine may lack is to score held-out frames.
+if not any(
+    RUNS[name].settings.device == "cuda" and RUNS[name].held_out_corpus
+    for name in SCATTERED
+):
+
+    localrules:
+        maximise,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gmmcore.device import kind_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.image import hdf5_image, open_image
@@ -99,8 +101,8 @@ def join_statistics(
     facts
         Those that the files must carry.
     expectation_of
-        Function that returns the E-step with a ``choice`` and a ``device``, which all files must
-        share.
+        Function that returns the E-step with a ``choice``, which all files must share, and the
+        ``device`` of one of them, of whose kind all others must be.
 
     Returns
     -------
@@ -109,7 +111,7 @@ def join_statistics(
     makers : list of str or None
         The ``arithmetic`` of each file.
     device : str or None
-        The ``device`` of all files.
+        The ``device`` of all files; several types of one kind are all named.
 
     Raises
     ------
@@ -119,14 +121,25 @@ def join_statistics(
         If a file belongs to another E-step, if pieces are missing or there twice, or if a number
         is not finite.
     """
-    wanted, makers = asdict(facts), []
+    wanted, makers, devices = asdict(facts), [], []
+    paths = [*paths]
     expectation: Expectation | None = None
     for path in paths:
         found, content = unseal(path, KIND)
         if expectation is None:
-            wanted |= {"choice": found["choice"], "device": found.get("device")}
-            expectation = expectation_of(tuple(found["choice"]), wanted["device"])
+            wanted["choice"] = found["choice"]
+            expectation = expectation_of(tuple(found["choice"]), found.get("device"))
             tree = SumTree(len(expectation.pieces))
+        devices.append(found.get("device"))
+        if kind_of(devices[-1]) != kind_of(devices[0]):
+            # It was changed while some parts were there already. Their pieces do not fit together.
+            for one in paths:
+                Path(one).unlink(missing_ok=True)
+            raise GmmcoreError(
+                f"{path}: the device is {devices[-1] or 'cpu'}, and that of other parts "
+                f"{devices[0] or 'cpu'}; all were removed; give the same command again, which "
+                "makes them anew"
+            )
         for name, value in wanted.items():
             if found.get(name) != value:
                 raise GmmcoreError(
@@ -150,4 +163,5 @@ def join_statistics(
         raise GmmcoreError(
             "the statistics files do not have each piece of the frames once; remove them"
         )
-    return expectation.finish(tree.total), makers, wanted["device"]
+    known = sorted({device for device in devices if device})
+    return expectation.finish(tree.total), makers, "; ".join(known) or None

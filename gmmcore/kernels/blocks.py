@@ -45,7 +45,8 @@ class DeviceSums:
     def __init__(self, kernel: Kernel, has_statistics: bool) -> None:
         self._kernel = kernel
         self._has_statistics = has_statistics
-        size = kernel.dtype.itemsize * max(kernel.padded_components, kernel.width)
+        components, width = kernel.padded_components, kernel.width
+        size = kernel.dtype.itemsize * max(components, width, components * width // RUN)
         fits = _power_of_two(_LARGEST_BYTES // size + 1) // 2
         self.piece = max(RUN, min(fits, _LARGEST_BLOCK))
 
@@ -60,12 +61,18 @@ class DeviceSums:
 
         Where memory lacks, all begins anew with smaller blocks. They do not change the sums.
         """
-        device = find()
+        device, told = find(), set[int]()
+
+        def count_once(piece: int) -> None:
+            if piece not in told:
+                told.add(piece)
+                count(piece)
+
         while True:
             block = max(RUN, min(self.piece, _power_of_two(source.frames)) >> device.halvings)
             try:
-                with device.computing():
-                    return self._tree(device, block, source, pieces, chosen, count)
+                with device.lock, device.computing():
+                    return self._tree(device, block, source, pieces, chosen, count_once)
             except DeviceMemoryError as error:
                 device.make_room(error, block, RUN)
 
@@ -114,15 +121,16 @@ class DeviceSums:
     def _read(
         self, source: FrameSource, start: int, stop: int, length: int
     ) -> npt.NDArray[np.floating]:
-        """Read the frames of a block, and add zeros up to a length."""
+        """Read the frames of a block, and repeat the first one up to a length."""
         frames = np.asarray(source.read(start, stop))
         kernel = self._kernel
         if frames.dtype != np.float32:  # Frames in single precision are sent as they are.
             # Others are rounded here, unless the origin is to be subtracted before.
-            wanted = np.result_type(frames.dtype, kernel.dtype)
-            frames = frames.astype(kernel.dtype if kernel.is_centred else wanted)
+            higher = min(np.result_type(frames.dtype, kernel.dtype), np.dtype(np.float64))
+            with np.errstate(over="ignore"):  # It is found by its log-likelihood.
+                frames = frames.astype(kernel.dtype if kernel.is_centred else higher)
         if len(frames) < length:
-            rest = np.zeros((length - len(frames), frames.shape[1]), frames.dtype)
+            rest = np.broadcast_to(frames[:1], (length - len(frames), frames.shape[1]))
             frames = np.concatenate([frames, rest])
         return np.ascontiguousarray(frames)
 

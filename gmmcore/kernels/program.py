@@ -94,7 +94,11 @@ def program(
             frames = frames.astype(origin.dtype) - origin
         y = frames.astype(dtype)
         if is_full:
-            y = product(y, parameters["whitening"], _ROWS, _NO_BATCH, algorithm)
+            whitening = parameters["whitening"]
+            if len(whitening) > 1:
+                y = product(y, whitening, _ROWS, _NO_BATCH, algorithm)
+            else:  # XLA makes products of single numbers in another way, which is not complete.
+                y = y * whitening
             rows, columns = np.tril_indices(y.shape[1])
             squares = y[:, rows] * y[:, columns]
         else:

@@ -192,6 +192,14 @@ class Ranks(Team):
                 sums = np.empty(expectation.size)
                 self._comm.Recv(sums, right)
                 tree.add(sibling, sums)
+        # With few pieces rank 0 may have none, and the sum is complete on another one.
+        for node, owner in owners.items():
+            if owner and self._comm.rank == owner:
+                self._comm.Send(tree.nodes[node], 0)
+            elif owner and self.leads:
+                sums = np.empty(expectation.size)
+                self._comm.Recv(sums, owner)
+                tree.add(node, sums)
         return tree
 
     def _maximise(

@@ -152,7 +152,7 @@ def device_of(
     """Choose what computes the iterations of a stage.
 
     Jobs that share an iteration (not `is_alone`) cannot choose together. They do as the training
-    did before, or as they are told.
+    did before, or as they are told, or else the processor computes.
 
     Returns
     -------
@@ -168,8 +168,10 @@ def device_of(
 
     wanted, before = arguments.device, model.facts.get("chosen")
     if wanted == "auto" and before is None:
-        if not (is_alone and course.takes_long(corpus.frames, corpus.dimension)):
+        if not course.takes_long(corpus.frames, corpus.dimension):
             return None
+        if not is_alone:
+            return "cpu"
     elif wanted is None:
         return None
     return followed(wanted, before)

@@ -77,5 +77,5 @@ def run(arguments: argparse.Namespace) -> None:
         ),
         choice=expectation.choice,
         arithmetic=in_use(settings.processor),
-        device=words_of(device),
+        device=words_of(device, settings.precision),
     )

@@ -106,6 +106,15 @@ def _local_team(
     return local_team(work, model.mixture, level, arguments.threads)
 
 
+def _is_of_device(path: str, arguments: argparse.Namespace) -> bool:
+    """Whether a mixture was computed where this training is told to compute."""
+    from gmmcore.device import kind_of
+    from gmmcore.formats.hdf5 import load_model
+
+    chosen = load_model(path).facts.get("chosen")
+    return chosen is None or arguments.device in (None, "auto", kind_of(chosen))
+
+
 def _last_iteration(
     arguments: argparse.Namespace,
     folder: Path,
@@ -140,7 +149,8 @@ def _last_iteration(
     done = walk(folder)
     if arguments.twin is not None:
         twin = Path(arguments.twin).with_suffix("")
-        if (there := walk(twin)).last > done.last:
+        there = walk(twin)
+        if there.last > done.last and _is_of_device(mixture_path(twin, there.last), arguments):
             print(
                 f"{folder.absolute().parents[1].name}  {course.stage.name}: iterations "
                 f"{done.last + 1} to {there.last} are those of {twin}, "
@@ -171,7 +181,7 @@ def _last_iteration(
         start = perf_counter()
         arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
         warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
-        noted = note_device(words_of(device), model.facts.get("chosen"))
+        noted = note_device(words_of(device, settings.precision), model.facts.get("chosen"))
         for entry, update in iterations(
             model.mixture,
             team.statistics,

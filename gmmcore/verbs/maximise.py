@@ -6,12 +6,12 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from functools import partial
 from math import nan
 from typing import TYPE_CHECKING, TypeAlias
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.options import options_of
 from gmmcore.steps import IterationSettings
 from gmmcore.verbs._common import (
@@ -80,8 +80,10 @@ def run(arguments: argparse.Namespace) -> None:
     def held_out_of(device: str | None) -> HeldOut:
         kind = kind_of(device)
         if kind != "cpu" and (reason := lacking()) is not None:
-            print(f"warning: {reason}; the processor scores the held-out frames", file=sys.stderr)
-            kind = "cpu"
+            raise GmmcoreError(
+                f"device: {device} made the statistics, and is to score the held-out frames; "
+                f"{reason}, or set device: cpu"
+            )
         used = work_of(arguments, corpus, device=kind)
         return Threads(used, arguments.threads).held_out
 

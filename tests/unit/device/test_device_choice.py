@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from gmmcore import device
 from gmmcore.errors import GmmcoreError
 from gmmcore.statistics import accumulate
 from gmmcore.training import TrainingSettings, train
-from gmmcore.verbs._common import note_device
+from gmmcore.verbs._common import device_of, note_device
 
 HERE = "jax 0.10 NVIDIA H100"
 
@@ -101,6 +102,23 @@ def test_what_is_installed_is_found(monkeypatch, tmp_path):
     assert 9 not in cuda
 
 
+@pytest.mark.parametrize("release", ["0.10rc1", "0.9.0.dev3+local", "1.0"])
+def test_releases_with_other_names(machine, release):
+    machine.install(12, jax=release)
+    machine.drive(12_090, 1)
+    assert device.lacking() is None
+
+
+def test_a_folder_of_the_name_is_not_jax(monkeypatch):
+    from importlib import metadata
+
+    def fail(_):
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "version", fail)
+    assert "JAX of unknown version is installed, 0.9 or newer was expected" in refusal()
+
+
 def test_with_jax_for_processors(machine):
     machine.install()
     assert "for processors alone; pip install 'gmmcore[gpu]'" in refusal()
@@ -138,11 +156,10 @@ def test_what_jax_itself_says_is_one_line(machine, monkeypatch, error):
 
     monkeypatch.setattr("jax.local_devices", fail)
     machine.drive(13_000, 1)
-    with pytest.raises(
-        GmmcoreError, match=r"device: cuda cannot be used \(.*set device: cpu"
-    ) as at:
-        accumulate(*_small(), device="cuda")
-    assert "\n" not in str(at.value)
+    for work in (lambda: accumulate(*_small(), device="cuda"), device.prepare):
+        with pytest.raises(GmmcoreError, match=r"device: cuda cannot be used \(.*set dev") as at:
+            work()
+        assert "\n" not in str(at.value)
 
 
 def test_an_unknown_value_is_refused():
@@ -169,6 +186,25 @@ def test_a_training_goes_on_where_it_was_unless_told(machine, wanted, before, av
         assert device.followed(wanted, before) == expected
 
 
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("is_long", [True, False])
+@pytest.mark.parametrize("before", [None, "cpu", HERE])
+@pytest.mark.parametrize("wanted", [None, "cpu", "auto"])
+def test_without_a_device_jobs_that_share_an_iteration_do_as_one_alone(
+    machine, wanted, before, is_long, is_alone
+):
+    course = SimpleNamespace(takes_long=lambda *_: is_long)
+    model = SimpleNamespace(facts={"chosen": before})
+    corpus = SimpleNamespace(frames=1, dimension=1)
+    given = SimpleNamespace(device=wanted), model, corpus, course
+    if (wanted, before) == ("auto", HERE):
+        with pytest.raises(GmmcoreError, match="was computed on jax"):
+            device_of(*given, is_alone=is_alone)
+        return
+    has_choice = wanted == "cpu" or (wanted == "auto" and (is_long or before == "cpu"))
+    assert device_of(*given, is_alone=is_alone) == ("cpu" if has_choice else None)
+
+
 @pytest.mark.parametrize(
     ("computed_by", "before", "noted", "line"),
     [
@@ -193,7 +229,7 @@ def test_what_is_noted_and_said(capsys, computed_by, before, noted, line):
 def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(monkeypatch, capsys):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert [device.chosen(wanted) for wanted in device.DEVICES] == ["cpu", "cpu", "cuda"]
-    assert "cpu" in device.find().words
+    assert "cpu" in device.find().words("single")
     assert "the processor does what a device would" in capsys.readouterr().err
 
 

@@ -7,6 +7,7 @@ tries a device.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -60,6 +61,10 @@ def too_narrow(full: bool) -> Case:
     return frames.astype("f"), to_full(mixture) if full else mixture
 
 
+def one_of(mixture: GaussianMixture, full: bool) -> GaussianMixture:
+    return to_full(mixture) if full else mixture
+
+
 ORDINARY: dict[str, Callable[[bool], Case]] = {
     "64": lambda full: trained(64, full),
     "128": lambda full: trained(128, full),
@@ -70,6 +75,10 @@ ORDINARY: dict[str, Callable[[bool], Case]] = {
     "in thousandths": lambda full: in_unit(trained(64, full), 1e3),
     "narrow and wide": narrow_and_wide,
     "variances of 1e-7": too_narrow,
+    "one dimension": lambda full: (
+        trained(64, full)[0][:, :1],
+        one_of(GaussianMixture([0.4, 0.6], [[-1.0], [1.0]], [[2.0], [3.0]]), full),
+    ),
     "1025 frames": lambda full: first(trained(128, full), 1025),
     "2049 frames": lambda full: first(trained(128, full), 2049),
 }
@@ -344,6 +353,68 @@ def test_blocks_for_another_mixture_take_the_place_of_those_before(monkeypatch):
                 len({len(block) for block in kept.of(source, kept._of[id(source)][0]).values()})
                 == 1
             )
+
+
+class Slotted:
+    """A source that nobody can have a weak reference to."""
+
+    __slots__ = ("dimension", "frames", "values")
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, (self.frames, self.dimension) = values, values.shape
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return self.values[start:stop]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", ">f4", ">f8"])
+@pytest.mark.parametrize("shift", [0.0, 200.0])
+def test_sources_of_any_kind(dtype, shift):
+    frames, mixture = shifted(trained(64, False), shift)
+    given = frames.astype(dtype)
+    expected = accumulate(mixture, Slotted(given))
+    found = accumulate(mixture, Slotted(given), device="cuda")
+    assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
+    assert not device.find().kept._of
+
+
+def test_what_fills_a_block_does_no_harm():
+    """A dimension that hardly varies, and is far from zero."""
+    frames = np.random.default_rng(1).standard_normal((1500, 2)).astype("f")
+    frames[:, 1] = 5.0
+    ones = np.ones((2, 2))
+    ones[:, 1] = 1e-42
+    mixture = GaussianMixture.from_covariances([0.5, 0.5], [[0.0, 5.0], [1.0, 5.0]], ones)
+    expected, found = (
+        accumulate(mixture, frames, precision="single", device=name) for name in ("cpu", "cuda")
+    )
+    assert found.is_finite()
+    np.testing.assert_allclose(found.count, expected.count, rtol=1e-5)
+
+
+def test_threads_take_turns():
+    frames, mixture = trained(64, False)
+    expected = accumulate(mixture, frames, precision="single", device="cuda")
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(
+            lambda _: accumulate(mixture, frames, precision="single", device="cuda"), range(40)
+        )
+        assert all(same_bits(one, expected) for one in found)
+
+
+def test_progress_counts_each_piece_once(monkeypatch):
+    frames, mixture = trained(64, False)
+    Meagre(monkeypatch, 4096)
+    told: list[int] = []
+    made = Expectation(make_kernel(mixture, "double", 0.0), ArraySource(frames), device="cuda")
+    made.tree(count=told.append)
+    assert told == list(range(len(made.pieces)))
+
+
+@pytest.mark.parametrize("name", ["gpu", None, "CPU", "auto"])
+def test_names_of_no_device_are_refused(name):
+    with pytest.raises(ValueError, match="'cpu' or 'cuda' was expected"):
+        LogLikelihood(trained(64, False)[1], device=name)([[0.0] * 12])
 
 
 def test_sums_of_several_devices_add_up_to_those_of_one(monkeypatch):

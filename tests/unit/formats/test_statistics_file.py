@@ -79,6 +79,33 @@ def test_strangers_are_refused(tmp_path, other):
         join_statistics(save_parts(tmp_path, 1, facts=facts), FACTS, expectation_of)
 
 
+def test_parts_of_processor_and_device_are_all_removed(tmp_path):
+    """The device was changed in the middle of an iteration."""
+    jax = "jax 0.10.2 cuda 12090 NVIDIA H100 float32"
+    for devices in ([jax, "cpu"], [None, jax], ["cpu", None, jax]):
+        paths = save_parts(tmp_path, len(devices))
+        expectation = expectation_of()
+        lengths = [last - first for first, last in expectation.pieces]
+        for path, bounds, device in zip(paths, shares(lengths, len(devices)), devices, strict=True):
+            tree = expectation.tree(1, bounds)
+            save_statistics(path, tree, FACTS, choice=expectation.choice, device=device)
+        with pytest.raises(GmmcoreError, match="all were removed; give the same command again"):
+            join_statistics(paths, FACTS, lambda choice, _: expectation_of(choice))
+        assert not any(path.exists() for path in paths)
+
+
+def test_devices_of_several_types_are_all_named(tmp_path):
+    names = ["jax 0.10.2 cuda 12090 NVIDIA H100 float32", "jax 0.10.2 cuda 12090 A100 float32"]
+    paths, expectation = save_parts(tmp_path, 2), expectation_of()
+    lengths = [last - first for first, last in expectation.pieces]
+    for path, bounds, name in zip(paths, shares(lengths, 2), names, strict=True):
+        tree = expectation.tree(1, bounds)
+        save_statistics(path, tree, FACTS, choice=expectation.choice, device=name)
+    total, _, device = join_statistics(paths, FACTS, lambda choice, _: expectation_of(choice))
+    assert total.frames == len(FRAMES)
+    assert device == "; ".join(sorted(names))
+
+
 def test_another_way_to_compute_is_refused(tmp_path):
     one, other = save_parts(tmp_path, 2)
     save_statistics(other, expectation_of().tree(), FACTS, choice=(True, False))

@@ -86,6 +86,29 @@ def test_the_bytes_are_those_of_one_process(corpus, first, tmp_path, kind, memor
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_fewer_pieces_than_ranks(first, tmp_path, monkeypatch, device):
+    """The first rank may have none, of the frames to train on and of those that are held out."""
+    if device == "cuda":
+        pytest.importorskip("jax")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    corpus = make_corpus(tmp_path, (2500, 1200), dimension=4)
+    start = tmp_path / "start.h5"
+    assert main(["initialise", "--corpus", str(corpus), "--output", str(start)]) == 0
+    (tmp_path / "held_out").mkdir()
+    outside = make_corpus(tmp_path / "held_out", (1500, 20), dimension=4, seed=2)
+    found = []
+    for ranks in (1, 2, 3, 5):
+        given = arguments(tmp_path / str(ranks), start, corpus, "--held-out", str(outside))
+        process = under_mpi(ranks, [*given, "--device", device])
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "held-out 0.0000" not in output
+        found.append(digests(tmp_path / str(ranks)))
+    assert found[1:] == found[:1] * 3
+
+
+@pytest.mark.slow
 def test_held_out_frames_among_ranks(corpus, first, tmp_path):
     (tmp_path / "held_out").mkdir()
     outside = make_corpus(tmp_path / "held_out", (7000, 20_000), dimension=4, seed=2)
