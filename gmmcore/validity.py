@@ -19,6 +19,7 @@ from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, fingerprint, shard_paths
 from gmmcore.corpus.shards import read_facts
 from gmmcore.corpus.table import ShowTable
+from gmmcore.device import kind_of
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of
@@ -185,8 +186,11 @@ def _look_at_stage(
         wanted = walk[0].digest, run.digest("accumulate")
         for path in Path(folder).glob("*/*.stats.h5"):
             facts, fault = sealed_state(str(path), "statistics")
+            told, device = run.settings.device, facts.get("device")
             if fault or (facts.get("mixture"), facts.get("settings")) != wanted:
                 chain.beside[str(path)] = fault or "of another mixture or other settings"
+            elif device is not None and told not in ("auto", kind_of(device)):
+                chain.beside[str(path)] = f"computed by {device}, and device is {told}"
     chain.look(last, judge_last)
     if chain.asked and run.settings.jobs != "auto" and os.path.lexists(last):
         # Snakemake remembers iterations that were removed since. With the same inputs as then it

@@ -37,6 +37,15 @@ def test_only_jobs_of_long_stages_ask_for_a_device(fresh):
     assert asked == {"iterate_short": "0", "iterate": "1"}
     told = re.findall(r"gmmcore iterate .*?000\.h5.*?(--device=\w+)?  ?--memory", log)
     assert sorted(told) == ["", "", "", "--device=cuda"]
+    # Of jobs that share an iteration, those that score held-out frames need one, too.
+    scattered = changed(PLAIN, device="cuda", jobs=2, held_out=0.3)
+    for values, wanted in ((scattered, "1"), (changed(scattered, held_out=None), "0")):
+        fresh.configure(values)
+        log = fresh.run("results/tiny/full/4.h5", "--jobs", "2", "-n", "-p", "--quiet", "host")
+        asked = dict(
+            re.findall(r"(?:rule|checkpoint) (\w+):.*?resources: .*?gpu=(\d)", log, re.DOTALL)
+        )
+        assert (asked["accumulate"], asked["maximise"]) == ("1", wanted)
     fresh.configure({**PLAIN, "device": "auto"})
     log = fresh.run("--jobs", "2", "-n", "-p", "--quiet", "host")
     assert set(re.findall(r" gpu=(\d)", log)) == {"0"}

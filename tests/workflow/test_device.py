@@ -202,6 +202,43 @@ def test_runs_on_different_devices_do_not_copy_from_each_other(changing):
     assert found["there"]["device"].startswith(HERE)
 
 
+def test_a_run_on_a_device_does_not_copy_what_a_processor_made(changing):
+    """The configuration of the other run says `cuda` now, and its mixtures do not."""
+    given = {key: value for key, value in GIVEN.items() if key != "run"}
+    changing.remove("results", "logs")
+    changing.configure({**given, "runs": {"here": {"device": "cpu"}}})
+    changing.run()
+    changing.configure({**given, "runs": {"here": {}, "there": {}}})
+    changing.run()
+    found = {
+        name: load_model(changing.folder / f"results/{name}/ubm.h5").facts
+        for name in ("here", "there")
+    }
+    assert "device" not in found["here"]
+    assert found["there"]["device"].startswith(HERE)
+
+
+ELSEWHERE = """
+import os, sys
+if sys.argv[1] == "maximise":
+    os.environ["JAX_PLATFORMS"] = ""
+os.execv(REAL, sys.argv)
+"""
+
+
+def test_a_job_that_lacks_the_device_of_the_others_says_so(changing, monkeypatch):
+    changing.remove("results", "logs")
+    changing.configure({**GIVEN, "jobs": 2})
+    log = changing.wrap_jobs(ELSEWHERE).run(code=1)
+    assert "made the statistics, and is to score the held-out frames; JAX is installed" in log
+    assert "Traceback" not in log
+    # As the line says.
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    changing.configure({**GIVEN, "jobs": 2, "device": "cpu"})
+    changing.run()
+    assert devices(changing) == [None] * 4
+
+
 def test_programs_are_kept_between_runs(on_device, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     flow = on_device.copy_to(tmp_path / "copy")
