@@ -30,10 +30,11 @@ import numpy as np
 from benchmarks.speeds.clock import ON_DEVICE, measure, processor, table
 from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures
 from benchmarks.workflow import make_features, run_workflow
-from gmmcore.device import chosen, find, prepare
+from gmmcore.devices.choice import chosen
+from gmmcore.devices.device import find, prepare
+from gmmcore.devices.program import PRODUCTS
 from gmmcore.em import Update, maximise
 from gmmcore.errors import GmmcoreError
-from gmmcore.kernels.program import PRODUCTS
 from gmmcore.model import GaussianMixture
 from gmmcore.statistics import accumulate
 from gmmcore.steps import FullMStep, MStep

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.table import ShowTable
-from gmmcore.device import lacking
+from gmmcore.devices.choice import lacking
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.forecast import FrameCounts, forecast
 from gmmcore.progress import duration

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gmmcore.demo.synthetic import DemoSettings
-from gmmcore.device import DEVICES
+from gmmcore.devices.choice import DEVICES
 from gmmcore.features.settings import AudioSource, FeatureSettings, HeldOut
 from gmmcore.options import FOLDER, Options, OptionsError, option, same, section
 from gmmcore.schedule import SIDEKIT_ITERATIONS

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.density import InvalidFramesError
-from gmmcore.device import chosen
+from gmmcore.devices.choice import chosen
 from gmmcore.frames import FrameSource, as_source
 from gmmcore.kernels import Kernel, make_kernel
 from gmmcore.model import GaussianMixture
@@ -18,7 +18,7 @@ from gmmcore.summation import SumTree, pieces
 from gmmcore.threads import ordered_map, single_blas
 
 if TYPE_CHECKING:
-    from gmmcore.kernels.blocks import DeviceSums
+    from gmmcore.devices.blocks import DeviceSums
 
 __all__ = [
     "Expectation",
@@ -151,7 +151,7 @@ class Expectation:
         if device not in ("cpu", "cuda"):
             raise ValueError(f"device is {device!r}, 'cpu' or 'cuda' was expected")
         if device != "cpu":
-            from gmmcore.kernels.blocks import DeviceSums
+            from gmmcore.devices.blocks import DeviceSums
 
             self._device = DeviceSums(kernel, has_statistics)
             choice = False, False

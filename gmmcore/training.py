@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.device import chosen
+from gmmcore.devices.choice import chosen
 from gmmcore.em import maximise
 from gmmcore.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.history import HistoryEntry

@@ -19,7 +19,7 @@ from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, fingerprint, shard_paths
 from gmmcore.corpus.shards import read_facts
 from gmmcore.corpus.table import ShowTable
-from gmmcore.device import kind_of
+from gmmcore.devices.choice import kind_of
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.features.settings import FeatureSettings
 from gmmcore.features.writing import recipe_of

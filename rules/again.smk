@@ -9,7 +9,7 @@ import functools
 import glob
 import time
 
-from gmmcore.device import lacking
+from gmmcore.devices.choice import lacking
 from gmmcore.features.writing import recipe_of
 from gmmcore.pages import comparison_fault
 from gmmcore.validity import look_at_corpus, run_problems

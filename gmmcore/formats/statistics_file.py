@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmmcore.device import kind_of
+from gmmcore.devices.choice import kind_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.image import hdf5_image, open_image
@@ -71,7 +71,7 @@ def save_statistics(
     arithmetic
         What computed them, in the words of `gmmcore.processor.in_use`.
     device
-        What device did, in the words of `gmmcore.device.words_of`.
+        What device did, in the words of `gmmcore.devices.device.words_of`.
 
     Returns
     -------

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gmmcore.cautions import few_frames
-from gmmcore.device import DEVICES
+from gmmcore.devices.choice import DEVICES
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
 from gmmcore.options import add_options, mapping, options_of
@@ -111,7 +111,7 @@ def work_of(
     """
     from gmmcore.corpus.corpus import Corpus
     from gmmcore.corpus.joined import CorpusFrames
-    from gmmcore.device import prepare
+    from gmmcore.devices.device import prepare
     from gmmcore.schedule import held_out_level
     from gmmcore.teams.base import Work
 
@@ -164,7 +164,7 @@ def device_of(
     GmmcoreError
         If a device is needed and cannot be had.
     """
-    from gmmcore.device import followed
+    from gmmcore.devices.choice import followed
 
     wanted, before = arguments.device, model.facts.get("chosen")
     if wanted == "auto" and before is None:
@@ -180,7 +180,8 @@ def device_of(
 def note_device(computed_by: str | None, before: str | None) -> tuple[str | None, str | None]:
     """Return ``device`` and ``chosen`` of a mixture's file, and print a line where it matters.
 
-    `computed_by` is what `gmmcore.device.words_of` returns, `before` what the training had chosen.
+    `computed_by` is what `gmmcore.devices.device.words_of` returns, and `before` what the training
+    had chosen.
     """
     device = None if computed_by == "cpu" else computed_by
     if computed_by is not None and before not in (None, computed_by):

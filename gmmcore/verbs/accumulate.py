@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     If the next mixture exists already, the file has none.
     """
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.device import words_of
+    from gmmcore.devices.device import words_of
     from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
     from gmmcore.processor import in_use
     from gmmcore.provenance import settings_digest

@@ -108,7 +108,7 @@ def _local_team(
 
 def _is_of_device(path: str, arguments: argparse.Namespace) -> bool:
     """Whether a mixture was computed where this training is told to compute."""
-    from gmmcore.device import kind_of
+    from gmmcore.devices.choice import kind_of
     from gmmcore.formats.hdf5 import load_model
 
     chosen = load_model(path).facts.get("chosen")
@@ -122,7 +122,7 @@ def _last_iteration(
 ) -> int:
     """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.device import words_of
+    from gmmcore.devices.device import words_of
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
     from gmmcore.loop import iterations

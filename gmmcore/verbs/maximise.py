@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> None:
     If the mixture exists already, it is kept, and the statistics are not read.
     """
     from gmmcore.corpus.corpus import Corpus
-    from gmmcore.device import kind_of, lacking
+    from gmmcore.devices.choice import kind_of, lacking
     from gmmcore.em import maximise
     from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics
     from gmmcore.loop import iterations

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from gmmcore import device
+from gmmcore.devices.choice import lacking
+from gmmcore.devices.device import find
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +13,6 @@ def _device(monkeypatch: pytest.MonkeyPatch) -> None:
     """The processor does what a device would, unless `JAX_PLATFORMS=cuda` asks for one."""
     pytest.importorskip("jax")
     monkeypatch.setenv("JAX_PLATFORMS", os.environ.get("JAX_PLATFORMS", "cpu"))
-    if (reason := device.lacking()) is not None:
+    if (reason := lacking()) is not None:
         pytest.skip(reason)
-    device.find.cache_clear()
+    find.cache_clear()

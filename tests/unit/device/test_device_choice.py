@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gmmcore import device
+from gmmcore.devices import choice
+from gmmcore.devices.device import find, prepare
 from gmmcore.errors import GmmcoreError
 from gmmcore.statistics import accumulate
 from gmmcore.training import TrainingSettings, train
@@ -22,9 +23,9 @@ HERE = "jax 0.10 NVIDIA H100"
 
 @pytest.fixture(autouse=True)
 def _forgotten():
-    device._lacking.cache_clear()
+    choice._lacking.cache_clear()
     yield
-    device._lacking.cache_clear()
+    choice._lacking.cache_clear()
 
 
 class Machine:
@@ -34,10 +35,10 @@ class Machine:
         self._folder, self._monkeypatch = folder, monkeypatch
         monkeypatch.delenv("JAX_PLATFORMS")
         self.install(12)
-        monkeypatch.setattr(device, "_DRIVER", "libcuda_that_is_not_there.so.1")
+        monkeypatch.setattr(choice, "_DRIVER", "libcuda_that_is_not_there.so.1")
 
     def install(self, *cuda: int, jax: str = "0.10.2") -> None:
-        self._monkeypatch.setattr(device, "_installed", lambda: (jax, [*cuda]))
+        self._monkeypatch.setattr(choice, "_installed", lambda: (jax, [*cuda]))
 
     def drive(self, version: int, devices: int, fault: int = 0) -> None:
         if (compiler := shutil.which("cc")) is None:
@@ -50,8 +51,8 @@ class Machine:
         )
         driver = self._folder / f"driver-{version}-{devices}-{fault}.so"
         subprocess.run([compiler, "-shared", "-fPIC", "-o", driver, source], check=True)
-        self._monkeypatch.setattr(device, "_DRIVER", str(driver))
-        device._lacking.cache_clear()
+        self._monkeypatch.setattr(choice, "_DRIVER", str(driver))
+        choice._lacking.cache_clear()
 
 
 @pytest.fixture
@@ -61,9 +62,9 @@ def machine(tmp_path, monkeypatch) -> Machine:
 
 def refusal() -> str:
     """The line that asking for a device ends in; by default, the processor computes instead."""
-    assert device.chosen("auto") == "cpu"
+    assert choice.chosen("auto") == "cpu"
     with pytest.raises(GmmcoreError) as raised:
-        device.chosen("cuda")
+        choice.chosen("cuda")
     line = str(raised.value)
     assert "\n" not in line
     assert line.startswith("device: cuda was asked for; ")
@@ -73,12 +74,12 @@ def refusal() -> str:
 
 def test_with_a_device_it_is_chosen(machine):
     machine.drive(12_090, 2)
-    assert device.lacking() is None
-    assert [device.chosen(wanted) for wanted in device.DEVICES] == ["cuda", "cpu", "cuda"]
+    assert choice.lacking() is None
+    assert [choice.chosen(wanted) for wanted in choice.DEVICES] == ["cuda", "cpu", "cuda"]
 
 
 def test_without_jax(machine, monkeypatch):
-    monkeypatch.setattr(device, "find_spec", lambda _: None)
+    monkeypatch.setattr(choice, "find_spec", lambda _: None)
     assert "JAX is not installed; pip install 'gmmcore[gpu]'" in refusal()
 
 
@@ -96,7 +97,7 @@ def test_what_is_installed_is_found(monkeypatch, tmp_path):
         (folder / "entry_points.txt").write_text(f"[{group}]\n{name} = {name}\n")
     monkeypatch.syspath_prepend(tmp_path)
     jax = pytest.importorskip("jax")
-    release, cuda = device._installed()
+    release, cuda = choice._installed()
     assert release == jax.__version__
     assert 13 in cuda
     assert 9 not in cuda
@@ -106,7 +107,7 @@ def test_what_is_installed_is_found(monkeypatch, tmp_path):
 def test_releases_with_other_names(machine, release):
     machine.install(12, jax=release)
     machine.drive(12_090, 1)
-    assert device.lacking() is None
+    assert choice.lacking() is None
 
 
 def test_a_folder_of_the_name_is_not_jax(monkeypatch):
@@ -142,7 +143,7 @@ def test_with_an_old_driver(machine, version, installed, words):
 def test_without_a_device(machine, monkeypatch, devices, fault):
     machine.drive(13_000, devices, fault)
     assert "the driver shows no device; go to" in refusal()
-    device._lacking.cache_clear()
+    choice._lacking.cache_clear()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "(CUDA_VISIBLE_DEVICES is '')" in refusal()
 
@@ -156,7 +157,7 @@ def test_what_jax_itself_says_is_one_line(machine, monkeypatch, error):
 
     monkeypatch.setattr("jax.local_devices", fail)
     machine.drive(13_000, 1)
-    for work in (lambda: accumulate(*_small(), device="cuda"), device.prepare):
+    for work in (lambda: accumulate(*_small(), device="cuda"), prepare):
         with pytest.raises(GmmcoreError, match=r"device: cuda cannot be used \(.*set dev") as at:
             work()
         assert "\n" not in str(at.value)
@@ -169,7 +170,7 @@ def test_an_unknown_value_is_refused():
 
 @pytest.mark.parametrize("available", [True, False])
 @pytest.mark.parametrize("before", [None, "cpu", HERE])
-@pytest.mark.parametrize("wanted", device.DEVICES)
+@pytest.mark.parametrize("wanted", choice.DEVICES)
 def test_a_training_goes_on_where_it_was_unless_told(machine, wanted, before, available):
     if available:
         machine.drive(12_090, 1)
@@ -181,9 +182,9 @@ def test_a_training_goes_on_where_it_was_unless_told(machine, wanted, before, av
         expected = "cuda" if available and before is None else "cpu"
     if expected == "cuda" and not available:
         with pytest.raises(GmmcoreError, match="driver of NVIDIA"):
-            device.followed(wanted, before)
+            choice.followed(wanted, before)
     else:
-        assert device.followed(wanted, before) == expected
+        assert choice.followed(wanted, before) == expected
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
@@ -228,8 +229,8 @@ def test_what_is_noted_and_said(capsys, computed_by, before, noted, line):
 
 def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(monkeypatch, capsys):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert [device.chosen(wanted) for wanted in device.DEVICES] == ["cpu", "cpu", "cuda"]
-    assert "cpu" in device.find().words("single")
+    assert [choice.chosen(wanted) for wanted in choice.DEVICES] == ["cpu", "cpu", "cuda"]
+    assert "cpu" in find().words("single")
     assert "the processor does what a device would" in capsys.readouterr().err
 
 

@@ -23,11 +23,14 @@ from kernel_cases import (
     with_frame,
 )
 
-from gmmcore import GaussianMixture, density, device
+from gmmcore import GaussianMixture, density
+from gmmcore.devices import blocks, program
+from gmmcore.devices.device import find
+from gmmcore.devices.kept import KeptFrames
 from gmmcore.em import maximise
 from gmmcore.errors import GmmcoreError
 from gmmcore.frames import ArraySource, Slice
-from gmmcore.kernels import blocks, lost_digits, make_kernel, program
+from gmmcore.kernels import lost_digits, make_kernel
 from gmmcore.likelihood import LogLikelihood
 from gmmcore.moments import Moments
 from gmmcore.starts import one_gaussian, split, to_full
@@ -309,7 +312,7 @@ def test_what_does_not_fit_is_read_each_time(monkeypatch):
     monkeypatch.setattr(blocks, "_LARGEST_BLOCK", 4096)
     frames, mixture = trained(64, False)
     room = 3 * 4096 * 12 * 4
-    monkeypatch.setattr(device.find(), "kept", device.KeptFrames(room))
+    monkeypatch.setattr(find(), "kept", KeptFrames(room))
     source = Counting(frames)
     for _ in range(3):
         expectation(mixture, source)
@@ -318,7 +321,7 @@ def test_what_does_not_fit_is_read_each_time(monkeypatch):
 
 def test_frames_that_are_gone_leave_the_device():
     frames, mixture = trained(64, False)
-    kept = device.find().kept
+    kept = find().kept
     for _ in range(5):
         expectation(mixture, Counting(frames))
     assert not kept._of
@@ -326,7 +329,7 @@ def test_frames_that_are_gone_leave_the_device():
 
 
 def test_of_three_sources_the_one_of_longest_ago_leaves():
-    kept = device.KeptFrames(None)
+    kept = KeptFrames(None)
     sources = [Counting(np.zeros((1, 1))) for _ in range(3)]
     for index in (0, 1, 0, 2):
         kept.of(sources[index], "layout")
@@ -340,7 +343,7 @@ def test_blocks_for_another_mixture_take_the_place_of_those_before(monkeypatch):
     monkeypatch.setattr(blocks, "_LARGEST_BYTES", 1 << 20)
     exact = trained(64, False)[0].astype(float) + 1e-9
     source = ArraySource(exact)
-    kept = device.find().kept
+    kept = find().kept
     for components in (64, 130, 64):
         for precision in ("single", "double", "single"):
             mixture = trained(components, False)[1]
@@ -375,7 +378,7 @@ def test_sources_of_any_kind(dtype, shift):
     expected = accumulate(mixture, Slotted(given))
     found = accumulate(mixture, Slotted(given), device="cuda")
     assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=1e-12)
-    assert not device.find().kept._of
+    assert not find().kept._of
 
 
 def test_what_fills_a_block_does_no_harm():
@@ -486,7 +489,7 @@ def test_three_products_of_tf32_are_as_good_as_single_precision_and_one_is_not(f
     expected = accumulate(mixture, frames)
     lost = {}
     for products in ("tf32x3", "tf32"):
-        monkeypatch.setattr(device.find(), "products", products)
+        monkeypatch.setattr(find(), "products", products)
         found = accumulate(mixture, frames, precision="single", device="cuda")
         lost[products] = differences(mixture, found, expected)
     assert lost["tf32x3"]["llk"] < 1e-6

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.device import Device, DeviceMemoryError, find
+from gmmcore.devices.device import Device, DeviceMemoryError, find
+from gmmcore.devices.program import RUN, Parameters, parameters_of, program
 from gmmcore.frames import FrameSource
 from gmmcore.kernels.base import Kernel
-from gmmcore.kernels.program import RUN, Parameters, parameters_of, program
 from gmmcore.summation import SumTree
 
 __all__ = ["DeviceSums"]

@@ -1,0 +1,1 @@
+"""E-steps on a graphics processor, with JAX."""
