@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 from dataclasses import replace
 from math import nan
 
@@ -67,7 +68,15 @@ def terminal():
     leader, follower = pty.openpty()
     with os.fdopen(follower, "w") as stream, os.fdopen(leader, "rb", buffering=0) as reader:
         os.environ.setdefault("TERM", "xterm")
-        yield stream, lambda: reader.read(4096).decode()
+
+        def written() -> str:
+            """What arrives until there is a pause: a terminal may pass it on in parts."""
+            found, patience = b"", 5.0
+            while select.select([reader], [], [], patience)[0]:
+                found, patience = found + reader.read(4096), 0.2
+            return found.decode()
+
+        yield stream, written
 
 
 def test_a_long_iteration_has_a_line_on_a_terminal(terminal):
