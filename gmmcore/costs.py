@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["megabytes", "seconds", "takes_long", "useful_workers"]
+__all__ = ["LONG_SECONDS", "megabytes", "seconds", "takes_long", "useful_workers"]
 
 # On one core of a processor of 2020, in single precision (docs/scaling.md measures them): what a
 # frame costs by itself, and what an operation of the two matrix products does.
@@ -10,8 +10,8 @@ _SECONDS_PER_FRAME = 2e-7
 _SECONDS_PER_OPERATION = 1e-11
 # A worker pays if it has this long to do in an iteration: a message to it costs a hundredth of it.
 _LEAST_SECONDS = 5e-3
-# Seconds on one core from which a stage is worth a job of a cluster, or the start of a device.
-_LONG_SECONDS = 60
+LONG_SECONDS = 60
+"""Seconds on one core from which a stage is worth a job of a cluster, or the start of a device."""
 
 
 def seconds(frames: int, components: int, dimension: int, *, full: bool) -> float:
@@ -48,7 +48,7 @@ def takes_long(
     >>> [takes_long(8, 1_000_000, components, 60, full=False) for components in (512, 2048)]
     [False, True]
     """
-    return iterations * seconds(frames, components, dimension, full=full) >= _LONG_SECONDS
+    return iterations * seconds(frames, components, dimension, full=full) >= LONG_SECONDS
 
 
 def useful_workers(

@@ -18,7 +18,8 @@ from gmmcore.errors import GmmcoreError
 __all__ = ["PROCESSORS", "in_use", "pin", "warn_of_others"]
 
 _CPUINFO = "/proc/cpuinfo"
-_MOST_NAMED = 4
+# As many as there is room for in the header of a mixture, with all else that it may hold.
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)

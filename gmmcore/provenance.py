@@ -51,8 +51,8 @@ def provenance(
     device : str, optional
         Type of the device that computed the sums, and the path on it; None for the processor.
     chosen : str, optional
-        What computed the training when it last had the choice (`gmmcore.devices.choice`): ``cpu``
-        or what `device` says. It is not kept if there was no choice yet.
+        The `device` of the training where another mixture was computed there, and this one was
+        not (`gmmcore.devices.choice.settled`).
     **of_iteration
         What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
         that led to it, as in `gmmcore.history.HistoryEntry`, and ``ahead`` and ``allowance`` of

@@ -33,15 +33,6 @@ def write_notes():
             )
     places = {name: f"{prefix()}results/{name}" for name in RUNS}
     for name, run in RUNS.items():
-        # On a cluster, other machines have the devices, and the jobs there look.
-        if ON_CLUSTER or os.path.exists(f"{places[name]}/{run.plan[-1].name}.h5"):
-            continue
-        if run.settings.device == "cuda" and (reason := lacking()):
-            sys.exit(
-                f"gmmcore: error: run {name}: device: cuda was asked for; {reason}, or set "
-                "device: cpu"
-            )
-    for name, run in RUNS.items():
         source = os.path.realpath(run.settings.init.from_ or os.devnull)
         for maker, place in places.items():
             if source.startswith(os.path.realpath(place) + os.sep):
@@ -75,6 +66,16 @@ def write_notes():
         )
         problems |= found
         following |= {*after}
+        last = f"{places[name]}/{run.plan[-1].name}.h5"
+        is_finished = os.path.exists(last) and last not in {*found, *after}
+        # On a cluster, other machines have the devices, and the jobs there look.
+        if ON_CLUSTER or is_finished or run.settings.device != "cuda":
+            continue
+        if reason := lacking():
+            sys.exit(
+                f"gmmcore: error: run {name}: device: cuda was asked for; {reason}, or set "
+                "device: cpu"
+            )
     page = f"{prefix()}results/comparison.html"
     finals = {f"{places[run.name]}/ubm.h5" for run in COMPARED}
     if COMPARED and os.path.lexists(page):

@@ -10,11 +10,25 @@ import ctypes
 import functools
 import os
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
+from gmmcore.costs import LONG_SECONDS, seconds
 from gmmcore.errors import GmmcoreError
+from gmmcore.history import HistoryEntry
 
-__all__ = ["DEVICES", "chosen", "followed", "is_imitated", "kind_of", "lacking"]
+__all__ = [
+    "DEVICES",
+    "chosen",
+    "followed",
+    "is_imitated",
+    "kind_of",
+    "lacking",
+    "one_of",
+    "settled",
+]
 
 DEVICES = ("auto", "cpu", "cuda")
 """Values of the key `device`."""
@@ -114,8 +128,7 @@ def followed(wanted: str, before: str | None) -> str:
     wanted : {'auto', 'cpu', 'cuda'}
         With ``auto``, a training goes on where it was begun.
     before : str or None
-        What the training was computed on so far: ``cpu`` or the words of a device; None if it is
-        still free to choose.
+        What `settled` returns.
 
     Raises
     ------
@@ -132,6 +145,46 @@ def followed(wanted: str, before: str | None) -> str:
             "to go on with the processor"
         )
     return "cuda"
+
+
+def settled(
+    facts: Mapping[str, Any], history: Sequence[HistoryEntry], dimension: int
+) -> str | None:
+    """Return what a training was computed on so far; None if it is still free to choose.
+
+    It is a device if the last mixture, or one before it, says so. The processor is not named in
+    files, whose bytes are those of a training that never had a choice. It is the processor within
+    a stage, and after one that took more than a minute on one core.
+
+    Parameters
+    ----------
+    facts : mapping
+        Those of the last mixture: ``device``, ``chosen`` and ``iteration``.
+    history : sequence of HistoryEntry
+        The iterations that led to it.
+    dimension : int
+    """
+    if words := facts.get("device", facts.get("chosen")):
+        return str(words)
+    spent: dict[tuple[str, int], float] = defaultdict(float)
+    for entry in history:
+        size = entry.frames, entry.components, dimension
+        spent[entry.stage, entry.components] += seconds(*size, full=entry.stage == "full")
+    is_long = max(spent.values(), default=0.0) >= LONG_SECONDS
+    return "cpu" if facts.get("iteration") or is_long else None
+
+
+def one_of(devices: Iterable[str | None]) -> str | None:
+    """Name one of several devices, and that there are others; None if there is none.
+
+    Examples
+    --------
+    >>> from gmmcore.devices.choice import one_of
+    >>> one_of(["H100", None, "H100"]), one_of(["H100", "A100"])
+    ('H100', 'A100 and others')
+    """
+    known = sorted({device for device in devices if device})
+    return f"{known[0]}{' and others' * (len(known) > 1)}" if known else None
 
 
 def kind_of(words: str | None) -> str:

@@ -21,6 +21,8 @@ __all__ = ["Device", "DeviceMemoryError", "find", "prepare", "words_of"]
 
 # Share of the device's memory for frames that are kept.
 _KEPT_SHARE = 0.6
+# Number of characters for which there is room in the header of a mixture.
+_LONGEST_NAME = 40
 
 
 class DeviceMemoryError(Exception):
@@ -176,5 +178,6 @@ def find() -> Device:
     memory = handle.memory_stats() or {}
     room = int(_KEPT_SHARE * memory["bytes_limit"]) if "bytes_limit" in memory else None
     release = re.findall(r"cuda (\d+)", handle.client.platform_version)
-    words = ["jax", jax.__version__, *(f"cuda {number}" for number in release), handle.device_kind]
+    name = handle.device_kind[:_LONGEST_NAME]
+    words = ["jax", jax.__version__, *(f"cuda {number}" for number in release), name]
     return Device(handle, " ".join(words), kept=KeptFrames(room))

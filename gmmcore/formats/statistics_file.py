@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmmcore.devices.choice import kind_of
+from gmmcore.devices.choice import kind_of, one_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.image import hdf5_image, open_image
@@ -111,7 +111,7 @@ def join_statistics(
     makers : list of str or None
         The ``arithmetic`` of each file.
     device : str or None
-        The ``device`` of all files; several types of one kind are all named.
+        The ``device`` of all files; of several types of one kind, one is named.
 
     Raises
     ------
@@ -163,5 +163,4 @@ def join_statistics(
         raise GmmcoreError(
             "the statistics files do not have each piece of the frames once; remove them"
         )
-    known = sorted({device for device in devices if device})
-    return expectation.finish(tree.total), makers, "; ".join(known) or None
+    return expectation.finish(tree.total), makers, one_of(devices)

@@ -69,6 +69,8 @@ class Team(ABC):
     work : Work
     arithmetic : list of str
         What other machines than this one compute with, in the words of `gmmcore.processor.in_use`.
+    devices : list of str or None
+        The same of devices, in the words of `gmmcore.devices.device.words_of`.
     report : callable, optional
         Function that is told how many frames of how many an E-step has read, at first none, by the
         process that leads the team, and of the frames that it knows of.
@@ -79,6 +81,7 @@ class Team(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.arithmetic: list[str] = []
+        self.devices: list[str | None] = []
 
     def statistics(self, mixture: GaussianMixture, level: int) -> Statistics:
         """Compute the statistics of the subset of a level.

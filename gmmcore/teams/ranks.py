@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Ranks", "world"]
 
+Start = Callable[[Any], tuple[Work, tuple[str, str | None]]]
+
 # Largest number of bytes of a message; the standard counts them in 32 bits.
 _LARGEST_MESSAGE = 1 << 30
 
@@ -66,14 +68,13 @@ class Ranks(Team):
     comm : mpi4py.MPI.Comm
     start : callable
         Function that each rank calls with the argument of `begin`. It returns the `Work`, and what
-        the rank computes with, in the words of `gmmcore.processor.in_use`.
+        the rank computes with, in the words of `gmmcore.processor.in_use` and of
+        `gmmcore.devices.device.words_of`.
     threads : int
         Number of threads of each rank.
     """
 
-    def __init__(
-        self, comm: Comm, start: Callable[[Any], tuple[Work, str]], threads: int = 1
-    ) -> None:
+    def __init__(self, comm: Comm, start: Start, threads: int = 1) -> None:
         self._comm = comm
         self._start = start
         self._threads = threads
@@ -99,9 +100,11 @@ class Ranks(Team):
 
     def _begin(self, value: Any) -> None:
         with self._agreeing():
-            work, arithmetic = self._start(value)
+            work, computed_by = self._start(value)
         super().__init__(work)
-        self.arithmetic = self._comm.gather(arithmetic) or []
+        for arithmetic, device in self._comm.gather(computed_by) or []:
+            self.arithmetic.append(arithmetic)
+            self.devices.append(device)
 
     def serve(self) -> None:
         """Do what rank 0 asks for, until it closes the team."""

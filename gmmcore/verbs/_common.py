@@ -164,9 +164,9 @@ def device_of(
     GmmcoreError
         If a device is needed and cannot be had.
     """
-    from gmmcore.devices.choice import followed
+    from gmmcore.devices.choice import followed, settled
 
-    wanted, before = arguments.device, model.facts.get("chosen")
+    wanted, before = arguments.device, settled(model.facts, model.history, corpus.dimension)
     if wanted == "auto" and before is None:
         if not course.takes_long(corpus.frames, corpus.dimension):
             return None
@@ -177,24 +177,26 @@ def device_of(
     return followed(wanted, before)
 
 
-def note_device(computed_by: str | None, before: str | None) -> tuple[str | None, str | None]:
-    """Return ``device`` and ``chosen`` of a mixture's file, and print a line where it matters.
+def note_device(computed_by: str | None, model: Model) -> tuple[str | None, str | None]:
+    """Return ``device`` and ``chosen`` of the next mixture's file, and print a line of it.
 
-    `computed_by` is what `gmmcore.devices.device.words_of` returns, and `before` what the training
-    had chosen.
+    `computed_by` is what `gmmcore.devices.device.words_of` returns, and `model` the mixture before.
     """
-    device = None if computed_by == "cpu" else computed_by
-    if computed_by is not None and before not in (None, computed_by):
-        line = f"the training goes on with {computed_by}; before, it was {before}"
-    elif device is not None:
-        line = device
-    elif computed_by is None and before not in (None, "cpu"):
-        line = "the processor, because the stage is short"
-    else:
-        line = ""
-    if line:
-        print(f"device: {line}", flush=True)
-    return device, computed_by or before
+    from gmmcore.devices.choice import kind_of, settled
+
+    before = settled(model.facts, model.history, model.mixture.dimension)
+    if computed_by is None:
+        if kind_of(before) == "cpu":
+            return None, None
+        print("device: the processor, because the stage is short", flush=True)
+        return None, before
+    if before not in (None, computed_by):
+        print(
+            f"device: the training goes on with {computed_by}; before, it was {before}", flush=True
+        )
+    elif computed_by != "cpu":
+        print(f"device: {computed_by}", flush=True)
+    return (None if computed_by == "cpu" else computed_by), None
 
 
 def check_held_out(arguments: argparse.Namespace, model: Model) -> None:

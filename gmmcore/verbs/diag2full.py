@@ -30,6 +30,6 @@ def run(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("diag2full"),
         arithmetic=model.facts.get("arithmetic"),
-        chosen=model.facts.get("chosen"),
+        chosen=model.facts.get("device", model.facts.get("chosen")),
     )
     save_model(arguments.output, to_full(model.mixture), facts, model.history)

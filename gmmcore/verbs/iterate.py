@@ -64,15 +64,16 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.ranks == 1:
         _make(arguments, partial(_local_team, arguments))
         return
+    from gmmcore.devices.device import words_of
     from gmmcore.processor import in_use
     from gmmcore.teams.ranks import Ranks, world
 
-    def begin(value: tuple[Corpus, str | None]) -> tuple[Work, str]:
+    def begin(value: tuple[Corpus, str | None]) -> tuple[Work, tuple[str, str | None]]:
         corpus, device = value
         arithmetic = in_use(options_of(arguments, IterationSettings).processor)
         place, share = ranks.here
         work = work_of(arguments, corpus, share=share, device=device, place=place)
-        return work, arithmetic
+        return work, (arithmetic, words_of(device, work.precision))
 
     ranks = Ranks(world(arguments.ranks), begin, arguments.threads)
     if not ranks.leads:
@@ -106,13 +107,19 @@ def _local_team(
     return local_team(work, model.mixture, level, arguments.threads)
 
 
-def _is_of_device(path: str, arguments: argparse.Namespace) -> bool:
-    """Whether a mixture was computed where this training is told to compute."""
+def _can_copy(twin: Path, done: Walk, there: Walk, arguments: argparse.Namespace) -> bool:
+    """Whether the iterations of a twin go on from those done, and are of the device asked for."""
     from gmmcore.devices.choice import kind_of
-    from gmmcore.formats.hdf5 import load_model
+    from gmmcore.resume import mixture_path
+    from gmmcore.verified import sealed_state
 
-    chosen = load_model(path).facts.get("chosen")
-    return chosen is None or arguments.device in (None, "auto", kind_of(chosen))
+    if there.last <= done.last:
+        return False
+    numbers = range(done.last, there.last + 1)
+    first, *others = (sealed_state(mixture_path(twin, number))[0] for number in numbers)
+    return (done.last == 0 or first["digest"] == done.digest) and all(
+        arguments.device in (None, "auto", kind_of(facts.get("device"))) for facts in others
+    )
 
 
 def _last_iteration(
@@ -122,6 +129,7 @@ def _last_iteration(
 ) -> int:
     """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.corpus.corpus import Corpus
+    from gmmcore.devices.choice import one_of
     from gmmcore.devices.device import words_of
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
@@ -150,7 +158,7 @@ def _last_iteration(
     if arguments.twin is not None:
         twin = Path(arguments.twin).with_suffix("")
         there = walk(twin)
-        if there.last > done.last and _is_of_device(mixture_path(twin, there.last), arguments):
+        if _can_copy(twin, done, there, arguments):
             print(
                 f"{folder.absolute().parents[1].name}  {course.stage.name}: iterations "
                 f"{done.last + 1} to {there.last} are those of {twin}, "
@@ -181,7 +189,8 @@ def _last_iteration(
         start = perf_counter()
         arithmetic = warn_of_others("the ranks", team.arithmetic, in_use(settings.processor))
         warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
-        noted = note_device(words_of(device, settings.precision), model.facts.get("chosen"))
+        computed_by = one_of(team.devices) or words_of(device, settings.precision)
+        noted = note_device(computed_by, model)
         for entry, update in iterations(
             model.mixture,
             team.statistics,

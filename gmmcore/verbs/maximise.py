@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
                 reached=model.facts.get("held_out", nan),
             )
         )
-    computed_by, chosen = note_device(device, model.facts.get("chosen"))
+    computed_by, chosen = note_device(device, model)
     save_iteration(
         arguments.output,
         model,

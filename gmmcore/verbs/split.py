@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split", settings),
         arithmetic=arithmetic,
-        chosen=model.facts.get("chosen"),
+        chosen=model.facts.get("device", model.facts.get("chosen")),
     )
     save_model(arguments.output, mixture, facts, model.history)
 

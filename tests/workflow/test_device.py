@@ -25,17 +25,12 @@ def _imitated(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def said(flow: Workflow, name: str) -> list[str | None]:
-    """What each mixture of the last stages says, without versions."""
+def devices(flow: Workflow) -> list[str | None]:
+    """What computed each mixture of the last stages, without versions; None: the processor."""
     folder = flow.folder / "results/tiny"
     paths = ["diag/4.h5", *(f"full/4/{number:03d}.h5" for number in range(3))]
-    found = [load_model(folder / path).facts.get(name) for path in paths]
+    found = [load_model(folder / path).facts.get("device") for path in paths]
     return [HERE if words and words.startswith(HERE) else words for words in found]
-
-
-def devices(flow: Workflow) -> list[str | None]:
-    """What computed each mixture; the processor where nothing is said."""
-    return said(flow, "device")
 
 
 def lose_the_end(flow: Workflow) -> None:
@@ -68,7 +63,7 @@ def close(one: Path, other: Path) -> None:
 
 
 def test_a_device_computes_what_takes_long_and_the_file_says_so(on_device, tmp_path):
-    assert devices(on_device) == said(on_device, "chosen") == [None, None, HERE, HERE]
+    assert devices(on_device) == [None, None, HERE, HERE]
     log = (on_device.folder / "logs/tiny/full/4.log").read_text()
     assert "the processor does what a device would" in log
     assert re.search(r"^device: jax .* float32$", log, re.MULTILINE)
@@ -80,7 +75,12 @@ def test_a_device_computes_what_takes_long_and_the_file_says_so(on_device, tmp_p
     plain.configure({**GIVEN, "device": "cpu"})
     plain.run()
     assert devices(plain) == [None] * 4
-    assert said(plain, "chosen") == [None, None, "cpu", "cpu"]
+    # Where there never was a choice, no file tells of one.
+    elsewhere = on_device.copy_to(tmp_path / "elsewhere")
+    elsewhere.remove("results", "logs")
+    elsewhere.configure({**GIVEN, "device": "auto"})
+    elsewhere.run()
+    assert elsewhere.made() == plain.made()
     close(on_device.folder / "results/tiny/ubm.h5", plain.folder / "results/tiny/ubm.h5")
 
 
@@ -111,7 +111,6 @@ def test_a_training_moves_when_told_so_and_the_log_says_it(changing, on_device, 
     assert iterations(log) == LAST[1:]
     assert "device: the training goes on with cpu; before, it was jax" in log
     assert devices(changing) == [None, None, HERE, None]
-    assert said(changing, "chosen") == [None, None, HERE, "cpu"]
     assert changing.verb("check")[0] == 0
     close(changing.folder / "results/tiny/ubm.h5", on_device.folder / "results/tiny/ubm.h5")
     # With `auto`, it stays there.
@@ -237,6 +236,40 @@ def test_a_job_that_lacks_the_device_of_the_others_says_so(changing, monkeypatch
     changing.configure({**GIVEN, "jobs": 2, "device": "cpu"})
     changing.run()
     assert devices(changing) == [None] * 4
+
+
+def test_a_twin_that_was_moved_is_not_copied(changing):
+    """Its last mixture is the processor's, and those before are the device's."""
+    lose_the_end(changing)
+    given = {key: value for key, value in GIVEN.items() if key != "run"}
+    moved = {**given, "runs": {"tiny": {"device": "cpu"}}}
+    changing.configure(moved)
+    changing.run()
+    assert devices(changing) == [None, None, HERE, None]
+    changing.configure({**moved, "runs": {**moved["runs"], "new": {"device": "cpu"}}})
+    assert "are those of results/tiny/full/4" not in changing.run()
+    paths = (changing.folder / "results/new/full/4").glob("*.h5")
+    assert all("device" not in load_model(path).facts for path in paths)
+
+
+def test_iterations_that_are_there_decide_within_a_stage(changing):
+    """The processor made them, so that `auto` goes on with it; `cuda` says that it moves."""
+    changing.remove("results", "logs")
+    changing.configure({**GIVEN, "device": "cpu"})
+    changing.run()
+    for wanted, expected in (("auto", None), ("cuda", HERE)):
+        lose_the_end(changing)
+        changing.configure({**GIVEN, "device": wanted})
+        log = changing.run()
+        assert ("goes on with jax" in log) == (wanted == "cuda")
+        assert devices(changing) == [None, None, None, expected]
+
+
+def test_without_a_device_nothing_starts_of_what_is_made_again(changing, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    changing.configure({**GIVEN, "iterations": [3, 3]})
+    (line,) = errors(changing.run(code=1))
+    assert line.startswith("gmmcore: error: run tiny: device: cuda was asked for; ")
 
 
 def test_programs_are_kept_between_runs(on_device, tmp_path, monkeypatch):

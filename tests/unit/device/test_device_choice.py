@@ -14,11 +14,34 @@ import pytest
 from gmmcore.devices import choice
 from gmmcore.devices.device import find, prepare
 from gmmcore.errors import GmmcoreError
+from gmmcore.formats.hdf5 import save_model
+from gmmcore.history import HistoryEntry
+from gmmcore.model import GaussianMixture
+from gmmcore.processor import warn_of_others
+from gmmcore.provenance import provenance
 from gmmcore.statistics import accumulate
 from gmmcore.training import TrainingSettings, train
 from gmmcore.verbs._common import device_of, note_device
 
 HERE = "jax 0.10 NVIDIA H100"
+
+
+def history_of(kind: str, components: int, frames: int) -> tuple[HistoryEntry, ...]:
+    """The entries of a stage of eight iterations."""
+    nothing = {"log_likelihood": 0.0, "gain": 0.0, "floored": 0, "ceiled": 0, "low_count": 0}
+    return tuple(
+        HistoryEntry(
+            stage=kind,
+            components=components,
+            iteration=number,
+            level=0,
+            frames=frames,
+            action="",
+            smallest_occupancy=0.0,
+            **nothing,
+        )
+        for number in range(1, 9)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -187,6 +210,26 @@ def test_a_training_goes_on_where_it_was_unless_told(machine, wanted, before, av
         assert choice.followed(wanted, before) == expected
 
 
+SHORT = history_of("diag", 64, 10_000)
+LONG = history_of("diag", 512, 30_000_000)
+
+
+@pytest.mark.parametrize(
+    ("facts", "history", "expected"),
+    [
+        ({}, (), None),
+        ({}, SHORT, None),
+        ({}, SHORT + LONG, "cpu"),
+        ({"iteration": 1}, SHORT, "cpu"),
+        ({"iteration": 1, "device": HERE}, LONG, HERE),
+        ({"chosen": HERE}, LONG, HERE),
+        ({"iteration": 2, "chosen": HERE}, LONG, HERE),
+    ],
+)
+def test_what_a_training_was_computed_on(facts, history, expected):
+    assert choice.settled(facts, history, 60) == expected
+
+
 @pytest.mark.parametrize("is_alone", [True, False])
 @pytest.mark.parametrize("is_long", [True, False])
 @pytest.mark.parametrize("before", [None, "cpu", HERE])
@@ -195,7 +238,8 @@ def test_without_a_device_jobs_that_share_an_iteration_do_as_one_alone(
     machine, wanted, before, is_long, is_alone
 ):
     course = SimpleNamespace(takes_long=lambda *_: is_long)
-    model = SimpleNamespace(facts={"chosen": before})
+    facts = {"device": HERE} if before == HERE else {"iteration": int(before == "cpu")}
+    model = SimpleNamespace(facts=facts, history=())
     corpus = SimpleNamespace(frames=1, dimension=1)
     given = SimpleNamespace(device=wanted), model, corpus, course
     if (wanted, before) == ("auto", HERE):
@@ -209,22 +253,52 @@ def test_without_a_device_jobs_that_share_an_iteration_do_as_one_alone(
 @pytest.mark.parametrize(
     ("computed_by", "before", "noted", "line"),
     [
-        (None, None, (None, None), ""),
-        (None, "cpu", (None, "cpu"), ""),
-        ("cpu", None, (None, "cpu"), ""),
-        ("cpu", "cpu", (None, "cpu"), ""),
-        (HERE, None, (HERE, HERE), f"device: {HERE}\n"),
-        (HERE, HERE, (HERE, HERE), f"device: {HERE}\n"),
-        (None, HERE, (None, HERE), "device: the processor, because the stage is short\n"),
-        ("cpu", HERE, (None, "cpu"), "device: the training goes on with cpu; before, it was jax"),
-        (HERE, "cpu", (HERE, HERE), f"device: the training goes on with {HERE}; before, it was"),
+        (None, {}, (None, None), ""),
+        (None, {"iteration": 1}, (None, None), ""),
+        ("cpu", {}, (None, None), ""),
+        ("cpu", {"iteration": 1}, (None, None), ""),
+        (HERE, {}, (HERE, None), f"device: {HERE}\n"),
+        (HERE, {"device": HERE}, (HERE, None), f"device: {HERE}\n"),
+        (None, {"device": HERE}, (None, HERE), "device: the processor, because the stage is sho"),
+        (None, {"chosen": HERE}, (None, HERE), "device: the processor, because the stage is sho"),
+        ("cpu", {"chosen": HERE}, (None, None), "device: the training goes on with cpu; before, "),
+        (HERE, {"iteration": 1}, (HERE, None), f"device: the training goes on with {HERE}; befo"),
     ],
 )
 def test_what_is_noted_and_said(capsys, computed_by, before, noted, line):
-    assert note_device(computed_by, before) == noted
+    model = SimpleNamespace(facts=before, history=(), mixture=SimpleNamespace(dimension=60))
+    assert note_device(computed_by, model) == noted
     told = capsys.readouterr().out
     assert told.startswith(line)
     assert bool(told) == bool(line)
+
+
+def test_the_header_has_room_for_all_that_computed_a_mixture(tmp_path):
+    """Types of processors, and the longest names of devices."""
+    ones = np.ones((2, 3))
+    mixture = GaussianMixture([0.5, 0.5], [[0, 0, 0], [1, 1, 1]], ones)
+    devices = [f"jax 0.10.2 cuda 12090 {letter * 40} float32" for letter in "ab"]
+    types = [f"numpy 2.4.6 X86_V4, openblas 0.3.31.188.0 Cooperlake{n}" for n in range(6)]
+    facts = provenance(
+        stage="full",
+        components=100_000,
+        iteration=999,
+        level=20,
+        parent="p" * 64,
+        corpus="c" * 64,
+        settings="s" * 64,
+        arithmetic=warn_of_others("x.h5", types[1:], types[0]),
+        device=choice.one_of(devices),
+        log_likelihood=-123.45678901234567,
+        gain=-1.2345678901234567e-10,
+        allowance=1.2345678901234567e-10,
+        step="extrapolated",
+        ahead=False,
+        held_out=-123.45678901234567,
+        held_out_gain=-1.2345678901234567e-10,
+        held_out_frames="h" * 64,
+    )
+    save_model(tmp_path / "x.h5", mixture, facts, ())
 
 
 def test_where_the_processor_imitates_a_device_only_those_who_ask_get_it(monkeypatch, capsys):
@@ -242,8 +316,6 @@ def test_short_stages_of_a_training_need_no_device(machine):
 
 
 def _small():
-    from gmmcore import GaussianMixture
-
     ones = np.ones((2, 3))
     return GaussianMixture([0.5, 0.5], [[0, 0, 0], [1, 1, 1]], ones), np.zeros((5, 3))
 

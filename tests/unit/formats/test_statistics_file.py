@@ -94,7 +94,7 @@ def test_parts_of_processor_and_device_are_all_removed(tmp_path):
         assert not any(path.exists() for path in paths)
 
 
-def test_devices_of_several_types_are_all_named(tmp_path):
+def test_devices_of_several_types_are_told(tmp_path):
     names = ["jax 0.10.2 cuda 12090 NVIDIA H100 float32", "jax 0.10.2 cuda 12090 A100 float32"]
     paths, expectation = save_parts(tmp_path, 2), expectation_of()
     lengths = [last - first for first, last in expectation.pieces]
@@ -103,7 +103,7 @@ def test_devices_of_several_types_are_all_named(tmp_path):
         save_statistics(path, tree, FACTS, choice=expectation.choice, device=name)
     total, _, device = join_statistics(paths, FACTS, lambda choice, _: expectation_of(choice))
     assert total.frames == len(FRAMES)
-    assert device == "; ".join(sorted(names))
+    assert device == f"{min(names)} and others"
 
 
 def test_another_way_to_compute_is_refused(tmp_path):
