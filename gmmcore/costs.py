@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LONG_SECONDS", "megabytes", "seconds", "takes_long", "useful_workers"]
+__all__ = ["LONG_SECONDS", "megabytes", "seconds", "useful_workers"]
 
 # On one core of a processor of 2020, in single precision (docs/scaling.md measures them): what a
 # frame costs by itself, and what an operation of the two matrix products does.
@@ -35,20 +35,6 @@ def seconds(frames: int, components: int, dimension: int, *, full: bool) -> floa
     width = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
     operations = 4 * components * width
     return frames * (_SECONDS_PER_FRAME + operations * _SECONDS_PER_OPERATION)
-
-
-def takes_long(
-    iterations: int, frames: int, components: int, dimension: int, *, full: bool
-) -> bool:
-    """Whether the E-steps of a stage take more than a minute on one core.
-
-    Examples
-    --------
-    >>> from gmmcore.costs import takes_long
-    >>> [takes_long(8, 1_000_000, components, 60, full=False) for components in (512, 2048)]
-    [False, True]
-    """
-    return iterations * seconds(frames, components, dimension, full=full) >= LONG_SECONDS
 
 
 def useful_workers(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
 
-from gmmcore.costs import takes_long
+from gmmcore.costs import LONG_SECONDS, seconds
 from gmmcore.history import HistoryEntry
 
 __all__ = [
@@ -233,12 +233,31 @@ class Course:
             held_out=held_out,
         )
 
-    def takes_long(self, frames: int, dimension: int) -> bool:
-        """Whether the stage takes more than a minute on one core, with so many frames in all."""
+    @property
+    def lowest(self) -> int:
+        """Level of the largest subset that the stage reads."""
+        return 0 if self.stage.final else self.level
+
+    def largest(self, frames: int, dimension: int) -> tuple[int, int, int, bool]:
+        """Return frames, components, dimension and kind of the largest E-step, of so many frames.
+
+        They are the arguments of `gmmcore.costs.seconds`, the last one as ``full``.
+        """
         stage = self.stage
-        read = frames >> (0 if stage.final else self.level)
-        full = stage.kind == "full"
-        return takes_long(stage.iterations, read, stage.components, dimension, full=full)
+        return frames >> self.lowest, stage.components, dimension, stage.kind == "full"
+
+    def takes_long(self, frames: int, dimension: int) -> bool:
+        """Whether the stage takes more than a minute on one core, with so many frames in all.
+
+        Examples
+        --------
+        >>> from gmmcore.schedule import Course, Stage
+        >>> courses = [Course(Stage("diag", c, 8, "split"), llk_gain=0.01) for c in (512, 2048)]
+        >>> [course.takes_long(1_000_000, 60) for course in courses]
+        [False, True]
+        """
+        *sizes, full = self.largest(frames, dimension)
+        return self.stage.iterations * seconds(*sizes, full=full) >= LONG_SECONDS
 
     def after(self, previous: HistoryEntry | None) -> int | None:
         """Return the `next_level` after an iteration, None for the first mixture of the stage."""

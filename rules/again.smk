@@ -9,7 +9,7 @@ import functools
 import glob
 import time
 
-from gmmcore.devices.choice import lacking
+from gmmcore.devices.choice import chosen
 from gmmcore.features.writing import recipe_of
 from gmmcore.pages import comparison_fault
 from gmmcore.validity import look_at_corpus, run_problems
@@ -71,11 +71,10 @@ def write_notes():
         # On a cluster, other machines have the devices, and the jobs there look.
         if ON_CLUSTER or is_finished or run.settings.device != "cuda":
             continue
-        if reason := lacking():
-            sys.exit(
-                f"gmmcore: error: run {name}: device: cuda was asked for; {reason}, or set "
-                "device: cpu"
-            )
+        try:
+            chosen("cuda")
+        except GmmcoreError as error:
+            sys.exit(f"gmmcore: error: run {name}: {error}")
     page = f"{prefix()}results/comparison.html"
     finals = {f"{places[run.name]}/ubm.h5" for run in COMPARED}
     if COMPARED and os.path.lexists(page):

@@ -14,7 +14,7 @@ import gmmcore
 from gmmcore.configuration import changed
 from gmmcore.corpus.corpus import Corpus
 from gmmcore.corpus.identity import batches, shard_paths
-from gmmcore.costs import megabytes, seconds, takes_long
+from gmmcore.costs import megabytes, seconds
 from gmmcore.demo.synthetic import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.features.settings import AudioSettings
@@ -161,13 +161,11 @@ def exported(wildcards):
     return f"results/{wildcards.run}/{wildcards.name}.h5"
 
 
-def shape(stage, run, corpus):
-    """Return frames, components, dimension and kind of the largest E-step of a stage."""
+def course_with(stage, run, corpus):
+    """Return what the iterations of a stage read of so many frames of a dimension."""
     frames, dimension = corpus
     limits = mapping(run.settings.limits)
-    course = Course.of(stage, frames=frames, dimension=dimension, **limits)
-    level = 0 if stage.final else course.level
-    return frames >> level, stage.components, dimension, stage.kind == "full"
+    return Course.of(stage, frames=frames, dimension=dimension, **limits)
 
 
 def made_corpus(run):
@@ -184,7 +182,8 @@ def memory(wildcards, threads, attempt):
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
     corpus = made_corpus(run)
-    frames, components, dimension, full = shape(stage, run, corpus)
+    course = course_with(stage, run, corpus)
+    frames, components, dimension, full = course.largest(*corpus)
     processes = ranks(wildcards)
     most = processes * run.settings.memory * 1_000_000 // (4 * dimension)
     return attempt * megabytes(
@@ -201,7 +200,8 @@ def runtime(wildcards, threads, attempt):
     """Return the minutes that a stage may take; what it has done by then is kept."""
     run = RUNS[wildcards.run]
     stage = run.stage(wildcards.stage)
-    *sizes, full = shape(stage, run, made_corpus(run))
+    corpus = made_corpus(run)
+    *sizes, full = course_with(stage, run, corpus).largest(*corpus)
     workers = ranks(wildcards) * threads
     wanted = 2 * stage.iterations * seconds(*sizes, full=full) / workers
     return attempt * (10 + int(wanted / 60))
@@ -209,8 +209,7 @@ def runtime(wildcards, threads, attempt):
 
 def is_short(stage, run):
     """Whether a stage takes less than a minute on one core, whatever corpus there will be."""
-    *sizes, full = shape(stage, run, UNKNOWN)
-    return not takes_long(stage.iterations, *sizes, full=full)
+    return not course_with(stage, run, UNKNOWN).takes_long(*UNKNOWN)
 
 
 def device(wildcards):

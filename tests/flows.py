@@ -77,6 +77,15 @@ def errors(log: str) -> list[str]:
     return found
 
 
+def finished(flow: Workflow, values: Mapping[str, Any]) -> Workflow:
+    """The same folder, with a training that has ended, and no longer makes its corpus."""
+    flow.configure(values)
+    flow.run("corpus/shows.txt")
+    flow.configure(changed(values, demo=PLAIN["demo"]))
+    flow.run()
+    return flow
+
+
 class Workflow:
     """A folder in which `snakemake` is run with this checkout's Snakefile.
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.devices.device import Device, DeviceMemoryError, find
-from gmmcore.devices.program import RUN, Parameters, parameters_of, program
+from gmmcore.devices.program import RUN, parameters_of, program
 from gmmcore.frames import FrameSource
 from gmmcore.kernels.base import Kernel
 from gmmcore.summation import SumTree
@@ -90,7 +90,7 @@ class DeviceSums:
         kernel = self._kernel
         compute = program(kernel.is_full, kernel.dtype, device.products, self._has_statistics)
         kept = device.kept.of(source, (block, kernel.dtype, kernel.is_centred))
-        parameters: dict[str, Parameters] = {}
+        parameters = jax.device_put(parameters_of(kernel))
         waiting: deque[Any] = deque()
         tree = SumTree(len(pieces))
         for piece in chosen:
@@ -103,12 +103,9 @@ class DeviceSums:
                 if frames is None:
                     frames = jax.device_put(self._read(source, start, stop, block))
                     device.kept.keep(source, start, frames)
-                dtype = frames.dtype.name
-                if dtype not in parameters:
-                    parameters[dtype] = jax.device_put(parameters_of(kernel, frames.dtype))
                 if len(waiting) > _WAITING:
                     waiting.popleft().block_until_ready()
-                sums = compute(frames, stop - start, parameters[dtype])
+                sums = compute(frames, stop - start, parameters)
                 waiting.append(sums)
                 of_piece.add((0, index), sums)
             total = of_piece.total

@@ -22,6 +22,7 @@ from gmmcore.history import HistoryEntry
 __all__ = [
     "DEVICES",
     "chosen",
+    "device_named",
     "followed",
     "is_imitated",
     "kind_of",
@@ -147,6 +148,12 @@ def followed(wanted: str, before: str | None) -> str:
     return "cuda"
 
 
+def device_named(facts: Mapping[str, Any]) -> str | None:
+    """Return the device of a training by the facts of its last mixture; None if there is none."""
+    words: str | None = facts.get("device", facts.get("chosen"))
+    return words
+
+
 def settled(
     facts: Mapping[str, Any], history: Sequence[HistoryEntry], dimension: int
 ) -> str | None:
@@ -164,8 +171,8 @@ def settled(
         The iterations that led to it.
     dimension : int
     """
-    if words := facts.get("device", facts.get("chosen")):
-        return str(words)
+    if words := device_named(facts):
+        return words
     spent: dict[tuple[str, int], float] = defaultdict(float)
     for entry in history:
         size = entry.frames, entry.components, dimension

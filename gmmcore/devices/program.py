@@ -37,8 +37,8 @@ _ROWS: tuple[tuple[int, ...], ...] = ((1,), (0,))
 _NO_BATCH: tuple[tuple[int, ...], ...] = ((), ())
 
 
-def parameters_of(kernel: Kernel, dtype: np.dtype[Any]) -> Parameters:
-    """Return what a program needs of a kernel, for frames of a type."""
+def parameters_of(kernel: Kernel) -> Parameters:
+    """Return what a program needs of a kernel."""
     parameters: Parameters = {"coefficients": kernel.coefficients}
     if hasattr(kernel, "reference"):
         # What the mixture and the overall Gaussian have in common is added in double precision.
@@ -47,8 +47,7 @@ def parameters_of(kernel: Kernel, dtype: np.dtype[Any]) -> Parameters:
             "reference": kernel.reference.astype(np.float64),
         }
     if not kernel.is_centred:
-        # It is subtracted in the higher of both precisions.
-        parameters["origin"] = kernel.origin.astype(np.result_type(dtype, kernel.dtype))
+        parameters["origin"] = kernel.origin
     if isinstance(kernel, FullKernel):
         parameters["whitening"] = kernel.whitening.T.astype(kernel.dtype)
     elif isinstance(kernel, DiagonalKernel):
@@ -90,8 +89,9 @@ def program(
 
     def expand(frames: Any, parameters: Parameters) -> Any:
         if "origin" in parameters:
-            origin = parameters["origin"]
-            frames = frames.astype(origin.dtype) - origin
+            # It is subtracted in the higher of both precisions.
+            work = np.result_type(frames.dtype, dtype)
+            frames = frames.astype(work) - parameters["origin"].astype(work)
         y = frames.astype(dtype)
         if is_full:
             whitening = parameters["whitening"]

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with full covariances."""
+    from gmmcore.devices.choice import device_named
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.provenance import provenance, settings_digest
     from gmmcore.starts import to_full
@@ -30,6 +31,6 @@ def run(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("diag2full"),
         arithmetic=model.facts.get("arithmetic"),
-        chosen=model.facts.get("device", model.facts.get("chosen")),
+        chosen=device_named(model.facts),
     )
     save_model(arguments.output, to_full(model.mixture), facts, model.history)

@@ -103,8 +103,7 @@ def _local_team(
     from gmmcore.teams.choice import local_team
 
     work = work_of(arguments, corpus, is_shared=arguments.threads > 1, device=device)
-    level = 0 if course.stage.final else course.level
-    return local_team(work, model.mixture, level, arguments.threads)
+    return local_team(work, model.mixture, course.lowest, arguments.threads)
 
 
 def _can_copy(twin: Path, done: Walk, there: Walk, arguments: argparse.Namespace) -> bool:

@@ -32,6 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
+    from gmmcore.devices.choice import device_named
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.processor import in_use
     from gmmcore.provenance import provenance, settings_digest
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split", settings),
         arithmetic=arithmetic,
-        chosen=model.facts.get("device", model.facts.get("chosen")),
+        chosen=device_named(model.facts),
     )
     save_model(arguments.output, mixture, facts, model.history)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cluster_flows import LONG, OnCluster
-from flows import PLAIN, Workflow, changed
+from flows import Workflow, changed, finished
 from slurm import Slurm, kill, wait_for, with_variable
 
 KINDS = ("job cancelled", "job requeued", "process killed", "node lost", "Snakemake killed")
@@ -90,12 +90,7 @@ def chaotic_run(
 def undisturbed(folder: Path, jobs: str | int) -> Workflow:
     """A training without a cluster."""
     folder.mkdir()
-    flow = Workflow(folder, forked=False)
-    flow.configure(changed(FORMS[jobs], jobs=jobs))
-    flow.run("corpus/shows.txt")
-    flow.configure(changed(flow.config, demo=PLAIN["demo"]))
-    flow.run()
-    return flow
+    return finished(Workflow(folder, forked=False), changed(FORMS[jobs], jobs=jobs))
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cluster_flows import CONFIG, OnCluster
-from flows import PLAIN, Workflow, changed
+from flows import Workflow, finished
 from slurm import Slurm, missing
 
 
@@ -29,12 +29,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 @pytest.fixture(scope="session")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """A finished training without a cluster, not to be touched."""
-    flow = Workflow(tmp_path_factory.mktemp("laptop"), forked=False)
-    flow.configure(CONFIG)
-    flow.run("corpus/shows.txt")
-    flow.configure(changed(CONFIG, demo=PLAIN["demo"]))
-    flow.run()
-    return flow
+    return finished(Workflow(tmp_path_factory.mktemp("laptop"), forked=False), CONFIG)
 
 
 @pytest.fixture

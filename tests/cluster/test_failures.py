@@ -7,19 +7,14 @@ import time
 
 import pytest
 from cluster_flows import LONG, OnCluster, submissions
-from flows import PLAIN, Workflow, changed
+from flows import Workflow, finished
 from slurm import wait_for
 
 
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """A finished training without a cluster whose last stage takes longer."""
-    flow = Workflow(tmp_path_factory.mktemp("long"), forked=False)
-    flow.configure(LONG)
-    flow.run("corpus/shows.txt")
-    flow.configure(changed(LONG, demo=PLAIN["demo"]))
-    flow.run()
-    return flow
+    return finished(Workflow(tmp_path_factory.mktemp("long"), forked=False), LONG)
 
 
 @pytest.fixture

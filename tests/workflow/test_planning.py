@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from flows import PLAIN, TINY, Workflow, changed, jobs
+from flows import TINY, Workflow, changed, finished, jobs
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,6 @@ RESTING = "Nothing to be done"
 @pytest.fixture
 def many(tmp_path) -> Workflow:
     """A finished training on so many shards that each job makes two."""
-    result = Workflow(tmp_path)
     values = changed(
         TINY,
         components=2,
@@ -25,11 +24,7 @@ def many(tmp_path) -> Workflow:
         demo={"shows": SHARDS},
         features={"shards": SHARDS},
     )
-    result.configure(values)
-    result.run("corpus/shows.txt")
-    result.configure(changed(values, demo=PLAIN["demo"]))
-    result.run()
-    return result
+    return finished(Workflow(tmp_path), values)
 
 
 def packed(log: str) -> list[str]:
