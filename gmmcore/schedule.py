@@ -241,7 +241,7 @@ class Course:
     def largest(self, frames: int, dimension: int) -> tuple[int, int, int, bool]:
         """Return frames, components, dimension and kind of the largest E-step, of so many frames.
 
-        They are the arguments of `gmmcore.costs.seconds`, the last one as ``full``.
+        They are the arguments of ``seconds`` in gmmcore/costs.py, the last one as ``full``.
         """
         stage = self.stage
         return frames >> self.lowest, stage.components, dimension, stage.kind == "full"
