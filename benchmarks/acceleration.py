@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gmmcore.frames import ArraySource
-from gmmcore.history import HistoryEntry
-from gmmcore.model import GaussianMixture
-from gmmcore.schedule import Course, Stage
-from gmmcore.training import TrainingSettings, iterate, train
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.schedule import Course, Stage
+from gmmcore.core.train import TrainingSettings, iterate, train
 
 CORPORA = 20
 COMPONENTS = (16, 32, 64, 128)

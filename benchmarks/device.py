@@ -30,15 +30,15 @@ import numpy as np
 from benchmarks.speeds.clock import ON_DEVICE, measure, processor, table
 from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures
 from benchmarks.workflow import make_features, run_workflow
-from gmmcore.devices.choice import chosen
-from gmmcore.devices.device import find, prepare
-from gmmcore.devices.program import PRODUCTS
-from gmmcore.em import Update, maximise
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.estep import accumulate
+from gmmcore.core.gpu.choice import chosen
+from gmmcore.core.gpu.device import find, prepare
+from gmmcore.core.gpu.program import PRODUCTS
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import Update, maximise
+from gmmcore.core.train import TrainingSettings, train, uniform_start
 from gmmcore.errors import GmmcoreError
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import accumulate
-from gmmcore.steps import FullMStep, MStep
-from gmmcore.training import TrainingSettings, train, uniform_start
 
 ROOT = Path(__file__).resolve().parents[1]
 DIMENSION = 60

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.qualities.corpora import Corpus, draws, recorded
-from gmmcore.frames import ArraySource
-from gmmcore.model import GaussianMixture
-from gmmcore.schedule import Course, Stage
-from gmmcore.starts import to_full
-from gmmcore.statistics import accumulate
-from gmmcore.steps import FullMStep, MStep
-from gmmcore.training import TrainingSettings, iterate, train
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import to_full
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.schedule import Course, Stage
+from gmmcore.core.train import TrainingSettings, iterate, train
 
 Frames = npt.NDArray[np.floating]
 PRIORS = (0.0, 1.0, 2.0, 4.0)  # in dimensions

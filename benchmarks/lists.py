@@ -21,15 +21,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from gmmcore.corpus.identity import fingerprint, shard_paths
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.options import words
+from gmmcore.config.features import FeatureSettings
+from gmmcore.config.options import words
+from gmmcore.data.identity import fingerprint, shard_paths
 
 FRAMES, DIMENSION = 20, 20
 # A child's ru_maxrss counts what its parent held when it forked; VmHWM is its own.
 RUN = """
 import sys
-from gmmcore.cli import main
+from gmmcore.cli.main import main
 status = main(sys.argv[1:])
 print([line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")][0])
 sys.exit(status)

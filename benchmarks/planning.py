@@ -29,18 +29,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from gmmcore.cli import main as gmmcore
-from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.identity import shard_paths
-from gmmcore.corpus.packing import pack_shard
+from gmmcore.cli.main import main as gmmcore
+from gmmcore.config.options import words
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.data.corpus import Corpus
+from gmmcore.data.identity import shard_paths
+from gmmcore.data.packing import pack_shard
 from gmmcore.formats.hdf5 import save_model
-from gmmcore.history import HistoryEntry
-from gmmcore.model import GaussianMixture
-from gmmcore.options import words
-from gmmcore.provenance import provenance
-from gmmcore.resume import mixture_path
-from gmmcore.runs import Run, read_runs
-from gmmcore.starts import one_gaussian, split, to_full
+from gmmcore.workflow.provenance import provenance
+from gmmcore.workflow.resume import mixture_path
+from gmmcore.workflow.runs import Run, read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 NORMALISATIONS = [None, "cms", "cmvn", "cms_global"]

@@ -40,7 +40,7 @@ from benchmarks.qualities.corpora import Corpus, demonstration, draws, recorded
 from benchmarks.qualities.drawing import drawing
 from benchmarks.qualities.points import Curve, Point, Record, append_points, curves, read_points
 from benchmarks.speeds.clock import processor, table
-from gmmcore.demo.synthetic import DemoSettings
+from gmmcore.config.demo import DemoSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path(__file__).resolve().parent / "qualities"

@@ -37,7 +37,7 @@ from benchmarks.scalings.predicted import replay
 from benchmarks.speeds.clock import processor, table
 from benchmarks.speeds.data import clusters, mixtures
 from benchmarks.speeds.halves import gains_of_two
-from gmmcore.model import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture
 
 ROOT = Path(__file__).resolve().parents[1]
 DIMENSION = 60

@@ -28,9 +28,9 @@ from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures, speech
 from benchmarks.speeds.halves import gains_of_two
 from benchmarks.speeds.memory import peak
 from benchmarks.workflow import costs
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import accumulate
-from gmmcore.training import TrainingSettings, train
+from gmmcore.core.estep import accumulate
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.train import TrainingSettings, train
 
 ROOT = Path(__file__).resolve().parents[1]
 PRUNING = 2e-8

@@ -25,11 +25,11 @@ import numpy as np
 import yaml
 
 from benchmarks.speeds.clock import processor as name_of_processor
-from gmmcore.configuration import resolve
-from gmmcore.corpus.shards import Shard
+from gmmcore.config.configuration import resolve
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import Slice
+from gmmcore.data.shards import Shard
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.frames import Slice
-from gmmcore.statistics import accumulate
 
 ROOT = Path(__file__).resolve().parents[1]
 

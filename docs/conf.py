@@ -11,7 +11,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 import gmmcore
-from gmmcore.cli import main
+from gmmcore.cli.main import main
 
 project = "gmmcore"
 version = release = gmmcore.__version__
@@ -50,7 +50,7 @@ def _add_verbs(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def _verbs() -> Iterator[str]:
-    for path in sorted((Path(gmmcore.__file__).parent / "verbs").glob("[a-z]*.py")):
+    for path in sorted((Path(gmmcore.__file__).parent / "cli/verbs").glob("[a-z]*.py")):
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
             os.environ["COLUMNS"] = "90"  # What a page has room for.

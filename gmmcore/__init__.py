@@ -19,7 +19,8 @@ The workflow is started by ``make train`` or Snakemake, and documented in README
 `GmmcoreError`
     Base class of errors in input or configuration.
 
-Below these, `gmmcore.density` has log-likelihoods and posteriors as functions, and `gmmcore.em` the
+Below these, `gmmcore.core.density` has log-likelihoods and posteriors as functions, and
+`gmmcore.core.mstep` the
 M-step.
 
 Examples
@@ -38,15 +39,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gmmcore.core.estep import accumulate
+    from gmmcore.core.mixture import GaussianMixture
     from gmmcore.errors import GmmcoreError
     from gmmcore.formats.registry import read_mixture, write_mixture
-    from gmmcore.model import GaussianMixture
-    from gmmcore.notebook.estimator import GaussianMixtureModel
-    from gmmcore.notebook.fitting import train
-    from gmmcore.notebook.opened import open_run
-    from gmmcore.sidekit.mixture import Mixture
-    from gmmcore.sidekit.server import FeaturesServer
-    from gmmcore.statistics import accumulate
+    from gmmcore.interfaces.estimator import GaussianMixtureModel
+    from gmmcore.interfaces.fitting import train
+    from gmmcore.interfaces.opened import open_run
+    from gmmcore.interfaces.sidekit_mixture import Mixture
+    from gmmcore.interfaces.sidekit_server import FeaturesServer
 
 __all__ = [
     "FeaturesServer",
@@ -65,15 +66,15 @@ __version__ = "0.1.0"
 
 # These are imported when they are asked for: most jobs of the workflow do without them.
 _HOMES = {
-    "FeaturesServer": "gmmcore.sidekit.server",
-    "GaussianMixture": "gmmcore.model",
-    "GaussianMixtureModel": "gmmcore.notebook.estimator",
+    "FeaturesServer": "gmmcore.interfaces.sidekit_server",
+    "GaussianMixture": "gmmcore.core.mixture",
+    "GaussianMixtureModel": "gmmcore.interfaces.estimator",
     "GmmcoreError": "gmmcore.errors",
-    "Mixture": "gmmcore.sidekit.mixture",
-    "accumulate": "gmmcore.statistics",
-    "open_run": "gmmcore.notebook.opened",
+    "Mixture": "gmmcore.interfaces.sidekit_mixture",
+    "accumulate": "gmmcore.core.estep",
+    "open_run": "gmmcore.interfaces.opened",
     "read_mixture": "gmmcore.formats.registry",
-    "train": "gmmcore.notebook.fitting",
+    "train": "gmmcore.interfaces.fitting",
     "write_mixture": "gmmcore.formats.registry",
 }
 

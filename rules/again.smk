@@ -9,10 +9,10 @@ import functools
 import glob
 import time
 
-from gmmcore.devices.choice import chosen
-from gmmcore.features.writing import recipe_of
-from gmmcore.pages import comparison_fault
-from gmmcore.validity import look_at_corpus, run_problems
+from gmmcore.core.gpu.choice import chosen
+from gmmcore.data.writing import recipe_of
+from gmmcore.workflow.pages import comparison_fault
+from gmmcore.workflow.validity import look_at_corpus, run_problems
 
 
 @functools.cache

@@ -11,19 +11,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import gmmcore
-from gmmcore.configuration import changed
-from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.identity import batches, shard_paths
-from gmmcore.costs import megabytes, seconds
-from gmmcore.demo.synthetic import DemoSettings
+from gmmcore.config.configuration import changed
+from gmmcore.data.corpus import Corpus
+from gmmcore.data.identity import batches, shard_paths
+from gmmcore.core.costs import megabytes, seconds
+from gmmcore.config.demo import DemoSettings
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import AudioSettings
+from gmmcore.config.features import AudioSettings
 from gmmcore.files import remembered
-from gmmcore.options import mapping, words
-from gmmcore.runs import made_lists, read_runs
-from gmmcore.schedule import Course, iteration_name
-from gmmcore.settings import COMPARISON, EXPORTS
-from gmmcore.verified import recall, remember, sealed_state
+from gmmcore.config.options import mapping, words
+from gmmcore.workflow.runs import made_lists, read_runs
+from gmmcore.core.schedule import Course, iteration_name
+from gmmcore.config.settings import COMPARISON, EXPORTS
+from gmmcore.workflow.verified import recall, remember, sealed_state
 
 # A closed pipe, as in `snakemake | head`, ends Snakemake. Otherwise it would wait for ever, because
 # the thread that meets the closed pipe is not the one that waits for the jobs.

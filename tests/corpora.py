@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.corpus.shards import Shard, ShardWriter
-from gmmcore.corpus.table import Row, ShowTable
+from gmmcore.core.moments import merge_moments
+from gmmcore.core.nesting import frame_levels
+from gmmcore.data.corpus import Corpus, CorpusShard
+from gmmcore.data.shards import Shard, ShardWriter
+from gmmcore.data.table import Row, ShowTable
 from gmmcore.files import writing
-from gmmcore.moments import merge_moments
-from gmmcore.nesting import frame_levels
 
 
 def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: int = 1) -> Path:

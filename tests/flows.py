@@ -16,8 +16,8 @@ from typing import Any
 import forks
 import yaml
 
-from gmmcore.configuration import merged
-from gmmcore.runs import read_runs
+from gmmcore.config.configuration import merged
+from gmmcore.workflow.runs import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -27,14 +27,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-VERBS = Path(__file__).resolve().parents[1] / "gmmcore/verbs"
+VERBS = Path(__file__).resolve().parents[1] / "gmmcore/cli/verbs"
 LOADED = (
     "docutils.parsers.rst.directives.images",
     "docutils.parsers.rst.states",
     "docutils.writers",
     "encodings.idna",
-    "gmmcore.runs",
-    "gmmcore.validity",
+    "gmmcore.workflow.runs",
+    "gmmcore.workflow.validity",
     "h5py",
     "pygments.formatters.html",
     "scipy.linalg",
@@ -44,7 +44,7 @@ LOADED = (
     "snakemake.report.html_reporter",
     "yaml",
     "yte",
-    *(f"gmmcore.verbs.{path.stem}" for path in sorted(VERBS.glob("[a-z]*.py"))),
+    *(f"gmmcore.cli.verbs.{path.stem}" for path in sorted(VERBS.glob("[a-z]*.py"))),
 )
 """What the programs load when they need it."""
 
@@ -96,13 +96,13 @@ def serve(folder: Path) -> None:
     """Load the libraries, and fork at every connection until the standard input is closed."""
     import snakemake.cli
 
-    import gmmcore.cli
+    import gmmcore.cli.main
 
     for name in LOADED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    programs = {"snakemake": snakemake.cli.main, "gmmcore": gmmcore.cli.main}
+    programs = {"snakemake": snakemake.cli.main, "gmmcore": gmmcore.cli.main.main}
     forks = 0
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "socket"))

@@ -7,11 +7,11 @@ import functools
 import numpy as np
 
 from gmmcore import GaussianMixture
-from gmmcore.em import maximise
-from gmmcore.moments import Moments
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import accumulate
-from gmmcore.steps import FullMStep, MStep
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.estep import accumulate
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.moments import Moments
+from gmmcore.core.mstep import maximise
 
 Case = tuple[np.ndarray, GaussianMixture]
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from benchmarks.qualities.corpora import Frames
 from benchmarks.qualities.points import PRECISION, PRUNING, Record
-from gmmcore.em import maximise
-from gmmcore.frames import ArraySource
-from gmmcore.model import GaussianMixture
-from gmmcore.starts import one_gaussian
-from gmmcore.statistics import accumulate
-from gmmcore.steps import MStep
-from gmmcore.training import TrainingSettings, moments, train
+from gmmcore.config.steps import MStep
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import one_gaussian
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import maximise
+from gmmcore.core.train import TrainingSettings, moments, train
 
 __all__ = ["CONTENDERS", "KMEANS_ALONE", "OURS", "SIDEKIT", "TOLERANCES", "peers", "run"]
 

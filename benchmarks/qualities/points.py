@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.qualities.corpora import Corpus, Frames
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import accumulate
+from gmmcore.core.estep import accumulate
+from gmmcore.core.mixture import GaussianMixture
 
 __all__ = [
     "PRECISION",

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 from benchmarks.speeds.data import Frames
-from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.corpus.shards import Shard, ShardWriter
+from gmmcore.core.initial import controlled
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.moments import merge_moments
+from gmmcore.data.corpus import Corpus, CorpusShard
+from gmmcore.data.shards import Shard, ShardWriter
 from gmmcore.files import writing
 from gmmcore.formats.hdf5 import save_model
-from gmmcore.model import GaussianMixture
-from gmmcore.moments import merge_moments
-from gmmcore.starts import controlled
 
 __all__ = ["make_corpus", "seconds"]
 
@@ -55,7 +55,15 @@ def seconds(
     first = controlled(mixture, corpus.moments)
     save_model(folder / "000.h5", first, {**facts, "corpus": corpus.digest})
     command = [] if ranks == 1 else [launcher, "-n", str(ranks)]
-    command += [sys.executable, "-m", "gmmcore.cli", "iterate", "--corpus", str(path), "--final"]
+    command += [
+        sys.executable,
+        "-m",
+        "gmmcore.cli.main",
+        "iterate",
+        "--corpus",
+        str(path),
+        "--final",
+    ]
     command += ["--mixture", str(folder / "000.h5"), "--output", str(folder) + ".h5"]
     command += [f"--iterations={_ITERATIONS}", "--llk-gain=-1e9", f"--threads={threads}"]
     command += ["--frames-per-component=1000000000", f"--ranks={ranks}"]

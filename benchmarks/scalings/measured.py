@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.speeds.data import Frames
-from gmmcore.corpus.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
-from gmmcore.em import maximise
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.estep import Expectation
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.kernels import make_kernel
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import maximise
+from gmmcore.core.threads import single_blas
+from gmmcore.data.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
 from gmmcore.files import writing
-from gmmcore.frames import ArraySource
-from gmmcore.kernels import make_kernel
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import Expectation
-from gmmcore.steps import FullMStep, MStep
-from gmmcore.threads import single_blas
 
 __all__ = ["Message", "Pieces", "Reading", "message", "pieces_of", "reading", "start"]
 
@@ -139,7 +139,7 @@ def message(launcher: str) -> Message:
 
 def start(launcher: str, ranks: int) -> float:
     """Time how long so many ranks take to start, to meet once, and to end."""
-    program = "from mpi4py import MPI; import gmmcore.teams.ranks; MPI.COMM_WORLD.barrier()"
+    program = "from mpi4py import MPI; import gmmcore.core.teams.ranks; MPI.COMM_WORLD.barrier()"
     command = [launcher, "-n", str(ranks), sys.executable, "-c", program]
     return _best(lambda: subprocess.run(command, check=True))
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.scalings.measured import Message, Pieces
-from gmmcore.summation import SumTree, pieces, shares
+from gmmcore.core.summation import SumTree, pieces, shares
 
 __all__ = ["Iteration", "replay"]
 
@@ -44,7 +44,7 @@ def replay(cost: Pieces, message: Message, frames: int, ranks: int, *, full: boo
     """Replay an iteration.
 
     Each piece takes the time per frame of a measured one, drawn at random. A rank computes its
-    pieces one after the other, and then sends and adds in the order that `gmmcore.teams.ranks`
+    pieces one after the other, and then sends and adds in the order that `gmmcore.core.teams.ranks`
     keeps. The network is taken to be as fast as messages within the machine.
     """
     found = pieces(frames, cost.block)

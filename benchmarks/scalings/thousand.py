@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from mpi4py import MPI
 
-from gmmcore.summation import SumTree
-from gmmcore.teams.base import Work
-from gmmcore.teams.ranks import Ranks
+from gmmcore.core.summation import SumTree
+from gmmcore.core.teams.base import Work
+from gmmcore.core.teams.ranks import Ranks
 
 
 class Drawn:

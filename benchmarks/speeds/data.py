@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.em import maximise
-from gmmcore.frames import ArraySource
-from gmmcore.model import GaussianMixture
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import accumulate
-from gmmcore.steps import MStep
-from gmmcore.training import moments
+from gmmcore.config.steps import MStep
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import maximise
+from gmmcore.core.train import moments
 
 __all__ = ["Repeated", "clusters", "mixtures", "speech"]
 

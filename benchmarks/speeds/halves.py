@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from benchmarks.speeds.data import Frames
 from benchmarks.speeds.peers import ours, team
-from gmmcore.model import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture
 
 __all__ = ["Gains", "gains_of_two"]
 

@@ -21,8 +21,8 @@ def _accumulate(components: int, dimension: int, frames: int, threads: int) -> N
     import numpy as np
 
     from benchmarks.speeds.data import Repeated
-    from gmmcore.model import GaussianMixture
-    from gmmcore.statistics import accumulate
+    from gmmcore.core.estep import accumulate
+    from gmmcore.core.mixture import GaussianMixture
 
     rng = np.random.default_rng(0)
     mixture = GaussianMixture.from_covariances(

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     Array,
@@ -26,7 +27,6 @@ from gmmcore.formats.base import (
     refuse,
 )
 from gmmcore.formats.sidekit_layout import plain_constants
-from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
 

@@ -9,9 +9,9 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
-from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 __all__ = [
     "MAX_BYTES",

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmmcore.core.history import HistoryEntry, columns
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions, refuse
 from gmmcore.formats.image import hdf5_image, open_image
+from gmmcore.formats.sealed import is_sealed, seal, unseal, unseal_bytes
 from gmmcore.formats.sidekit_layout import (
     FORMAT,
     get_mixture,
@@ -25,9 +28,6 @@ from gmmcore.formats.sidekit_layout import (
     prefixes_in,
     put_mixture,
 )
-from gmmcore.history import HistoryEntry, columns
-from gmmcore.model import GaussianMixture
-from gmmcore.sealed import is_sealed, seal, unseal, unseal_bytes
 
 if TYPE_CHECKING:
     import h5py
@@ -92,7 +92,7 @@ def save_model(
     mixture
         The parameters.
     facts
-        Small JSON values; `gmmcore.sealed.sealed_facts` gives them back without HDF5.
+        Small JSON values; `gmmcore.formats.sealed.sealed_facts` gives them back without HDF5.
     history
         The iterations that led to the mixture.
     plain

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     MAX_COMPONENTS,
@@ -25,7 +26,6 @@ from gmmcore.formats.base import (
     read_back,
     refuse,
 )
-from gmmcore.model import GaussianMixture
 
 __all__ = ["FORMATS", "decode_htk", "encode_htk"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
-from gmmcore.sealed import HEADER_SIZE
+from gmmcore.formats.sealed import HEADER_SIZE
 
 if TYPE_CHECKING:
     import h5py
@@ -21,7 +21,7 @@ HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, Attribute
 
 
 def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE) -> bytes:
-    """Make the bytes of a new HDF5 file, for `gmmcore.sealed.seal`.
+    """Make the bytes of a new HDF5 file, for `gmmcore.formats.sealed.seal`.
 
     Parameters
     ----------

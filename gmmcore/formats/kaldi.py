@@ -10,7 +10,9 @@ import math
 
 import numpy as np
 
-from gmmcore.density import constants
+from gmmcore.core.density import constants
+from gmmcore.core.estep import pack, unpack
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     Array,
@@ -23,8 +25,6 @@ from gmmcore.formats.base import (
     read_back,
 )
 from gmmcore.formats.kaldi_items import Items, TextItems
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import pack, unpack
 
 __all__ = ["FORMATS", "encode_kaldi"]
 

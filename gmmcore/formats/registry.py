@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, read_bytes
 from gmmcore.formats import alize, hdf5, htk, kaldi
 from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
-from gmmcore.model import GaussianMixture
 
 __all__ = [
     "core_mixture",

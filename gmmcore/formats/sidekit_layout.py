@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike
 from gmmcore.formats.base import Array, check_constants, checked_mixture, checked_size, refuse
-from gmmcore.model import GaussianMixture
 
 if TYPE_CHECKING:
     import h5py

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
-from gmmcore.model import GaussianMixture, InvalidMixtureError
 
 __all__ = ["from_sklearn", "to_sklearn"]
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gmmcore.devices.choice import kind_of, one_of
+from gmmcore.core.estep import Expectation, Statistics
+from gmmcore.core.gpu.choice import kind_of, one_of
+from gmmcore.core.summation import SumTree
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.image import hdf5_image, open_image
-from gmmcore.sealed import seal, unseal
-from gmmcore.statistics import Expectation, Statistics
-from gmmcore.summation import SumTree
+from gmmcore.formats.sealed import seal, unseal
 
 if TYPE_CHECKING:
     import h5py
@@ -36,7 +36,7 @@ class StatisticsFacts:
     corpus : str
         Digest of all frames.
     level : int
-        Level of the subset of the frames; see `gmmcore.schedule.Course`.
+        Level of the subset of the frames; see `gmmcore.core.schedule.Course`.
     settings : str
         Digest of the E-step's settings.
     """
@@ -63,15 +63,15 @@ def save_statistics(
     path
         The file to write, whole or not at all.
     tree
-        The sums; see `gmmcore.statistics.Expectation`.
+        The sums; see `gmmcore.core.estep.Expectation`.
     facts
         What they belong to.
     choice
         The ``choice`` of the E-step.
     arithmetic
-        What computed them, in the words of `gmmcore.processor.in_use`.
+        What computed them, in the words of `gmmcore.core.processor.in_use`.
     device
-        What device did, in the words of `gmmcore.devices.device.words_of`.
+        What device did, in the words of `gmmcore.core.gpu.device.words_of`.
 
     Returns
     -------

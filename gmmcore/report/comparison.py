@@ -7,14 +7,14 @@ from itertools import groupby
 from math import isnan, nan
 from typing import Any
 
-from gmmcore.cautions import cautions
+from gmmcore.config.options import mapping
+from gmmcore.core.cautions import cautions
 from gmmcore.files import digest_of
-from gmmcore.options import mapping
-from gmmcore.outcome import Outcome
 from gmmcore.report import plots
+from gmmcore.report.outcome import Outcome
 from gmmcore.report.page import Page, setting
 from gmmcore.report.training import ended, flat
-from gmmcore.timing import StageTime
+from gmmcore.workflow.timing import StageTime
 
 __all__ = ["comparison_page", "comparison_table", "differing", "frames_key"]
 

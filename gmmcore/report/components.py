@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.inspection import condition_numbers
-from gmmcore.outcome import Outcome
+from gmmcore.core.describe import condition_numbers
 from gmmcore.report import mixture_plots
+from gmmcore.report.outcome import Outcome
 from gmmcore.report.page import Page
 from gmmcore.report.plane import ELLIPSES, plane, principal_axes
 

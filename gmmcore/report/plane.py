@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.model import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.report import plots
 from gmmcore.report.plots import alt
 

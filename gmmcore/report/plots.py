@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gmmcore.history import HistoryEntry
-from gmmcore.outcome import StageHistory
-from gmmcore.sizes import Size
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.sizes import Size
+from gmmcore.report.outcome import StageHistory
 
 try:
     import altair as alt

@@ -7,17 +7,17 @@ import platform
 from collections.abc import Sequence
 from math import inf, isnan, nan
 
-from gmmcore.cautions import cautions
-from gmmcore.configuration import changed
-from gmmcore.corpus.table import ShowTable
+from gmmcore.config.configuration import changed
+from gmmcore.config.options import mapping
+from gmmcore.core.cautions import cautions
+from gmmcore.core.describe import describe
+from gmmcore.core.sizes import Size
+from gmmcore.data.table import ShowTable
 from gmmcore.errors import counted
-from gmmcore.inspection import describe
-from gmmcore.options import mapping
-from gmmcore.outcome import Outcome
 from gmmcore.report import plots
 from gmmcore.report.components import add_components
+from gmmcore.report.outcome import Outcome
 from gmmcore.report.page import Page, number, setting
-from gmmcore.sizes import Size
 
 __all__ = ["ended", "flat", "report_page"]
 

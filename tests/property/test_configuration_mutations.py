@@ -15,12 +15,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmmcore.cli import main
-from gmmcore.configuration import read_configuration, resolve, resolve_runs
+from gmmcore.cli.main import main
+from gmmcore.config.configuration import read_configuration, resolve, resolve_runs
+from gmmcore.config.options import mapping, schema
+from gmmcore.config.settings import Settings
 from gmmcore.errors import GmmcoreError
-from gmmcore.options import mapping, schema
-from gmmcore.runs import read_runs
-from gmmcore.settings import Settings
+from gmmcore.workflow.runs import read_runs
 
 few = settings(deadline=None, max_examples=60)
 SCHEMA = schema(Settings)

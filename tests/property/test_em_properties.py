@@ -7,22 +7,22 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gmmcore.cli import main
-from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.em import maximise
+from gmmcore.cli.main import main
+from gmmcore.config.options import words
+from gmmcore.config.steps import FullMStep, IterationSettings, MStep
+from gmmcore.core.estep import Expectation, accumulate
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.kernels import make_kernel
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import maximise
+from gmmcore.core.train import moments
+from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.formats.hdf5 import load_model, save_model
+from gmmcore.formats.sealed import sealed_facts
 from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
-from gmmcore.frames import ArraySource
-from gmmcore.history import HistoryEntry
-from gmmcore.kernels import make_kernel
-from gmmcore.model import GaussianMixture
-from gmmcore.options import words
-from gmmcore.provenance import settings_digest
-from gmmcore.sealed import sealed_facts
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import Expectation, accumulate
-from gmmcore.steps import FullMStep, IterationSettings, MStep
-from gmmcore.training import moments
+from gmmcore.workflow.provenance import settings_digest
 
 few = settings(deadline=None, max_examples=40)
 FREE_FULL = FullMStep(floor=0.0, ceiling=np.inf, occupancy=0.0, prior=0.0)

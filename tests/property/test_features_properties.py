@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gmmcore.corpus.dealing import deal
-from gmmcore.corpus.shards import ShardWriter, block_checksum, read_facts
-from gmmcore.corpus.subset import share_out
-from gmmcore.corpus.survey import check_list
-from gmmcore.corpus.table import Row, ShowTable
+from gmmcore.config.features import FeatureSettings
+from gmmcore.core.moments import Moments, merge_moments
+from gmmcore.data.dealing import deal
+from gmmcore.data.normalisation import normalise
+from gmmcore.data.processing import delta, output_dimension, process, smooth_labels
+from gmmcore.data.readers import parse_place
+from gmmcore.data.shards import ShardWriter, block_checksum, read_facts
+from gmmcore.data.subset import share_out
+from gmmcore.data.survey import check_list
+from gmmcore.data.table import Row, ShowTable
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.normalisation import normalise
-from gmmcore.features.processing import delta, output_dimension, process, smooth_labels
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.moments import Moments, merge_moments
-from gmmcore.readers import parse_place
 
 few = settings(deadline=None, max_examples=50)
 values = st.floats(-1e3, 1e3, width=32)

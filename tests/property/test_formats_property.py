@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.formats.registry import decode_mixture, formats
-from gmmcore.model import GaussianMixture
 
 
 @st.composite

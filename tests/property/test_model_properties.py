@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.image import hdf5_image
-from gmmcore.history import HistoryEntry
-from gmmcore.model import GaussianMixture, InvalidMixtureError
-from gmmcore.sealed import seal
+from gmmcore.formats.sealed import seal
 
 few = settings(deadline=None, max_examples=40)
 

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmmcore import density
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import accumulate, pack
+from gmmcore.core import density
+from gmmcore.core.estep import accumulate, pack
+from gmmcore.core.mixture import GaussianMixture
 
 
 def mixture(rng: np.random.Generator, components: int, dimension: int, full: bool):

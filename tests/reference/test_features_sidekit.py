@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.corpus.shows import ShowReader
-from gmmcore.corpus.survey import check_list
-from gmmcore.corpus.table import Row
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.readers import Sources, parse_place
-from gmmcore.sidekit.server import FeaturesServer
+from gmmcore.config.features import FeatureSettings
+from gmmcore.data.readers import Sources, parse_place
+from gmmcore.data.shows import ShowReader
+from gmmcore.data.survey import check_list
+from gmmcore.data.table import Row
+from gmmcore.interfaces.sidekit_server import FeaturesServer
 
 CASES = {
     "raw": {},

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from gmmcore import FeaturesServer, GaussianMixture, Mixture
-from gmmcore.corpus.shows import ShowReader
-from gmmcore.corpus.survey import check_list
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.sidekit.served import frame_source
-from gmmcore.steps import MStep
-from gmmcore.training import TrainingSettings, train
+from gmmcore.config.features import FeatureSettings
+from gmmcore.config.steps import MStep
+from gmmcore.core.train import TrainingSettings, train
+from gmmcore.data.shows import ShowReader
+from gmmcore.data.survey import check_list
+from gmmcore.interfaces.sidekit_served import frame_source
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from gmmcore.statistics import accumulate
-from gmmcore.training import TrainingSettings, train
+from gmmcore.core.estep import accumulate
+from gmmcore.core.train import TrainingSettings, train
 
 
 @functools.cache

@@ -23,10 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from gmmcore.cli import main as gmmcore
-from gmmcore.corpus.identity import shard_paths
-from gmmcore.demo.synthetic import DemoSettings
-from gmmcore.options import words
+from gmmcore.cli.main import main as gmmcore
+from gmmcore.config.demo import DemoSettings
+from gmmcore.config.options import words
+from gmmcore.data.identity import shard_paths
 
 DEMO = DemoSettings(components=2, dimension=3, shows=4, speakers=2, frames=9000)
 DAMAGES = ("bits", "truncated", "zeroed", "overwritten", "inserted")

@@ -14,7 +14,7 @@ from typing import Any
 
 from flows import PLAIN, Workflow
 
-from gmmcore.configuration import merged
+from gmmcore.config.configuration import merged
 
 CONFIG: dict[str, Any] = {**PLAIN, "export": ["kaldi"]}
 DAMAGES = ("remove", "truncate", "zero", "swap", "postdate", "flip")

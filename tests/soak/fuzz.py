@@ -27,9 +27,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.registry import decode_mixture, format_of, formats
-from gmmcore.model import GaussianMixture
 
 DATA = Path(__file__).resolve().parents[1] / "reference" / "data"
 SECONDS = 5.0

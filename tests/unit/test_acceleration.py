@@ -11,19 +11,19 @@ from features_files import write_hdf5
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gmmcore.loop
-import gmmcore.training
-from gmmcore.acceleration import extrapolated
-from gmmcore.cli import main
-from gmmcore.corpus.identity import shard_paths
-from gmmcore.em import maximise
+import gmmcore.core.em
+import gmmcore.core.train
+from gmmcore.cli.main import main
+from gmmcore.config.steps import MStep
+from gmmcore.core.acceleration import extrapolated
+from gmmcore.core.estep import accumulate
+from gmmcore.core.initial import split
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import maximise
+from gmmcore.core.schedule import Course, Stage
+from gmmcore.core.train import TrainingSettings, iterate, train, uniform_start
+from gmmcore.data.identity import shard_paths
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.model import GaussianMixture
-from gmmcore.schedule import Course, Stage
-from gmmcore.starts import split
-from gmmcore.statistics import accumulate
-from gmmcore.steps import MStep
-from gmmcore.training import TrainingSettings, iterate, train, uniform_start
 
 ACCELERATED = "--acceleration=momentum"
 
@@ -42,7 +42,7 @@ def iterated(frames, components, limit=60, llk_gain=1e-5, level=0, **of_training
     mixtures = []
     history = iterate(
         uniform_start(frames, components),
-        gmmcore.training.ArraySource(frames),
+        gmmcore.core.train.ArraySource(frames),
         Course(stage, llk_gain, level),
         TrainingSettings(
             llk_gain=llk_gain, **{"acceleration": "momentum", "diag": MStep(), **of_training}
@@ -111,7 +111,7 @@ def test_other_frames_are_not_begun_with_an_extrapolated_mixture():
     stage = Stage("diag", 4, 12, "split", final=True)
     history = iterate(
         uniform_start(frames, 4),
-        gmmcore.training.ArraySource(frames),
+        gmmcore.core.train.ArraySource(frames),
         Course(stage, 1e-9, level=1, last_iterations=2),
         TrainingSettings(acceleration="momentum"),
     )[1]
@@ -143,7 +143,7 @@ def far_off(mixture, plain, *_, **__):
 def test_a_rejected_mixture_costs_one_iteration_and_nothing_else(monkeypatch):
     frames = drawn(4)
     plain, wanted = iterated(frames, 4, 5, llk_gain=-np.inf, acceleration="none")
-    monkeypatch.setattr(gmmcore.loop, "extrapolated", far_off)
+    monkeypatch.setattr(gmmcore.core.em, "extrapolated", far_off)
     history, mixtures = iterated(frames, 4, 9, llk_gain=-np.inf)
     assert [entry.step for entry in history] == ["plain", *["rejected", "plain"] * 4]
     assert mixtures[1::2] == wanted[:4]
@@ -154,7 +154,7 @@ def test_a_rejected_mixture_costs_one_iteration_and_nothing_else(monkeypatch):
 def test_a_rejected_mixture_does_not_end_a_stage(monkeypatch):
     frames = drawn(4)
     plain, _ = iterated(frames, 4, 99, llk_gain=1e-2, acceleration="none")
-    monkeypatch.setattr(gmmcore.loop, "extrapolated", far_off)
+    monkeypatch.setattr(gmmcore.core.em, "extrapolated", far_off)
     history, _ = iterated(frames, 4, 99, llk_gain=1e-2)
     assert accepted(history) == [entry.log_likelihood for entry in plain]
     assert history[-1].step == "plain"
@@ -248,7 +248,7 @@ def rejecting(monkeypatch):
         make = far_off if iterations % 3 == 2 else extrapolated
         return make(mixture, plain, last, iterations, *rest, **more)
 
-    monkeypatch.setattr(gmmcore.loop, "extrapolated", some)
+    monkeypatch.setattr(gmmcore.core.em, "extrapolated", some)
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gmmcore import GaussianMixture
-from gmmcore.cautions import cautions, gain_left
-from gmmcore.history import HistoryEntry
+from gmmcore.core.cautions import cautions, gain_left
+from gmmcore.core.history import HistoryEntry
 
 
 def entry(iteration: int, gain: float, **values: Any) -> HistoryEntry:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gmmcore.cli import main
-from gmmcore.verbs import info
+from gmmcore.cli.main import main
+from gmmcore.cli.verbs import info
 
 VERBS = Path(info.__file__).parent
 
@@ -50,7 +50,7 @@ def test_an_error_of_the_program_is_not_hidden(monkeypatch):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_name_that_the_terminal_cannot_show_is_told_by_its_code(tmp_path, encoding):
     done = subprocess.run(
-        [sys.executable, "-m", "gmmcore.cli", "info", f"{tmp_path}/\u017c\u00f3\u0142w.h5"],
+        [sys.executable, "-m", "gmmcore.cli.main", "info", f"{tmp_path}/\u017c\u00f3\u0142w.h5"],
         env={**os.environ, "PYTHONIOENCODING": encoding},
         capture_output=True,
     )
@@ -76,7 +76,7 @@ def test_every_verb_explains_itself(verb, capsys):
 def test_an_interruption_that_an_import_hides_is_one_line(number: str) -> None:
     script = (
         "import os, signal, sys, time\n"
-        "from gmmcore import cli\n"
+        "from gmmcore.cli import main as cli\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def run(*_):\n"
         "    try:\n"

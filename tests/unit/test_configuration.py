@@ -10,15 +10,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from gmmcore.cli import main
-from gmmcore.configuration import read_configuration, resolve, resolve_runs
+from gmmcore.cli.main import main
+from gmmcore.config.configuration import read_configuration, resolve, resolve_runs
+from gmmcore.config.features import FeatureSettings
+from gmmcore.config.options import add_options, build, mapping, options_of, words
+from gmmcore.config.settings import Settings
+from gmmcore.config.steps import IterationSettings, JitteredSplit
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.options import add_options, build, mapping, options_of, words
-from gmmcore.provenance import settings_digest
-from gmmcore.runs import Initialise, read_runs
-from gmmcore.settings import Settings
-from gmmcore.steps import IterationSettings, JitteredSplit
+from gmmcore.workflow.provenance import settings_digest
+from gmmcore.workflow.runs import Initialise, read_runs
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmmcore.bounds import bounded_precisions
-from gmmcore.demo.recovery import compare_to_truth
-from gmmcore.demo.synthetic import DemoSettings, draw_shows, known_mixture
-from gmmcore.em import maximise
-from gmmcore.model import GaussianMixture, InvalidMixtureError, is_definite
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import Statistics, accumulate
-from gmmcore.steps import FullMStep, MStep
-from gmmcore.training import ArraySource, TrainingSettings, moments, train, uniform_start
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.bounds import bounded_precisions
+from gmmcore.core.estep import Statistics, accumulate
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, is_definite
+from gmmcore.core.mstep import maximise
+from gmmcore.core.train import ArraySource, TrainingSettings, moments, train, uniform_start
+from gmmcore.data.demo.recovery import compare_to_truth
+from gmmcore.data.demo.synthetic import DemoSettings, draw_shows, known_mixture
 
 FREE = MStep(floor=0, ceiling=np.inf)
 

@@ -13,7 +13,7 @@ import pytest
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import digest_of, holder, holding, read_bytes, replace_bytes, writing
-from gmmcore.sealed import HEADER_SIZE, seal, sealed_facts, unseal
+from gmmcore.formats.sealed import HEADER_SIZE, seal, sealed_facts, unseal
 
 
 def names(folder: Path) -> list[str]:

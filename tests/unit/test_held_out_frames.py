@@ -9,25 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmmcore.configuration import resolve
-from gmmcore.corpus.parts import part_of
-from gmmcore.corpus.table import Row
-from gmmcore.density import log_likelihood
-from gmmcore.em import Update
+from gmmcore.config.configuration import resolve
+from gmmcore.config.features import FeaturePart, FeatureSettings
+from gmmcore.config.options import mapping
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.density import log_likelihood
+from gmmcore.core.em import iterations
+from gmmcore.core.estep import accumulate
+from gmmcore.core.history import HistoryEntry, history_table
+from gmmcore.core.initial import to_full
+from gmmcore.core.likelihood import LogLikelihood
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mstep import Update
+from gmmcore.core.schedule import Course, Stage
+from gmmcore.core.train import uniform_start
+from gmmcore.data.parts import part_of
+from gmmcore.data.table import Row
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeaturePart, FeatureSettings
-from gmmcore.history import HistoryEntry, history_table
-from gmmcore.likelihood import LogLikelihood
-from gmmcore.loop import iterations
-from gmmcore.model import GaussianMixture
-from gmmcore.options import mapping
-from gmmcore.runs import read_runs
-from gmmcore.schedule import Course, Stage
-from gmmcore.starts import to_full
-from gmmcore.statistics import accumulate
-from gmmcore.steps import FullMStep, MStep
-from gmmcore.training import uniform_start
-from gmmcore.verbs._iteration import _look_at_held_out
+from gmmcore.workflow.iteration import _look_at_held_out
+from gmmcore.workflow.runs import read_runs
 
 BASE = {"features": {"list": "x", "pattern": "{show}.h5"}}
 

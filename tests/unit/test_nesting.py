@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmmcore.nesting import frame_levels
-from gmmcore.schedule import LARGEST_LEVEL, level_of
+from gmmcore.core.nesting import frame_levels
+from gmmcore.core.schedule import LARGEST_LEVEL, level_of
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])

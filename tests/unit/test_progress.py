@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from gmmcore import GaussianMixture
-from gmmcore.em import Update
-from gmmcore.frames import ArraySource
-from gmmcore.history import HistoryEntry
-from gmmcore.progress import ProgressLine, duration, progress_line, seconds_of_iterations
-from gmmcore.teams.base import Work
-from gmmcore.teams.processes import Processes
-from gmmcore.teams.threads import Threads
-from gmmcore.verbs._iteration import log_line
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.mstep import Update
+from gmmcore.core.teams.base import Work
+from gmmcore.core.teams.processes import Processes
+from gmmcore.core.teams.threads import Threads
+from gmmcore.workflow.iteration import log_line
+from gmmcore.workflow.progress import ProgressLine, duration, progress_line, seconds_of_iterations
 
 MIXTURE = GaussianMixture.from_covariances([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
 ENTRY = HistoryEntry("diag", 64, 3, 1, 50_000, -33.7, 0.5, 0, 0, 0, "", 80.0)

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from gmmcore.schedule import Course, Stage, stages
+from gmmcore.core.schedule import Course, Stage, stages
 
 
 def read(course: Course, gains: list[float]) -> list[int]:

@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.mixture import GaussianMixture as Other
 
 from gmmcore import GaussianMixture
-from gmmcore.history import HistoryEntry
-from gmmcore.sizes import sizes
-from gmmcore.statistics import accumulate
+from gmmcore.core.estep import accumulate
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.sizes import sizes
 
 
 def test_bic_and_aic_are_those_of_scikit_learn():

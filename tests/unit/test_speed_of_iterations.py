@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from gmmcore.costs import seconds
-from gmmcore.forecast import FrameCounts
-from gmmcore.history import HistoryEntry
-from gmmcore.progress import pace
-from gmmcore.runs import read_runs
-from gmmcore.speed import measure
+from gmmcore.core.costs import seconds
+from gmmcore.core.history import HistoryEntry
+from gmmcore.workflow.forecast import FrameCounts
+from gmmcore.workflow.progress import pace
+from gmmcore.workflow.runs import read_runs
+from gmmcore.workflow.speed import measure
 
 FRAMES, DIMENSION = 10_000_000, 60
 COUNTS = FrameCounts.of_number(FRAMES, DIMENSION)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmmcore.model import GaussianMixture
-from gmmcore.moments import Moments
-from gmmcore.splitting import divide
-from gmmcore.starts import one_gaussian, split
-from gmmcore.statistics import accumulate
-from gmmcore.training import TrainingSettings, train
+from gmmcore.core.divide import divide
+from gmmcore.core.estep import accumulate
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.moments import Moments
+from gmmcore.core.train import TrainingSettings, train
 
 
 def clusters(means: np.ndarray, each: int, seed: int = 0) -> np.ndarray:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from gmmcore import density
-from gmmcore.em import maximise
+from gmmcore.config.steps import MStep
+from gmmcore.core import density
+from gmmcore.core.estep import Statistics, accumulate, pack, unpack
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.moments import Moments
+from gmmcore.core.mstep import maximise
 from gmmcore.errors import GmmcoreError
-from gmmcore.frames import ArraySource
-from gmmcore.model import GaussianMixture
-from gmmcore.moments import Moments
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import Statistics, accumulate, pack, unpack
-from gmmcore.steps import MStep
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
 

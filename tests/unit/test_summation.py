@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gmmcore.summation import SumTree, pieces, shares
+from gmmcore.core.summation import SumTree, pieces, shares
 
 
 @pytest.mark.parametrize("block", [2048, 4096])

@@ -11,16 +11,16 @@ import sys
 import pytest
 import threadpoolctl
 
-from gmmcore.threads import blas, ordered_map
+from gmmcore.core.threads import blas, ordered_map
 
 SCRIPT = """
 import hashlib
 import numpy as np
-from gmmcore.em import maximise
-from gmmcore.starts import to_full
-from gmmcore.steps import MStep
-from gmmcore.model import GaussianMixture
-from gmmcore.statistics import accumulate
+from gmmcore.core.mstep import maximise
+from gmmcore.core.initial import to_full
+from gmmcore.config.steps import MStep
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.estep import accumulate
 
 rng = np.random.default_rng(0)
 frames = rng.standard_normal((40_000, 24), dtype=np.float32)
@@ -65,7 +65,7 @@ import os
 import numpy
 from threadpoolctl import threadpool_info, threadpool_limits
 os.environ.update(dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
-from gmmcore.threads import single_blas
+from gmmcore.core.threads import single_blas
 def threads():
     return [library["num_threads"] for library in threadpool_info()]
 threadpool_limits(2, "blas")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gmmcore.timing import StageTime, Stopwatch, stage_time
+from gmmcore.workflow.timing import StageTime, Stopwatch, stage_time
 
 
 def test_the_line_of_a_log_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gmmcore import verified
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import remembered, sha256_of
-from gmmcore.sealed import seal
-from gmmcore.verified import checksum_of, recall, remember, sealed_state
+from gmmcore.formats.sealed import seal
+from gmmcore.workflow import verified
+from gmmcore.workflow.verified import checksum_of, recall, remember, sealed_state
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from flows import PLAIN, Workflow, errors, iterations
 
-from gmmcore.checking import Checked, check_run
-from gmmcore.cli import main
+from gmmcore.cli.main import main
 from gmmcore.formats.hdf5 import load_model, save_model
-from gmmcore.runs import read_runs
+from gmmcore.workflow.checking import Checked, check_run
+from gmmcore.workflow.runs import read_runs
 
 pytestmark = pytest.mark.slow
 

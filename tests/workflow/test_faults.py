@@ -113,8 +113,8 @@ def test_results_that_vanish_under_a_job(trained, nearly):
 OUT_OF_MEMORY = """
 import sys
 import numpy
-from gmmcore.cli import main
-from gmmcore.statistics import Expectation
+from gmmcore.cli.main import main
+from gmmcore.core.estep import Expectation
 # Memory is refused at work, in a large piece. With a limit of the system, it may be refused in any
 # place: Python's compiler, HDF5 and OpenBLAS then say so in ways of their own, or crash.
 def refused(*_):
@@ -209,7 +209,7 @@ def test_a_second_call_waits_for_the_stage_that_the_first_one_makes(trained, nea
     script = (
         "import sys, time, os\n"
         "from gmmcore import files\n"
-        "from gmmcore.cli import main\n"
+        "from gmmcore.cli.main import main\n"
         "real = files.replace_bytes\n"
         "def wait(*arguments):\n"
         "    while not os.path.exists('go'):\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from flows import PLAIN, Workflow, changed, errors, iterations, jobs
 
-from gmmcore.corpus.table import ShowTable
+from gmmcore.data.table import ShowTable
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.runs import read_runs
+from gmmcore.workflow.runs import read_runs
 
 pytestmark = pytest.mark.slow
 

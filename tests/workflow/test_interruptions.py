@@ -11,7 +11,7 @@ import time
 import pytest
 from flows import PLAIN, Workflow, iterations
 
-from gmmcore.cli import main
+from gmmcore.cli.main import main
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats import hdf5
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from flows import FIRST, PLAIN, TINY, Workflow, changed, errors, iterations, jobs
 
-from gmmcore import density
+from gmmcore.core import density
+from gmmcore.core.estep import accumulate
+from gmmcore.core.train import TrainingSettings, train
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.sealed import sealed_facts
-from gmmcore.statistics import accumulate
-from gmmcore.training import TrainingSettings, train
+from gmmcore.formats.sealed import sealed_facts
 
 pytestmark = pytest.mark.slow
 

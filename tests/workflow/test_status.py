@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from flows import PLAIN, Workflow, changed
 
-from gmmcore.cli import main
-from gmmcore.corpus.corpus import Corpus
+from gmmcore.cli.main import main
+from gmmcore.core.train import TrainingSettings, train
+from gmmcore.data.corpus import Corpus
 from gmmcore.files import holding
-from gmmcore.forecast import FrameCounts, forecast
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.runs import read_runs
-from gmmcore.training import TrainingSettings, train
+from gmmcore.workflow.forecast import FrameCounts, forecast
+from gmmcore.workflow.runs import read_runs
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flows import PLAIN, Workflow, changed
 
-from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.shards import Shard
+from gmmcore.data.corpus import Corpus
+from gmmcore.data.shards import Shard
 from gmmcore.formats.hdf5 import load_model
 
 pytestmark = pytest.mark.slow

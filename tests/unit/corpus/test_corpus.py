@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from gmmcore.corpus.corpus import Corpus, CorpusShard
+from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
 SHARDS = (

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
-from gmmcore.cli import main
-from gmmcore.corpus import shows
-from gmmcore.corpus.identity import shard_paths
-from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import Shard
-from gmmcore.corpus.survey import check_list
+from gmmcore.cli.main import main
+from gmmcore.config.features import FeatureSettings
+from gmmcore.config.options import words
+from gmmcore.data import shows
+from gmmcore.data.identity import shard_paths
+from gmmcore.data.packing import pack_shard
+from gmmcore.data.readers.faults import FaultyShowError
+from gmmcore.data.shards import Shard
+from gmmcore.data.survey import check_list
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.options import words
-from gmmcore.readers.faults import FaultyShowError
 
 
 def settings(folder: Path, **more: Any) -> FeatureSettings:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from corpora import frames_of, make_corpus
 
-from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.joined import CorpusFrames
-from gmmcore.corpus.shards import BLOCK_FRAMES
+from gmmcore.data.corpus import Corpus
+from gmmcore.data.joined import CorpusFrames
+from gmmcore.data.shards import BLOCK_FRAMES
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
 COUNTS = (10_000, 0, 1, BLOCK_FRAMES, 5000, 0)
@@ -112,6 +112,6 @@ def test_more_memory_than_there_is(tmp_path, monkeypatch):
         raise OSError(12, "Cannot allocate memory")
 
     path = make_corpus(tmp_path, [3])
-    monkeypatch.setattr("gmmcore.corpus.joined.mmap.mmap", refuse)
+    monkeypatch.setattr("gmmcore.data.joined.mmap.mmap", refuse)
     with pytest.raises(GmmcoreError, match="memory: 0 megabytes for frames cannot be had: Cannot"):
         frames_in(path, memory=10**9, is_shared=True)

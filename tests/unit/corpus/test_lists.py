@@ -18,19 +18,19 @@ from features_files import (
     write_htk,
 )
 
-from gmmcore.cli import main
-from gmmcore.corpus import probing
-from gmmcore.corpus.identity import fingerprint, recipe_digests
-from gmmcore.corpus.lists import read_list
-from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import Shard
-from gmmcore.corpus.shows import ShowReader
-from gmmcore.corpus.survey import check_list
-from gmmcore.corpus.table import ShowTable
+from gmmcore.cli.main import main
+from gmmcore.config.features import FeatureSettings
+from gmmcore.data import probing
+from gmmcore.data.identity import fingerprint, recipe_digests
+from gmmcore.data.labels import LabelSource
+from gmmcore.data.lists import read_list
+from gmmcore.data.packing import pack_shard
+from gmmcore.data.shards import Shard
+from gmmcore.data.shows import ShowReader
+from gmmcore.data.survey import check_list
+from gmmcore.data.table import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features.labels import LabelSource
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.sidekit.server import FeaturesServer
+from gmmcore.interfaces.sidekit_server import FeaturesServer
 
 
 def settings(folder: Path, name: str = "shows.txt", **more: Any) -> FeatureSettings:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from features_files import write_hdf5
 
-from gmmcore.cli import main
-from gmmcore.corpus.corpus import Corpus
-from gmmcore.corpus.identity import shard_paths
-from gmmcore.corpus.sample import sample_frames
-from gmmcore.corpus.shards import BLOCK_FRAMES
+from gmmcore.cli.main import main
+from gmmcore.data.corpus import Corpus
+from gmmcore.data.identity import shard_paths
+from gmmcore.data.sample import sample_frames
+from gmmcore.data.shards import BLOCK_FRAMES
 
 
 @pytest.fixture

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from features_files import frames_of, speech_of, write_hdf5
 
-from gmmcore.corpus import packing
-from gmmcore.corpus.packing import pack_shard
-from gmmcore.corpus.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
-from gmmcore.corpus.shows import ShowReader
-from gmmcore.corpus.subset import share_out
-from gmmcore.corpus.survey import check_list
-from gmmcore.corpus.table import Row, ShowTable
+from gmmcore.config.features import FeatureSettings
+from gmmcore.core.moments import Moments, merge_moments
+from gmmcore.core.nesting import frame_levels
+from gmmcore.core.schedule import LARGEST_LEVEL
+from gmmcore.data import packing
+from gmmcore.data.packing import pack_shard
+from gmmcore.data.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
+from gmmcore.data.shows import ShowReader
+from gmmcore.data.subset import share_out
+from gmmcore.data.survey import check_list
+from gmmcore.data.table import Row, ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.features.settings import FeatureSettings
 from gmmcore.files import writing
-from gmmcore.moments import Moments, merge_moments
-from gmmcore.nesting import frame_levels
-from gmmcore.schedule import LARGEST_LEVEL
 
 
 def write(path: Path, frames: np.ndarray, step: int = 1000) -> None:

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from gmmcore.devices.choice import lacking
-from gmmcore.devices.device import find
+from gmmcore.core.gpu.choice import lacking
+from gmmcore.core.gpu.device import find
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gmmcore.devices import choice
-from gmmcore.devices.device import find, prepare
+from gmmcore.cli.verbs._common import device_of, note_device
+from gmmcore.core.estep import accumulate
+from gmmcore.core.gpu import choice
+from gmmcore.core.gpu.device import find, prepare
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.processor import warn_of_others
+from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import save_model
-from gmmcore.history import HistoryEntry
-from gmmcore.model import GaussianMixture
-from gmmcore.processor import warn_of_others
-from gmmcore.provenance import provenance
-from gmmcore.statistics import accumulate
-from gmmcore.training import TrainingSettings, train
-from gmmcore.verbs._common import device_of, note_device
+from gmmcore.workflow.provenance import provenance
 
 HERE = "jax 0.10 NVIDIA H100"
 
@@ -328,8 +328,8 @@ import numpy as np
 import gmmcore
 frames = np.random.default_rng(1).standard_normal((500, 2))
 gmmcore.train(frames, components=2, device={device_of_run!r})
-import gmmcore.verbs.iterate, gmmcore.runs, gmmcore.validity
-gmmcore.runs.read_runs({{"features": {{"list": "x"}}, "device": "auto"}})
+import gmmcore.cli.verbs.iterate, gmmcore.workflow.runs, gmmcore.workflow.validity
+gmmcore.workflow.runs.read_runs({{"features": {{"list": "x"}}, "device": "auto"}})
 print("jax" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

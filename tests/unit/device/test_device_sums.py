@@ -24,19 +24,19 @@ from kernel_cases import (
 )
 
 from gmmcore import GaussianMixture, density
-from gmmcore.devices import blocks, program
-from gmmcore.devices.device import find
-from gmmcore.devices.kept import KeptFrames
-from gmmcore.em import maximise
+from gmmcore.config.steps import MStep
+from gmmcore.core.estep import Expectation, Statistics, accumulate
+from gmmcore.core.frames import ArraySource, Slice
+from gmmcore.core.gpu import blocks, program
+from gmmcore.core.gpu.device import find
+from gmmcore.core.gpu.kept import KeptFrames
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.kernels import lost_digits, make_kernel
+from gmmcore.core.likelihood import LogLikelihood
+from gmmcore.core.moments import Moments
+from gmmcore.core.mstep import maximise
+from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
-from gmmcore.frames import ArraySource, Slice
-from gmmcore.kernels import lost_digits, make_kernel
-from gmmcore.likelihood import LogLikelihood
-from gmmcore.moments import Moments
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import Expectation, Statistics, accumulate
-from gmmcore.steps import MStep
-from gmmcore.training import TrainingSettings, train
 
 FREE = MStep(floor=1e-9, ceiling=np.inf, occupancy=0.0)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.cli import main
-from gmmcore.corpus.extraction import extract
+from gmmcore.cli.main import main
+from gmmcore.config.features import AudioSettings
+from gmmcore.data import audio
+from gmmcore.data.audio import energy_vad, mfcc
+from gmmcore.data.extraction import extract
+from gmmcore.data.readers.faults import FaultyShowError
 from gmmcore.errors import GmmcoreError
-from gmmcore.features import audio
-from gmmcore.features.audio import energy_vad, mfcc
-from gmmcore.features.settings import AudioSettings
-from gmmcore.readers.faults import FaultyShowError
-from gmmcore.sidekit.server import FeaturesServer
+from gmmcore.interfaces.sidekit_server import FeaturesServer
 
 soundfile = pytest.importorskip("soundfile", reason="needs gmmcore[audio]")
 pytest.importorskip("kaldi_native_fbank", reason="needs gmmcore[audio]")

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gmmcore.features.normalisation import ShowStatistics, normalise
-from gmmcore.features.processing import (
+from gmmcore.config.features import NORMALISATIONS, FeatureSettings
+from gmmcore.data.normalisation import ShowStatistics, normalise
+from gmmcore.data.processing import (
     add_context,
     add_shifted_deltas,
     delta,
@@ -16,7 +17,6 @@ from gmmcore.features.processing import (
     rasta,
     smooth_labels,
 )
-from gmmcore.features.settings import NORMALISATIONS, FeatureSettings
 
 RNG = np.random.default_rng(5)
 FRAMES = RNG.standard_normal((50, 4)).astype(np.float32) * [1, 10, 0.1, 3] + [0, 5, -1, 100]

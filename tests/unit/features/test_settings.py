@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from gmmcore.config.features import FeatureSettings
+from gmmcore.config.options import mapping
 from gmmcore.errors import GmmcoreError
-from gmmcore.features.settings import FeatureSettings
-from gmmcore.options import mapping
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.registry import (
     decode_mixture,
@@ -16,8 +17,7 @@ from gmmcore.formats.registry import (
     read_mixture,
     write_mixture,
 )
-from gmmcore.model import GaussianMixture, InvalidMixtureError
-from gmmcore.sidekit.mixture import Mixture
+from gmmcore.interfaces.sidekit_mixture import Mixture
 
 NAMES = [one.name for one in formats()]
 EXACT = ("sidekit", "alize", "alize-xml")

@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 import pytest
 
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.formats import hdf5
 from gmmcore.formats.hdf5 import load_model, prefixes, read_hdf5, save_model, write_hdf5
 from gmmcore.formats.image import hdf5_image
+from gmmcore.formats.sealed import seal, sealed_facts
 from gmmcore.formats.sidekit_layout import put_mixture
-from gmmcore.history import HistoryEntry
-from gmmcore.model import GaussianMixture
-from gmmcore.sealed import seal, sealed_facts
 
 
 def diagonal(control: bool = True) -> GaussianMixture:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from gmmcore import GaussianMixture
+from gmmcore.core.estep import Expectation, Statistics
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import to_full
+from gmmcore.core.kernels import make_kernel
+from gmmcore.core.summation import SumTree, shares
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics, save_statistics
-from gmmcore.frames import ArraySource
-from gmmcore.kernels import make_kernel
-from gmmcore.starts import to_full
-from gmmcore.statistics import Expectation, Statistics
-from gmmcore.summation import SumTree, shares
 
 FACTS = StatisticsFacts("m" * 64, "c" * 64, 2, "s" * 64)
 FRAMES = np.random.default_rng(1).standard_normal((30_000, 3)).astype("f")

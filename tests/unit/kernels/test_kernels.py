@@ -15,16 +15,16 @@ from kernel_cases import (
     with_frame,
 )
 
-from gmmcore import density
-from gmmcore.em import maximise
-from gmmcore.frames import ArraySource
-from gmmcore.kernels import lost_digits, make_kernel
-from gmmcore.kernels.diagonal import DiagonalKernel
-from gmmcore.model import GaussianMixture
-from gmmcore.moments import Moments
-from gmmcore.starts import one_gaussian, split, to_full
-from gmmcore.statistics import Statistics, accumulate, pack
-from gmmcore.steps import MStep
+from gmmcore.config.steps import MStep
+from gmmcore.core import density
+from gmmcore.core.estep import Statistics, accumulate, pack
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.kernels import lost_digits, make_kernel
+from gmmcore.core.kernels.diagonal import DiagonalKernel
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.moments import Moments
+from gmmcore.core.mstep import maximise
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)
 DEFAULT_PRUNING = 2e-8  # the default of the configuration

@@ -14,7 +14,7 @@ import pytest
 
 import gmmcore
 from gmmcore import GaussianMixture, GaussianMixtureModel, GmmcoreError, Mixture
-from gmmcore.density import log_likelihood, posteriors
+from gmmcore.core.density import log_likelihood, posteriors
 
 TRUTH = GaussianMixture.from_covariances(
     [0.3, 0.7], [[-4.0, 0.0], [4.0, 1.0]], [[1.0, 2.0], [0.5, 1.0]]
@@ -27,7 +27,7 @@ def model_class(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[type[GaussianMixtureModel]]:
     """The class with scikit-learn, and as it is where scikit-learn is not installed."""
-    name = "gmmcore.notebook.estimator"
+    name = "gmmcore.interfaces.estimator"
     if request.param == "scikit-learn":
         pytest.importorskip("sklearn")
         yield GaussianMixtureModel
@@ -38,7 +38,7 @@ def model_class(
                 patch.delitem(sys.modules, known)
         patch.setitem(sys.modules, "sklearn", None)
         module = importlib.import_module(name)
-        assert module.BaseEstimator.__module__ == "gmmcore.notebook.standin"
+        assert module.BaseEstimator.__module__ == "gmmcore.interfaces.standin"
         yield module.GaussianMixtureModel
 
 

@@ -11,10 +11,10 @@ import pytest
 
 import gmmcore
 from gmmcore import GaussianMixture, GmmcoreError
-from gmmcore.demo.synthetic import known_mixture
+from gmmcore.core.history import HistoryEntry, history_table
+from gmmcore.data.demo.synthetic import known_mixture
 from gmmcore.formats.hdf5 import save_model
-from gmmcore.history import HistoryEntry, history_table
-from gmmcore.notebook.result import Training
+from gmmcore.interfaces.result import Training
 
 PAGE = Path(__file__).parents[3] / "docs/notebook.md"
 FRAMES = np.random.default_rng(0).standard_normal((400, 3)) * [1.0, 2.0, 3.0]

@@ -13,12 +13,12 @@ from features_files import write_hdf5
 
 import gmmcore
 from gmmcore import GaussianMixture, GaussianMixtureModel, GmmcoreError, Mixture
-from gmmcore.density import log_likelihood
-from gmmcore.frames import ArraySource
-from gmmcore.history import HistoryEntry, history_table
-from gmmcore.notebook.frames import divided, opened
-from gmmcore.options import mapping
-from gmmcore.settings import Settings
+from gmmcore.config.options import mapping
+from gmmcore.config.settings import Settings
+from gmmcore.core.density import log_likelihood
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.history import HistoryEntry, history_table
+from gmmcore.interfaces.frames import divided, opened
 
 TRUTH = GaussianMixture.from_covariances(
     [0.2, 0.3, 0.5], [[-6.0, 0.0], [0.0, 4.0], [6.0, 0.0]], [[1.0, 2.0], [0.5, 1.0], [2.0, 1.0]]
@@ -42,12 +42,12 @@ def test_the_true_mixture_is_found() -> None:
 def test_it_is_the_loop_of_the_core() -> None:
     """Defaults are those of config.yaml, so that they are given to the core explicitly here."""
     defaults = Settings()
-    settings = gmmcore.training.TrainingSettings(
+    settings = gmmcore.core.train.TrainingSettings(
         precision=defaults.precision,
         pruning=defaults.pruning,
         diag=defaults.iteration("diag"),
     )
-    mixture, history = gmmcore.training.train(ArraySource(FRAMES), 3, [4], settings=settings)
+    mixture, history = gmmcore.core.train.train(ArraySource(FRAMES), 3, [4], settings=settings)
     training = gmmcore.train(FRAMES, **QUICK)
     assert training.mixture == mixture
     assert history_table(training.entries) == history_table(history)

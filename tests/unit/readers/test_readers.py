@@ -19,10 +19,10 @@ from features_files import (
     write_htk,
 )
 
+from gmmcore.data.readers import Description, Sources, parse_place
+from gmmcore.data.readers.faults import FaultyShowError
+from gmmcore.data.readers.kaldi import read_vector
 from gmmcore.errors import GmmcoreError
-from gmmcore.readers import Description, Sources, parse_place
-from gmmcore.readers.faults import FaultyShowError
-from gmmcore.readers.kaldi import read_vector
 
 FRAMES = frames_of(1)
 

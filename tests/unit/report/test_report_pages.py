@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 from gmmcore import GaussianMixture
-from gmmcore.configuration import resolve
-from gmmcore.corpus.corpus import Corpus, CorpusShard
-from gmmcore.corpus.table import ShowTable
+from gmmcore.config.configuration import resolve
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.moments import Moments
+from gmmcore.core.sizes import sizes
+from gmmcore.data.corpus import Corpus, CorpusShard
+from gmmcore.data.table import ShowTable
 from gmmcore.formats.hdf5 import Model
-from gmmcore.history import HistoryEntry
-from gmmcore.moments import Moments
-from gmmcore.outcome import Outcome, StageHistory
 from gmmcore.report import plots
 from gmmcore.report.comparison import comparison_page, comparison_table, differing, frames_key
+from gmmcore.report.outcome import Outcome, StageHistory
 from gmmcore.report.page import Page, is_page
 from gmmcore.report.plane import principal_axes
 from gmmcore.report.training import report_page
-from gmmcore.sizes import sizes
-from gmmcore.timing import StageTime
+from gmmcore.workflow.timing import StageTime
 
 SHOWS = ShowTable({"shards": 1, "shows": 2, "frames": 900, "raw_dimension": 3}, [])
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -16,10 +16,10 @@ from scipy.stats import multivariate_normal
 
 import gmmcore
 from gmmcore import GaussianMixture, Mixture
+from gmmcore.config.steps import MStep
+from gmmcore.core.estep import accumulate
+from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
-from gmmcore.statistics import accumulate
-from gmmcore.steps import MStep
-from gmmcore.training import TrainingSettings, train
 
 
 class Server:

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from gmmcore import GaussianMixture
-from gmmcore.em import maximise
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core.estep import Statistics, accumulate
+from gmmcore.core.frames import ArraySource
+from gmmcore.core.initial import to_full
+from gmmcore.core.likelihood import LogLikelihood
+from gmmcore.core.mstep import maximise
+from gmmcore.core.teams.base import Work
+from gmmcore.core.teams.choice import local_team
+from gmmcore.core.teams.processes import Processes
+from gmmcore.core.teams.threads import Threads
 from gmmcore.errors import GmmcoreError
-from gmmcore.frames import ArraySource
-from gmmcore.likelihood import LogLikelihood
-from gmmcore.starts import to_full
-from gmmcore.statistics import Statistics, accumulate
-from gmmcore.steps import FullMStep, MStep
-from gmmcore.teams.base import Work
-from gmmcore.teams.choice import local_team
-from gmmcore.teams.processes import Processes
-from gmmcore.teams.threads import Threads
 
 RNG = np.random.default_rng(1)
 FRAMES = (3 * RNG.standard_normal((40, 5)))[RNG.integers(40, size=70_000)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from corpora import make_corpus
 
-from gmmcore.cli import main
+from gmmcore.cli.main import main
 
 pytest.importorskip("mpi4py")
 MPIEXEC = shutil.which("mpiexec")
@@ -55,7 +55,7 @@ def arguments(folder: Path, start: Path, corpus: Path, *more: str) -> list[str]:
 
 
 def under_mpi(ranks: int, given: list[str], **options) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "gmmcore.cli"]
+    program = [sys.executable, "-m", "gmmcore.cli.main"]
     command = [str(MPIEXEC), "-n", str(ranks), *program, *given, "--ranks", str(ranks)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
@@ -185,7 +185,7 @@ def children(process: int) -> list[str]:
     return [
         row[0]
         for row in rows
-        if row[0] in below and "gmmcore.cli" in row[2] and "mpiexec" not in row[2]
+        if row[0] in below and "gmmcore.cli.main" in row[2] and "mpiexec" not in row[2]
     ]
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from features_files import write_hdf5
 
-from gmmcore.cautions import few_frames
-from gmmcore.cli import main
-from gmmcore.corpus.identity import shard_paths
+from gmmcore.cli.main import main
+from gmmcore.config.options import words
+from gmmcore.config.settings import Settings
+from gmmcore.core.cautions import few_frames
+from gmmcore.data.identity import shard_paths
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.options import words
-from gmmcore.settings import Settings
 
 
 @pytest.mark.parametrize(

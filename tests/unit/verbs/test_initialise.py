@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.cli import main
-from gmmcore.corpus.corpus import Corpus, CorpusShard
+from gmmcore.cli.main import main
+from gmmcore.core.initial import to_full
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.formats.registry import write_mixture
-from gmmcore.model import GaussianMixture
-from gmmcore.starts import to_full
 
 FRAMES = 1000
 CONSTANT = "every frame has the same value in dimension 1 (counted from 0) once it is stored in si"

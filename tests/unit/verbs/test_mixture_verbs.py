@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.cli import main
+from gmmcore.cli.main import main
+from gmmcore.core.describe import describe, difference
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.mixture import GaussianMixture
 from gmmcore.formats.hdf5 import load_model, save_model
 from gmmcore.formats.registry import formats, read_mixture, write_mixture
-from gmmcore.history import HistoryEntry
-from gmmcore.inspection import describe, difference
-from gmmcore.model import GaussianMixture
 
 
 def mixture() -> GaussianMixture:

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from features_files import write_hdf5
 
-from gmmcore import processor
-from gmmcore.cli import main
-from gmmcore.corpus.identity import shard_paths
+from gmmcore.cli.main import main
+from gmmcore.core import processor
+from gmmcore.data.identity import shard_paths
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.sealed import sealed_facts
+from gmmcore.formats.sealed import sealed_facts
 
 CHOSEN = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
 OLDEST = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "X86_V4 X86_V3"}
@@ -41,7 +41,7 @@ needs_haswell = pytest.mark.skipif(not _can_pin(), reason="needs OpenBLAS and a 
 def verb(where: Path, environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess:
     kept = {key: value for key, value in os.environ.items() if key not in CHOSEN}
     return subprocess.run(
-        [sys.executable, "-m", "gmmcore.cli", *arguments],
+        [sys.executable, "-m", "gmmcore.cli.main", *arguments],
         env={**kept, **environment},
         cwd=where,
         capture_output=True,
@@ -95,9 +95,9 @@ def made(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("first", ["numpy", "scipy.linalg", "scipy.linalg, h5py"])
 def test_what_computes_does_not_depend_on_what_is_loaded(first: str) -> None:
-    script = f"import {first}; from gmmcore.processor import in_use; print(in_use())"
+    script = f"import {first}; from gmmcore.core.processor import in_use; print(in_use())"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    plain = "from gmmcore.processor import in_use; print(in_use())"
+    plain = "from gmmcore.core.processor import in_use; print(in_use())"
     alone = subprocess.run([sys.executable, "-c", plain], capture_output=True, text=True)
     assert found.stdout == alone.stdout != ""
 

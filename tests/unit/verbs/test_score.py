@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import yaml
 
-from gmmcore.cli import main
-from gmmcore.density import log_likelihood
+from gmmcore.cli.main import main
+from gmmcore.core.density import log_likelihood
+from gmmcore.core.train import uniform_start
 from gmmcore.formats import write_mixture
-from gmmcore.training import uniform_start
 
 SHOWS = ("b", "a", "c")
 

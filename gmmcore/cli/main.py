@@ -1,0 +1,158 @@
+"""The command line: ``gmmcore <verb> ...``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from gmmcore.core.processor import pin
+from gmmcore.errors import GmmcoreError
+
+__all__ = ["main"]
+
+# Signals that asked this process to stop.
+_asked_to_stop: list[int] = []
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Parameters
+    ----------
+    argv
+        The arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code: 0; 1 after an error, which is printed on standard error; 2 if no verb is
+        given; 130 after an interruption.
+    """
+    if argv is None:
+        argv = sys.argv[1:]
+        # SIGTERM has the effect of Ctrl-C, so that no half-written file is left.
+        signal.signal(signal.SIGTERM, _stop)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _stop)
+    # Each thread works on blocks of frames with one BLAS thread. Set before numpy is imported, this
+    # keeps OpenBLAS from starting others; `single_blas` makes sure.
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ[name] = "1"
+    # Characters that a terminal cannot show are printed as escape sequences.
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):
+            output.reconfigure(errors="backslashreplace")
+    argv = list(argv)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    try:
+        return _run(argv, chosen)
+    except GmmcoreError as error:
+        print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, ImportError, RuntimeError, SystemError) as error:
+        if _asked_to_stop:  # While numpy is imported, it makes an ImportError of an interruption.
+            return _stopped(chosen)
+        if not _is_out_of_memory(error):
+            raise
+        print(
+            f"gmmcore {chosen}: error: out of memory; give the job more, or use more shards",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        return _stopped(chosen)
+    except BrokenPipeError:
+        return 1
+
+
+def _stop(number: int, _: object) -> None:
+    _asked_to_stop.append(number)
+    raise KeyboardInterrupt
+
+
+def _stopped(chosen: str | None) -> int:
+    print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
+    return 130
+
+
+def _run(argv: list[str], chosen: str | None) -> int:
+    """Parse the arguments, run the verb and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="gmmcore",
+        description="Train, convert and inspect Gaussian mixtures.",
+        epilog="`gmmcore VERB --help` explains a verb. The workflow is run by `snakemake`.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
+    module = None
+    for verb, text in _verbs():
+        subparser = subparsers.add_parser(
+            verb,
+            help=text.partition("\n")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        subparser.add_argument("--log", metavar="FILE", help="also write what is printed to FILE")
+        if verb == chosen:
+            module = importlib.import_module(f"gmmcore.cli.verbs.{verb}")
+            module.configure(subparser)
+    arguments = parser.parse_args(argv)
+    # No verb imports numpy before it runs, and numpy reads the environment once.
+    pin(getattr(arguments, "processor", None))
+    if arguments.version:
+        from gmmcore import __version__
+
+        print(f"gmmcore {__version__}")
+        return 0
+    if module is None:
+        parser.print_help()
+        return 2
+    if arguments.log:
+        # A pipe to `tee` would hide the exit code.
+        os.makedirs(os.path.dirname(arguments.log) or ".", exist_ok=True)
+        log = open(arguments.log, "w", 1, "utf-8", "backslashreplace")  # noqa: SIM115
+        sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
+    module.run(arguments)
+    return 0
+
+
+def _verbs() -> Iterator[tuple[str, str]]:
+    """Each verb with its docstring; a job must start quickly, so its module is only read."""
+    for path in sorted((Path(__file__).parent / "verbs").glob("[a-z]*.py")):
+        text = path.read_text(encoding="utf-8").split('"""')[1]
+        yield path.stem, text.rstrip().replace("%", "%%")
+
+
+class _Both(io.TextIOBase):
+    """Stream whose text is also written to a log."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self._stream, self._log = stream, log
+
+    def write(self, text: str) -> int:
+        self._log.write(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out, for Python, a library or a new thread."""
+    signs = (
+        "failed to map segment",
+        "annot allocate memory",
+        "can't start new thread",
+    )
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Compute sufficient statistics of a part of the frames under a mixture.
+
+Example: gmmcore accumulate --mixture 1.h5 --corpus corpus.json --part 0 --parts 4 --output 0.h5
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from gmmcore.cli.verbs._common import (
+    add_maximising,
+    course_of,
+    device_of,
+    explained,
+    load_of_corpus,
+    next_level,
+    work_of,
+)
+from gmmcore.config.options import options_of
+from gmmcore.config.steps import IterationSettings
+from gmmcore.errors import GmmcoreError
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--part", type=int, default=0, help="which part of the frames, from 0")
+    parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument(
+        "--unless", help="the next mixture: where it is there already, no statistics are taken"
+    )
+    parser.add_argument("--output", required=True)
+    add_maximising(parser, "what the statistics are taken with")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the sums of the pieces in the part.
+
+    If the next mixture exists already, the file has none.
+    """
+    from gmmcore.core.gpu.device import words_of
+    from gmmcore.core.processor import in_use
+    from gmmcore.core.summation import SumTree, shares
+    from gmmcore.core.teams.choice import local_team
+    from gmmcore.data.corpus import Corpus
+    from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
+    from gmmcore.workflow.provenance import settings_digest
+    from gmmcore.workflow.resume import is_iteration
+
+    settings = options_of(arguments, IterationSettings)
+    corpus = Corpus.read(arguments.corpus)
+    model = load_of_corpus(arguments, corpus)
+    course = course_of(arguments, model, corpus)
+    level = next_level(arguments, model, course)
+    part, parts = arguments.part, arguments.parts
+    if not 0 <= part < parts:
+        raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
+    device = device_of(arguments, model, corpus, course, is_alone=False)
+    work = work_of(
+        arguments, corpus, share=1 / parts, is_shared=arguments.threads > 1, device=device
+    )
+    with explained(arguments.mixture):
+        expectation = work.expectation(model.mixture, level)
+        bounds = shares([last - first for first, last in expectation.pieces], parts)[part]
+        tree = SumTree(len(expectation.pieces))
+        if not arguments.unless or not is_iteration(
+            arguments.unless, model.digest, settings, level, course
+        ):
+            with local_team(work, model.mixture, level, arguments.threads) as team:
+                tree = team.sums(expectation, level, bounds)
+    save_statistics(
+        arguments.output,
+        tree,
+        StatisticsFacts(
+            model.digest, corpus.digest, level, settings_digest("accumulate", settings)
+        ),
+        choice=expectation.choice,
+        arithmetic=in_use(settings.processor),
+        device=words_of(device, settings.precision),
+    )

@@ -1,0 +1,81 @@
+"""Divide components in two.
+
+Example: gmmcore split --mixture diag/32.h5 --corpus corpus.json --components 64 --output 000.h5
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from gmmcore.cli.verbs._common import explained
+from gmmcore.config.options import add_options, mapping, options_of
+from gmmcore.config.steps import JitteredSplit, Split
+from gmmcore.errors import GmmcoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["configure", "run"]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--mixture", required=True)
+    parser.add_argument("--components", type=int, help="afterwards; twice as many by default")
+    parser.add_argument("--corpus", help="corpus.json, whose frames decide; not for sidekit")
+    parser.add_argument("--threads", type=int, default=1, help="do not change the result")
+    parser.add_argument("--output", required=True)
+    add_options(parser, JitteredSplit)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the mixture with divided components."""
+    from gmmcore.core.divide import divide
+    from gmmcore.core.gpu.choice import device_named
+    from gmmcore.core.initial import jittered, split
+    from gmmcore.core.processor import in_use
+    from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.workflow.provenance import provenance, settings_digest
+
+    start = options_of(arguments, JitteredSplit)
+    settings = start if start.jitter else Split(**mapping(start, Split))
+    model = load_model(arguments.mixture)
+    components = arguments.components or 2 * model.mixture.components
+    with explained(arguments.mixture):
+        # If components were removed, those that are left may make fewer than planned.
+        wanted = min(components, 2 * model.mixture.components)
+        if settings.method == "sidekit":
+            mixture, arithmetic = split(model.mixture, wanted), model.facts.get("arithmetic")
+        else:
+            sample, arithmetic = _sample(arguments, wanted), in_use(settings.processor)
+            mixture = divide(
+                model.mixture, sample, wanted, floor=settings.floor, threads=arguments.threads
+            )
+        mixture = jittered(mixture, start.jitter, start.seed)
+    facts = provenance(
+        stage="full" if mixture.is_full else "diag",
+        components=components,
+        parent=model.digest,
+        corpus=model.facts.get("corpus"),
+        settings=settings_digest("split", settings),
+        arithmetic=arithmetic,
+        chosen=device_named(model.facts),
+    )
+    save_model(arguments.output, mixture, facts, model.history)
+
+
+def _sample(arguments: argparse.Namespace, components: int) -> npt.NDArray[np.float32]:
+    """Read the random frames that decide on the divisions."""
+    from gmmcore.core.divide import sample_size
+    from gmmcore.core.schedule import level_of
+    from gmmcore.data.corpus import Corpus
+    from gmmcore.data.joined import CorpusFrames
+
+    if arguments.corpus is None:
+        raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")
+    corpus = Corpus.read(arguments.corpus)
+    level = level_of(corpus.frames, sample_size(components))
+    sample = CorpusFrames(corpus, arguments.corpus).at(level)
+    return sample.read(0, sample.frames)

@@ -1,0 +1,159 @@
+"""Reads config.yaml and makes the settings of every run; each error message is one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gmmcore.config.options import OptionsError, build, mapping
+from gmmcore.config.settings import Settings
+from gmmcore.errors import GmmcoreError
+
+__all__ = ["changed", "merged", "overrides", "read_configuration", "resolve", "resolve_runs"]
+
+
+def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a configuration file without checking its keys.
+
+    Raises
+    ------
+    GmmcoreError
+        If the file cannot be read, or is not a YAML mapping.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise GmmcoreError(f"{path}: cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise GmmcoreError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise GmmcoreError(f"{path}: holds no keys; `key: value` lines were expected")
+    return values
+
+
+def resolve_runs(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Settings]:
+    """Make the settings of every run.
+
+    Parameters
+    ----------
+    values
+        The configuration as the user wrote it. ``runs`` maps names of runs to overrides of the
+        other keys; without it there is one run, whose name is the value of ``run``.
+    source
+        Name of the configuration in error messages.
+
+    Returns
+    -------
+    dict
+        The settings by the names of the runs.
+
+    Raises
+    ------
+    GmmcoreError
+        If a key is unknown or has an invalid value.
+    """
+    whole = {key: value for key, value in values.items() if key != "runs"}
+    runs = values.get("runs")
+    if runs is None or runs == {}:
+        one = resolve(whole, source)
+        return {one.run: one}
+    if not isinstance(runs, Mapping):
+        raise GmmcoreError(
+            f"{source}: runs is {runs!r}; names of runs, each with the keys it overrides, "
+            "were expected, such as `runs: {small: {components: 64}}`"
+        )
+    if "run" in whole:
+        raise GmmcoreError(f"{source}: run and runs are both given; remove run")
+    result = {}
+    for name, overrides in runs.items():
+        where = f"{source}: runs.{name if str(name).isprintable() else repr(name)}"
+        if not isinstance(overrides, Mapping | None) or "run" in (overrides or {}):
+            raise GmmcoreError(f"{where}: keys to override were expected, without run")
+        result[name] = resolve({**merged(whole, overrides or {}), "run": name}, where)
+    return result
+
+
+def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values by those of `overrides`; mappings are merged key by key."""
+    result = dict(values)
+    for key, value in overrides.items():
+        before = result.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            result[key] = merged(before, value)
+        else:
+            result[key] = value
+    return result
+
+
+def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that differ from those of `base`: what `merged` makes `values` of it with.
+
+    Examples
+    --------
+    >>> from gmmcore.config.configuration import overrides
+    >>> overrides({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 0, "d": 3}})
+    {'b': {'c': 2}}
+    """
+    result = {}
+    for key, value in values.items():
+        before = base.get(key)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            if inner := overrides(value, before):
+                result[key] = inner
+        elif key not in base or value != before:
+            result[key] = value
+    return result
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    """Return the keys and values of a configuration that are not defaults, as JSON values."""
+    return overrides(mapping(settings), mapping(Settings()))
+
+
+def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
+    """Make the settings of one run.
+
+    Parameters
+    ----------
+    values
+        The configuration as the user wrote it, without ``runs``.
+    source
+        Name of the configuration in error messages.
+
+    Raises
+    ------
+    GmmcoreError
+        If a key is unknown or has an invalid value.
+
+    Examples
+    --------
+    >>> from gmmcore.config.configuration import resolve
+    >>> settings = resolve({"components": 64, "features": {"list": "shows.txt"}})
+    >>> settings.components, settings.llk_gain
+    (64, 0.01)
+    >>> resolve({"component": 64})
+    Traceback (most recent call last):
+    gmmcore.errors.GmmcoreError: config.yaml: unknown key component; did you mean components?
+    """
+    try:
+        settings = build(Settings, values)
+    except OptionsError as error:
+        raise GmmcoreError(f"{source}: {error}") from error
+    # Paths get one spelling, because they are compared and name files in the workflow.
+    demo, audio, features = settings.demo, settings.audio, settings.features
+    if demo.folder:
+        demo = replace(demo, folder=os.path.normpath(demo.folder))
+    audio = replace(audio, folder=os.path.normpath(audio.folder))
+    folder = demo.folder or (audio.folder if audio.list else None)
+    if folder:
+        made = f"{folder}/shows.txt"
+        if not features.list:
+            features = replace(features, list=made, pattern=features.pattern or "{show}.h5")
+        elif os.path.normpath(features.list) == made:
+            features = replace(features, list=made)
+    return replace(settings, demo=demo, audio=audio, features=features)

@@ -1,0 +1,99 @@
+"""Count, mean and scatter of frames, which can be added without loss of digits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Moments", "merge_moments"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count of frames, and mean and scatter of each coefficient.
+
+    Attributes
+    ----------
+    count : int
+        Number of frames.
+    mean : ndarray, shape (D,), float64
+        Mean of the frames.
+    scatter : ndarray, shape (D,), float64
+        Sum over the frames of (x - mean)^2; the variance is scatter / count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.core.moments import Moments
+    >>> Moments.of(np.array([[1.0, 2.0], [3.0, 6.0]])) + Moments.of(np.array([[5.0, 4.0]]))
+    Moments(count=3, mean=array([3., 4.]), scatter=array([8., 8.]))
+    """
+
+    count: int
+    mean: npt.NDArray[np.float64]
+    scatter: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, frames: npt.NDArray[np.floating]) -> Moments:
+        """Compute the moments of frames (N, D)."""
+        if not len(frames):
+            return cls.none(frames.shape[1])
+        mean = frames.mean(axis=0, dtype=np.float64)
+        centred = frames - mean
+        return cls(len(frames), mean, np.einsum("ij,ij->j", centred, centred))
+
+    @classmethod
+    def none(cls, dimension: int) -> Moments:
+        """Return the moments of an empty set of frames."""
+        return cls(0, np.zeros(dimension), np.zeros(dimension))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Add the moments of other frames (Chan, Golub and LeVeque, 1983)."""
+        count = self.count + other.count
+        if not count:
+            return self
+        step = other.mean - self.mean
+        share = other.count / count
+        return Moments(
+            count,
+            self.mean + step * share,
+            self.scatter + other.scatter + step * step * (self.count * share),
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Return the moments as JSON values; floats keep all their digits."""
+        return {
+            "count": self.count,
+            "mean": self.mean.tolist(),
+            "scatter": self.scatter.tolist(),
+        }
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Moments:
+        """Make moments of the JSON values that `facts` returned."""
+        return cls(
+            int(facts["count"]),
+            np.array(facts["mean"], dtype=np.float64),
+            np.array(facts["scatter"], dtype=np.float64),
+        )
+
+
+def merge_moments(parts: Iterable[Moments]) -> Moments:
+    """Add moments in the order given.
+
+    Raises
+    ------
+    ValueError
+        If `parts` is empty.
+    """
+    iterator = iter(parts)
+    total = next(iterator, None)
+    if total is None:
+        raise ValueError("no moments to merge")
+    for part in iterator:
+        total = total + part
+    return total

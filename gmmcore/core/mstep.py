@@ -1,0 +1,308 @@
+"""The M-step, as a function of a mixture and statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import nan
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.core.bounds import bounded_precisions, bounded_variances
+from gmmcore.core.estep import Statistics, unpack
+from gmmcore.core.initial import named, split
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, covariance_to_precision
+from gmmcore.core.settings import MStep
+from gmmcore.core.threads import ordered_map, single_blas
+
+__all__ = [
+    "ARITHMETIC",
+    "Update",
+    "maximise",
+]
+
+Array = npt.NDArray[np.float64]
+Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
+ARITHMETIC = 4
+"""Version of the arithmetic: it is raised with every change that alters any bit of a result."""
+# Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
+# component without frames can win some again. Of fewer frames, nothing else is computed.
+_LEAST_OCCUPANCY = 1e-3
+# Variance, relative to the second moment, up to which a dimension is taken for constant, because of
+# sums in single precision.
+_LOST_IN_SUMS = 1e-6
+# Number of components in one task of a thread.
+_PIECE_COMPONENTS = 32
+
+
+@dataclass(frozen=True)
+class Update:
+    """Result of an M-step.
+
+    Attributes
+    ----------
+    mixture : GaussianMixture
+        The next mixture.
+    floored, ceiled : int
+        Number of variances, or eigenvalues, that were moved to their floor or ceiling.
+    low_count : tuple of (int, float)
+        Components whose occupancy is below ``MStep.occupancy``, each with its occupancy.
+    smallest_occupancy : float
+        Smallest occupancy of all components, in frames.
+    allowance : float
+        How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks correlations:
+        what the lower bound that EM maximises lost with this update; 0 if it grew.
+    plain : GaussianMixture or None
+        What EM made, if `mixture` was extrapolated beyond it (`gmmcore.core.em.iterations`).
+    ahead : bool or None
+        Whether `mixture` was extrapolated; None if it could not be, however the stage goes on.
+    held_out : float
+        Held-out log-likelihood per frame of `mixture`; NaN if no frames are held out.
+    held_out_gain : float
+        Its growth by the update, which was dropped if `mixture` is the one before; NaN likewise.
+    """
+
+    mixture: GaussianMixture
+    floored: int = 0
+    ceiled: int = 0
+    low_count: tuple[tuple[int, float], ...] = ()
+    smallest_occupancy: float = 0.0
+    allowance: float = 0.0
+    plain: GaussianMixture | None = None
+    ahead: bool | None = None
+    held_out: float = nan
+    held_out_gain: float = nan
+
+
+def maximise(
+    mixture: GaussianMixture,
+    statistics: Statistics,
+    settings: MStep,
+    *,
+    threads: int = 1,
+    mapped: Mapped | None = None,
+) -> Update:
+    """M-step: compute the next mixture from the statistics.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        The mixture that the statistics were computed with, shape (C, D).
+    statistics : Statistics
+        Sufficient statistics of all frames.
+    settings : MStep
+        Bounds of the covariances, and what is done with components that have few frames.
+    threads : int
+        Number of threads. The result does not depend on it.
+    mapped : callable, optional
+        Function that is used instead of threads, with a function of one item and a list of items:
+        it returns the results in the order of the items.
+
+    Returns
+    -------
+    Update
+        The next mixture, and what was bounded.
+
+    Raises
+    ------
+    InvalidMixtureError
+        If the statistics are not finite, hold no frames or are not those of this mixture, if a
+        covariance is not positive definite and the floor is zero, or if no component is left.
+
+    Notes
+    -----
+    Weights are proportional to the occupancies; means and covariances are the weighted moments
+    (Dempster, Laird and Rubin 1977).
+
+    A full covariance S of n frames is then shrunk to (n S + k d R d) / (n + k), where d are its
+    own standard deviations, R the correlations of the scatter within all components together, and
+    k is ``settings.prior``. So its diagonal stays, and of its correlations a share that grows with
+    its count. To shrink to what the classes have in common is regularised discriminant analysis
+    (Friedman 1989), to leave the variances alone is in Schaefer and Strimmer (2005), and by the
+    count it is done as if by a conjugate prior worth k frames (Gauvain and Lee 1994).
+
+    A component of n frames, fewer than L = ``settings.occupancy``, keeps its place in the mixture,
+    and the variances of all frames V stand in for the frames that it lacks: its covariance is
+    (n S + (L - n) V) / L. It becomes wide, and can win frames again. With L frames, that changes
+    nothing. The bounds are applied last.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.core.mstep import maximise
+    >>> from gmmcore.core.estep import accumulate
+    >>> from gmmcore.core.settings import MStep
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[10.0], [10.0]])
+    >>> statistics = accumulate(mixture, [[-2.0], [-1.0], [1.0], [2.0]])
+    >>> maximise(mixture, statistics, MStep(occupancy=1)).mixture.means.round(3)
+    array([[-1.5],
+           [ 1.5]])
+    """
+    if not statistics.is_finite():
+        raise InvalidMixtureError("the statistics hold a number that is not finite")
+    if statistics.count.shape != (mixture.components,) or (statistics.is_full != mixture.is_full):
+        raise InvalidMixtureError("the statistics are not those of this mixture")
+    if statistics.frames == 0 or not statistics.count.sum() > 0:
+        raise InvalidMixtureError("the statistics hold no frames")
+    count = np.maximum(statistics.count, 0.0)
+    least, prior = settings.frames(mixture.dimension)
+    low = count < least
+    # Numbers of almost no frames are noise, so that such a component is kept as it is.
+    kept = np.where(low, count < _LEAST_OCCUPANCY, count <= 0)
+    safe = np.where(kept, 1.0, count)[:, np.newaxis]
+    offsets = statistics.first / safe
+    control = _control(mixture, statistics)
+    means = mixture.means.copy()
+    means[~kept] = statistics.origin + offsets[~kept]
+    precisions = mixture.precisions.copy()
+    growth = np.zeros(mixture.components)
+    if mixture.is_full:
+        floored = ceiled = 0
+        axis = np.arange(mixture.dimension)
+        with single_blas():
+            pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
+
+        def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
+            mean = offsets[piece]
+            moments = unpack(statistics.second[piece]) / count[piece, np.newaxis, np.newaxis]
+            moments -= mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
+            plain = moments.copy() if prior else moments
+            if prior:
+                _share_correlations(moments, pooled, count[piece] / (count[piece] + prior))
+            if low[piece].any():
+                share = np.minimum(count[piece] / least, 1.0)[:, np.newaxis]
+                moments *= share[:, :, np.newaxis]
+                moments[:, axis, axis] += (1.0 - share) * control[piece]
+            values, below, above = bounded_precisions(
+                moments, control[piece], (settings.floor, settings.ceiling), piece
+            )
+            grown = _growth(mixture, piece, plain, means[piece], values) if prior else growth[piece]
+            return values, below, above, grown
+
+        pieces = np.array_split(np.flatnonzero(~kept), -(-mixture.components // _PIECE_COMPONENTS))
+        with single_blas():
+            if mapped is None:
+                mapped = partial(ordered_map, threads=threads)
+            done = mapped(work, pieces)
+            for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
+                precisions[piece] = values
+                growth[piece] = grown
+                floored += below
+                ceiled += above
+    else:
+        raw = statistics.second / safe - offsets * offsets
+        if low.any():
+            share = np.minimum(count / least, 1.0)[:, np.newaxis]
+            raw = np.where(low[:, np.newaxis], share * raw + (1.0 - share) * control, raw)
+        variances, floored, ceiled = bounded_variances(
+            raw, control, (settings.floor, settings.ceiling), ~kept
+        )
+        precisions[~kept] = covariance_to_precision(variances[~kept])
+    occupancy = np.maximum(count, _LEAST_OCCUPANCY)
+    updated = GaussianMixture(
+        occupancy / occupancy.sum(), means, precisions, mixture.variance_control
+    )
+    allowance = 0.0
+    if mixture.is_full and prior:
+        growth += updated.log_weights - mixture.log_weights
+        growth += 0.5 * (mixture.log_determinants - updated.log_determinants)
+        used = count > 0
+        allowance = max(0.0, -float(count[used] @ growth[used]) / statistics.frames)
+    listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(low))
+    if listed and settings.action == "remove":
+        updated = _without(updated, low)
+    elif listed and settings.action == "resplit":
+        updated = _resplit(updated, low)
+    return Update(updated, floored, ceiled, listed, float(count.min()), allowance)
+
+
+def _pooled_correlations(statistics: Statistics, offsets: Array) -> Array:
+    """Return the correlations (D, D) within components, of all of them together."""
+    scatter = unpack(statistics.second.sum(axis=0)) - statistics.first.T @ offsets
+    scatter = 0.5 * (scatter + scatter.T)
+    variances = np.diagonal(scatter)
+    # Coefficients that do not vary have no correlations.
+    deviations = np.sqrt(np.where(variances > 0, variances, np.inf))
+    return np.asarray(scatter / np.multiply.outer(deviations, deviations))
+
+
+def _share_correlations(covariances: Array, pooled: Array, shares: Array) -> None:
+    """Move the correlations of covariances (N, D, D), in place, to pooled ones (D, D).
+
+    A covariance keeps its diagonal, every bit of it, and a share (N,) of its correlations.
+    """
+    axis = np.arange(len(pooled))
+    variances = covariances[:, axis, axis]
+    deviations = np.sqrt(np.maximum(variances, 0.0))
+    rest = (1.0 - shares)[:, np.newaxis, np.newaxis] * pooled
+    rest *= deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]
+    covariances *= shares[:, np.newaxis, np.newaxis]
+    covariances += rest
+    covariances[:, axis, axis] = variances
+
+
+def _growth(
+    mixture: GaussianMixture,
+    piece: npt.NDArray[np.intp],
+    covariances: Array,
+    means: Array,
+    precisions: Array,
+) -> Array:
+    """Return what the quadratic terms add, per frame, to the log-likelihood of some components.
+
+    The frames of the components `piece` have the given means, which are the new ones, and
+    covariances; the new precisions replace those of the mixture.
+    """
+    before = mixture.precisions[piece]
+    moved = means - mixture.means[piece]
+    lost = np.einsum("nij,nij->n", before - precisions, covariances)
+    result: Array = 0.5 * (lost + np.einsum("ni,nij,nj->n", moved, before, moved))
+    return result
+
+
+def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
+    """Return the variances that the bounds are relative to, shape (C, D)."""
+    if mixture.variance_control is not None:
+        return mixture.variance_control
+    # `controlled` was not called: the statistics have the variance of all frames, if not exactly.
+    total = statistics.count.sum()
+    mean = statistics.first.sum(axis=0) / total
+    second = statistics.second.sum(axis=0)
+    if statistics.is_full:
+        second = np.diagonal(unpack(second))
+    second = second / total
+    variance = second - mean**2
+    # Sums with full covariances are taken in units of the mixture's deviations.
+    size = second + mixture.overall_variance if statistics.is_full else second
+    constant = variance <= _LOST_IN_SUMS * size
+    if constant.any():
+        raise InvalidMixtureError(
+            f"in dimension {named(constant)} (counted from 0), the frames differ by no more than "
+            "rounding, and the mixture has no variance_control; leave the dimension out, or set it"
+        )
+    return np.broadcast_to(variance, mixture.means.shape)
+
+
+def _without(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
+    keep = ~low
+    if not keep.any():
+        raise InvalidMixtureError("no component has enough frames; train fewer components")
+    weights = mixture.weights[keep]
+    control = mixture.variance_control
+    return GaussianMixture(
+        weights / weights.sum(),
+        mixture.means[keep],
+        mixture.precisions[keep],
+        None if control is None else control[keep],
+    )
+
+
+def _resplit(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
+    """Replace each component that has a low count by one half of the heaviest component."""
+    current = _without(mixture, low)
+    for _ in range(int(low.sum())):
+        current = split(current, current.components + 1)
+    return current

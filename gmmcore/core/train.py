@@ -1,0 +1,339 @@
+"""Trainings in one process, over any source of frames, with the same steps as the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.core.divide import divide, sample_size
+from gmmcore.core.em import iterations
+from gmmcore.core.estep import Statistics, accumulate
+from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source
+from gmmcore.core.gpu.choice import chosen
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.initial import controlled, jittered, one_gaussian, split, to_full
+from gmmcore.core.likelihood import LogLikelihood
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.moments import Moments, merge_moments
+from gmmcore.core.mstep import maximise
+from gmmcore.core.nesting import frame_levels
+from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, held_out_level, level_of, stages
+from gmmcore.core.settings import FullMStep, MStep
+
+__all__ = [
+    "Subsets",
+    "TrainingSettings",
+    "iterate",
+    "moments",
+    "train",
+    "uniform_start",
+]
+
+Array = npt.NDArray[np.float64]
+Report = Callable[[HistoryEntry, GaussianMixture], None]
+_MOMENT_FRAMES = 8192
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training.
+
+    Attributes
+    ----------
+    llk_gain : float
+        A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
+    precision : {'double', 'single'}
+        Precision of the E-step's matrix products.
+    pruning : float
+        Posterior below which a component may be skipped; see `gmmcore.core.estep.accumulate`.
+    acceleration : {'none', 'momentum'}
+        Whether diagonal mixtures are extrapolated; see `gmmcore.core.acceleration.extrapolated`.
+    threads : int
+        Number of threads. The result does not depend on it.
+    device : {'cpu', 'cuda', 'auto'}
+        What computes the E-steps; ``auto`` is a graphics processor for stages that take more than a
+        minute on one core, if there is one.
+    diag : MStep
+        Settings of the M-step in stages with diagonal covariances.
+    full : FullMStep
+        Settings of the M-step in stages with full covariances.
+    method : {'principal', 'sidekit'}
+        How components are divided: where the likelihood gains most (`gmmcore.core.divide.divide`),
+        or all of them along the axis of largest variance (`gmmcore.core.initial.split`). SIDEKIT's
+        trainings also read all frames: ``frames_per_component=None``.
+    frames_per_component : int or None
+        Number of frames per component that stages read until the last iterations; None for all
+        frames. See `gmmcore.core.schedule.Course`.
+    last_iterations : int
+        Least number of iterations on all frames at the end of the training.
+    seed : int
+        Seed of the random subsets of frames, and of the shifts of `jitter`.
+    jitter : float
+        How far the means are shifted after the first division; see `gmmcore.core.initial.jittered`.
+    """
+
+    llk_gain: float = 0.01
+    precision: str = "double"
+    pruning: float = 0.0
+    acceleration: str = "none"
+    threads: int = 1
+    device: str = "cpu"
+    diag: MStep = field(default_factory=MStep)
+    full: MStep = field(default_factory=FullMStep)
+    method: str = "principal"
+    frames_per_component: int | None = 500
+    last_iterations: int = 1
+    seed: int = 1
+    jitter: float = 0.0
+
+
+def moments(source: FrameSource) -> Moments:
+    """Compute the moments of all frames of a source, block by block."""
+    starts = range(0, source.frames, _MOMENT_FRAMES)
+    blocks = (source.read(start, min(start + _MOMENT_FRAMES, source.frames)) for start in starts)
+    return merge_moments([Moments.none(source.dimension), *map(Moments.of, blocks)])
+
+
+class Subsets:
+    """Subsets of the frames of a source, each read into memory once; level 0 is the source.
+
+    Parameters
+    ----------
+    source : FrameSource
+    seed : int
+        Seed of the levels of the frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.core.frames import ArraySource
+    >>> from gmmcore.core.train import Subsets
+    >>> Subsets(ArraySource(np.zeros((1000, 2))), seed=1).of(3).frames
+    131
+    """
+
+    def __init__(self, source: FrameSource, seed: int) -> None:
+        self._seed = seed
+        self._known = {0: source}
+
+    def of(self, level: int) -> FrameSource:
+        """Return the subset of a level."""
+        if level not in self._known:
+            source, size = self._known[0], _MOMENT_FRAMES
+            chosen = self._levels >= level
+            parts = [
+                source.read(start, min(start + size, source.frames))[chosen[start : start + size]]
+                for start in range(0, source.frames, size)
+            ]
+            self._known[level] = ArraySource(np.concatenate(parts))
+        return self._known[level]
+
+    @cached_property
+    def _levels(self) -> npt.NDArray[np.int8]:
+        return frame_levels(self._seed, "", self._known[0].frames).astype(np.int8)
+
+
+def iterate(
+    mixture: GaussianMixture,
+    source: FrameSource | Subsets,
+    course: Course,
+    settings: TrainingSettings,
+    report: Report | None = None,
+    held_out: Subsets | None = None,
+) -> tuple[GaussianMixture, list[HistoryEntry]]:
+    """Run the `iterations` of a stage over one source of frames.
+
+    Parameters
+    ----------
+    mixture : GaussianMixture
+        The first mixture of the stage.
+    source : FrameSource or Subsets
+        All frames; `Subsets` of them if several stages read the same ones.
+    course : Course
+    settings : TrainingSettings
+    report : callable, optional
+        Function that is called after each iteration with its history entry and mixture.
+    held_out : Subsets, optional
+        Frames whose log-likelihood under the mixture of each iteration is computed. Iterations on
+        subsets of the frames read a subset of these too; see
+        `gmmcore.core.schedule.held_out_level`.
+
+    Returns
+    -------
+    mixture : GaussianMixture
+        The last mixture of the stage.
+    history : list of HistoryEntry
+        Entries of its iterations.
+    """
+
+    subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
+    device = settings.device
+    if device == "auto" and not course.takes_long(subsets.of(0).frames, mixture.dimension):
+        device = "cpu"
+    device = chosen(device)
+
+    def statistics(current: GaussianMixture, level: int) -> Statistics:
+        return accumulate(
+            current,
+            subsets.of(level),
+            precision=settings.precision,
+            pruning=settings.pruning,
+            threads=settings.threads,
+            device=device,
+        )
+
+    def outside(current: GaussianMixture, level: int) -> tuple[float, int]:
+        assert held_out is not None
+        frames = held_out.of(held_out_level(level, held_out.of(0).frames))
+        function = LogLikelihood(current, settings.precision, settings.threads, device)
+        return function(frames), frames.frames
+
+    if mixture.variance_control is None:  # The frames are read once more only then.
+        mixture = controlled(mixture, moments(subsets.of(0)))
+    history: list[HistoryEntry] = []
+    for entry, update in iterations(
+        mixture,
+        statistics,
+        course,
+        settings.full if mixture.is_full else settings.diag,
+        acceleration=settings.acceleration,
+        update_of=partial(maximise, threads=settings.threads),
+        held_out=None if held_out is None else outside,
+    ):
+        mixture = update.mixture
+        history.append(entry)
+        if report is not None:
+            report(entry, mixture)
+    return mixture, history
+
+
+def train(
+    source: FrameSource | npt.ArrayLike,
+    components: int,
+    iterations: Sequence[int] = SIDEKIT_ITERATIONS,
+    full_iterations: int = 0,
+    settings: TrainingSettings | None = None,
+    *,
+    start: GaussianMixture | None = None,
+    report: Report | None = None,
+    before_split: Callable[[GaussianMixture], None] | None = None,
+    held_out: FrameSource | None = None,
+) -> tuple[GaussianMixture, list[HistoryEntry]]:
+    """Train a mixture by splitting and EM, at the end with full covariances if wanted.
+
+    Parameters
+    ----------
+    source : FrameSource or array_like, shape (F, D)
+    components : int
+        Number of components of the final mixture; any positive number.
+    iterations : sequence of int
+        Largest number of iterations after each split; see `gmmcore.core.schedule.stages`.
+    full_iterations : int
+        Largest number of iterations with full covariances; 0 for a diagonal mixture.
+    settings : TrainingSettings, optional
+    start : GaussianMixture, optional
+        Mixture to start from instead of the Gaussian of all frames.
+    report : callable, optional
+        Function that is called after each iteration with its history entry and mixture.
+    before_split : callable, optional
+        Function that is called with the mixture before each split.
+    held_out : FrameSource, optional
+        Frames that are not trained on; see `iterate`.
+
+    Returns
+    -------
+    mixture : GaussianMixture
+        The final mixture.
+    history : list of HistoryEntry
+        Entries of all iterations.
+
+    Examples
+    --------
+    >>> from gmmcore.core.train import train
+    >>> frames = [[-3.0], [-2.0], [-1.0], [1.0], [2.0], [3.0]] * 10
+    >>> mixture, history = train(frames, components=2, iterations=[20])
+    >>> mixture.means.round(1)
+    array([[-2.],
+           [ 2.]])
+    """
+    frames = as_source(source)
+    settings = settings or TrainingSettings()
+    mixture = one_gaussian(moments(frames)) if start is None else start
+    history: list[HistoryEntry] = []
+    subsets = Subsets(frames, settings.seed)
+    outside = None if held_out is None else Subsets(held_out, settings.seed)
+    plan = stages(
+        components,
+        iterations,
+        full_iterations,
+        start=mixture.components,
+        start_full=mixture.is_full,
+    )
+    for stage in plan:
+        if stage.origin == "split":
+            if before_split is not None:
+                before_split(mixture)
+            # With `action="remove"` a stage may end with fewer components than it began with.
+            wanted = min(stage.components, 2 * mixture.components)
+            if settings.method == "principal":
+                level = level_of(frames.frames, sample_size(wanted))
+                sample = subsets.of(level)
+                mixture = divide(
+                    mixture,
+                    sample.read(0, sample.frames),
+                    wanted,
+                    floor=settings.diag.floor,
+                    threads=settings.threads,
+                )
+            else:
+                mixture = split(mixture, wanted)
+            if stage is plan[1]:
+                mixture = jittered(mixture, settings.jitter, settings.seed)
+        elif stage.origin == "diag2full":
+            mixture = to_full(mixture)
+        elif stage.origin != "initialise":
+            raise ValueError(f"a stage that begins with {stage.origin} was not expected")
+        course = Course.of(
+            stage,
+            llk_gain=settings.llk_gain,
+            frames=frames.frames,
+            dimension=frames.dimension,
+            frames_per_component=settings.frames_per_component,
+            last_iterations=settings.last_iterations,
+        )
+        mixture, entries = iterate(mixture, subsets, course, settings, report, outside)
+        history += entries
+    return mixture, history
+
+
+def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> GaussianMixture:
+    """Make one component of equal weight from each of `components` equal slices of the frames.
+
+    Each component has the mean and the variances of its slice. The ``variance_control`` is the
+    variance of all frames, which also replaces variances that are almost zero.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two frames per component.
+    """
+    frames = as_source(source)
+    overall = one_gaussian(moments(frames))
+    if frames.frames < 2 * components:
+        raise ValueError(f"{frames.frames} frames are too few for {components} components")
+    control = np.repeat(overall.covariances, components, axis=0)
+    means = np.empty((components, frames.dimension))
+    variances = np.empty_like(means)
+    edges = np.linspace(0, frames.frames, components + 1).astype(int)
+    for component, (first, last) in enumerate(pairwise(edges)):
+        found = moments(Slice(frames, int(first), int(last)))
+        means[component] = found.mean
+        variances[component] = found.scatter / found.count
+    variances = np.where(variances > 1e-6 * control, variances, control)
+    weights = np.full(components, 1.0 / components)
+    return GaussianMixture.from_covariances(weights, means, variances, control)

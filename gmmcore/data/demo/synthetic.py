@@ -1,0 +1,150 @@
+"""Frames drawn from a known mixture, with the structure of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.config.demo import DemoSettings
+from gmmcore.core.mixture import GaussianMixture
+
+__all__ = ["Show", "draw_shows", "known_mixture"]
+
+Array = npt.NDArray[np.float64]
+_SILENCE = 0.3  # Share of the frames.
+_SILENCE_RUN = 25.0  # Mean length of a silence, in frames.
+_SILENCE_ENERGY = -25.0
+_NEAREST = 3.0  # Half the distance of the closest means, in standard deviations.
+_GROWTH = 1.25
+
+
+@dataclass(frozen=True)
+class Show:
+    """One show of the demonstration corpus.
+
+    Attributes
+    ----------
+    name : str
+        Name of the show, ``<speaker>_<number>``.
+    frames : ndarray, shape (F, D), float32
+        Frames whose first coefficient is the energy.
+    speech : ndarray, shape (F,), bool
+        Whether each frame is speech.
+    """
+
+    name: str
+    frames: npt.NDArray[np.float32]
+    speech: npt.NDArray[np.bool_]
+
+
+def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> GaussianMixture:
+    """Draw a mixture with correlated coefficients whose components form a tree, as phones do.
+
+    Each level of the tree moves the means along one coefficient, by less on each further level.
+    Each mean has a random displacement.
+
+    Parameters
+    ----------
+    rng : Generator
+    components : int
+        Number of components.
+    dimension : int
+        Dimension of the frames.
+    """
+    levels = max(1, int(np.ceil(np.log2(components)))) if components > 1 else 0
+    leaves = np.arange(components)
+    means = 0.4 * rng.standard_normal((components, dimension))
+    axes = rng.permutation(dimension)
+    for level in range(levels):
+        # The numbers of the leaves fill the tree from its root, however many there are.
+        side = 2 * ((leaves >> level) & 1) - 1
+        step = _NEAREST * _GROWTH ** (levels - 1 - level)
+        means[:, axes[level % dimension]] += side * step
+    weights = rng.dirichlet(np.full(components, 20.0))
+    factors = 0.4 * rng.standard_normal((components, dimension, 2))
+    covariances = factors @ factors.transpose(0, 2, 1)
+    diagonal = rng.uniform(0.5, 1.2, (components, dimension))
+    covariances += diagonal[:, :, np.newaxis] * np.eye(dimension)
+    return GaussianMixture.from_covariances(weights, means, covariances)
+
+
+def draw_shows(
+    rng: np.random.Generator, mixture: GaussianMixture, settings: DemoSettings
+) -> tuple[GaussianMixture, Iterator[Show]]:
+    """Draw shows of different lengths whose speech follows a mixture.
+
+    Parameters
+    ----------
+    rng : Generator
+    mixture : GaussianMixture
+        Mixture with full covariances.
+    settings : DemoSettings
+
+    Returns
+    -------
+    truth : GaussianMixture
+        Mixture of the speech of all speakers: `mixture` with the covariance of the speakers'
+        offsets added to each component.
+    shows : iterator of Show
+        The shows, each drawn when it is asked for.
+    """
+    speakers = settings.speakers
+    offsets = settings.offset * rng.standard_normal((speakers, mixture.dimension))
+    offsets -= offsets.mean(axis=0)
+    truth = GaussianMixture.from_covariances(
+        mixture.weights, mixture.means, mixture.covariances + offsets.T @ offsets / speakers
+    )
+    shares = rng.dirichlet(np.full(settings.shows, 8.0))
+    edges = np.round(np.cumsum(shares) * settings.frames).astype(int)
+    counts = np.diff(edges, prepend=0)
+
+    def shows() -> Iterator[Show]:
+        for index, count in enumerate(counts):
+            speaker = index % speakers
+            speech = _speech(rng, mixture, int(count), settings) + offsets[speaker]
+            frames, labels = _with_silence(rng, speech)
+            name = f"speaker{speaker:03d}_{index // speakers:04d}"
+            yield Show(name, frames.astype(np.float32), labels)
+
+    return truth, shows()
+
+
+def _speech(
+    rng: np.random.Generator, mixture: GaussianMixture, count: int, settings: DemoSettings
+) -> Array:
+    """Draw frames that stay in a component for a while; each frame alone follows the mixture."""
+    from scipy.signal import lfilter
+
+    changes = rng.random(count) >= settings.persistence
+    drawn = rng.choice(mixture.components, count + 1, p=mixture.weights / mixture.weights.sum())
+    chosen = drawn[np.cumsum(changes)]
+    noise = rng.standard_normal((count, mixture.dimension))
+    rho = settings.correlation
+    if rho and count:
+        innovation = np.sqrt(1.0 - rho * rho)
+        noise[0] /= innovation  # The first frame gets the variance of the others.
+        noise = lfilter([innovation], [1.0, -rho], noise, axis=0)
+    factors = np.linalg.cholesky(mixture.covariances)
+    return mixture.means[chosen] + np.einsum("fij,fj->fi", factors[chosen], noise)
+
+
+def _with_silence(rng: np.random.Generator, speech: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Insert runs of silence before, between and after the speech."""
+    count, dimension = speech.shape
+    total = count * _SILENCE / (1.0 - _SILENCE)
+    runs = max(2, round(total / _SILENCE_RUN))
+    lengths = 1 + rng.poisson(max(total / runs - 1.0, 0.0), runs)
+    places = np.sort(rng.integers(0, count + 1, runs))
+    before = np.zeros(count + 1, dtype=int)
+    np.add.at(before, places, lengths)
+    positions = np.arange(count) + np.cumsum(before)[:count]
+    size = count + int(lengths.sum())
+    frames = 0.5 * rng.standard_normal((size, dimension))
+    frames[:, 0] += _SILENCE_ENERGY
+    labels = np.zeros(size, dtype=bool)
+    frames[positions] = speech
+    labels[positions] = True
+    return frames, labels

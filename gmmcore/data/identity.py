@@ -1,0 +1,136 @@
+"""Digests that tell whether feature files changed, from their sizes and times of modification."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from gmmcore.config.features import FEATURES_VERSION, FeaturePart, FeatureSettings
+from gmmcore.data.labels import LabelSource
+from gmmcore.data.lists import Listing, read_list
+from gmmcore.data.readers import parse_place
+from gmmcore.data.readers.faults import FaultyShowError
+from gmmcore.data.table import Row, ShowTable
+from gmmcore.files import PathLike, digest_of, remembered, sha256_of
+
+__all__ = ["batches", "fingerprint", "recipe_digests", "shard_paths"]
+
+T = TypeVar("T")
+# Least number of jobs for so many shards or more.
+_JOBS = 64
+
+
+class _Files:
+    """Size and time of modification of files, each looked up once."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._places: dict[str, str] = {}
+        self._known: dict[str, Any] = {}
+
+    def place(self, path: str) -> Any:
+        """Look up the file in a path of a list."""
+        try:
+            return self.file(parse_place(path, self._root).file)
+        except FaultyShowError:
+            return None
+
+    def file(self, path: str) -> Any:
+        if path not in self._known:
+            try:
+                status = os.stat(path)
+                self._known[path] = [status.st_size, status.st_mtime_ns]
+            except (OSError, ValueError):
+                self._known[path] = None
+        return self._known[path]
+
+
+def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> str:
+    """Compute a digest of the list and of the size and time of modification of every file in it.
+
+    The digest tells the workflow whether the list must be checked again. The content of the
+    feature files is not read.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+    listing : Listing, optional
+        The list, if it has been read already.
+
+    Raises
+    ------
+    GmmcoreError
+        If the list cannot be read.
+    """
+    files = _Files(settings.folder)
+    if listing is None:
+        listing = read_list(settings)
+    labels = LabelSource(settings)
+    speakers = settings.speakers if isinstance(settings, FeaturePart) else None
+    return digest_of(
+        FEATURES_VERSION,
+        [[*entry, files.place(entry.path)] for entry in listing.entries],
+        [fault.facts() for fault in listing.faults],
+        [[path, files.file(path)] for path in labels.files()],
+        [labels.identity(entry.show) for entry in listing.entries] if labels.own else None,
+        settings.identity,
+        *([sha256_of(speakers)] if speakers else []),
+    )
+
+
+def recipe_digests(
+    names: list[str],
+    rows: list[Row],
+    settings: FeatureSettings,
+    dimension: int,
+    labels: LabelSource,
+) -> dict[str, str]:
+    """Compute a digest of all that decides the content of a shard, for each of these shards.
+
+    These are its rows, the size and time of modification of their files, their labels, the
+    settings that change numbers, and `FEATURES_VERSION`.
+    """
+    files = _Files(settings.folder)
+    parts: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        other = labels.file_of(row.show)
+        parts[row.shard].append(
+            [
+                # The name of the shard does not change what it holds.
+                [*row._replace(shard="")],
+                files.place(row.path),
+                labels.identity(row.show),
+                None if other is None else files.file(other),
+            ]
+        )
+    return {
+        name: digest_of(FEATURES_VERSION, settings.digest(), dimension, part)
+        for name, part in parts.items()
+    }
+
+
+@remembered
+def shard_paths(table: PathLike) -> dict[str, str]:
+    """Return the files of all shards of ``shows.tsv``, beside the table, by their names."""
+    folder = os.path.dirname(table)
+    digests: dict[str, str] = ShowTable.read_facts(table)["recipe_digests"]
+    return {
+        name: os.path.join(folder, f"{name}-{digest[:12]}.npy") for name, digest in digests.items()
+    }
+
+
+def batches(shards: Sequence[T]) -> list[Sequence[T]]:
+    """Group shards, in their order, to those that one job makes.
+
+    There are at most 127 groups: a job takes longer to plan and to start than it takes to verify
+    shards that are there already.
+
+    Examples
+    --------
+    >>> from gmmcore.data.identity import batches
+    >>> [len(batch) for batch in batches(range(3))], len(batches(range(1000)))
+    ([1, 1, 1], 67)
+    """
+    size = max(1, len(shards) // _JOBS)
+    return [shards[start : start + size] for start in range(0, len(shards), size)]

@@ -1,0 +1,243 @@
+"""Processing of the frames of one show, as functions of arrays.
+
+`process` does what SIDEKIT's FeaturesServer does after reading, in the same order: RASTA, deltas
+(or shifted deltas), mask, label smoothing, normalisation with the statistics of the speech
+frames, context, selection of the speech frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.config.features import FeatureSettings
+from gmmcore.data.normalisation import ShowStatistics, normalise
+
+__all__ = [
+    "add_context",
+    "add_shifted_deltas",
+    "delta",
+    "output_dimension",
+    "process",
+    "rasta",
+    "smooth_labels",
+    "speech_labels",
+    "static_part",
+]
+
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
+
+def process(
+    frames: Frames, labels: Labels, settings: FeatureSettings, whole: ShowStatistics | None = None
+) -> tuple[Frames, Labels]:
+    """Process the frames of one show or segment.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+        Frames as they were read, which are not changed.
+    labels : ndarray, shape (N,), bool
+        Whether each frame is speech.
+    settings : FeatureSettings
+    whole : ShowStatistics, optional
+        Statistics of the whole show, for the global normalisations.
+
+    Returns
+    -------
+    frames : ndarray, shape (M, D'), float32, C-contiguous
+        The processed frames.
+    labels : ndarray, shape (M,), bool
+        Labels of these frames; all are true if ``select_speech`` is.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.data.processing import process
+    >>> from gmmcore.config.features import FeatureSettings
+    >>> frames = np.array([[1], [2], [9]], np.float32)
+    >>> settings = FeatureSettings(list="shows.txt", normalisation="cms")
+    >>> process(frames, np.array([True, True, False]), settings)[0]
+    array([[-0.5],
+           [ 0.5]], dtype=float32)
+    """
+    given = frames
+    frames = static_part(frames, settings)
+    labels = speech_labels(labels, settings)
+    reach = settings.context
+    # Frames that are not selected need no normalisation, unless they are context of others.
+    early = settings.select_speech and reach is None
+    if early:
+        frames, labels = frames[labels], labels[labels]
+    if settings.normalisation is not None and len(frames):
+        if frames is given:
+            frames = frames.copy()
+        normalise(frames, labels, settings.normalisation, settings.window, whole)
+    if reach is not None:
+        frames = add_context(frames, *reach)
+        if settings.select_speech:
+            frames, labels = frames[labels], labels[labels]
+    return np.ascontiguousarray(frames, dtype=np.float32), labels
+
+
+def static_part(frames: Frames, settings: FeatureSettings) -> Frames:
+    """Apply the steps before the normalisation: RASTA, deltas or shifted deltas, mask."""
+    if settings.rasta:
+        frames = rasta(frames)
+    if settings.delta:
+        taps = settings.delta_taps
+        parts = [frames, delta(frames, taps, settings.delta_edges)]
+        if settings.double_delta:
+            parts.append(delta(parts[1], taps, settings.delta_edges))
+        frames = np.concatenate(parts, axis=1)
+    elif settings.sdc is not None:
+        frames = add_shifted_deltas(frames, *settings.sdc)
+    if settings.mask is not None:
+        frames = frames[:, list(settings.mask)]
+    return frames
+
+
+def speech_labels(labels: Labels, settings: FeatureSettings) -> Labels:
+    """Return the labels that the selection and the normalisation use."""
+    if settings.rasta and len(labels) > 2:
+        # The first frames are zero; the first two get the label of the third, as in SIDEKIT.
+        labels = labels.copy()
+        labels[:2] = labels[2]
+    if settings.label_fusion and len(labels):
+        labels = smooth_labels(labels)
+    return labels
+
+
+def output_dimension(dimension: int, settings: FeatureSettings) -> int:
+    """Return the dimension of processed frames, from the `dimension` of frames in the files."""
+    if settings.delta:
+        dimension *= 3 if settings.double_delta else 2
+    elif settings.sdc is not None:
+        dimension *= 1 + settings.sdc[2]
+    if settings.mask is not None:
+        dimension = len(settings.mask)
+    if settings.context is not None:
+        dimension *= 1 + sum(settings.context)
+    return dimension
+
+
+def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
+    """Compute the derivative of each coefficient in time.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+    taps : tuple of 2n + 1 floats
+        Weights of the frames from n later to n earlier.
+    edges : {'repeat', 'zero'}
+        Frames before the first and after the last one: copies of them, or zeros. SIDEKIT makes
+        copies but filters the frames without them, so that its values are those of zeros.
+
+    Returns
+    -------
+    ndarray, shape (N, D), float32
+        The deltas.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.data.processing import delta
+    >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()
+    array([0.5, 1.5, 2.5, 1.5], dtype=float32)
+    """
+    reach = len(taps) // 2
+    count = len(frames)
+    padded = _padded(frames, reach, reach, edges)
+    result = np.zeros_like(frames)
+    scratch = np.empty_like(frames)
+    for offset in range(1, reach + 1):
+        later, earlier = taps[reach - offset], taps[reach + offset]
+        ahead = padded[reach + offset : reach + offset + count]
+        behind = padded[reach - offset : reach - offset + count]
+        if later == -earlier:
+            if later != 0.0:
+                np.subtract(ahead, behind, out=scratch)
+                scratch *= np.float32(later)
+                result += scratch
+        else:
+            for part, weight in ((ahead, later), (behind, earlier)):
+                np.multiply(part, np.float32(weight), out=scratch)
+                result += scratch
+    if taps[reach] != 0.0:
+        result += frames * np.float32(taps[reach])
+    return result
+
+
+def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
+    """Append shifted delta cepstra to the frames.
+
+    Block i of frame t is x[t + i p - d] - x[t + i p + d], with SIDEKIT's sign. SIDEKIT repeats the
+    last frame 3 k + d times, which is too few if p > 3 (it then continues with the beginning of
+    the show); here it is repeated k p + d times.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (N, D), float32
+    d, p, k : int
+        Half the span of the difference, shift between blocks, and number of blocks.
+
+    Returns
+    -------
+    ndarray, shape (N, D (1 + k)), float32
+        The frames, each followed by its shifted deltas.
+    """
+    count = len(frames)
+    padded = _padded(frames, d, k * p + d, "repeat")
+    blocks = [
+        padded[i * p : i * p + count] - padded[i * p + 2 * d : i * p + 2 * d + count]
+        for i in range(k)
+    ]
+    return np.concatenate([frames, *blocks], axis=1)
+
+
+def rasta(frames: Frames) -> Frames:
+    """Apply the RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT does.
+
+    The first four frames only fill the memory of the filter; they become zero.
+    """
+    from scipy.signal import lfilter
+
+    numerator = np.array([0.2, 0.1, 0.0, -0.1, -0.2])
+    result = np.zeros_like(frames)
+    if len(frames) > 4:
+        _, state = lfilter(numerator, [1.0], frames[:4], axis=0, zi=np.zeros((4, frames.shape[1])))
+        result[4:] = lfilter(numerator, [1.0, -0.94], frames[4:], axis=0, zi=state)[0]
+    return result
+
+
+def smooth_labels(labels: Labels, window: int = 3) -> Labels:
+    """Close gaps, and then remove islands, that are shorter than `window` frames.
+
+    SIDEKIT intends the same, but filters one label at a time, which changes nothing.
+    """
+    from scipy import ndimage
+
+    closed = ndimage.grey_closing(labels.astype(np.uint8), size=window)
+    return ndimage.grey_opening(closed, size=window).astype(bool)
+
+
+def add_context(frames: Frames, left: int, right: int) -> Frames:
+    """Join each frame with its `left` predecessors and `right` successors; edges are repeated.
+
+    Returns
+    -------
+    ndarray, shape (N, D (left + 1 + right)), float32
+        The joined frames, the earliest first.
+    """
+    count = len(frames)
+    padded = _padded(frames, left, right, "repeat")
+    return np.concatenate([padded[i : i + count] for i in range(left + 1 + right)], axis=1)
+
+
+def _padded(frames: Frames, before: int, after: int, edges: str) -> Frames:
+    result = np.empty((before + len(frames) + after, frames.shape[1]), dtype=np.float32)
+    result[before : before + len(frames)] = frames
+    result[:before] = frames[:1] if edges == "repeat" else 0.0
+    result[before + len(frames) :] = frames[-1:] if edges == "repeat" else 0.0
+    return result

@@ -1,0 +1,274 @@
+"""Kaldi's archives: matrices in binary, compressed or text form, by offset or by key.
+
+The size of a matrix is read from its header, without its frames, and compared with the size of
+the file. No commands are run: a path that ends in a pipe is only a path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from functools import partial
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.data.readers import base
+from gmmcore.data.readers.base import Description, Place, quiet
+from gmmcore.data.readers.faults import FaultyShowError, reading
+from gmmcore.files import check_regular, reason_of
+
+__all__ = ["Source", "read_vector", "recognises"]
+
+_BINARY = b"\0B"
+# Of each kind of matrix, the header after its name, and the type of its values.
+_LAYOUTS: dict[bytes, tuple[str, Any]] = {
+    b"FM": ("<xixi", "<f4"),
+    b"DM": ("<xixi", "<f8"),
+    b"FV": ("<xi", "<f4"),
+    b"DV": ("<xi", "<f8"),
+    b"CM": ("<8xii", "u1"),
+    b"CM2": ("<8xii", "<u2"),
+    b"CM3": ("<8xii", "u1"),
+    b"integers": ("<xi", [("size", "u1"), ("value", "<i4")]),
+}
+_BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
+_LONGEST_KEY = 4096
+_LONGEST_LINE = 64 << 20
+_reading = partial(
+    reading,
+    "a matrix as Kaldi writes it",
+    "write the archive again, or correct its offset in the list",
+)
+# Kaldi accepts ranges that end a little late, where times were rounded to frames.
+_TOLERANCE = 3
+
+
+class _Matrix(NamedTuple):
+    """Size of a stored matrix or vector, and where its values (of CM, its header) lie in the file.
+
+    The kind is a key of `_LAYOUTS`, or ``text``.
+    """
+
+    kind: bytes
+    rows: int
+    columns: int
+    begin: int
+    end: int
+
+
+def recognises(head: bytes, size: int) -> bool:
+    """Whether the file begins with a key and a matrix, or with a matrix alone."""
+    return _BEGINNING.match(head) is not None
+
+
+class Source(base.Source):
+    """An opened archive."""
+
+    def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
+        self._stream: IO[bytes] = open(path, "rb")  # noqa: SIM115
+        self._size = os.fstat(self._stream.fileno()).st_size
+        self._offsets: dict[str, int] | None = None
+
+    def close(self) -> None:
+        self._stream.close()
+
+    @_reading()
+    def describe(self, show: str, place: Place) -> Description:
+        matrix = self._matrix(show, place)
+        rows, columns = _ranges(place.rows, matrix)
+        return Description(len(rows), len(columns), None)
+
+    @_reading()
+    @quiet()
+    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+        matrix = self._matrix(show, place)
+        rows, columns = _ranges(place.rows, matrix)
+        chosen = self._values(matrix)[rows.start : rows.stop, columns.start : columns.stop][
+            first:last
+        ]
+        return np.array(chosen, dtype=np.float32, order="C")
+
+    @_reading()
+    def vector(self, place: Place) -> npt.NDArray[Any]:
+        """A vector, such as the labels of a show."""
+        return self._values(self._matrix("", place)).reshape(-1)
+
+    def _matrix(self, show: str, place: Place) -> _Matrix:
+        offset = place.offset
+        if offset is None:
+            if self._offsets is None:
+                self._offsets = self._index()
+            offset = self._offsets.get(show, self._offsets.get("", -1))
+        if not 0 <= offset < self._size:
+            raise FaultyShowError(
+                "the archive does not hold it",
+                f"a matrix {'of key ' + show if place.offset is None else 'at this offset'}",
+                "write the archive again, or correct the list",
+            )
+        return _matrix_at(self._stream, offset, self._size)
+
+    def _values(self, matrix: _Matrix) -> npt.NDArray[Any]:
+        self._stream.seek(matrix.begin)
+        content = self._stream.read(matrix.end - matrix.begin)
+        if matrix.kind == b"text":
+            values: npt.NDArray[Any] = np.array(
+                content.strip().strip(b"[]").split(), dtype=np.float64
+            )
+        elif matrix.kind.startswith(b"CM"):
+            return _decompressed(matrix, content)
+        else:
+            values = np.frombuffer(content, _LAYOUTS[matrix.kind][1])
+            if matrix.kind == b"integers":
+                values = values["value"]
+        return values.reshape(matrix.rows, matrix.columns)
+
+    def _index(self) -> dict[str, int]:
+        """Offsets of all matrices by their keys; of one without a key, by the empty text."""
+        offsets = {}
+        self._stream.seek(0)
+        if self._stream.read(2) == _BINARY:
+            return {"": 0}
+        position = 0
+        while position < self._size:
+            self._stream.seek(position)
+            line = self._stream.read(_LONGEST_KEY)
+            if not line.strip():
+                break
+            blank = len(line) - len(line.lstrip())
+            key = line.lstrip().split(b" ", 1)[0]
+            if len(key) + blank == len(line):
+                raise ValueError("a key is missing")
+            # A file of one matrix in text has no key.
+            begin = position + blank + (0 if key.startswith(b"[") else len(key) + 1)
+            offsets["" if key.startswith(b"[") else key.decode(errors="replace")] = begin
+            position = _matrix_at(self._stream, begin, self._size).end
+        return offsets
+
+
+def read_vector(place: Place) -> npt.NDArray[Any]:
+    """The vector at a place of an archive.
+
+    Raises
+    ------
+    FaultyShowError
+        If it is missing or damaged.
+    """
+    try:
+        check_regular(place.file)
+        source = Source(place.file, ())
+    except (OSError, ValueError) as error:
+        raise FaultyShowError(
+            f"its labels in {place.file} cannot be read ({reason_of(error)})",
+            "a Kaldi vector",
+            "correct the vad.scp",
+        ) from None
+    try:
+        return source.vector(place if place.offset is not None else place._replace(offset=0))
+    finally:
+        source.close()
+
+
+def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
+    stream.seek(offset)
+    head = stream.read(64)
+    if not head.startswith(_BINARY):
+        return _text_at(stream, offset)
+    # Integers have no token; each is stored with its size.
+    kind = b"integers" if head[2:3] == b"\4" else head[2:].split(b" ", 1)[0]
+    if kind not in _LAYOUTS:
+        raise ValueError("an object that is neither matrix nor vector")
+    header, dtype = _LAYOUTS[kind]
+    at = 2 if kind == b"integers" else 3 + len(kind)
+    try:
+        rows, columns = (*struct.unpack_from(header, head, at), 1)[:2]
+    except struct.error:
+        raise ValueError("it ends in a header") from None
+    begin = offset + at + struct.calcsize(header)
+    end = begin + rows * columns * np.dtype(dtype).itemsize + (8 * columns if kind == b"CM" else 0)
+    if rows < 0 or columns < 0 or end > size:
+        raise ValueError(f"{rows} x {columns} values do not fit a file of {size} bytes")
+    return _Matrix(kind, rows, columns, offset + at if kind.startswith(b"CM") else begin, end)
+
+
+def _decompressed(matrix: _Matrix, content: bytes) -> npt.NDArray[np.float32]:
+    """The values of a compressed matrix, in the single precision that Kaldi computes with."""
+    least, extent = struct.unpack_from("<ff", content)
+
+    def scaled(whole: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return least + whole.astype(np.float32) * extent / float(np.iinfo(whole.dtype).max)
+
+    rows, columns = matrix.rows, matrix.columns
+    if matrix.kind != b"CM":
+        return scaled(np.frombuffer(content, _LAYOUTS[matrix.kind][1], offset=16)).reshape(
+            rows, columns
+        )
+    # Bytes lie between percentiles 0, 25, 75 and 100 of their column.
+    percentiles = scaled(np.frombuffer(content, "<u2", 4 * columns, 16)).reshape(columns, 4)
+    p0, p25, p75, p100 = percentiles.T
+    byte = np.arange(256, dtype=np.float32)[:, np.newaxis]
+    low = p0 + (p25 - p0) * byte * (1 / 64)
+    middle = p25 + (p75 - p25) * (byte - 64) * (1 / 128)
+    high = p75 + (p100 - p75) * (byte - 192) * (1 / 63)
+    values = np.where(byte <= 64, low, np.where(byte <= 192, middle, high))
+    places = np.frombuffer(content, "u1", offset=16 + 8 * columns).reshape(columns, rows).T
+    return np.take_along_axis(values, places.astype(np.intp), axis=0)
+
+
+def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
+    """Size of a matrix in text: numbers between brackets, one row per line."""
+    stream.seek(offset)
+    rows = columns = 0
+    opened = False
+    while True:
+        line = stream.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise ValueError(f"a line of {_LONGEST_LINE} bytes or more")
+        words = line.split()
+        if not opened and words:
+            if words[0] != b"[":
+                raise ValueError("no bracket begins the matrix")
+            opened = True
+            words = words[1:]
+        closed = words[-1:] == [b"]"]
+        words = words[:-1] if closed else words
+        if words:
+            if columns and len(words) != columns:
+                raise ValueError(f"rows of {columns} and of {len(words)} values")
+            rows, columns = rows + 1, len(words)
+        if closed:
+            return _Matrix(b"text", rows, columns, offset, stream.tell())
+        if not line:
+            raise ValueError("no bracket ends the matrix")
+
+
+def _ranges(text: str, matrix: _Matrix) -> tuple[range, range]:
+    """Rows and columns of Kaldi's ``first:last,first:last``, both ends included."""
+    rows, columns = range(matrix.rows), range(matrix.columns)
+    parts = text.split(",") if text else []
+    if len(parts) > 2:
+        raise _bad_range(text, matrix)
+    for i, part in enumerate(parts):
+        whole = (rows, columns)[i]
+        if part.strip() in ("", ":"):
+            continue
+        match = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", part)
+        if match is None:
+            raise _bad_range(text, matrix)
+        first, last = int(match[1]), int(match[2])
+        tolerance = _TOLERANCE if i == 0 else 0
+        if first > last or first >= len(whole) or last >= len(whole) + tolerance:
+            raise _bad_range(text, matrix)
+        chosen = range(first, min(last + 1, len(whole)))
+        rows, columns = (chosen, columns) if i == 0 else (rows, chosen)
+    return rows, columns
+
+
+def _bad_range(text: str, matrix: _Matrix) -> FaultyShowError:
+    return FaultyShowError(
+        f"the range [{text}]",
+        f"[first:last] within its {matrix.rows} rows and {matrix.columns} columns",
+        "correct the list",
+    )

@@ -1,0 +1,142 @@
+"""NumPy's files: ``.npy`` with one show, or ``.npz`` with several.
+
+In an ``.npz`` the frames of a show are the array of its name, or else the array ``features``;
+labels are the array ``<show>.vad`` or ``vad``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+import zipfile
+from functools import partial
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.data.readers import base
+from gmmcore.data.readers.base import Description, Place, as_labels, quiet
+from gmmcore.data.readers.faults import FaultyShowError, reading
+
+__all__ = ["Source", "recognises"]
+
+_MAGIC = b"\x93NUMPY"
+_ZIP = b"PK\x03\x04"
+_reading = partial(reading, "a whole .npy or .npz file", "write it again")
+_LARGEST_RATIO = 1100  # deflate packs at most 1032:1
+
+
+def recognises(head: bytes, size: int) -> bool:
+    """Whether the file begins as ``.npy`` or ``.npz`` do."""
+    return head.startswith((_MAGIC, _ZIP))
+
+
+class Source(base.Source):
+    """An opened ``.npy`` or ``.npz`` file."""
+
+    @_reading()
+    def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
+        self._path = path
+        self._archive = zipfile.ZipFile(path) if _is_zip(path) else None
+
+    def close(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
+    @_reading()
+    def describe(self, show: str, place: Place) -> Description:
+        labels = self._label_member(show)
+        count = None if labels is None else int(np.prod(self._header(labels)[0]))
+        frames, dimension = self._shape(show)
+        return Description(frames, dimension, count)
+
+    @_reading()
+    @quiet()
+    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+        frames, dimension = self._shape(show)
+        if self._archive is None:
+            array = np.load(self._path, mmap_mode="r", allow_pickle=False)
+        else:
+            array = self._member(self._frames_member(show))
+        return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
+
+    @_reading()
+    def labels(
+        self, show: str, place: Place, first: int, last: int
+    ) -> npt.NDArray[np.bool_] | None:
+        member = self._label_member(show)
+        if member is None:
+            return None
+        return as_labels(self._member(member).reshape(-1)[first:last])
+
+    def _shape(self, show: str) -> tuple[int, int]:
+        shape, dtype = self._header(self._frames_member(show))
+        if dtype.kind not in "fiu" or len(shape) not in (1, 2):
+            raise FaultyShowError(
+                f"an array of shape {shape} and type {dtype}",
+                "numbers of shape (frames, dimension)",
+                "write it again",
+            )
+        return shape[0], shape[1] if len(shape) == 2 else 1
+
+    def _frames_member(self, show: str) -> str | None:
+        if self._archive is None:
+            return None
+        names = set(self._archive.namelist())
+        for name in (show, "features"):
+            if name + ".npy" in names:
+                return name + ".npy"
+        raise FaultyShowError(
+            "no array of this show", f"an array named {show} or features", "write it again"
+        )
+
+    def _label_member(self, show: str) -> str | None:
+        names = set() if self._archive is None else set(self._archive.namelist())
+        return next((n for n in (f"{show}.vad.npy", "vad.npy") if n in names), None)
+
+    def _header(self, member: str | None) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+        if member is None:
+            with open(self._path, "rb") as stream:
+                return _read_header(stream, os.fstat(stream.fileno()).st_size)
+        assert self._archive is not None
+        entry = self._archive.getinfo(member)
+        if entry.file_size > _LARGEST_RATIO * entry.compress_size:
+            raise ValueError(f"{entry.compress_size} bytes that claim to be {entry.file_size}")
+        with self._archive.open(member) as packed:
+            return _read_header(packed, entry.file_size)
+
+    def _member(self, member: str | None) -> npt.NDArray[np.generic]:
+        shape, dtype = self._header(member)  # its size is what the archive says: bounded
+        assert self._archive is not None
+        assert member is not None
+        with self._archive.open(member) as packed:
+            array: npt.NDArray[np.generic] = np.lib.format.read_array(packed, allow_pickle=False)
+        if array.shape != shape or array.dtype != dtype:
+            raise ValueError("it changed while it was read")
+        return array
+
+
+def _is_zip(path: str) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(4) == _ZIP
+
+
+def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """Shape and type of an array, checked against the bytes that are there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        elif version == (2, 0):
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        else:
+            raise ValueError(f"version {version} of the format")
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    count = math.prod(shape)
+    if count < 0 or stream.tell() + count * dtype.itemsize != size:
+        raise ValueError(f"{size} bytes where shape {shape} needs another number")
+    return shape, dtype

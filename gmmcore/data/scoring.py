@@ -1,0 +1,113 @@
+"""Log-likelihoods of the shows of a list, processed as for a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.config.features import FeatureSettings
+from gmmcore.core.likelihood import LogLikelihood
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.data.readers.faults import Fault, FaultyShowError, report
+from gmmcore.data.shows import ShowReader
+from gmmcore.data.survey import check_list
+from gmmcore.errors import GmmcoreError
+
+__all__ = ["Scores", "score_list"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Log-likelihoods of the shows of a list under some mixtures.
+
+    Attributes
+    ----------
+    shows : list of str
+        Names of the shows, in the order of the list.
+    frames : ndarray, shape (S,), int64
+        Number of processed frames of each show.
+    totals : ndarray, shape (S, M), float64
+        Sum of the log-likelihoods of these frames (natural logarithm) under each mixture.
+    faults : list of Fault
+        Shows that were skipped.
+    """
+
+    shows: list[str]
+    frames: npt.NDArray[np.int64]
+    totals: npt.NDArray[np.float64]
+    faults: list[Fault]
+
+    def table(self, names: Sequence[str]) -> str:
+        """Write log-likelihoods per frame as tab-separated text; the last row is of all shows.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Names of the mixtures, for the header line.
+        """
+        shows = [*self.shows, "all"]
+        frames = np.append(self.frames, self.frames.sum())
+        totals = np.vstack([self.totals, self.totals.sum(axis=0)])
+        lines = ["\t".join(["show", "frames", *names])]
+        for show, count, row in zip(shows, frames, totals / frames[:, np.newaxis], strict=True):
+            lines.append("\t".join([show, str(count), *(f"{value:.6f}" for value in row)]))
+        return "\n".join(lines) + "\n"
+
+
+def score_list(
+    mixtures: Sequence[GaussianMixture],
+    settings: FeatureSettings,
+    *,
+    precision: str = "double",
+    threads: int = 1,
+) -> Scores:
+    """Process the shows of a list, and sum the log-likelihoods of their frames.
+
+    Parameters
+    ----------
+    mixtures : sequence of GaussianMixture
+    settings : FeatureSettings
+        Settings of the features, with the list.
+    precision : {'double', 'single'}
+        Precision of the matrix products.
+    threads : int
+        Number of threads. The result does not depend on it.
+
+    Raises
+    ------
+    GmmcoreError
+        If a show is faulty and ``on_error`` is ``stop``, if none is left, or if the frames have
+        another dimension than a mixture.
+    """
+    checked = check_list(settings)
+    facts, faults = checked.table.facts, list(checked.faults)
+    for mixture in mixtures:
+        if mixture.dimension != facts["dimension"]:
+            raise GmmcoreError(
+                f"{settings.list}: frames of dimension {facts['dimension']} after processing; "
+                f"expected {mixture.dimension}, as {mixture!r} has; choose the configuration that "
+                "it was trained with"
+            )
+    functions = [LogLikelihood(mixture, precision, threads) for mixture in mixtures]
+    frames: dict[str, int] = {}
+    totals: dict[str, npt.NDArray[np.float64]] = {}
+    with ShowReader(replace(settings, vad=facts["vad"])) as reader:
+        for row in checked.table.rows:
+            try:
+                values = reader.frames(row)
+            except FaultyShowError as error:
+                faults.append(error.fault(row.show, row.path))
+                continue
+            try:
+                found = np.array([function(values) for function in functions])
+            except FloatingPointError as error:
+                raise GmmcoreError(f"show {row.show} ({row.path}): {error}") from error
+            # Segments of a show are added up.
+            frames[row.show] = frames.get(row.show, 0) + len(values)
+            totals[row.show] = totals.get(row.show, 0.0) + found
+    if faults and (settings.on_error == "stop" or not frames):
+        raise GmmcoreError(report(faults, settings.list))
+    return Scores([*frames], np.array([*frames.values()]), np.array([*totals.values()]), faults)

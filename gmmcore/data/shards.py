@@ -1,0 +1,326 @@
+"""Shard files of processed frames, which are written once and verified whenever they are read.
+
+A shard is a ``.npy`` file (float32, shape (frames, D)) that numpy opens, also with ``mmap_mode``;
+its data begin at byte 1024, the frames of the smallest random subset first. They are followed by a
+line of JSON facts and a footer of 128 bytes with the size and SHA-256 of the facts. The facts hold
+a checksum of each block of 4096 frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.core.moments import Moments
+from gmmcore.core.schedule import LARGEST_LEVEL
+from gmmcore.data.readers.faults import Fault
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import REMEDY, PathLike, digest_of
+
+__all__ = [
+    "BLOCK_FRAMES",
+    "Shard",
+    "ShardWriter",
+    "block_checksum",
+    "read_facts",
+]
+
+BLOCK_FRAMES = 4096
+_HEADER = 1024
+_FOOTER = 128
+# Largest size of the frames of a level that are kept in memory.
+_KEPT_BYTES = 1 << 22
+_KIND = b"gmmcore shard 2"
+_ODD = 0x9E3779B97F4A7C15
+# Number of blocks that the system reads ahead while a block is processed.
+_AHEAD = 8
+
+Frames = npt.NDArray[np.float32]
+
+
+def block_checksum(frames: Frames) -> str:
+    """Compute the checksum of a block of frames (n, D), 16 hexadecimal digits.
+
+    The checksum of the 64-bit words w_i is the sum of w_i k_i modulo 2^64, with odd k_i. A change
+    within one word always alters it, other changes with a probability of about 1 - 2^-64. It is
+    as fast as reading memory, so that all frames are verified whenever they are read.
+    """
+    data = np.ascontiguousarray(frames, dtype="<f4").reshape(-1)
+    if data.size % 2:
+        data = np.append(data, np.float32(0))
+    words = data.view("<u8")
+    weights = _weights(1 << int(words.size).bit_length())[: words.size]
+    # The sum wraps around without a warning, as intended.
+    return f"{int(np.einsum('i,i->', words, weights)):016x}"
+
+
+@lru_cache(maxsize=4)
+def _weights(count: int) -> npt.NDArray[np.uint64]:
+    index = np.arange(count, dtype=np.uint64)
+    return np.asarray((index * np.uint64(_ODD)) | np.uint64(1))
+
+
+class ShardWriter:
+    """Writes the frames of a shard, show by show, to an open file.
+
+    Frames of high levels come first, so that each subset is a beginning of the shard: reading a
+    subset costs what it holds. The frames of a level keep their order.
+
+    Parameters
+    ----------
+    stream : binary file
+        File open at its beginning; see `gmmcore.files.writing`.
+    dimension : int
+    folder : path, optional
+        Folder for files without a name, which hold the frames until `finish`.
+    """
+
+    def __init__(self, stream: IO[bytes], dimension: int, folder: PathLike | None = None) -> None:
+        self._stream = stream
+        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
+        self._checksums: list[str] = []
+        self._moments = Moments.none(dimension)
+        self._dimension = dimension
+        where = None if folder is None else os.fspath(folder)
+        # The frames of each level, in memory or in a file without a name.
+        self._levels = [
+            tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=where)  # noqa: SIM115
+            for _ in range(LARGEST_LEVEL + 1)
+        ]
+        self._counts = np.zeros(LARGEST_LEVEL + 1, dtype=np.int64)
+        stream.write(b"\0" * _HEADER)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for level in self._levels:
+            level.close()
+
+    def add(self, frames: Frames, levels: npt.NDArray[np.intp] | None = None) -> None:
+        """Add the processed frames (n, D) of a show, with their levels (n,), 0 by default."""
+        self._moments = self._moments + Moments.of(frames)
+        frames = np.ascontiguousarray(frames, dtype="<f4")
+        if levels is None:
+            levels = np.zeros(len(frames), dtype=np.intp)
+        for level in np.unique(levels):
+            chosen = frames[levels == level]
+            self._levels[level].write(chosen.data)
+            self._counts[level] += len(chosen)
+
+    def finish(self, facts: dict[str, Any]) -> None:
+        """Write the frames, the facts, the footer, and finally the header."""
+        for level in reversed(self._levels):
+            level.seek(0)
+            while block := level.read(BLOCK_FRAMES * self._dimension * 4):
+                self._join(np.frombuffer(block, dtype="<f4").reshape(-1, self._dimension))
+        if len(self._rest):
+            self._write(self._rest)
+        count, dimension = self._moments.count, self._dimension
+        facts = {
+            **facts,
+            "frames": count,
+            "subsets": np.cumsum(self._counts[::-1])[::-1].tolist(),
+            "dimension": dimension,
+            "moments": self._moments.facts(),
+            "checksums": self._checksums,
+            "content_digest": digest_of(count, dimension, BLOCK_FRAMES, self._checksums),
+        }
+        trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
+        digest = hashlib.sha256(trailer).hexdigest().encode()
+        footer = b"%s sha256:%s bytes:%d" % (_KIND, digest, len(trailer))
+        self._stream.write(trailer + footer.ljust(_FOOTER - 1) + b"\n")
+        self._stream.seek(0)
+        self._stream.write(_header(count, dimension))
+
+    def _join(self, frames: Frames) -> None:
+        # Only the frames of an incomplete block are kept.
+        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
+        whole = len(frames) - len(frames) % BLOCK_FRAMES
+        for start in range(0, whole, BLOCK_FRAMES):
+            self._write(frames[start : start + BLOCK_FRAMES])
+        self._rest = frames[whole:]
+
+    def _write(self, block: Frames) -> None:
+        block = np.ascontiguousarray(block, dtype="<f4")
+        self._checksums.append(block_checksum(block))
+        self._stream.write(block.data)
+
+
+def _header(frames: int, dimension: int) -> bytes:
+    """Return the header of a ``.npy`` file, version 1.0, padded to 1024 bytes."""
+    start = b"\x93NUMPY\x01\x00" + (_HEADER - 10).to_bytes(2, "little")
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({frames}, {dimension}), }}"
+    return start + text.encode().ljust(_HEADER - 11) + b"\n"
+
+
+def read_facts(path: PathLike) -> dict[str, Any]:
+    """Read and verify the facts of a shard.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file was truncated or altered; the frames are not verified.
+    GmmcoreError
+        If the file is missing or unreadable.
+    """
+    try:
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size < _HEADER + _FOOTER:
+                raise _damaged(path, f"{size} bytes")
+            stream.seek(size - _FOOTER)
+            words = stream.read(_FOOTER).split()
+            if b" ".join(words[:3]) != _KIND or len(words) != 5:
+                raise _damaged(path, "its end is missing")
+            length = int(words[4].removeprefix(b"bytes:"))
+            begin = size - _FOOTER - length
+            if length < 0 or begin < _HEADER:
+                raise _damaged(path, "its end does not fit its size")
+            stream.seek(begin)
+            trailer = stream.read(length)
+            if hashlib.sha256(trailer).hexdigest().encode() != words[3].removeprefix(b"sha256:"):
+                raise _damaged(path, "its facts do not match their checksum")
+            facts: dict[str, Any] = json.loads(trailer)
+            frames, dimension = facts["frames"], facts["dimension"]
+            stream.seek(0)
+            header = stream.read(_HEADER)
+            if begin != _HEADER + 4 * frames * dimension or header != _header(frames, dimension):
+                raise _damaged(path, "its header or size is not what was written")
+            return facts
+    except OSError as error:
+        raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, IndexError):
+        raise _damaged(path, "its end is not what was written") from None
+
+
+class Shard:
+    """Shard file open for reading, which several threads may read at a time.
+
+    Each thread keeps the block that it read last.
+
+    Attributes
+    ----------
+    path : str
+    frames, dimension : int
+        Number of frames, and dimension of a frame.
+    subsets : list of int
+        Number of frames of the subset of each level, which is the beginning of the shard.
+    facts : dict
+        Facts of the shard: ``shard`` (its name), ``shows`` and others.
+    faults : list of Fault
+        Faulty shows that were found when the shard was written, in their order.
+    recipe_digest : str
+        Digest of what the shard is made from: one of `gmmcore.data.identity.recipe_digests`.
+    content_digest : str
+        Digest of the frames.
+    moments : Moments
+        Moments of the frames.
+
+    Raises
+    ------
+    DamagedFileError
+        If the file was truncated or altered.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = os.fspath(path)
+        self.facts = read_facts(path)
+        self.frames: int = self.facts["frames"]
+        self.dimension: int = self.facts["dimension"]
+        self.subsets: list[int] = self.facts["subsets"]
+        self.recipe_digest: str = self.facts["recipe_digest"]
+        self.content_digest: str = self.facts["content_digest"]
+        self.moments = Moments.from_facts(self.facts["moments"])
+        self.faults = [Fault(**fault) for fault in self.facts["faults"]]
+        try:
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:  # More shards than this process may open.
+            raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
+        self._close = weakref.finalize(self, os.close, self._file)
+        self._kept = threading.local()
+
+    def __enter__(self) -> Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close()
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Read and verify the frames start <= i < stop, shape (stop - start, D), float32.
+
+        The array may be read-only.
+
+        Raises
+        ------
+        GmmcoreError
+            If the frames are not those that the shard was made with.
+        """
+        if not 0 <= start <= stop <= self.frames:
+            raise IndexError(f"frames {start} to {stop} of {self.frames}")
+        if start == stop:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        first, last = start // BLOCK_FRAMES, (stop - 1) // BLOCK_FRAMES
+        begin = first * BLOCK_FRAMES
+        if first == last:
+            return self._block(first)[start - begin : stop - begin]
+        parts = [self._block(i) for i in range(first, last + 1)]
+        parts[0] = parts[0][start - begin :]
+        parts[-1] = parts[-1][: stop - last * BLOCK_FRAMES]
+        return np.concatenate(parts)
+
+    def blocks(self, size: int = BLOCK_FRAMES) -> Iterator[Frames]:
+        """Yield all frames in blocks (n, D) of at most `size` frames."""
+        for start in range(0, self.frames, size):
+            yield self.read(start, min(start + size, self.frames))
+
+    def _block(self, index: int) -> Frames:
+        if getattr(self._kept, "index", None) != index:
+            begin = index * BLOCK_FRAMES
+            count = min(BLOCK_FRAMES, self.frames - begin)
+            # The file is not mapped: if a mapped file shrinks, the process is killed.
+            frames = np.empty((count, self.dimension), dtype="<f4")
+            self._fill(frames, begin)
+            if block_checksum(frames) != self.facts["checksums"][index]:
+                raise _damaged(self.path, f"frames {begin} to {begin + count} were altered")
+            frames.flags.writeable = False
+            self._kept.index, self._kept.frames = index, frames
+        block: Frames = self._kept.frames
+        return block
+
+    def _fill(self, frames: Frames, begin: int) -> None:
+        view = memoryview(frames.data).cast("B")
+        position = _HEADER + 4 * begin * self.dimension
+        while view:
+            try:
+                count = os.preadv(self._file, [view], position)
+            except OSError as error:
+                raise GmmcoreError(f"{self.path}: cannot be read: {error.strerror}") from error
+            if not count:
+                raise _damaged(self.path, "it became shorter")
+            view = view[count:]
+            position += count
+        if hasattr(os, "posix_fadvise"):  # macOS has no such call, and needs none.
+            ahead = _AHEAD * BLOCK_FRAMES * 4 * self.dimension
+            os.posix_fadvise(self._file, position, ahead, os.POSIX_FADV_WILLNEED)
+
+
+def _damaged(path: PathLike, reason: str) -> DamagedFileError:
+    return DamagedFileError(f"{path}: damaged: {reason}; {REMEDY}")

@@ -1,0 +1,218 @@
+"""Frames as a notebook has them: arrays, memory maps, and files of features."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.config.features import FeatureSettings
+from gmmcore.core.density import InvalidFramesError, checked_frames
+from gmmcore.core.frames import ArraySource, FrameSource
+from gmmcore.data.lists import SUFFIXES, Entry, Listing
+from gmmcore.data.parts import drawn
+from gmmcore.data.readers.faults import FaultyShowError, report
+from gmmcore.data.shows import ShowReader
+from gmmcore.data.survey import check_list
+from gmmcore.errors import GmmcoreError
+from gmmcore.interfaces.spooling import spooled
+
+__all__ = ["divided", "is_shows", "opened"]
+
+_BLOCK = 65536
+
+
+def is_shows(values: Any) -> bool:
+    """Whether frames are given show by show: a path, or a list of paths or of arrays (n, D)."""
+    if isinstance(values, str | os.PathLike):
+        return True
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    return all(isinstance(one, str | os.PathLike) for one in values) or all(
+        isinstance(one, np.ndarray) and one.ndim == 2 for one in values
+    )
+
+
+def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1) -> FrameSource:
+    """Make a source of all frames.
+
+    Parameters
+    ----------
+    values : array_like of shape (F, D), path, sequence, or FrameSource
+        All frames as an array or memory map; a feature list or folder, as ``features.list`` in
+        config.yaml, or one feature file; a sequence of feature files; or a sequence of arrays of
+        shape (n, D), one per show. Files are read once and kept in a temporary file.
+    features : mapping, optional
+        How the shows in files are processed: keys of the section ``features`` of config.yaml.
+    seed : int
+        Seed of the random subset that ``frames`` in `features` asks for.
+
+    Raises
+    ------
+    GmmcoreError
+        If there are no frames, a file has a fault, or a value is not finite.
+    """
+    if is_shows(values):
+        return _Shows(values, features, seed).joined()
+    if features:
+        raise GmmcoreError(
+            "features: given with frames in an array; expected a list of files, whose frames they "
+            "process; leave them out"
+        )
+    source = values if isinstance(values, FrameSource) else ArraySource(values)
+    if not source.frames:
+        raise InvalidFramesError(
+            f"frames: an array of shape (0, {source.dimension}); expected one frame or more; "
+            "check where it is made"
+        )
+    for start in range(0, source.frames, _BLOCK):
+        finite = np.isfinite(source.read(start, min(start + _BLOCK, source.frames))).all(axis=1)
+        if not finite.all():
+            raise InvalidFramesError(
+                f"frames: frame {start + int(finite.argmin())} (counted from 0) holds a value that "
+                "is not finite; expected numbers only; fix or leave out the frame"
+            )
+    return source
+
+
+def divided(
+    values: Any, held_out: Any, features: Mapping[str, Any] | None, seed: int
+) -> tuple[FrameSource, FrameSource | None]:
+    """Make sources of the frames to train on and of those that are held out.
+
+    Parameters
+    ----------
+    values, features
+        As for `opened`.
+    held_out : float, None, or as `values`
+        Share of the frames to hold out: whole shows, drawn by a hash of seed and show, if there
+        are several, and random frames otherwise; or the held-out frames themselves.
+    seed : int
+
+    Raises
+    ------
+    GmmcoreError
+        Those of `opened`; or if `held_out` is no share, or one that leaves no frames.
+    """
+    if held_out is None:
+        return opened(values, features, seed), None
+    if not isinstance(held_out, int | float | np.number):
+        held = opened(held_out, features if is_shows(held_out) else None, seed)
+        source = opened(values, features, seed)
+        if held.dimension != source.dimension:
+            raise InvalidFramesError(
+                f"held_out: frames of dimension {held.dimension}; expected {source.dimension}, "
+                "as in training; give them the same features"
+            )
+        return source, held
+    if not 0 < held_out < 1:
+        raise GmmcoreError(
+            f"held_out: {held_out}; expected a share of the frames above 0 and below 1, or frames; "
+            "correct it"
+        )
+    if is_shows(values) and len((shows := _Shows(values, features, seed)).sizes) > 1:
+        held_shows = shows.drawn(float(held_out), seed)
+        return shows.joined(shows.sizes.keys() - held_shows), shows.joined(held_shows)
+    source = opened(values, features, seed)
+    count = round(held_out * source.frames)
+    if not 0 < count < source.frames:
+        raise GmmcoreError(
+            f"held_out: {held_out} of {source.frames} frames; expected some frames to hold out and "
+            "some to train on; change it"
+        )
+    chosen = np.zeros(source.frames, dtype=bool)
+    chosen[np.random.default_rng(seed).choice(source.frames, count, replace=False)] = True
+    return _Chosen(source, np.flatnonzero(~chosen)), _Chosen(source, np.flatnonzero(chosen))
+
+
+class _Chosen:
+    """`FrameSource` of some frames of another source, given by their numbers in rising order."""
+
+    def __init__(self, source: FrameSource, numbers: npt.NDArray[np.intp]) -> None:
+        self._source, self._numbers = source, numbers
+        self.frames, self.dimension = len(numbers), source.dimension
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
+        numbers = self._numbers[start:stop]
+        if not len(numbers):
+            return self._source.read(0, 0)
+        first = int(numbers[0])
+        return self._source.read(first, int(numbers[-1]) + 1)[numbers - first]
+
+
+class _Shows:
+    """Shows that are given as a list, as files or as arrays.
+
+    Attributes
+    ----------
+    sizes : dict
+        Number of frames of each show, by its name.
+    """
+
+    def __init__(self, values: Any, features: Mapping[str, Any] | None, seed: int) -> None:
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+        if not isinstance(values, str | os.PathLike) and isinstance(values[0], np.ndarray):
+            self._arrays = {
+                str(number): checked_frames(array, f"show {number}")
+                for number, array in enumerate(values)
+            }
+            self.sizes = {show: len(array) for show, array in self._arrays.items()}
+            return
+        listing = None
+        if isinstance(values, str | os.PathLike) and _is_list(values):
+            name = os.fspath(values)
+        else:
+            paths = [values] if isinstance(values, str | os.PathLike) else values
+            listing = Listing([Entry(Path(path).stem, os.fspath(path)) for path in paths], [])
+            name = "the given files"
+        settings = FeatureSettings.from_mapping({**(features or {}), "list": name}, seed)
+        checked = check_list(settings, listing)
+        # If no file has labels, all frames are used.
+        self._settings = replace(settings, vad=checked.table.facts["vad"])
+        self._rows = checked.table.rows
+        self.sizes = dict.fromkeys([row.show for row in self._rows], 0)
+        for row in self._rows:
+            self.sizes[row.show] += row.last - row.first
+        if checked.faults:
+            warnings.warn(report(checked.faults, name), stacklevel=2)
+
+    def drawn(self, share: float, seed: int) -> set[str]:
+        """Draw shows until they have this share of the frames, in an order of their hashes."""
+        shows = drawn(self.sizes, share, seed)
+        if len(shows) == len(self.sizes):
+            raise GmmcoreError(
+                f"held_out: {share:g} of {len(shows)} shows are all of them; expected some to "
+                "train on; lower it, or add shows"
+            )
+        return shows
+
+    def joined(self, chosen: Iterable[str] | None = None) -> ArraySource:
+        """Read the frames of all shows, or of some, in the order of the list."""
+        return spooled(self._read(set(self.sizes if chosen is None else chosen)))
+
+    def _read(self, chosen: set[str]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        if self._arrays:
+            yield from ((show, array) for show, array in self._arrays.items() if show in chosen)
+            return
+        with ShowReader(self._settings) as reader:
+            for row in self._rows:
+                if row.show not in chosen:
+                    continue
+                try:
+                    yield row.show, reader.frames(row)
+                except FaultyShowError as error:
+                    line = error.fault(row.show, row.path).line()
+                    if self._settings.on_error == "stop":
+                        raise GmmcoreError(line) from None
+                    warnings.warn(line, stacklevel=2)
+
+
+def _is_list(path: str | os.PathLike[str]) -> bool:
+    # The list of an HDF5 file is that of its shows.
+    return Path(path).suffix not in SUFFIXES or Path(path).suffix in (".h5", ".hdf5")

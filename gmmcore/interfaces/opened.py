@@ -1,0 +1,118 @@
+"""A run of the workflow, opened to look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.errors import GmmcoreError
+from gmmcore.formats.hdf5 import load_model
+from gmmcore.interfaces.result import Training
+
+__all__ = ["OpenedRun", "StageMixtures", "open_run"]
+
+
+class StageMixtures(Mapping[str, GaussianMixture]):
+    """The last mixture of each finished stage of a run, by its name, such as ``diag/64``.
+
+    A mixture is read, and its checksum verified, when it is asked for.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        found = [path for path in folder.glob("*/*.h5") if path.stem.isdigit()]
+        found.sort(key=lambda path: (path.parent.name, int(path.stem)))
+        self._paths = {f"{path.parent.name}/{path.stem}": path for path in found}
+
+    def __getitem__(self, stage: str) -> GaussianMixture:
+        return load_model(self._paths[stage]).mixture
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._folder}: {', '.join(self) or 'none yet'}>"
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class OpenedRun(Training):
+    """A run of the workflow, as `open_run` finds it.
+
+    Attributes
+    ----------
+    mixture, entries, held_out
+        The final mixture and the history, as in `gmmcore.interfaces.result.Training`; those of the
+        latest iteration, if the run is not finished.
+    folder : Path
+        Folder of the run.
+    mixtures : StageMixtures
+        The last mixture of each finished stage, by the name of the stage, such as ``diag/64``.
+    finished : bool
+        Whether the final mixture is there.
+    """
+
+    folder: Path
+    mixtures: StageMixtures
+    finished: bool
+
+
+def open_run(folder: str | os.PathLike[str]) -> OpenedRun:
+    """Open the results of a run of the workflow, finished or not.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of the run, such as ``results/demo``.
+
+    Returns
+    -------
+    OpenedRun
+        The run, as far as it is trained.
+
+    Raises
+    ------
+    GmmcoreError
+        If there is no mixture of a run in the folder, or the newest one is damaged.
+
+    Examples
+    --------
+    >>> import gmmcore
+    >>> import tempfile
+    >>> from gmmcore.formats.hdf5 import save_model
+    >>> training = gmmcore.train([[-2.0], [-1.0], [1.0], [2.0]] * 10, components=2)
+    >>> with tempfile.TemporaryDirectory() as folder:  # In place of results/demo.
+    ...     digest = save_model(folder + "/ubm.h5", training.mixture, {}, training.entries)
+    ...     run = gmmcore.open_run(folder)
+    >>> run.mixture == training.mixture, run.finished
+    (True, True)
+    >>> run.history["components"]
+    array([2])
+    """
+    place = Path(folder)
+    final = place / "ubm.h5"
+    # The last iteration of each stage; the histories tell which one is the newest.
+    iterations = sorted(place.glob("*/*/[0-9]*.h5"))
+    newest = [*{path.parent: path for path in iterations if path.stem.isdigit()}.values()]
+    finished = final.exists()
+    if not finished and not newest:
+        raise GmmcoreError(
+            f"{place}: no mixture of a run; expected a folder such as results/demo; correct the "
+            "path, or wait for the first mixture"
+        )
+    models = map(load_model, [final] if finished else newest)
+    model = max(models, key=lambda model: len(model.history))
+    return OpenedRun(
+        model.mixture,
+        model.history,
+        model.facts.get("held_out", nan),
+        folder=place,
+        mixtures=StageMixtures(place),
+        finished=finished,
+    )

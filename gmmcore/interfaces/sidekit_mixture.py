@@ -1,0 +1,631 @@
+"""`Mixture`: one class with all methods of ``sidekit.Mixture``, hence the length of this file.
+
+Its methods check their arguments and call the core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.core import density
+from gmmcore.core import train as training
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.initial import to_full
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
+from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
+from gmmcore.errors import GmmcoreError
+from gmmcore.files import PathLike
+from gmmcore.formats.hdf5 import write_hdf5
+from gmmcore.formats.registry import (
+    core_mixture,
+    format_by_extension,
+    read_mixture,
+    write_mixture,
+)
+from gmmcore.formats.sidekit_layout import plain_constants
+from gmmcore.interfaces import sidekit_arguments as arguments
+from gmmcore.interfaces.sidekit_served import array_source, frame_source
+
+__all__ = ["Mixture"]
+
+Array = npt.NDArray[np.float64]
+# SIDEKIT shrinks no correlations.
+_SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0)
+
+
+class Mixture:
+    """A Gaussian mixture with the attributes and methods of ``sidekit.Mixture``.
+
+    Parameters
+    ----------
+    mixture_file_name : path, optional
+        A mixture file of any format; without one the mixture has no components.
+    name : str, optional
+
+    Attributes
+    ----------
+    w : ndarray, shape (C,), float64
+        Weights.
+    mu : ndarray, shape (C, D), float64
+        Means.
+    invcov : ndarray, shape (C, D) or (C, D, D), float64
+        Precisions: inverse variances, or inverse covariances.
+    invchol : ndarray, shape (C, D, D), float64
+        Upper Cholesky factors U of full precisions U' U; empty for diagonal covariances.
+    cov_var_ctl : ndarray, shape (C, D), float64
+        Variances that the floor and the ceiling of a training refer to; may be empty.
+    cst, det : ndarray, shape (C,), float64
+        Normalising factors of the densities, and determinants of the covariances. They may
+        overflow; nothing is computed from them.
+    A : ndarray, shape (C,), float64
+        ``sum(mu^2 invcov) - 2 (log w + log cst)``; zeros for full covariances.
+    name : str
+
+    Notes
+    -----
+    The methods compute from `w`, `mu`, `invcov` and `cov_var_ctl` as they are when called. After
+    a change of these, `_compute_all` sets the other attributes, as in SIDEKIT.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore import Mixture
+    >>> rng = np.random.default_rng(0)
+    >>> frames = np.concatenate([rng.normal(-5, 1, (300, 2)), rng.normal(5, 1, (100, 2))])
+    >>> ubm = Mixture(name="ubm")
+    >>> llk = ubm.EM_split(frames, None, distrib_nb=2, iterations=[10])
+    >>> ubm
+    <Mixture ubm: 2 diagonal of dimension 2>
+    >>> ubm.w.round(2)
+    array([0.75, 0.25])
+    """
+
+    def __init__(self, mixture_file_name: PathLike = "", name: str = "empty") -> None:
+        self.w: Array = np.array([])
+        self.mu: Array = np.array([])
+        self.invcov: Array = np.array([])
+        self.invchol: Array = np.array([])
+        self.cov_var_ctl: Array = np.array([])
+        self.cst: Array = np.array([])
+        self.det: Array = np.array([])
+        self.A: Array = np.array([])
+        self.name = name
+        if not isinstance(mixture_file_name, str) or mixture_file_name:
+            self.read(mixture_file_name)
+
+    @classmethod
+    def from_gaussian_mixture(cls, mixture: GaussianMixture, name: str = "empty") -> Mixture:
+        """Make a `Mixture` of a `gmmcore.GaussianMixture`.
+
+        Examples
+        --------
+        >>> from gmmcore import GaussianMixture, Mixture
+        >>> Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]), "one")
+        <Mixture one: 1 diagonal of dimension 2>
+        """
+        result = cls(name=name)
+        result._adopt(core_mixture("mixture", mixture))
+        return result
+
+    def gaussian_mixture(self) -> GaussianMixture:
+        """Make a `gmmcore.GaussianMixture` of the parameters.
+
+        Raises
+        ------
+        InvalidMixtureError
+            If they are no mixture, or there are none yet.
+        """
+        self._filled(self.w)
+        control = np.asarray(self.cov_var_ctl)
+        usable = control.ndim == 2 and control.shape == np.shape(self.mu)
+        return GaussianMixture(self.w, self.mu, self.invcov, control if usable else None)
+
+    def distrib_nb(self) -> int:
+        """Number of components, C; 0 for an empty mixture."""
+        return int(self.w.shape[0])
+
+    get_distrib_nb = distrib_nb
+
+    def dim(self) -> int:
+        """Dimension of a frame, D; raises `InvalidMixtureError` for an empty mixture."""
+        return int(self._filled(self.mu).shape[1])
+
+    def sv_size(self) -> int:
+        """Length of the mean super-vector, C D; 0 for an empty mixture."""
+        return int(self.mu.size)
+
+    def get_mean_super_vector(self) -> Array:
+        """Return all means, shape (C D,); raises `InvalidMixtureError` for an empty mixture."""
+        return self._filled(self.mu).flatten()
+
+    def get_invcov_super_vector(self) -> Array:
+        """Inverse variances of all components, shape (C D,).
+
+        Raises
+        ------
+        GmmcoreError
+            If the mixture is empty or has full covariances.
+        """
+        if self._filled(self.invcov).ndim != 2:
+            raise GmmcoreError(f"mixture {self.name}: only a diagonal mixture has such a vector")
+        return self.invcov.flatten()
+
+    def validate(self) -> bool:
+        """Whether the parameters are a mixture, and the shapes of the constants fit them."""
+        try:
+            count = self.gaussian_mixture().components
+        except InvalidMixtureError:
+            return False
+        return self.cst.shape == (count,) and self.det.shape == (count,)
+
+    def read(self, mixture_file_name: PathLike, prefix: str = "") -> None:
+        """Read a mixture of any format.
+
+        Parameters
+        ----------
+        mixture_file_name : path
+        prefix : str, optional
+            What the names of its datasets begin with, in an HDF5 file of several mixtures.
+        """
+        self._adopt(read_mixture(mixture_file_name, prefix=prefix))
+
+    def write(self, mixture_file_name: PathLike, prefix: str = "", mode: str = "w") -> None:
+        """Write SIDEKIT's HDF5 layout.
+
+        Parameters
+        ----------
+        mixture_file_name : path
+            Any name but one with the extension of another format, such as ``.gmm``, ``.mmf`` or
+            ``.dubm``: `write_alize`, `write_htk` and `gmmcore.write_mixture` write those.
+        prefix : str, optional
+            What the names of the datasets begin with.
+        mode : {'w', 'a'}
+            ``a`` adds to a file that may hold other mixtures.
+
+        Raises
+        ------
+        GmmcoreError
+            If the extension is another format's, the mixture is empty, or the file cannot be
+            written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from gmmcore import GaussianMixture, Mixture
+        >>> ubm = Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "ubm.h5")
+        ...     ubm.write(path)
+        ...     Mixture(path, name="again")
+        <Mixture again: 1 diagonal of dimension 2>
+        """
+        arguments.check_extension(mixture_file_name, "sidekit")
+        write_hdf5(mixture_file_name, self.gaussian_mixture(), prefix=prefix, mode=mode)
+
+    @staticmethod
+    def read_alize(file_name: PathLike) -> Mixture:
+        """Read ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
+        mixture = read_mixture(file_name, format=_alize_format(file_name))
+        return Mixture.from_gaussian_mixture(mixture)
+
+    def write_alize(self, mixture_file_name: PathLike) -> None:
+        """Write ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
+        arguments.check_extension(mixture_file_name, "alize", "alize-xml")
+        write_mixture(mixture_file_name, self, _alize_format(mixture_file_name))
+
+    @staticmethod
+    def read_htk(filename: PathLike, begin_hmm: bool = False, state2: bool = False) -> Mixture:
+        """Read HTK MMF text.
+
+        Parameters
+        ----------
+        filename : path
+        begin_hmm, state2 : bool, optional
+            Read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
+        """
+        mixture = read_mixture(filename, begin_hmm=begin_hmm, state2=state2, format="htk")
+        return Mixture.from_gaussian_mixture(mixture)
+
+    def write_htk(self, mixture_file_name: PathLike) -> None:
+        """Write HTK MMF text."""
+        arguments.check_extension(mixture_file_name, "htk")
+        write_mixture(mixture_file_name, self, "htk")
+
+    def compute_log_posterior_probabilities(
+        self, cep: npt.ArrayLike, mu: npt.ArrayLike | None = None
+    ) -> Array:
+        """Logarithm of each component's weighted density of each frame, ``log(w_c N(x))``.
+
+        It has two names, as in SIDEKIT, and each serves diagonal and full covariances.
+
+        Parameters
+        ----------
+        cep : array_like, shape (F, D) or (D,)
+            Frames.
+        mu : array_like, shape (C D,) or (C, D), optional
+            Means to use instead of the mixture's.
+
+        Returns
+        -------
+        ndarray, shape (F, C), float64
+            Not normalised over the components, as in SIDEKIT.
+
+        Raises
+        ------
+        GmmcoreError
+            If the mixture is empty, `cep` or `mu` has another shape, or one of them is masked or
+            holds anything but finite real numbers.
+
+        Examples
+        --------
+        >>> from gmmcore import GaussianMixture, Mixture
+        >>> ubm = Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]))
+        >>> ubm.compute_log_posterior_probabilities([[0, 0], [1, 0]]).round(3)
+        array([[-1.145],
+               [-1.645]])
+        """
+        mixture = self.gaussian_mixture()
+        if mu is not None:
+            means, shape = density.checked_frames(mu, "mu"), mixture.means.shape
+            is_vector = means.size == mixture.means.size == max(means.shape, default=0)
+            if means.shape != shape and not is_vector:
+                arguments.refuse(
+                    "mu",
+                    f"an array of shape {means.shape}",
+                    f"{shape} or ({mixture.means.size},)",
+                    "give the means of this mixture's components",
+                )
+            mixture = GaussianMixture(self.w, np.reshape(means, shape), self.invcov)
+        frames = np.atleast_2d(density.checked_frames(cep, finite=True))
+        return density.component_log_likelihoods(mixture, frames)
+
+    compute_log_posterior_probabilities_full = compute_log_posterior_probabilities
+
+    def sample(
+        self, frames: int = 1, seed: int | None = None
+    ) -> tuple[Array, npt.NDArray[np.intp]]:
+        """Draw random frames, and the component of each; see `gmmcore.GaussianMixture.sample`."""
+        return self.gaussian_mixture().sample(frames, seed)
+
+    def EM_split(  # noqa: N802
+        self,
+        features_server: Any,
+        feature_list: Any,
+        distrib_nb: int,
+        iterations: Sequence[int] = SIDEKIT_ITERATIONS,
+        num_thread: int = 1,
+        llk_gain: float = 0.01,
+        save_partial: bool = False,
+        output_file_name: str = "ubm",
+        ceil_cov: float = 10,
+        floor_cov: float = 1e-2,
+        *,
+        method: str = "sidekit",
+        frames_per_component: int | None = None,
+        seed: int = 1,
+        occupancy: float = 10.0,
+    ) -> list[float]:
+        """Train by splitting the components, from the one Gaussian of all frames.
+
+        Parameters
+        ----------
+        features_server : FeaturesServer or ndarray, shape (F, D)
+            Any object with ``load(show, start=, stop=)``, or all frames.
+        feature_list : sequence of str, IdMap or None
+            Names of shows, or segments of them; None where the frames are given as an array.
+        distrib_nb : int
+            Number of components of the trained mixture.
+        iterations : sequence of int, optional
+            Largest number of iterations after each split; the last one holds for further splits.
+        num_thread : int, optional
+            Number of threads; does not change the result.
+        llk_gain : float, optional
+            Smallest gain of log-likelihood per frame for which another iteration follows.
+        save_partial : bool, optional
+            Write ``<output_file_name>_<C>g.h5`` before each split.
+        output_file_name : path, optional
+            What the names of these files begin with, in an existing folder.
+        ceil_cov, floor_cov : float, optional
+            Bounds of the variances, relative to those of all frames.
+        method : {'sidekit', 'principal'}, optional
+            Divide all components along their axis of largest variance, or where the likelihood
+            gains most, which ends higher after fewer iterations.
+        frames_per_component : int, optional
+            Read about as many random frames per component until the last iterations, which read
+            all frames; None reads all frames in every iteration.
+        seed : int, optional
+            Seed of the random frames.
+        occupancy : float, optional
+            Components of fewer frames are shrunk towards the variances of all frames; 0 for none.
+            See `gmmcore.core.mstep.maximise`.
+
+        Returns
+        -------
+        list of float
+            Log-likelihood per frame of every iteration, before its update.
+
+        Raises
+        ------
+        GmmcoreError
+            If an argument makes no sense, which is told before anything is loaded; or if a show
+            cannot be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore import Mixture
+        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
+        >>> ubm = Mixture()
+        >>> llk = ubm.EM_split(frames, None, distrib_nb=4, iterations=(1, 2), llk_gain=0)
+        >>> ubm.distrib_nb(), len(llk)
+        (4, 3)
+        """
+        components = arguments.whole("distrib_nb", distrib_nb, 1)
+        limits = arguments.limits(iterations)
+        threads = arguments.whole("num_thread", num_thread, 1)
+        floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
+        settings = training.TrainingSettings(
+            llk_gain=arguments.real("llk_gain", llk_gain),
+            method=arguments.choice("method", method, "sidekit", "principal"),
+            frames_per_component=arguments.per_component(frames_per_component),
+            seed=arguments.whole("seed", seed, 0),
+            threads=threads,
+            diag=MStep(
+                floor=floor,
+                ceiling=ceiling,
+                occupancy=arguments.frames("occupancy", occupancy),
+            ),
+        )
+        if save_partial:
+            arguments.check_folder(output_file_name)
+
+        def save(mixture: GaussianMixture) -> None:
+            write_hdf5(f"{output_file_name}_{mixture.components}g.h5", mixture)
+
+        trained = training.train(
+            frame_source(features_server, feature_list),
+            components,
+            limits,
+            settings=settings,
+            before_split=save if save_partial else None,
+        )
+        return self._trained(*trained)
+
+    def EM_uniform(  # noqa: N802
+        self,
+        cep: npt.ArrayLike,
+        distrib_nb: int,
+        iteration_min: int = 3,
+        iteration_max: int = 10,
+        llk_gain: float = 0.01,
+        do_init: bool = True,
+    ) -> list[float]:
+        """Train from components that are equal slices of the frames.
+
+        Parameters
+        ----------
+        cep : array_like, shape (F, D)
+            Frames.
+        distrib_nb : int
+            Number of components.
+        iteration_min, iteration_max : int, optional
+            Least and largest number of iterations.
+        llk_gain : float, optional
+            Smallest gain of log-likelihood per frame for which another iteration follows.
+        do_init : bool, optional
+            False continues the training of the mixture as it is, with its `distrib_nb` components.
+
+        Returns
+        -------
+        list of float
+            Log-likelihood per frame of every iteration, before its update.
+
+        Raises
+        ------
+        GmmcoreError
+            If an argument makes no sense.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore import Mixture
+        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
+        >>> len(Mixture().EM_uniform(frames, 2, iteration_max=5, llk_gain=0))
+        5
+        """
+        components = arguments.whole("distrib_nb", distrib_nb, 1)
+        least = arguments.whole("iteration_min", iteration_min, 0) + 1
+        most = arguments.whole("iteration_max", iteration_max, 0)
+        gain = arguments.real("llk_gain", llk_gain)
+        settings = training.TrainingSettings(llk_gain=gain, full=_SIDEKIT_FULL)
+        if not do_init and components != self.gaussian_mixture().components:
+            expected = f"{self.distrib_nb()}, the components of the mixture that is continued"
+            arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
+        frames = array_source(cep)
+        start = training.uniform_start(frames, components) if do_init else self.gaussian_mixture()
+        stage = Stage("full" if start.is_full else "diag", start.components, most, "initialise")
+        course = Course(stage, settings.llk_gain, least=least)
+        return self._trained(*training.iterate(start, frames, course, settings))
+
+    def EM_diag2full(  # noqa: N802
+        self,
+        diagonal_mixture: Mixture,
+        features_server: Any,
+        featureList: Any,  # noqa: N803
+        iterations: int = 2,
+        num_thread: int = 1,
+        *,
+        prior: float | None = 0.0,
+        occupancy: float | None = _SIDEKIT_FULL.occupancy,
+        frames_per_component: int | None = None,
+        seed: int = 1,
+    ) -> list[float]:
+        """Train full covariances, from a mixture with diagonal ones.
+
+        Parameters
+        ----------
+        diagonal_mixture : Mixture
+        features_server, featureList
+            As `features_server` and `feature_list` of `EM_split`.
+        iterations : int, optional
+            Number of iterations.
+        num_thread : int, optional
+            Number of threads; does not change the result.
+        prior : float or None, optional
+            Number of frames that the correlations of all components together count for: of n
+            frames, a component keeps n / (n + prior) of its own, so that it does not fit these
+            frames only. 0 gives SIDEKIT's numbers; None, twice as many as dimensions, is the
+            default of the workflow, and what new trainings should use. See
+            `gmmcore.core.mstep.maximise`.
+        occupancy : float or None, optional
+            Components of fewer frames are shrunk towards the variances of all frames; None for as
+            many as dimensions. See `gmmcore.core.mstep.maximise`.
+        frames_per_component, seed
+            As those of `EM_split`; a full component gets (D + 3) / 4 times as many frames.
+
+        Returns
+        -------
+        list of float
+            Log-likelihood per frame of every iteration, before its update.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore import Mixture
+        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
+        >>> diagonal, full = Mixture(), Mixture()
+        >>> llk = diagonal.EM_split(frames, None, distrib_nb=2)
+        >>> llk = full.EM_diag2full(diagonal, frames, None, prior=None)
+        >>> full.invcov.shape
+        (2, 3, 3)
+        """
+        start = to_full(core_mixture("diagonal_mixture", diagonal_mixture))
+        limit = arguments.whole("iterations", iterations, 0)
+        threads = arguments.whole("num_thread", num_thread, 1)
+        settings = training.TrainingSettings(
+            llk_gain=-np.inf,
+            frames_per_component=arguments.per_component(frames_per_component),
+            seed=arguments.whole("seed", seed, 0),
+            threads=threads,
+            full=FullMStep(
+                prior=None if prior is None else arguments.frames("prior", prior),
+                occupancy=None if occupancy is None else arguments.frames("occupancy", occupancy),
+            ),
+        )
+        source = frame_source(features_server, featureList)
+        course = Course.of(
+            Stage("full", start.components, limit, "diag2full", final=True),
+            llk_gain=settings.llk_gain,
+            frames=source.frames,
+            dimension=source.dimension,
+            frames_per_component=settings.frames_per_component,
+        )
+        llk = self._trained(*training.iterate(start, source, course, settings))
+        self.name = getattr(diagonal_mixture, "name", self.name)
+        return llk
+
+    def init_from_diag(self, diag_mixture: Mixture) -> None:
+        """Take the parameters of a mixture with diagonal covariances, as full covariances."""
+        self._adopt(to_full(core_mixture("diag_mixture", diag_mixture)))
+        self.name = getattr(diag_mixture, "name", self.name)
+
+    def merge(self, model_list: Sequence[Mixture]) -> None:
+        """Take the components of several mixtures, with weights divided by their sum.
+
+        Raises
+        ------
+        GmmcoreError
+            If there are none, or they differ in dimension or in the kind of covariances.
+        """
+        models = list(model_list) if np.iterable(model_list) else []
+        if not models:
+            found = arguments.shown(model_list)
+            arguments.refuse("model_list", found, "a list of one Mixture or more")
+        parts = [core_mixture("model_list", model) for model in models]
+        for part in parts:
+            if part.precisions.shape[1:] != parts[0].precisions.shape[1:]:
+                arguments.refuse(
+                    "model_list",
+                    f"{part!r} beside {parts[0]!r}",
+                    "mixtures of the same dimension, all diagonal or all full",
+                    "merge such mixtures only",
+                )
+        self._adopt(GaussianMixture.merged(parts))
+
+    @staticmethod
+    def variance_control(
+        cov: npt.ArrayLike, flooring: float, ceiling: float, cov_ctl: npt.ArrayLike
+    ) -> Array:
+        """Limit variances to ``flooring x cov_ctl`` and ``ceiling x cov_ctl``, in a new array.
+
+        Raises
+        ------
+        GmmcoreError
+            If the floor is negative or above the ceiling.
+
+        Examples
+        --------
+        >>> from gmmcore import Mixture
+        >>> Mixture.variance_control([[0.1, 2.0, 9.0]], 0.5, 2, [[1.0, 1.0, 1.0]])
+        array([[0.5, 2. , 2. ]])
+        """
+        arguments.bounds(flooring=flooring, ceiling=ceiling)
+        control = np.asarray(cov_ctl, dtype=np.float64)
+        return np.clip(np.asarray(cov, dtype=np.float64), flooring * control, ceiling * control)
+
+    def to_sklearn(self) -> Any:
+        """A fitted ``sklearn.mixture.GaussianMixture``; needs the extra ``sklearn``."""
+        from gmmcore.formats.sklearn import to_sklearn
+
+        return to_sklearn(self.gaussian_mixture())
+
+    @staticmethod
+    def from_sklearn(estimator: Any) -> Mixture:
+        """Make a `Mixture` of a fitted ``sklearn.mixture.GaussianMixture``."""
+        from gmmcore.formats.sklearn import from_sklearn
+
+        return Mixture.from_gaussian_mixture(from_sklearn(estimator))
+
+    def _trained(self, mixture: GaussianMixture, history: Sequence[HistoryEntry]) -> list[float]:
+        self._adopt(mixture)
+        return [entry.log_likelihood for entry in history]
+
+    def _compute_all(self) -> None:
+        """Set `invchol`, `cst`, `det` and `A` from `w`, `mu` and `invcov`."""
+        self._derive(self.gaussian_mixture())
+
+    def _filled(self, values: Array) -> Array:
+        if np.size(values) == 0:
+            raise InvalidMixtureError(
+                f"mixture {self.name}: it is empty; expected one with components; "
+                "read it from a file or train it first"
+            )
+        return values
+
+    def _adopt(self, mixture: GaussianMixture) -> None:
+        control = mixture.variance_control
+        self.w = mixture.weights.copy()
+        self.mu = mixture.means.copy()
+        self.invcov = mixture.precisions.copy()
+        self.cov_var_ctl = np.array([]) if control is None else control.copy()
+        self._derive(mixture)
+
+    def _derive(self, mixture: GaussianMixture) -> None:
+        self.invchol = mixture.precision_factors.copy() if mixture.is_full else np.array([])
+        self.cst, self.det, self.A = plain_constants(mixture)
+
+    def __repr__(self) -> str:
+        if self.mu.ndim != 2:
+            return f"<Mixture {self.name}: empty>"
+        kind = "full" if self.invcov.ndim == 3 else "diagonal"
+        return f"<Mixture {self.name}: {self.distrib_nb()} {kind} of dimension {self.dim()}>"
+
+
+def _alize_format(path: PathLike) -> str:
+    found = format_by_extension(path)
+    return "alize-xml" if found is not None and found.name == "alize-xml" else "alize"

@@ -1,0 +1,191 @@
+"""Logging, checking and writing an iteration, for the verbs that make iterations."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gmmcore.errors import GmmcoreError
+
+if TYPE_CHECKING:
+    from gmmcore.config.steps import IterationSettings
+    from gmmcore.core.history import HistoryEntry
+    from gmmcore.core.mstep import Update
+    from gmmcore.core.schedule import Course
+    from gmmcore.formats.hdf5 import Model
+
+__all__ = ["log_line", "save_iteration"]
+
+# Largest relative decrease of a log-likelihood per frame that sums in double precision can cause.
+_ROUNDING = 1e-12
+
+
+def save_iteration(
+    path: str,
+    before: Model,
+    entry: HistoryEntry,
+    update: Update,
+    settings: IterationSettings,
+    arithmetic: str,
+    course: Course,
+    seconds: float | None = None,
+    device: str | None = None,
+    chosen: str | None = None,
+) -> Model:
+    """Print the line of an iteration in the training log, and write its mixture.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    before
+        The mixture that the iteration started from.
+    entry
+        History entry of the iteration.
+    update
+        Result of its M-step.
+    settings
+        Settings of E-step and M-step.
+    arithmetic
+        What computed them, in the words of `gmmcore.core.processor.in_use`.
+    course
+        Course of the stage.
+    seconds
+        How long the iteration took; None if only a part of it is known.
+    device, chosen
+        As those of `gmmcore.workflow.provenance.provenance`.
+
+    Returns
+    -------
+    Model
+        The content of the file.
+    """
+    from gmmcore.formats.hdf5 import Model, save_model
+    from gmmcore.workflow.provenance import provenance, settings_digest
+
+    # The name of the run is that of a folder: results/<run>/<kind>/<components>/<iteration>.h5.
+    name = Path(path).absolute().parents[2].name
+    print(f"{name}  {log_line(entry, update, seconds)}", flush=True)
+    previous = before.history[-1] if entry.iteration > 1 else None
+    _look_at_decrease(entry, previous, settings, before)
+    history = (*before.history, entry)
+    _look_at_held_out(history, update, course)
+    facts = provenance(
+        stage=entry.stage,
+        components=entry.components,
+        iteration=entry.iteration,
+        level=entry.level,
+        parent=before.digest,
+        corpus=before.facts["corpus"],
+        settings=settings_digest("maximise", settings),
+        arithmetic=arithmetic,
+        device=device,
+        chosen=chosen,
+        log_likelihood=entry.log_likelihood,
+        gain=None if math.isnan(entry.gain) else entry.gain,
+        allowance=update.allowance,
+        step=entry.step,
+        ahead=update.ahead,
+    )
+    if course.held_out is not None:
+        facts |= {
+            "held_out": update.held_out,
+            "held_out_gain": update.held_out_gain,
+            "held_out_frames": course.held_out,
+        }
+    digest = save_model(path, update.mixture, facts, history, plain=update.plain)
+    return Model(update.mixture, facts, history, digest, update.plain)
+
+
+def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) -> str:
+    """Return the line of an iteration in the training log."""
+    from gmmcore.workflow.progress import pace
+
+    gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
+    line = (
+        f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
+        f"  log-likelihood/frame {entry.log_likelihood:.6f}{gain}"
+    )
+    if entry.level:
+        line += f"  on {entry.frames} frames"
+    if not math.isnan(entry.held_out):
+        line += f"  held-out {entry.held_out:.6f}"
+    if seconds is not None:
+        line += f"  {pace(entry.frames, seconds)}"
+    if entry.step == "dropped":
+        return f"{line}  held-out falls by {-update.held_out_gain:.6f}, update dropped"
+    if entry.step == "rejected":
+        return f"{line}  rejected, back to EM"
+    if entry.floored or entry.ceiled:
+        line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
+    if update.low_count:
+        shown = ", ".join(f"{index} ({count:.1f} frames)" for index, count in update.low_count[:5])
+        more = f" and {len(update.low_count) - 5} more" if len(update.low_count) > 5 else ""
+        line += f"  low count {len(update.low_count)}, {entry.action}: {shown}{more}"
+    return line
+
+
+def _look_at_decrease(
+    entry: HistoryEntry,
+    previous: HistoryEntry | None,
+    settings: IterationSettings,
+    before: Model,
+) -> None:
+    """Warn or stop if the log-likelihood fell by more than precision and shrinkage explain."""
+    if entry.step == "rejected":
+        return  # An extrapolated mixture, which is not used.
+    if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
+        return
+    if previous.floored or previous.ceiled or previous.low_count:
+        return  # The M-step before was constrained, so that a decrease is possible.
+    from gmmcore.core.kernels import lost_digits
+
+    lost = lost_digits(before.mixture, settings.precision, settings.pruning)
+    # EM raises the likelihood by at least as much as its lower bound, which the prior may lower.
+    allowance = before.facts.get("allowance", 0.0)
+    if entry.gain >= -lost - allowance - _ROUNDING * abs(entry.log_likelihood):
+        return
+    shrinkage = f", and the prior {allowance:.1g}" if allowance else ""
+    message = (
+        f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
+        f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update, and "
+        f"rounding explains no more than {lost:.1g}{shrinkage}; try precision: double and "
+        "pruning: 0"
+    )
+    if settings.on_decrease == "stop":
+        raise GmmcoreError(message)
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: Course) -> None:
+    """Warn, once per stage, that the held-out log-likelihood falls and that of the training rises.
+
+    A fall is one by more than ``llk_gain`` below the highest of the stage, on the same frames.
+    """
+    entry = history[-1]
+    if entry.step in ("dropped", "rejected") or entry.gain < 0:
+        return
+    highest: dict[int, float] = {}
+    slack = max(course.llk_gain, 0.0)
+    # What each iteration started from; the last one is what the update made.
+    reached = [(e.level, e.held_out) for e in history[-entry.iteration :] if e.step != "rejected"]
+    reached.append((entry.level, update.held_out))
+    falls = []
+    for level, value in reached:
+        highest[level] = max(value, highest.get(level, value))
+        falls.append(value < highest[level] - slack)
+    if not falls[-1] or any(falls[:-1]):
+        return
+    gain = "" if math.isnan(entry.gain) else f", {entry.gain:+.4f} in this iteration"
+    prior = ", raise full.prior" if update.mixture.is_full else ""
+    print(
+        f"warning: {entry.stage} {entry.components}, iteration {entry.iteration}: the held-out "
+        f"log-likelihood per frame falls, from {highest[entry.level]:.4f} to "
+        f"{update.held_out:.4f}, while that of the training frames rises "
+        f"({entry.log_likelihood:.4f}{gain}): the mixture may fit these frames only; train fewer "
+        f"components, bring more shows{prior} or set stop_on: held_out",
+        file=sys.stderr,
+    )

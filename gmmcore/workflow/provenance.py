@@ -1,0 +1,88 @@
+"""Records, in the file of a mixture, of what it was made from and with which settings."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from gmmcore.config.options import Options, mapping
+from gmmcore.config.steps import EStep
+from gmmcore.core.mstep import ARITHMETIC
+from gmmcore.files import digest_of
+
+__all__ = ["provenance", "settings_digest"]
+
+
+def provenance(
+    *,
+    stage: str,
+    components: int,
+    iteration: int = 0,
+    level: int = 0,
+    parent: str | None = None,
+    corpus: str | None = None,
+    settings: str | None = None,
+    arithmetic: str | None = None,
+    device: str | None = None,
+    chosen: str | None = None,
+    **of_iteration: float | str | bool | None,
+) -> dict[str, Any]:
+    """Return the origin of a mixture, as the facts in the header of its file.
+
+    Parameters
+    ----------
+    stage : str
+        Kind of the covariances in the stage: ``diag`` or ``full``.
+    components : int
+        Number of components of the stage.
+    iteration : int
+        Number of the iteration; 0 for the first mixture of a stage.
+    level : int
+        Level of the subset of the frames that the iteration read; see
+        `gmmcore.core.schedule.Course`.
+    parent : str, optional
+        Digest of the mixture that this one was made from.
+    corpus : str, optional
+        Digest of the frames.
+    settings : str, optional
+        `settings_digest` of the verb that made the mixture.
+    arithmetic : str, optional
+        `gmmcore.core.processor.in_use` of the process that made the mixture, or the mixture that
+        it was
+        made from without sums. Iterations of other processors are valid all the same.
+    device : str, optional
+        Type of the device that computed the sums, and the path on it; None for the processor.
+    chosen : str, optional
+        The `device` of the training where another mixture was computed there, and this one was
+        not (`gmmcore.core.gpu.choice.settled`).
+    **of_iteration
+        What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
+        that led to it, as in `gmmcore.core.history.HistoryEntry`, and ``ahead`` and ``allowance``
+        of
+        `gmmcore.core.mstep.Update`; where frames are held out, also ``held_out`` and
+        ``held_out_gain`` of
+        the `Update`, and as ``held_out_frames`` the digest of these frames.
+    """
+    return {
+        "stage": stage,
+        "components": components,
+        "iteration": iteration,
+        "level": level,
+        "parent": parent,
+        "corpus": corpus,
+        "settings": settings,
+        "arithmetic": arithmetic,
+        **({} if device is None else {"device": device}),
+        **({} if chosen is None else {"chosen": chosen}),
+        **of_iteration,
+    }
+
+
+def settings_digest(verb: str, settings: Options | None = None) -> str:
+    """Compute the digest of the settings that decide the numbers that a verb writes."""
+    if settings is None:
+        return digest_of(verb, ARITHMETIC)
+    chosen = mapping(settings, EStep if verb == "accumulate" else None)
+    # JSON has no infinity, so it is written as text.
+    chosen = {key: str(value) if value in (inf, -inf) else value for key, value in chosen.items()}
+    return digest_of(verb, chosen, ARITHMETIC)

@@ -1,0 +1,249 @@
+"""The runs of a configuration, each with its features, its stages and its settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from gmmcore.config.configuration import resolve_runs
+from gmmcore.config.features import FeaturePart, FeatureSettings
+from gmmcore.config.options import Options, mapping, option, same
+from gmmcore.config.settings import EXPORTS, Init, Settings
+from gmmcore.config.steps import JitteredSplit, Split
+from gmmcore.core.schedule import Course, Stage, stages
+from gmmcore.data.corpus import Corpus
+from gmmcore.errors import GmmcoreError
+from gmmcore.files import REMEDY, digest_of, sha256_of
+from gmmcore.workflow.provenance import settings_digest
+
+if TYPE_CHECKING:
+    from gmmcore.core.mixture import GaussianMixture
+
+__all__ = ["Initialise", "Run", "feature_parts", "made_lists", "read_runs"]
+
+
+@dataclass(frozen=True)
+class Initialise(Options):
+    """Settings that decide the first mixture of a run, apart from the frames."""
+
+    prefix: str = same(Init, "prefix")
+    digest: str | None = option(
+        None, "SHA-256 of the file that the mixture is read from", type="string"
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the configuration.
+
+    Attributes
+    ----------
+    settings : Settings
+        The configuration with the overrides of this run.
+    features : FeatureSettings
+        Settings of the features to train on, with the seed of the run.
+    held_out : FeatureSettings or None
+        Those of the held-out features; None if there are none.
+    plan : tuple of Stage
+        Stages of the training.
+    initialise : Initialise
+        Settings of the first mixture.
+    """
+
+    settings: Settings
+    features: FeatureSettings
+    held_out: FeatureSettings | None
+    plan: tuple[Stage, ...]
+    initialise: Initialise
+
+    @property
+    def name(self) -> str:
+        return self.settings.run
+
+    @property
+    def corpus(self) -> str:
+        """Name of the folder of the frames, which runs with the same features share."""
+        return digest_of(self.features.identity)[:12]
+
+    @property
+    def held_out_corpus(self) -> str | None:
+        """Name of the folder of the held-out frames; None if there are none."""
+        return None if self.held_out is None else digest_of(self.held_out.identity)[:12]
+
+    @property
+    def corpora(self) -> dict[str, FeatureSettings]:
+        """Settings of the features in each folder of frames that the run needs."""
+        parts = (self.features, self.held_out)
+        return {digest_of(part.identity)[:12]: part for part in parts if part is not None}
+
+    def recipe_of(self, features: FeatureSettings) -> str | None:
+        """Digest of the settings from which features are made; None if they are given."""
+        return made_lists(self.settings).get(features.list)
+
+    @property
+    def products(self) -> list[str]:
+        """Names of the files made from the final mixture, or from one that is kept.
+
+        Their bytes do not depend on when they are made; those of `pages` do.
+        """
+        exports = [EXPORTS[name] for name in self.settings.export]
+        names = ["history.tsv", *exports]
+        for stage in self.plan:
+            if stage.components in self.settings.keep:
+                names += [stage.name + name.removeprefix("ubm") for name in exports]
+        names += ["recovery.txt"] * bool(self.settings.demo.folder)
+        return names
+
+    @property
+    def pages(self) -> list[str]:
+        """Names of the files that tell times, so that no two trainings have the same ones."""
+        return ["report.html"] * self.settings.report
+
+    def stage(self, name: str) -> Stage:
+        """Return the stage with this name, such as ``diag/64``."""
+        return next(stage for stage in self.plan if stage.name == name)
+
+    def before(self, stage: Stage) -> Stage:
+        """Return the stage whose last mixture `stage` starts from."""
+        return self.plan[self.plan.index(stage) - 1]
+
+    def course(self, stage: Stage, corpus: Corpus, held_out: Corpus | None) -> Course:
+        """Choose what the iterations of a stage read of a corpus, and when the stage ends."""
+        return Course.of(
+            stage,
+            frames=corpus.frames,
+            dimension=corpus.dimension,
+            held_out=None if held_out is None else held_out.digest,
+            **mapping(self.settings.limits),
+        )
+
+    def recipe(self, stage: Stage) -> str:
+        """Compute the digest of all settings that decide the mixtures of a stage."""
+        plan = self.plan[: self.plan.index(stage) + 1]
+        return digest_of(
+            [*self.corpora],
+            mapping(self.initialise),
+            [str(value) for value in mapping(self.settings.limits).values()],
+            [self.digest_of_first(part) for part in plan],
+            [[part.name, part.iterations, part.origin] for part in plan],
+            [self.digest("maximise", kind) for kind in sorted({part.kind for part in plan})],
+        )
+
+    def split(self, stage: Stage) -> Split:
+        """Return how the components of a stage are divided: the first ones perturbed, if wanted."""
+        settings, init = self.settings.split, self.settings.init
+        if not init.jitter or stage != self.plan[1]:
+            return settings
+        return JitteredSplit(**vars(settings), jitter=init.jitter, seed=self.settings.seed)
+
+    def digest_of_first(self, stage: Stage) -> str:
+        """Compute the digest of the settings that decide the first mixture of a stage."""
+        settings = self.split(stage) if stage.origin == "split" else None
+        return settings_digest("split", settings) if settings else self.digest(stage.origin)
+
+    def digest(self, verb: str, kind: str = "") -> str:
+        """Compute the digest of a verb's settings that the verb writes into its files."""
+        settings: Options | None = {
+            "initialise": self.initialise,
+            "accumulate": self.settings.iteration("diag"),
+            "maximise": self.settings.iteration(kind),
+        }.get(verb)
+        return settings_digest(verb, settings)
+
+
+def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> dict[str, Run]:
+    """Make the runs of a configuration, by their names.
+
+    Parameters
+    ----------
+    config
+        The configuration as the user wrote it.
+    source
+        Name of the configuration in error messages.
+
+    Raises
+    ------
+    GmmcoreError
+        If the configuration is not valid, or an initial mixture cannot be read.
+    """
+    runs = {name: _run(values, source) for name, values in resolve_runs(config, source).items()}
+    makers: dict[str, Run] = {}
+    for run in runs.values():
+        for path, recipe in made_lists(run.settings).items():
+            other = makers.setdefault(path, run)
+            if made_lists(other.settings)[path] != recipe:
+                raise GmmcoreError(
+                    f"{source}: runs {other.name} and {run.name} make different features in one "
+                    f"folder, {path.removesuffix('/shows.txt')}; give {run.name} another folder"
+                )
+    return runs
+
+
+def made_lists(settings: Settings) -> dict[str, str]:
+    """Return the feature lists that the workflow makes, each with a digest of its settings."""
+    result = {}
+    for name, made, seed in (
+        ("demo", settings.demo, settings.seed),
+        ("audio", settings.audio, None),
+    ):
+        wanted = settings.demo.folder if name == "demo" else settings.audio.list
+        if wanted:
+            values = {key: value for key, value in mapping(made).items() if key != "folder"}
+            result[f"{made.folder}/shows.txt"] = digest_of(name, values, seed)
+    return result
+
+
+def feature_parts(settings: Settings) -> tuple[FeatureSettings, FeatureSettings | None]:
+    """Return the settings of the features to train on, and of those that are held out, if any."""
+    features, wanted = settings.features.for_run(settings.seed), settings.held_out
+    if wanted.list:
+        return features, replace(features, list=wanted.list, frames=None, shards="auto")
+    if not wanted.share:
+        return features, None
+    part = FeaturePart(**vars(features), share=wanted.share, speakers=wanted.speakers)
+    frames = features.frames
+    if frames is not None:
+        frames = math.ceil(frames * wanted.share / (1 - wanted.share))
+    return part, replace(part, part="held_out", frames=frames, shards="auto")
+
+
+def _run(settings: Settings, source: str) -> Run:
+    path, prefix = settings.init.from_, settings.init.prefix
+    initial = _initial_mixture(path, prefix) if path is not None else None
+    try:
+        plan = stages(
+            settings.components,
+            settings.iterations,
+            settings.full.iterations,
+            start=initial.components if initial else 1,
+            start_full=initial.is_full if initial else False,
+        )
+        if settings.init.jitter and all(stage.origin != "split" for stage in plan):
+            raise ValueError(
+                f"init.jitter: {settings.init.jitter}, but no components are divided; remove it"
+            )
+        features, held_out = feature_parts(settings)
+    except ValueError as error:
+        raise GmmcoreError(f"{source}: {error}") from error
+    sizes = sorted({stage.components for stage in plan})
+    if unknown := set(settings.keep) - {*sizes}:
+        raise GmmcoreError(
+            f"{source}: keep is {[*settings.keep]}, but no stage has {min(unknown)} components; "
+            f"expected some of {', '.join(map(str, sizes))}"
+        )
+    digest = None if path is None else sha256_of(path)
+    return Run(settings, features, held_out, plan, Initialise(prefix=prefix, digest=digest))
+
+
+def _initial_mixture(path: str, prefix: str) -> GaussianMixture:
+    from gmmcore.formats import read_mixture
+
+    try:
+        return read_mixture(path, prefix=prefix)
+    except GmmcoreError as error:
+        text = str(error).removesuffix(f"; {REMEDY}")
+        raise GmmcoreError(
+            f"{text}; expected a mixture, from which init.from has a run start"
+        ) from error
