@@ -23,8 +23,9 @@ from kernel_cases import (
     with_frame,
 )
 
-from gmmcore import GaussianMixture, density
+from gmmcore import GaussianMixture
 from gmmcore.config.steps import MStep
+from gmmcore.core import density
 from gmmcore.core.estep import Expectation, Statistics, accumulate
 from gmmcore.core.frames import ArraySource, Slice
 from gmmcore.core.gpu import blocks, program
