@@ -14,7 +14,11 @@ from gmmcore.config.options import OptionsError, build, mapping
 from gmmcore.config.settings import Settings
 from gmmcore.errors import GmmcoreError
 
-__all__ = ["changed", "merged", "overrides", "read_configuration", "resolve", "resolve_runs"]
+REMOVED: dict[str, str] = {
+    "features.pack": "a shard always holds its frames; remove the key",
+    "weak": "it is called low_count",
+}
+"""Keys of earlier versions, with their sections, and what to do instead."""
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -140,6 +144,9 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
     Traceback (most recent call last):
     gmmcore.errors.GmmcoreError: config.yaml: unknown key component; did you mean components?
     """
+    for key, remedy in REMOVED.items():
+        if _has(values, key):
+            raise GmmcoreError(f"{source}: {key} is gone: {remedy}")
     try:
         settings = build(Settings, values)
     except OptionsError as error:
@@ -157,3 +164,12 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
         elif os.path.normpath(features.list) == made:
             features = replace(features, list=made)
     return replace(settings, demo=demo, audio=audio, features=features)
+
+
+def _has(values: Any, key: str) -> bool:
+    """Whether a configuration has a key, such as ``full.prior``."""
+    for part in key.split("."):
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True

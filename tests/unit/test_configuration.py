@@ -82,6 +82,8 @@ def test_a_ceiling_may_be_infinite():
         ({"componets": 64}, "unknown key componets; did you mean components"),
         ({"variance": {"flor": 1}}, "unknown key variance.flor; did you mean floor"),
         ({"zzz": 1}, "unknown key zzz; known here: acceleration, audio"),
+        ({"weak": {"occupancy": 3}}, "config.yaml: weak is gone: it is called low_count"),
+        ({"features": {"pack": False}}, "features.pack is gone: a shard always holds its frames"),
         ({"components": 0}, "components is 0: a whole number, at least 1"),
         ({"components": "many"}, "components is 'many': a whole number"),
         ({"llk_gain": "1e-3"}, "write 1.0e-3"),
