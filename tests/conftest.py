@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,11 @@ import pytest
 # Before numpy is imported: small products are slow in threads that wait for a busy processor.
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# A shell without job control has what it starts in its background ignore interruptions, and all
+# that is started below; the tests send them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Thousands of processes start: their modules are compiled once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -155,7 +155,8 @@ def test_full_densities_equal_scipy(dimension, condition):
     covariance = (basis * np.geomspace(1, 1 / condition, dimension)) @ basis.T
     covariance = (covariance + covariance.T) / 2
     mean = rng.standard_normal(dimension)
-    frames = rng.multivariate_normal(mean, covariance, 50)
+    deviations = np.sqrt(np.geomspace(1, 1 / condition, dimension))
+    frames = mean + rng.standard_normal((50, dimension)) @ (basis * deviations).T
     mixture = GaussianMixture.from_covariances([1.0], [mean], [covariance])
     expected = multivariate_normal(mean, covariance).logpdf(frames)
     np.testing.assert_allclose(density.log_likelihood(mixture, frames), expected, rtol=1e-10)
