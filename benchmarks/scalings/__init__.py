@@ -1,1 +1,0 @@
-"""What `benchmarks.scaling` measures and predicts with."""
