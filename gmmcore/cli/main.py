@@ -17,6 +17,8 @@ from gmmcore.errors import GmmcoreError
 
 __all__ = ["main"]
 
+# Verbs of an earlier version, and what to give instead.
+_MOVED = {"plan": "gmmcore plan is now gmmcore status"}
 # Signals that asked this process to stop.
 _asked_to_stop: list[int] = []
 
@@ -32,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0; 1 after an error, which is printed on standard error; 2 if no verb is
-        given; 130 after an interruption.
+        The exit code: 0; 1 after an error, which is printed on standard error; 2 if no verb, or
+        none of this version, is given; 130 after an interruption.
     """
     if argv is None:
         argv = sys.argv[1:]
@@ -84,6 +86,9 @@ def _stopped(chosen: str | None) -> int:
 
 def _run(argv: list[str], chosen: str | None) -> int:
     """Parse the arguments, run the verb and return the exit code."""
+    if chosen in _MOVED:
+        print(_MOVED[chosen], file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(
         prog="gmmcore",
         description="Train, convert and inspect Gaussian mixtures.",

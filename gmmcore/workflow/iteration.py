@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from gmmcore.errors import GmmcoreError
 
@@ -17,10 +20,11 @@ if TYPE_CHECKING:
     from gmmcore.core.schedule import Course
     from gmmcore.formats.hdf5 import Model
 
-__all__ = ["log_line", "save_iteration"]
-
 # Largest relative decrease of a log-likelihood per frame that sums in double precision can cause.
 _ROUNDING = 1e-12
+# An iteration that takes less has no line on a terminal, and one that takes longer has a new one
+# as often.
+_PATIENCE, _PERIOD = 2.0, 0.5
 
 
 def save_iteration(
@@ -102,8 +106,6 @@ def save_iteration(
 
 def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) -> str:
     """Return the line of an iteration in the training log."""
-    from gmmcore.workflow.progress import pace
-
     gain = "" if math.isnan(entry.gain) else f"  gain {entry.gain:+.6f}"
     line = (
         f"{entry.stage} {entry.components:>5}  iteration {entry.iteration:>2}"
@@ -114,7 +116,7 @@ def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) 
     if not math.isnan(entry.held_out):
         line += f"  held-out {entry.held_out:.6f}"
     if seconds is not None:
-        line += f"  {pace(entry.frames, seconds)}"
+        line += f"  {seconds:.2f} s  {entry.frames / max(seconds, 1e-9):.0f} frames/s"
     if entry.step == "dropped":
         return f"{line}  held-out falls by {-update.held_out_gain:.6f}, update dropped"
     if entry.step == "rejected":
@@ -189,3 +191,66 @@ def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: C
         f"components, bring more shows{prior} or set stop_on: held_out",
         file=sys.stderr,
     )
+
+
+@contextlib.contextmanager
+def progress_line(
+    stream: TextIO | None, label: Callable[[], str], clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Callable[[int, int], None] | None]:
+    """Make a function that shows on a terminal how many of its frames an iteration has read.
+
+    The cursor is left at the beginning of the line, so that whatever comes next is written over
+    it, also by another job. If the stream is no terminal, there is no such function.
+    """
+    if stream is None or not stream.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    start, due, shown = clock(), math.inf, False
+
+    def write(text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # The terminal may be gone.
+            width = os.get_terminal_size(stream.fileno()).columns or 80
+            stream.write(f"\r{text[: width - 1]}\x1b[K\r")
+            stream.flush()
+
+    def report(done: int, frames: int) -> None:
+        nonlocal start, due, shown
+        now = clock()
+        if not done:
+            start, due = now, now + _PATIENCE
+        elif done < frames and now >= due:
+            due, shown = now + _PERIOD, True
+            left = duration((now - start) * (frames - done) / done)
+            write(f"{label()}  {100 * done // frames} %  {left} left")
+        elif done >= frames and shown:
+            shown = False
+            write("")
+
+    try:
+        yield report
+    finally:
+        if shown:
+            write("")
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in one or two units.
+
+    Examples
+    --------
+    >>> from gmmcore.workflow.iteration import duration
+    >>> [duration(seconds) for seconds in (0.3, 59.6, 600, 8000, 200_000)]
+    ['less than 1 s', '1 min', '10 min', '2 h 13 min', '2 d 7 h']
+    """
+    if seconds < 1:
+        return "less than 1 s"
+    minutes = round(seconds / 60)
+    if seconds < 59.5:
+        return f"{round(seconds)} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h" + f" {minutes} min" * (minutes > 0)
+    days, hours = divmod(hours, 24)
+    return f"{days} d" + f" {hours} h" * (hours > 0)

@@ -1,4 +1,4 @@
-"""Where a run is: what is done, whether a job is at work, and what is to come.
+"""Where a run is: one table of what is done, what is to come, and what that takes.
 
 The functions here only read. Files may appear while they do: each is whole, and the iterations of a
 stage are looked at in their order.
@@ -7,109 +7,217 @@ stage are looked at in their order.
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from math import isnan
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gmmcore.core.schedule import Stage, place_of
+from gmmcore.config.options import mapping
+from gmmcore.core.costs import megabytes, seconds, useful_workers
+from gmmcore.core.gpu.choice import lacking
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.schedule import Course, Stage, place_of
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.table import ShowTable
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import holder
 from gmmcore.formats.hdf5 import Model, load_model
-from gmmcore.workflow.forecast import FrameCounts, forecast
-from gmmcore.workflow.progress import duration
+from gmmcore.workflow.iteration import duration
 from gmmcore.workflow.resume import mixture_path, stale, walk_iterations
-from gmmcore.workflow.speed import log_of, measure, time_of
 from gmmcore.workflow.verified import sealed_state
 
 if TYPE_CHECKING:
     from gmmcore.workflow.runs import Run
 
-__all__ = ["status_lines"]
-
 _ATTEMPTS = 3
+_ROW = "  {:<11} {:>10}  {:<26} {:>9}  {:>14}  {}"
+# The log-likelihood of held-out frames takes one of the two matrix products of an E-step.
+_HELD_OUT_SHARE = 0.5
+
+
+class Frames(NamedTuple):
+    """How many frames there are."""
+
+    training: int
+    dimension: int
+    held_out: int = 0
+
+
+class Cost(NamedTuple):
+    """What the rest of a stage reads and needs, at most: the stage may end before its limit."""
+
+    frames: list[int]
+    seconds: float
+    megabytes: int
+
+
+def cost(
+    run: Run,
+    stage: Stage,
+    frames: Frames,
+    cores: int,
+    after: Mapping[str, Any] | None = None,
+) -> Cost:
+    """Estimate the iterations of a stage, or those that follow the mixture with these facts."""
+    limits, dimension = mapping(run.settings.limits), frames.dimension
+    course = Course.of(stage, frames=frames.training, dimension=dimension, **limits)
+    size, is_full = (stage.components, dimension), stage.kind == "full"
+    scored = 1 + _HELD_OUT_SHARE * frames.held_out / max(frames.training, 1)
+    place = place_of(after or {"iteration": 0})
+    read: list[int] = []
+    total, workers = 0.0, 1
+    while (level := course.next_level(*place)) is not None:
+        place = place[0] + 1, level, None, "plain"
+        read.append(frames.training >> level)
+        used = useful_workers(read[-1], *size, full=is_full, most=cores)
+        total += scored * seconds(read[-1], *size, full=is_full) / used
+        workers = max(workers, used)
+    kept = min(max(read, default=0), run.settings.memory * 1_000_000 // (4 * dimension))
+    return Cost(read, total, megabytes(*size, full=is_full, workers=workers, kept=kept))
+
+
+def stage_seconds(logs: str | Path, stage: str) -> float | None:
+    """Return the seconds of the job that last worked on a stage, such as ``diag/64``, if known."""
+    try:
+        with open(f"{logs}/{stage}.benchmark.tsv", encoding="utf-8") as lines:
+            return float(next(csv.DictReader(lines, delimiter="\t"))["s"])
+    except (OSError, StopIteration, KeyError, TypeError, ValueError):
+        return None
 
 
 @dataclass
-class _Place:
-    """How far the stages of a run are.
+class _Found:
+    """The valid iterations of a run: `done` are those of each stage, `model` is the newest mixture.
 
-    `stage` is the one that goes on, after `model`; None if all have ended. `fault` says why what is
-    there of it cannot be used, `begun` whether its first mixture is there, and `holder` which job
-    works there.
+    `stage` is the one that goes on; None if all have ended. `fault` says why its next file cannot
+    be used, `begun` whether its first mixture is there, and `holder` which job works there.
     """
 
     stage: Stage | None
+    done: dict[Stage, int] = field(default_factory=dict)
     model: Model | None = None
     path: str = ""
-    done: int = 0
     begun: bool = True
     fault: str = ""
     holder: str | None = None
 
 
-def status_lines(run: Run, results: str, cores: int) -> Iterator[str]:
-    """Describe where a run is.
+def status_lines(
+    run: Run, results: str, cores: int, given: tuple[int, int] | None = None
+) -> Iterator[str]:
+    """Describe a run in the folder `results`: where it is, its stages, and what to look at.
 
-    Parameters
-    ----------
-    run : Run
-    results
-        The folder that the workflow writes to, such as ``results``.
-    cores : int
-        Number of cores that the estimates of time are for; measured times correct them.
-
-    Raises
-    ------
-    GmmcoreError
-        If a file cannot be read, though it is not one that the workflow makes again.
+    `cores` are those that a stage is made with. `given` are the number of frames and their
+    dimension, for a run whose frames are not packed yet.
     """
-    folder = f"{results}/{run.name}"
-    try:
-        corpus, held_out = _corpora(run, results)
-    except GmmcoreError:
-        yield f"{folder}: not begun: {_packed(f'{results}/features/{run.corpus}')}"
-        yield from _of_end(results, f"features/{run.corpus}/shows")
-        return
-    counts = FrameCounts.of_corpus(corpus, held_out)
-    place = _place(run, folder, corpus, held_out)
-    if place.stage is None:
-        names = ["ubm.h5", "SHA256SUMS", *run.products, *run.pages]
-        missing = [name for name in names if not time_of(f"{folder}/{name}")]
-        final, _ = sealed_state(f"{folder}/ubm.h5")
-        if not missing and place.model and final.get("parent") == place.model.digest:
-            yield f"{folder}: finished: {folder}/ubm.h5"
+    folder, corpora = f"{results}/{run.name}", _corpora(run, results)
+    frames, words = _frames(run, results, corpora, given)
+    found = _found(run, folder, *corpora) if corpora else _Found(run.plan[0], begun=False)
+    yield f"{folder}: {_where(run, results, found, packed=bool(corpora))}"
+    count = f"{frames.training} of dimension {frames.dimension}" if frames else ""
+    yield f"  frames: {count}{words}"
+    yield from _table(run, results, found, frames, cores)
+    if found.stage is not None:
+        yield from _device(run)
+        if corpora:
+            yield from _work(run, results, found)
         else:
-            still = ", ".join(missing or names)
-            yield f"{folder}: all stages are done; still to be written: {still}"
-    else:
-        number = run.plan.index(place.stage) + 1
-        yield (
-            f"{folder}: {place.stage.name} (stage {number} of {len(run.plan)}), iteration "
-            f"{place.done} of at most {place.stage.iterations} is done"
+            yield from _end(results, f"features/{run.corpus}/shows")
+    if found.model is not None:
+        yield from _components(found.model)
+    if corpora and corpora[0].skipped:
+        table = f"{results}/features/{run.corpus}/skipped.tsv"
+        yield f"  skipped: {counted(corpora[0].skipped, 'show')}, see {table}"
+
+
+def _corpora(run: Run, results: str) -> list[Corpus]:
+    """Read the frames to train on, and those that are held out; empty if any are not packed."""
+    try:
+        return [Corpus.read(f"{results}/features/{name}/corpus.json") for name in run.corpora]
+    except GmmcoreError:
+        return []
+
+
+def _frames(
+    run: Run, results: str, corpora: Sequence[Corpus], given: tuple[int, int] | None
+) -> tuple[Frames | None, str]:
+    """Return how many frames there are, if that is known, and how that is known."""
+    if corpora:
+        training, held_out = corpora[0], sum(corpus.frames for corpus in corpora[1:])
+        words = f" in {counted(len(training.shards), 'shard')}"
+        words += f", and {held_out} held out" if held_out else ""
+        return Frames(training.frames, training.dimension, held_out), words
+    if given is not None:
+        held_out = round(run.settings.held_out.share * given[0])
+        return Frames(given[0] - held_out, given[1], held_out), ", as given"
+    table = f"{results}/features/{run.corpus}/shows.tsv"
+    try:
+        facts = ShowTable.read(table).facts
+    except GmmcoreError:
+        return None, f"not known, because {table} is not made yet; give --frames N --dimension D"
+    return Frames(facts["frames"], facts["dimension"]), ", or fewer once they are selected"
+
+
+def _found(run: Run, folder: str, *corpora: Corpus) -> _Found:
+    """Follow the stages, and once more if a job began or ended meanwhile."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(GmmcoreError):  # A file may be removed to be made again.
+            found = _look(run, folder, *corpora)
+            if found.stage is None:
+                return found
+            found.holder = holder(f"{folder}/{found.stage.name}")
+            if _look(run, folder, *corpora).done == found.done:
+                return found
+    return _look(run, folder, *corpora)
+
+
+def _look(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None = None) -> _Found:
+    """Follow the stages as long as they are complete."""
+    found, parent = _Found(None), None
+    for stage in run.plan:
+        beside = f"{folder}/{stage.name}"
+        first = mixture_path(beside, 0)
+        facts, fault = sealed_state(first)
+        fault = fault or stale(facts, 0, run.digest_of_first(stage), corpus.digest, parent)
+        if fault:
+            found.stage, found.begun = stage, os.path.lexists(first)
+            found.fault = f"{first}: {fault}" if found.begun else ""
+            break
+        settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus, held_out)
+        walk = walk_iterations(beside, facts["digest"], corpus.digest, settings, course)
+        parent, found.path = walk.digest, mixture_path(beside, walk.last)
+        found.done[stage] = walk.last
+        if not walk.complete:
+            found.stage = stage
+            following = mixture_path(beside, walk.last + 1)
+            found.fault = f"{following}: {walk.fault}" if walk.fault else ""
+            break
+    if found.path:
+        found.model = load_model(found.path)
+    return found
+
+
+def _where(run: Run, results: str, found: _Found, *, packed: bool) -> str:
+    """Say which stage goes on, or what is to be written yet."""
+    folder = f"{results}/{run.name}"
+    if not packed:
+        return f"not begun: {_packed(f'{results}/features/{run.corpus}')}"
+    if (stage := found.stage) is not None:
+        return (
+            f"{stage.name} (stage {run.plan.index(stage) + 1} of {len(run.plan)}), iteration "
+            f"{found.done.get(stage, 0)} of at most {stage.iterations} is done"
         )
-    if place.model is not None and place.model.history:
-        yield from _of_likelihood(place.model)
-    if place.stage is not None:
-        yield from _of_work(run, results, place)
-        yield from _of_rest(run, results, place, counts, cores)
-    if place.model is not None:
-        yield from _of_components(place.model)
-    if corpus.skipped:
-        skipped = f"{results}/features/{run.corpus}/skipped.tsv"
-        yield f"  skipped: {counted(corpus.skipped, 'show')}, see {skipped}"
-
-
-def _corpora(run: Run, results: str) -> tuple[Corpus, Corpus | None]:
-    """Read the frames to train on, and those that are held out."""
-    found = [Corpus.read(f"{results}/features/{name}/corpus.json") for name in run.corpora]
-    return found[0], found[1] if len(found) > 1 else None
+    names = ["ubm.h5", "SHA256SUMS", *run.products, *run.pages]
+    missing = [name for name in names if not os.path.exists(f"{folder}/{name}")]
+    final, _ = sealed_state(f"{folder}/ubm.h5")
+    if not missing and found.model and final.get("parent") == found.model.digest:
+        return f"finished: {folder}/ubm.h5"
+    return f"all stages are done; still to be written: {', '.join(missing or names)}"
 
 
 def _packed(folder: str) -> str:
@@ -122,112 +230,102 @@ def _packed(folder: str) -> str:
     return f"{min(done, shards)} of {counted(shards, 'shard')} of frames are packed"
 
 
-def _place(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None) -> _Place:
-    """Find out how far the stages are; look again if a job began or ended meanwhile."""
-    for _ in range(_ATTEMPTS):
-        with contextlib.suppress(GmmcoreError):  # A file may be removed to be made again.
-            place = _look(run, folder, corpus, held_out)
-            if place.stage is None:
-                return place
-            place.holder = holder(f"{folder}/{place.stage.name}")
-            after = _look(run, folder, corpus, held_out)
-            if (after.stage, after.done) == (place.stage, place.done):
-                return place
-    return _look(run, folder, corpus, held_out)
-
-
-def _look(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None) -> _Place:
-    """Follow the stages as long as they are complete."""
-    parent, newest = None, ""
-    place = _Place(None)
+def _table(
+    run: Run, results: str, found: _Found, frames: Frames | None, cores: int
+) -> Iterator[str]:
+    """Tell of each stage: measured seconds of what is done, and estimates of what is to come."""
+    yield _ROW.format(
+        "stage", "iterations", "frames of each", "memory", "time", "log-likelihood per frame"
+    )
+    history = found.model.history if found.model else ()
+    logs = os.path.join(os.path.dirname(results), "logs", run.name)
+    total, most, count = 0.0, 0, 0
     for stage in run.plan:
-        beside = f"{folder}/{stage.name}"
-        first = mixture_path(beside, 0)
-        facts, fault = sealed_state(first)
-        fault = fault or stale(facts, 0, run.digest_of_first(stage), corpus.digest, parent)
-        if fault:
-            begun = os.path.lexists(first)
-            place = _Place(stage, begun=begun, fault=f"{first}: {fault}" if begun else "")
-            break
-        walk = walk_iterations(
-            beside,
-            facts["digest"],
-            corpus.digest,
-            run.digest("maximise", stage.kind),
-            run.course(stage, corpus, held_out),
+        entries = [e for e in history if (e.stage, e.components) == (stage.kind, stage.components)]
+        read, memory, taken = [entry.frames for entry in entries], "-", "-"
+        if stage in found.done and stage != found.stage:
+            # With `jobs: N` many jobs make a stage, and the last one only finds that it is done.
+            is_timed = entries and run.settings.jobs == "auto"
+            measured = stage_seconds(logs, stage.name) if is_timed else None
+            taken = "-" if measured is None else duration(measured)
+        elif frames is None:
+            memory, taken, count = "?", "?", count + stage.iterations
+        else:
+            last = found.model.facts if found.model and entries else None
+            rest = cost(run, stage, frames, cores, last)
+            read, count = [*read, *rest.frames], count + len(rest.frames)
+            total, most = total + rest.seconds, max(most, rest.megabytes)
+            if rest.frames:
+                memory, taken = f"{rest.megabytes} MB", f"~ {duration(max(rest.seconds, 1))}"
+        done, shown = f"{len(entries)}/{stage.iterations}", "?" if taken == "?" else _grouped(read)
+        yield _ROW.format(stage.name, done, shown, memory, taken, _likelihood(entries))
+    if count:
+        known = f", about {duration(max(total, 1))} and {most} MB on {counted(cores, 'core')}"
+        yield (
+            f"  to come: {counted(count, 'iteration')} at most{known if frames else ''}; features, "
+            "divisions and the start of jobs come on top"
         )
-        parent, newest = walk.digest, mixture_path(beside, walk.last)
-        if not walk.complete:
-            path = mixture_path(beside, walk.last + 1)
-            fault = f"{path}: {walk.fault}" if walk.fault else ""
-            place = _Place(stage, done=walk.last, fault=fault)
-            break
-    if newest:
-        place.path, place.model = newest, load_model(newest)
-    return place
 
 
-def _of_likelihood(model: Model) -> Iterator[str]:
-    entry = model.history[-1]
-    line = f"  log-likelihood/frame {entry.log_likelihood:.6f}"
-    if not isnan(entry.gain):
-        line += f"  gain {entry.gain:+.6f}"
-    if not isnan(entry.held_out):
-        line += f"  held-out {entry.held_out:.6f}"
-    yield f"{line}  ({entry.stage}/{entry.components}, iteration {entry.iteration})"
+def _likelihood(entries: Sequence[HistoryEntry]) -> str:
+    if not entries:
+        return "-"
+    last = entries[-1]
+    gain = "" if isnan(last.gain) else f"  gain {last.gain:+.6f}"
+    held_out = "" if isnan(last.held_out) else f"  held-out {last.held_out:.6f}"
+    return f"{last.log_likelihood:.6f}{gain}{held_out}"
 
 
-def _of_work(run: Run, results: str, place: _Place) -> Iterator[str]:
+def _grouped(frames: Sequence[int]) -> str:
+    """Write equal numbers that follow each other once.
+
+    Examples
+    --------
+    >>> from gmmcore.workflow.status import _grouped
+    >>> _grouped([100, 100, 800])
+    '2 x 100, 1 x 800'
+    """
+    return ", ".join(f"{len([*same])} x {number}" for number, same in groupby(frames)) or "-"
+
+
+def _device(run: Run) -> Iterator[str]:
+    """Say that the estimates are those of the CPU, or that the GPU asked for is not there."""
+    if run.settings.device != "cpu" and (reason := lacking()) is None:
+        yield "  times are those of the CPU; a GPU is here for the long stages"
+    elif run.settings.device == "cuda":
+        yield f"  device: cuda was asked for; {reason}"
+
+
+def _work(run: Run, results: str, found: _Found) -> Iterator[str]:
     """Say whether a job is at work, when the last file was written, and how the last job ended."""
-    assert place.stage is not None
-    written = time_of(place.path)
-    ago = f"; the last mixture was written {duration(time.time() - written)} ago" if written else ""
-    if place.holder is not None:
-        yield f"  at work: process {place.holder or 'of another machine'}{ago}"
+    assert found.stage is not None
+    ago = ""
+    with contextlib.suppress(OSError):
+        passed = time.time() - os.stat(found.path).st_mtime
+        ago = f"; the last mixture was written {duration(passed)} ago"
+    if found.holder is not None:
+        yield f"  at work: process {found.holder or 'of another machine'}{ago}"
         return
     if run.settings.jobs != "auto":
         yield f"  at work: not known with jobs: {run.settings.jobs}{ago}"
-    elif not place.begun:
+    elif not found.begun:
         yield f"  at work: not known; its first mixture is not made yet{ago}"
     else:
         yield f"  at work: no job{ago}"
-    if place.fault:
-        yield f"  made again: {place.fault}"
-    yield from _of_end(results, f"{run.name}/{place.stage.name}")
+    if found.fault:
+        yield f"  made again: {found.fault}"
+    yield from _end(results, f"{run.name}/{found.stage.name}")
 
 
-def _of_end(results: str, job: str) -> Iterator[str]:
+def _end(results: str, job: str) -> Iterator[str]:
     """Say why a job ended, if its log says it."""
-    lines = [line for line in log_of(results, job).splitlines() if line.startswith("gmmcore ")]
-    yield from (f"  the last job: {line}" for line in lines[-1:])
+    log = Path(os.path.dirname(results), "logs", f"{job}.log")
+    with contextlib.suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        yield from [f"  the last job: {s}" for s in lines if s.startswith("gmmcore ")][-1:]
 
 
-def _of_rest(
-    run: Run, results: str, place: _Place, counts: FrameCounts, cores: int
-) -> Iterator[str]:
-    """Say how many iterations are to come, at most, and how long they take."""
-    assert place.stage is not None
-    further = run.plan[run.plan.index(place.stage) + 1 :]
-    model = place.model
-    start = place_of(model.facts) if model and place.done else (0, 0, None, "plain")
-    rest = [forecast(run, place.stage, counts, cores, start)]
-    rest += [forecast(run, stage, counts, cores) for stage in further]
-    line = f"  to come: {counted(len(rest[0].frames), 'iteration')} of this stage at most"
-    if further:
-        more = sum(len(one.frames) for one in rest[1:])
-        line += f", and {more} of {counted(len(further), 'further stage')}"
-    speed = measure(run, results, model.history if model else (), counts, cores)
-    seconds = [speed.predict(estimate) for one in rest for estimate in one.seconds]
-    total = sum(seconds) + len(further) * median(speed.between or [0.0])
-    written = time_of(place.path)
-    if place.holder is not None and seconds and written:
-        total -= min(seconds[0], max(time.time() - written, 0.0))  # It is in this iteration.
-    count = len(speed.ratios) + len(speed.extra)
-    how = f"by the pace of {counted(count, 'iteration')}" if count else "not measured yet"
-    yield f"{line}; {duration(total)} at most ({how})"
-
-
-def _of_components(model: Model) -> Iterator[str]:
+def _components(model: Model) -> Iterator[str]:
     """Say which components have few frames."""
     left, wanted = model.mixture.components, model.facts["components"]
     if left < wanted:

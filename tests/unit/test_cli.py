@@ -91,3 +91,8 @@ def test_an_interruption_that_an_import_hides_is_one_line(number: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr == "gmmcore info: stopped; nothing half-written is left\n"
+
+
+def test_a_verb_of_an_earlier_version_is_told_what_it_is_now(capsys):
+    assert main(["plan", "config.yaml", "--cores", "4"]) == 2
+    assert capsys.readouterr().err == "gmmcore plan is now gmmcore status\n"

@@ -1,4 +1,4 @@
-"""What a training tells while it runs: lines that can be read back, and one on a terminal."""
+"""What a training tells while it runs: lines of iterations, and one on a terminal."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from gmmcore.core.mstep import Update
 from gmmcore.core.teams.base import Work
 from gmmcore.core.teams.processes import Processes
 from gmmcore.core.teams.threads import Threads
-from gmmcore.workflow.iteration import log_line
-from gmmcore.workflow.progress import ProgressLine, duration, progress_line, seconds_of_iterations
+from gmmcore.workflow.iteration import duration, log_line, progress_line
 
 MIXTURE = GaussianMixture.from_covariances([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
 ENTRY = HistoryEntry("diag", 64, 3, 1, 50_000, -33.7, 0.5, 0, 0, 0, "", 80.0)
@@ -37,13 +36,11 @@ UPDATE = Update(MIXTURE, 0, 0, (), 80.0, held_out_gain=-0.01)
         (replace(ENTRY, floored=3, low_count=2, action="keep"), ((4, 0.5), (9, 1.5))),
     ],
 )
-def test_the_time_of_an_iteration_is_read_back_from_its_line(entry, low_count):
+def test_the_line_of_an_iteration_tells_its_time(entry, low_count):
     line = log_line(entry, replace(UPDATE, low_count=low_count), 1.25)
     assert "  1.25 s  40000 frames/s" in line
     other = log_line(replace(entry, iteration=4), UPDATE)
     assert "frames/s" not in other
-    log = f"warning: something\nrun  {line}\nrun  {other}\n"
-    assert seconds_of_iterations(log) == {3: 1.25}
 
 
 @pytest.mark.parametrize(
@@ -82,16 +79,16 @@ def terminal():
 def test_a_long_iteration_has_a_line_on_a_terminal(terminal):
     stream, written = terminal
     now = 0.0
-    line = ProgressLine(stream, lambda: "demo  iteration 3", lambda: now)
-    line(0, 100)
-    now = 1.9
-    line(10, 100)  # It is not known yet to be a long one.
-    now = 5.0
-    line(25, 100)
-    now = 5.1
-    line(26, 100)  # Too early for another line.
-    now = 10.0
-    line(100, 100)
+    with progress_line(stream, lambda: "demo  iteration 3", lambda: now) as report:
+        report(0, 100)
+        now = 1.9
+        report(10, 100)  # It is not known yet to be a long one.
+        now = 5.0
+        report(25, 100)
+        now = 5.1
+        report(26, 100)  # Too early for another line.
+        now = 10.0
+        report(100, 100)
     stream.write("end")
     stream.flush()
     assert written() == "\rdemo  iteration 3  25 %  15 s left\x1b[K\r\r\x1b[K\rend"
@@ -99,10 +96,9 @@ def test_a_long_iteration_has_a_line_on_a_terminal(terminal):
 
 def test_a_short_iteration_has_none(terminal):
     stream, written = terminal
-    with progress_line(stream, lambda: "label") as line:
-        assert line is not None
+    with progress_line(stream, lambda: "label") as report:
         for done in range(0, 101, 10):
-            line(done, 100)
+            report(done, 100)
     stream.write("end")
     stream.flush()
     assert written() == "end"
@@ -110,9 +106,14 @@ def test_a_short_iteration_has_none(terminal):
 
 def test_a_line_is_removed_when_the_work_ends_early(terminal):
     stream, written = terminal
-    with pytest.raises(KeyboardInterrupt), progress_line(stream, lambda: "label") as line:
-        line._due = 0.0
-        line(50, 100)
+    now = 0.0
+    with (
+        pytest.raises(KeyboardInterrupt),
+        progress_line(stream, lambda: "label", lambda: now) as report,
+    ):
+        report(0, 100)
+        now = 3.0
+        report(50, 100)
         raise KeyboardInterrupt
     assert re.fullmatch(r"\rlabel  50 %  .* left\x1b\[K\r\r\x1b\[K\r", written())
 

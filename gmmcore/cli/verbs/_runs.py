@@ -11,8 +11,6 @@ from gmmcore.errors import GmmcoreError
 if TYPE_CHECKING:
     from gmmcore.workflow.runs import Run
 
-__all__ = ["add_configuration", "add_cores", "add_runs", "folders_of", "runs_of"]
-
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that name folders of runs, and their configuration."""
@@ -28,22 +26,10 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
         default=["config.yaml"],
         help="what Snakemake is given; later files override earlier ones",
     )
-    add_configuration(parser)
-
-
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """Declare which part of the files of a configuration counts."""
     parser.add_argument(
         "--section",
         metavar="KEY",
         help="the part of the configuration that a module is given, whose results lie elsewhere",
-    )
-
-
-def add_cores(parser: argparse.ArgumentParser) -> None:
-    """Declare the number of cores that estimates are for."""
-    parser.add_argument(
-        "--cores", type=int, help="what Snakemake is given; by default all of this machine"
     )
 
 

@@ -29,7 +29,7 @@ from gmmcore.cli.verbs._common import (
 )
 from gmmcore.config.options import options_of
 from gmmcore.config.steps import IterationSettings
-from gmmcore.workflow.iteration import save_iteration
+from gmmcore.workflow.iteration import progress_line, save_iteration
 
 if TYPE_CHECKING:
     from gmmcore.core.schedule import Course
@@ -134,7 +134,6 @@ def _last_iteration(
     from gmmcore.data.corpus import Corpus
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
-    from gmmcore.workflow.progress import progress_line
     from gmmcore.workflow.provenance import settings_digest
     from gmmcore.workflow.resume import mixture_path, walk_iterations
     from gmmcore.workflow.timing import Stopwatch
