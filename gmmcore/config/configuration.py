@@ -15,6 +15,7 @@ from gmmcore.config.settings import Settings
 from gmmcore.errors import GmmcoreError
 
 REMOVED: dict[str, str] = {
+    "acceleration": "a stage takes more iterations instead; remove the key",
     "features.pack": "a shard always holds its frames; remove the key",
     "weak": "it is called low_count",
 }

@@ -129,7 +129,6 @@ class Settings(Options):
         "the global variances, after whitening",
     )
     low_count: LowCount = section(LowCount, "components with few frames")
-    acceleration: str = same(IterationSettings, "acceleration")
     on_decrease: str = same(IterationSettings, "on_decrease")
     init: Init = section(
         Init, "where a training starts; by default from the Gaussian of all frames"
@@ -234,7 +233,5 @@ class Settings(Options):
             occupancy=occupancy,
             prior=prior,
             action=self.low_count.action,
-            # Full covariances are not extrapolated: their iterations do not depend on it.
-            acceleration="none" if kind == "full" else self.acceleration,
             on_decrease=self.on_decrease,
         )

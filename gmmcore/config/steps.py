@@ -140,12 +140,6 @@ class FullMStep(MStep):
 class IterationSettings(EStep, MStep):
     """Settings of an EM iteration."""
 
-    acceleration: str = option(
-        "none",
-        "momentum goes further than EM does, and converges in about half as many iterations with "
-        "an llk_gain of 1e-4 or less; diagonal covariances only",
-        enum=["none", "momentum"],
-    )
     on_decrease: str = option(
         "warn",
         "or stop, when the log-likelihood falls although neither bounds nor the prior explain it",

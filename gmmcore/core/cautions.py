@@ -110,7 +110,7 @@ def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
     """
     if entries and entries[-1].step == "dropped":
         return None
-    known = [entry.gain for entry in entries if entry.step == "plain" and isfinite(entry.gain)]
+    known = [entry.gain for entry in entries if isfinite(entry.gain)]
     if not known:
         return nan if entries else None
     return known[-1] if known[-1] >= llk_gain else None
@@ -122,7 +122,7 @@ def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
     known = [
         entry
         for entry in history
-        if isfinite(entry.held_out) and entry.step not in ("rejected", "dropped")
+        if isfinite(entry.held_out) and entry.step != "dropped"
         if entry.level == history[-1].level
     ]
     if not known:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import isnan, nan
 
-from gmmcore.core.acceleration import extrapolated, gathered
 from gmmcore.core.estep import Statistics
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
@@ -54,8 +53,6 @@ def iterations(
     settings: MStep,
     *,
     previous: Sequence[HistoryEntry] = (),
-    plain: GaussianMixture | None = None,
-    acceleration: str = "none",
     update_of: Callable[[GaussianMixture, Statistics, MStep], Update] = maximise,
     held_out: Callable[[GaussianMixture, int], tuple[float, int]] | None = None,
     reached: float = nan,
@@ -72,10 +69,6 @@ def iterations(
     settings : MStep
     previous : sequence of HistoryEntry
         History entries of the stage so far; none if `mixture` is the stage's first one.
-    plain : GaussianMixture, optional
-        What EM made in the iteration before, if `mixture` was extrapolated beyond it.
-    acceleration : {'none', 'momentum'}
-        Whether diagonal mixtures are extrapolated; see `gmmcore.core.acceleration.extrapolated`.
     update_of : callable
         The M-step: `gmmcore.core.mstep.maximise`, or that of a team.
     held_out : callable, optional
@@ -94,10 +87,6 @@ def iterations(
 
     Notes
     -----
-    The likelihood of an extrapolated mixture is known only after the E-step of the next iteration.
-    If it is lower than that of the mixture before, that iteration makes nothing of it: its result
-    is the mixture of EM from which the extrapolation began, and the E-step is lost.
-
     Held-out frames are read after each update, so that one that makes them less likely can be
     dropped at once, and the last mixture of a stage has its held-out log-likelihood too.
     """
@@ -112,72 +101,23 @@ def iterations(
         if isnan(reached) or not entries or entries[-1].level != level:
             reached = value_of(mixture, level)
         gain = _gain(found, level, entries)
-        if plain is not None and not gain >= 0:
-            before = entries[-1]
-            entry = replace(
-                before,
-                iteration=before.iteration + 1,
-                log_likelihood=found.log_likelihood_per_frame,
-                gain=gain,
-                step="rejected",
-                held_out=reached,
-            )
-            update = Update(plain, before.floored, before.ceiled, (), before.smallest_occupancy)
-        else:
-            update = update_of(mixture, found, settings)
-            step = "plain" if plain is None else "extrapolated"
-            entry = history_entry(
-                course.stage, len(entries) + 1, level, found, update, settings, gain, step, reached
-            )
+        update = update_of(mixture, found, settings)
+        entry = history_entry(
+            course.stage, len(entries) + 1, level, found, update, settings, gain, "plain", reached
+        )
         entries.append(entry)
-        if acceleration == "momentum" and entry.step != "rejected":
-            update = _ahead(
-                mixture, mixture if plain is None else plain, update, entries, course, settings
-            )
         after = value_of(update.mixture, level)
         update = replace(update, held_out=after, held_out_gain=after - reached)
-        if course.falls(update.held_out_gain, entry.step):
-            update = replace(update, mixture=mixture, plain=None, ahead=None, held_out=reached)
+        if course.falls(update.held_out_gain):
+            update = replace(update, mixture=mixture, held_out=reached)
             entries[-1] = entry = replace(entry, step="dropped")
         reached = update.held_out
-        mixture, plain = update.mixture, update.plain
+        mixture = update.mixture
         yield entry, update
 
 
 def _gain(found: Statistics, level: int, entries: Sequence[HistoryEntry]) -> float:
-    """Return the growth of the log-likelihood per frame since the last accepted mixture."""
-    accepted = [entry for entry in entries[-2:] if entry.step != "rejected"]
-    if not accepted or accepted[-1].level != level:
-        return float("nan")
-    return found.log_likelihood_per_frame - accepted[-1].log_likelihood
-
-
-def _ahead(
-    mixture: GaussianMixture,
-    last: GaussianMixture,
-    update: Update,
-    entries: Sequence[HistoryEntry],
-    course: Course,
-    settings: MStep,
-) -> Update:
-    """Extrapolate the result of an M-step, if the stage goes on with the same frames."""
-    low = [component for component, _ in update.low_count]
-    # Components that were replaced or removed have no step.
-    if mixture.is_full or (low and settings.action != "keep"):
-        return update
-    entry = entries[-1]
-    gain = None if isnan(entry.gain) else entry.gain
-    if not course.extrapolates(entry.iteration, entry.level, gain, entry.step):
-        return replace(update, ahead=False)
-    found = extrapolated(
-        mixture,
-        update.mixture,
-        last,
-        gathered(entries),
-        settings,
-        frames=entry.frames,
-        kept=low,
-    )
-    if found is None:
-        return update
-    return replace(update, mixture=found, plain=update.mixture, ahead=True)
+    """Return the growth of the log-likelihood per frame since the iteration before."""
+    if not entries or entries[-1].level != level:
+        return nan
+    return found.log_likelihood_per_frame - entries[-1].log_likelihood

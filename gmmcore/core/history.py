@@ -28,8 +28,8 @@ class HistoryEntry:
     log_likelihood : float
         Log-likelihood per frame (natural logarithm) **before** the update of this iteration.
     gain : float
-        Growth of the log-likelihood since the last iteration that was not rejected; NaN if that
-        read other frames, and in the first iteration of a stage.
+        Growth of the log-likelihood since the iteration before; NaN if that read other frames,
+        and in the first iteration of a stage.
     floored, ceiled : int
         Number of variances, or eigenvalues, that were moved to their floor or ceiling.
     low_count : int
@@ -40,10 +40,7 @@ class HistoryEntry:
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
     step : str
-        What the iteration started from: a mixture made by EM, ``plain``, or one extrapolated beyond
-        it, ``extrapolated``. If the likelihood of that is lower than before, it is ``rejected``:
-        the iteration goes back to the mixture made by EM, to which floored, ceiled, low_count,
-        action and smallest_occupancy belong. With ``stop_on: held_out``, an iteration whose update
+        ``plain``. With ``stop_on: held_out``, an iteration whose update
         lowers the held-out log-likelihood is ``dropped``: its result is what it started from.
     held_out : float
         Held-out log-likelihood per frame (natural logarithm), before the update as well; NaN if no

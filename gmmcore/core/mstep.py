@@ -55,10 +55,6 @@ class Update:
     allowance : float
         How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks correlations:
         what the lower bound that EM maximises lost with this update; 0 if it grew.
-    plain : GaussianMixture or None
-        What EM made, if `mixture` was extrapolated beyond it (`gmmcore.core.em.iterations`).
-    ahead : bool or None
-        Whether `mixture` was extrapolated; None if it could not be, however the stage goes on.
     held_out : float
         Held-out log-likelihood per frame of `mixture`; NaN if no frames are held out.
     held_out_gain : float
@@ -71,8 +67,6 @@ class Update:
     low_count: tuple[tuple[int, float], ...] = ()
     smallest_occupancy: float = 0.0
     allowance: float = 0.0
-    plain: GaussianMixture | None = None
-    ahead: bool | None = None
     held_out: float = nan
     held_out_gain: float = nan
 

@@ -266,39 +266,15 @@ class Course:
         gain = None if isnan(previous.gain) else previous.gain
         return self.next_level(previous.iteration, previous.level, gain, previous.step)
 
-    def extrapolates(self, done: int, level: int, gain: float | None, step: str) -> bool:
-        """Whether an accelerated training extrapolates after an iteration.
-
-        Parameters are those of `next_level`. A mixture that is the last one on its frames is never
-        extrapolated, because nothing would tell whether its likelihood is higher. Neither is one
-        after an extrapolated mixture that gained little, so that EM tells whether the stage ends.
-
-        Examples
-        --------
-        >>> from gmmcore.core.schedule import Course, Stage
-        >>> course = Course(Stage("diag", 64, 8, "split"), llk_gain=0.01)
-        >>> [course.extrapolates(done, 0, 0.5, "plain") for done in (2, 7, 8)]
-        [True, True, False]
-        >>> course.extrapolates(2, 0, 0.001, "extrapolated")
-        False
-        """
-        if step == "rejected":
-            return False
-        if step == "extrapolated" and (gain is None or gain < self.llk_gain):
-            return False
-        return self.next_level(done, level, gain, step) == level
-
-    def falls(self, held_out_gain: float | None, step: str) -> bool:
+    def falls(self, held_out_gain: float | None) -> bool:
         """Whether an iteration drops its update, because the held-out log-likelihood would fall.
 
         Parameters
         ----------
         held_out_gain : float or None
             Growth of the held-out log-likelihood per frame by the update; None if it is not known.
-        step : str
-            What the iteration started from. A rejected one has made no update.
         """
-        if self.stop_on != "held_out" or step == "rejected" or held_out_gain is None:
+        if self.stop_on != "held_out" or held_out_gain is None:
             return False
         return held_out_gain < 0
 
@@ -327,7 +303,7 @@ class Course:
         limit = self.stage.iterations
         if done >= limit:
             return None
-        ended = gain is not None and step == "plain" and gain < self.llk_gain and done >= self.least
+        ended = gain is not None and gain < self.llk_gain and done >= self.least
         ended = ended or step == "dropped"
         if not self.level or (done and not level):
             return None if ended else 0

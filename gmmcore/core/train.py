@@ -51,8 +51,6 @@ class TrainingSettings:
         Precision of the E-step's matrix products.
     pruning : float
         Posterior below which a component may be skipped; see `gmmcore.core.estep.accumulate`.
-    acceleration : {'none', 'momentum'}
-        Whether diagonal mixtures are extrapolated; see `gmmcore.core.acceleration.extrapolated`.
     threads : int
         Number of threads. The result does not depend on it.
     device : {'cpu', 'cuda', 'auto'}
@@ -80,7 +78,6 @@ class TrainingSettings:
     llk_gain: float = 0.01
     precision: str = "double"
     pruning: float = 0.0
-    acceleration: str = "none"
     threads: int = 1
     device: str = "cpu"
     diag: MStep = field(default_factory=MStep)
@@ -201,7 +198,6 @@ def iterate(
         statistics,
         course,
         settings.full if mixture.is_full else settings.diag,
-        acceleration=settings.acceleration,
         update_of=partial(maximise, threads=settings.threads),
         held_out=None if held_out is None else outside,
     ):

@@ -44,7 +44,6 @@ __all__ = [
 
 KIND = "mixture"
 GROUP = "gmmcore"
-PLAIN = f"{GROUP}/plain/"
 
 _TYPES: dict[str, str] = {"str": "S16", "int": "<i8", "float": "<f8"}
 HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEntry)])
@@ -63,15 +62,12 @@ class Model:
         The iterations that led to the mixture.
     digest : str
         SHA-256 of the file's content, 64 hexadecimal digits.
-    plain : GaussianMixture or None
-        What EM made, if the mixture was extrapolated beyond it.
     """
 
     mixture: GaussianMixture
     facts: dict[str, Any]
     history: tuple[HistoryEntry, ...]
     digest: str
-    plain: GaussianMixture | None = None
 
 
 def save_model(
@@ -80,7 +76,6 @@ def save_model(
     facts: Mapping[str, Any],
     history: Sequence[HistoryEntry] = (),
     *,
-    plain: GaussianMixture | None = None,
     compress: bool = False,
 ) -> str:
     """Write a mixture with its provenance; equal arguments give equal bytes.
@@ -95,8 +90,6 @@ def save_model(
         Small JSON values; `gmmcore.formats.sealed.sealed_facts` gives them back without HDF5.
     history
         The iterations that led to the mixture.
-    plain
-        What EM made, if the mixture was extrapolated beyond it.
     compress
         Use gzip and fletcher32, as SIDEKIT does; takes seconds for large full mixtures.
 
@@ -114,8 +107,6 @@ def save_model(
             if max(len(entry.stage), len(entry.action)) > 16:
                 raise ValueError(f"a history entry holds a word of more than 16 letters: {entry}")
         file.create_group(GROUP)["history"] = np.array(rows, dtype=_type_of(names))
-        if plain is not None:
-            put_mixture(file, plain, PLAIN, compress)
 
     return seal(path, KIND, hdf5_image(build), **facts)
 
@@ -132,17 +123,15 @@ def load_model(path: PathLike) -> Model:
     """
     facts, content = unseal(path, KIND)
     digest = facts.pop("digest")
-    plain = None
     with open_image(path, content) as file:
         mixture = get_mixture(path, file, "", largest_array(len(content), True))
-        if PLAIN in file:
-            plain = get_mixture(path, file, PLAIN, largest_array(len(content), True))
         history: tuple[HistoryEntry, ...] = ()
         if GROUP in file:
             table = in_file(path, file, f"{GROUP}/history")
-            # Earlier versions had fewer columns.
+            # Earlier versions had other columns too, or fewer.
             kept = [name for name in HISTORY_TYPE.names or () if name in (table.dtype.names or ())]
-            if table.dtype != _type_of(kept) or table.ndim != 1 or table.nbytes > len(content):
+            is_known = bool(kept) and all(table.dtype[n] == HISTORY_TYPE[n] for n in kept)
+            if not is_known or table.ndim != 1 or table.nbytes > len(content):
                 refuse(path, FORMAT, "its history is not one that this version of gmmcore writes")
             rows = np.zeros(len(table), HISTORY_TYPE)
             rows["step"], rows["held_out"] = b"plain", np.nan
@@ -150,7 +139,7 @@ def load_model(path: PathLike) -> Model:
                 rows[name] = table[name]
             entries: list[Any] = rows.tolist()
             history = tuple(_entry(row) for row in entries)
-    return Model(mixture, facts, history, digest, plain)
+    return Model(mixture, facts, history, digest)
 
 
 def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMixture:

@@ -63,7 +63,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
     floor, ceiling, occupancy, action, full
         Bounds of variances, what is done with components of few frames, and the section ``full``
         of config.yaml.
-    acceleration, precision, pruning, seed, features, init, threads, device
+    precision, pruning, seed, features, init, threads, device
         All parameters are those of `gmmcore.train`, which describes each.
 
     Attributes
@@ -129,7 +129,6 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
         occupancy: float | None = LowCount.occupancy,
         action: str = LowCount.action,
         full: Mapping[str, Any] | None = None,
-        acceleration: str = Settings.acceleration,
         precision: str = Settings.precision,
         pruning: float = Settings.pruning,
         seed: int = Settings.seed,
@@ -151,7 +150,6 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
         self.occupancy = occupancy
         self.action = action
         self.full = full
-        self.acceleration = acceleration
         self.precision = precision
         self.pruning = pruning
         self.seed = seed
@@ -206,8 +204,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):
         self.n_iter_ = len(self.history_["gain"])
         if self.n_iter_:
             self.lower_bound_ = float(self.history_["log_likelihood"][-1])
-            ended = self.history_["gain"][-1] < self.llk_gain
-            self.converged_ = bool(ended and self.history_["step"][-1] == "plain")
+            self.converged_ = bool(self.history_["gain"][-1] < self.llk_gain)
         else:  # One Gaussian is found without iterations.
             self.lower_bound_, self.converged_ = self.score(X), True
         return self

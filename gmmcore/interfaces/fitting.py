@@ -46,7 +46,6 @@ def train(
     occupancy: float | None = LowCount.occupancy,
     action: str = LowCount.action,
     full: Mapping[str, Any] | None = None,
-    acceleration: str = Settings.acceleration,
     precision: str = Settings.precision,
     pruning: float = Settings.pruning,
     seed: int = Settings.seed,
@@ -98,8 +97,6 @@ def train(
     full : mapping, optional
         Keys of the section ``full`` of config.yaml, such as ``{"iterations": 4, "prior": 30}``.
         By default there are as many iterations as the last entry of `iterations`.
-    acceleration : {'none', 'momentum'}
-        Whether stages with diagonal covariances are extrapolated.
     precision : {'single', 'double'}
         Precision of the E-step's matrix products; sums are double.
     pruning : float
@@ -163,7 +160,6 @@ def train(
                 "variance": {"floor": floor, "ceiling": ceiling},
                 "low_count": {"occupancy": occupancy, "action": action},
                 "full": section,
-                "acceleration": acceleration,
                 "precision": precision,
                 "pruning": pruning,
                 "seed": seed,
@@ -190,7 +186,6 @@ def train(
             last_iterations=settings.limits.last_iterations,
             precision=settings.precision,
             pruning=settings.pruning,
-            acceleration=settings.acceleration,
             threads=threads,
             device=settings.device,
             diag=settings.iteration("diag"),

@@ -92,7 +92,6 @@ def save_iteration(
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,
         step=entry.step,
-        ahead=update.ahead,
     )
     if course.held_out is not None:
         facts |= {
@@ -100,8 +99,8 @@ def save_iteration(
             "held_out_gain": update.held_out_gain,
             "held_out_frames": course.held_out,
         }
-    digest = save_model(path, update.mixture, facts, history, plain=update.plain)
-    return Model(update.mixture, facts, history, digest, update.plain)
+    digest = save_model(path, update.mixture, facts, history)
+    return Model(update.mixture, facts, history, digest)
 
 
 def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) -> str:
@@ -119,8 +118,6 @@ def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) 
         line += f"  {seconds:.2f} s  {entry.frames / max(seconds, 1e-9):.0f} frames/s"
     if entry.step == "dropped":
         return f"{line}  held-out falls by {-update.held_out_gain:.6f}, update dropped"
-    if entry.step == "rejected":
-        return f"{line}  rejected, back to EM"
     if entry.floored or entry.ceiled:
         line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
     if update.low_count:
@@ -137,8 +134,6 @@ def _look_at_decrease(
     before: Model,
 ) -> None:
     """Warn or stop if the log-likelihood fell by more than precision and shrinkage explain."""
-    if entry.step == "rejected":
-        return  # An extrapolated mixture, which is not used.
     if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
         return
     if previous.floored or previous.ceiled or previous.low_count:
@@ -168,12 +163,12 @@ def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: C
     A fall is one by more than ``llk_gain`` below the highest of the stage, on the same frames.
     """
     entry = history[-1]
-    if entry.step in ("dropped", "rejected") or entry.gain < 0:
+    if entry.step == "dropped" or entry.gain < 0:
         return
     highest: dict[int, float] = {}
     slack = max(course.llk_gain, 0.0)
     # What each iteration started from; the last one is what the update made.
-    reached = [(e.level, e.held_out) for e in history[-entry.iteration :] if e.step != "rejected"]
+    reached = [(e.level, e.held_out) for e in history[-entry.iteration :]]
     reached.append((entry.level, update.held_out))
     falls = []
     for level, value in reached:

@@ -57,8 +57,7 @@ def provenance(
         not (`gmmcore.core.gpu.choice.settled`).
     **of_iteration
         What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
-        that led to it, as in `gmmcore.core.history.HistoryEntry`, and ``ahead`` and ``allowance``
-        of
+        that led to it, as in `gmmcore.core.history.HistoryEntry`, and ``allowance`` of
         `gmmcore.core.mstep.Update`; where frames are held out, also ``held_out`` and
         ``held_out_gain`` of
         the `Update`, and as ``held_out_frames`` the digest of these frames.

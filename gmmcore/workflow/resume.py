@@ -110,13 +110,8 @@ def is_iteration(
 
 def _of_course(facts: dict[str, Any], level: int, course: Course) -> bool:
     """Whether an iteration read what the course says, and did with its update what it says."""
-    # The last mixture of a stage is not extrapolated: where a stage ends elsewhere than it did
-    # when the file was made, the file may not be what would be made now.
-    ahead = facts.get("ahead")
-    is_ahead = ahead is None or ahead == course.extrapolates(*place_of(facts))
-    step = facts.get("step", "plain")
-    is_dropped = (step == "dropped") == course.falls(facts.get("held_out_gain"), step)
-    return facts["level"] == level and is_ahead and is_dropped
+    is_dropped = facts["step"] == "dropped"
+    return facts["level"] == level and is_dropped == course.falls(facts.get("held_out_gain"))
 
 
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:

@@ -40,7 +40,7 @@ KINDS = ("job", "snakemake", "group")
 CONFIG: dict[str, Any] = changed(PLAIN, features={"list": "../corpus/shows.txt"})
 TWO = {"run": None, "runs": {"small": {"components": 3}, "other": {"pruning": 0.0}, "large": {}}}
 # Stages read a quarter of the frames or so, until the last iteration.
-SUBSETS = {"frames_per_component": 4, "iterations": [2, 4], "acceleration": "momentum"}
+SUBSETS = {"frames_per_component": 4, "iterations": [2, 4]}
 FORMS: dict[str, dict[str, Any]] = {"one run": {}, "three runs": TWO, "subsets": SUBSETS}
 
 

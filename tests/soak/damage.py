@@ -143,7 +143,6 @@ CHANGES: list[tuple[str, Any]] = [
     ("full.ceiling", 2.0),
     ("low_count.occupancy", 900.0),
     ("low_count.action", "remove"),
-    ("acceleration", "momentum"),
     ("on_decrease", "stop"),
     ("precision", "double"),
     ("pruning", 0.0),

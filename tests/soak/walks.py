@@ -2,7 +2,7 @@
 
     python tests/soak/walks.py --steps 70 --seed 7
 
-Subsets, acceleration, limits, methods, sizes and both forms of the iterations (`jobs: auto`, or a
+Subsets, limits, methods, sizes and both forms of the iterations (`jobs: auto`, or a
 number), in one folder where each training goes on from what the ones before left there.
 """
 
@@ -35,7 +35,7 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"last_iterations": 2},
     {"last_iterations": 9},
     {"full": {"iterations": 3}},
-    {"acceleration": "momentum", "llk_gain": 1.0e-5},
+    {"llk_gain": 1.0e-5},
     {"frames_per_component": 2},
     {"frames_per_component": None},
     {"method": "sidekit"},

@@ -55,11 +55,8 @@ def test_a_stage_that_ended_by_its_limit_has_a_gain_left(gains, left):
     assert not lines or ("diag 2 ended after 3 iterations" in lines[0] and "raise" in lines[0])
 
 
-def test_a_single_iteration_and_an_extrapolated_one_tell_nothing():
+def test_a_single_iteration_tells_nothing():
     assert np.isnan(gain_left([entry(1, nan)], 0.01))
-    assert (
-        gain_left([entry(1, nan), entry(2, 0.001), entry(3, 0.9, step="extrapolated")], 1) is None
-    )
 
 
 def test_components_without_frames_are_told_with_what_to_change():

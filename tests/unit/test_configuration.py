@@ -81,7 +81,7 @@ def test_a_ceiling_may_be_infinite():
     [
         ({"componets": 64}, "unknown key componets; did you mean components"),
         ({"variance": {"flor": 1}}, "unknown key variance.flor; did you mean floor"),
-        ({"zzz": 1}, "unknown key zzz; known here: acceleration, audio"),
+        ({"zzz": 1}, "unknown key zzz; known here: audio, components"),
         ({"weak": {"occupancy": 3}}, "config.yaml: weak is gone: it is called low_count"),
         ({"features": {"pack": False}}, "features.pack is gone: a shard always holds its frames"),
         ({"components": 0}, "components is 0: a whole number, at least 1"),

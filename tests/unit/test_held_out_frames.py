@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gmmcore.config.configuration import resolve
 from gmmcore.config.features import FeaturePart, FeatureSettings
 from gmmcore.config.options import mapping
-from gmmcore.config.steps import FullMStep, MStep
+from gmmcore.config.steps import FullMStep
 from gmmcore.core.density import log_likelihood
 from gmmcore.core.em import iterations
 from gmmcore.core.estep import accumulate
@@ -293,24 +293,3 @@ def test_the_table_has_the_column_only_where_something_is_held_out():
     assert "held_out" not in history_table([plain])
     assert history_table([plain, held]).splitlines()[0].endswith("\tstep\theld_out")
     assert history_table([held]).splitlines()[1].endswith("\t-60.0")
-
-
-def test_momentum_drops_an_update_that_fell(frames):
-    training, others = frames
-    course = Course(Stage("diag", 20, 12, "split"), -math.inf, stop_on="held_out", held_out="x")
-    first = uniform_start(training, 20)
-    done = list(
-        iterations(
-            first,
-            lambda mixture, _: accumulate(mixture, training),
-            course,
-            MStep(floor=1e-3, occupancy=0),
-            acceleration="momentum",
-            held_out=lambda mixture, _: (float(log_likelihood(mixture, others).sum()), 1000),
-        )
-    )
-    entry, update = done[-1]
-    assert entry.step == "dropped"
-    assert (update.plain, update.ahead) == (None, None)
-    before = done[-2][1].mixture if len(done) > 1 else first
-    assert np.array_equal(update.mixture.means, before.means)

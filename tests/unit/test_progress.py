@@ -31,7 +31,6 @@ UPDATE = Update(MIXTURE, 0, 0, (), 80.0, held_out_gain=-0.01)
     [
         (ENTRY, ()),
         (replace(ENTRY, gain=nan, level=0, held_out=-34.0), ()),
-        (replace(ENTRY, step="rejected"), ()),
         (replace(ENTRY, step="dropped", held_out=-34.0), ()),
         (replace(ENTRY, floored=3, low_count=2, action="keep"), ((4, 0.5), (9, 1.5))),
     ],

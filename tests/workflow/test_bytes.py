@@ -21,13 +21,3 @@ def test_cores_jobs_and_order_do_not_change_a_byte(trained, fresh, cores, jobs):
     fresh.configure({**PLAIN, "jobs": jobs})
     assert iterations(fresh.wrap_jobs(SHUFFLING).run("--cores", str(cores))) == FIRST
     assert fresh.made() == trained.made()
-
-
-def test_an_accelerated_training_has_the_same_bytes_from_jobs(fresh, tmp_path):
-    values = {**PLAIN, "iterations": [2, 6], "llk_gain": 1.0e-6, "acceleration": "momentum"}
-    fresh.configure(values)
-    scattered = fresh.copy_to(tmp_path / "scattered")
-    scattered.configure({**values, "jobs": 2})
-    log = fresh.run()
-    assert iterations(scattered.run()) == iterations(log)
-    assert scattered.made() == fresh.made()

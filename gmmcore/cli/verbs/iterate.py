@@ -195,8 +195,6 @@ def _last_iteration(
             course,
             settings,
             previous=entries_of_stage(model),
-            plain=model.plain,
-            acceleration=settings.acceleration,
             update_of=team.maximise,
             held_out=team.held_out if arguments.held_out else None,
             reached=model.facts.get("held_out", nan),

@@ -102,8 +102,6 @@ def run(arguments: argparse.Namespace) -> None:
                 course,
                 settings,
                 previous=entries_of_stage(model),
-                plain=model.plain,
-                acceleration=settings.acceleration,
                 update_of=partial(maximise, threads=arguments.threads),
                 held_out=held_out_of(device) if arguments.held_out else None,
                 reached=model.facts.get("held_out", nan),

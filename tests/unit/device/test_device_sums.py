@@ -499,13 +499,12 @@ def test_three_products_of_tf32_are_as_good_as_single_precision_and_one_is_not(f
 
 
 @pytest.mark.parametrize("precision", ["single", "double"])
-@pytest.mark.parametrize("acceleration", ["none", "momentum"])
-def test_a_whole_training_ends_where_that_of_the_processor_does(precision, acceleration):
+def test_a_whole_training_ends_where_that_of_the_processor_does(precision):
     frames, _ = trained(64, False)
     ends = []
     for name in ("cpu", "cuda"):
         settings = TrainingSettings(
-            -np.inf, precision, acceleration=acceleration, device=name, frames_per_component=None
+            -np.inf, precision, device=name, frames_per_component=None
         )
         mixture, history = train(
             frames, 8, (1, 2, 3), 2, settings, held_out=ArraySource(frames[::9])

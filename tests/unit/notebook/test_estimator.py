@@ -49,7 +49,7 @@ def model_class(
         {"components": 1},
         {"components": 2, "held_out": 0.2},
         {"components": 2, "covariance": "full"},
-        {"components": 2, "acceleration": "momentum", "method": "sidekit"},
+        {"components": 2, "method": "sidekit"},
     ],
 )
 def test_the_checks_of_scikit_learn(params: dict[str, Any]) -> None:
