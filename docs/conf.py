@@ -6,12 +6,12 @@ import contextlib
 import io
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from sphinx.application import Sphinx
 
 import gmmcore
 from gmmcore.cli.main import main
+from gmmcore.cli.verb import VERBS
 
 project = "gmmcore"
 version = release = gmmcore.__version__
@@ -50,9 +50,9 @@ def _add_verbs(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def _verbs() -> Iterator[str]:
-    for path in sorted((Path(gmmcore.__file__).parent / "cli/verbs").glob("[a-z]*.py")):
+    for verb in sorted(VERBS):
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
             os.environ["COLUMNS"] = "90"  # What a page has room for.
-            main([path.stem, "--help"])
-        yield f"\n## {path.stem}\n\n```text\n{text.getvalue()}```\n"
+            main([verb, "--help"])
+        yield f"\n## {verb}\n\n```text\n{text.getvalue()}```\n"

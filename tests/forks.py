@@ -27,7 +27,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-VERBS = Path(__file__).resolve().parents[1] / "gmmcore/cli/verbs"
 LOADED = (
     "docutils.parsers.rst.directives.images",
     "docutils.parsers.rst.states",
@@ -44,7 +43,6 @@ LOADED = (
     "snakemake.report.html_reporter",
     "yaml",
     "yte",
-    *(f"gmmcore.cli.verbs.{path.stem}" for path in sorted(VERBS.glob("[a-z]*.py"))),
 )
 """What the programs load when they need it."""
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TextIO
 
+from gmmcore.cli import demo, features, mixtures, old, runs  # noqa: F401 (they make the verbs)
+from gmmcore.cli.verb import VERBS
 from gmmcore.core.processor import pin
 from gmmcore.errors import GmmcoreError
-
-__all__ = ["main"]
 
 # Verbs of an earlier version, and what to give instead.
 _MOVED = {"plan": "gmmcore plan is now gmmcore status"}
@@ -96,18 +94,18 @@ def _run(argv: list[str], chosen: str | None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
-    module = None
-    for verb, text in _verbs():
+    for name, verb in sorted(VERBS.items()):
+        text = verb.text.replace("%", "%%")
         subparser = subparsers.add_parser(
-            verb,
+            name,
             help=text.partition("\n")[0],
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subparser.add_argument("--log", metavar="FILE", help="also write what is printed to FILE")
-        if verb == chosen:
-            module = importlib.import_module(f"gmmcore.cli.verbs.{verb}")
-            module.configure(subparser)
+        # The options of a verb load modules, and a job must start quickly.
+        for declare in verb.arguments if name == chosen else ():
+            declare(subparser)
     arguments = parser.parse_args(argv)
     # No verb imports numpy before it runs, and numpy reads the environment once.
     pin(getattr(arguments, "processor", None))
@@ -116,7 +114,7 @@ def _run(argv: list[str], chosen: str | None) -> int:
 
         print(f"gmmcore {__version__}")
         return 0
-    if module is None:
+    if arguments.verb is None:
         parser.print_help()
         return 2
     if arguments.log:
@@ -124,15 +122,8 @@ def _run(argv: list[str], chosen: str | None) -> int:
         os.makedirs(os.path.dirname(arguments.log) or ".", exist_ok=True)
         log = open(arguments.log, "w", 1, "utf-8", "backslashreplace")  # noqa: SIM115
         sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
-    module.run(arguments)
+    VERBS[arguments.verb].run(arguments)
     return 0
-
-
-def _verbs() -> Iterator[tuple[str, str]]:
-    """Each verb with its docstring; a job must start quickly, so its module is only read."""
-    for path in sorted((Path(__file__).parent / "verbs").glob("[a-z]*.py")):
-        text = path.read_text(encoding="utf-8").split('"""')[1]
-        yield path.stem, text.rstrip().replace("%", "%%")
 
 
 class _Both(io.TextIOBase):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from gmmcore.cli.main import main
-from gmmcore.cli.verbs import info
-
-VERBS = Path(info.__file__).parent
+from gmmcore.cli.verb import VERBS, Verb
 
 
 @pytest.mark.parametrize(
@@ -23,14 +20,12 @@ VERBS = Path(info.__file__).parent
         (RuntimeError("can't start new thread"), "out of memory; give"),
     ],
 )
-@pytest.mark.parametrize("place", ["configure", "run"])
-def test_memory_refused_to_python_is_one_line(monkeypatch, capsys, failure, message, place):
+@pytest.mark.parametrize("arguments", [0, 1])
+def test_memory_refused_to_python_is_one_line(monkeypatch, capsys, failure, message, arguments):
     def fail(argument):
         raise failure
 
-    monkeypatch.setattr(info, place, fail)
-    if place == "run":
-        monkeypatch.setattr(info, "configure", lambda parser: None)
+    monkeypatch.setitem(VERBS, "info", Verb("What fails.", (fail,) * arguments, fail))
     assert main(["info"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("gmmcore info: error: ")
@@ -41,8 +36,7 @@ def test_an_error_of_the_program_is_not_hidden(monkeypatch):
     def fail(argument):
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(info, "configure", lambda parser: None)
-    monkeypatch.setattr(info, "run", fail)
+    monkeypatch.setitem(VERBS, "info", Verb("What fails.", (), fail))
     with pytest.raises(RuntimeError, match="a mistake of ours"):
         main(["info"])
 
@@ -60,7 +54,7 @@ def test_a_name_that_the_terminal_cannot_show_is_told_by_its_code(tmp_path, enco
     assert "\\u017c" in line
 
 
-@pytest.mark.parametrize("verb", sorted(path.stem for path in VERBS.glob("[a-z]*.py")))
+@pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit):
         main([verb, "--help"])

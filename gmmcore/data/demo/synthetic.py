@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.demo import DemoSettings
 from gmmcore.core.mixture import GaussianMixture
-
-__all__ = ["Show", "draw_shows", "known_mixture"]
+from gmmcore.data.writing import write_list, write_sidekit_show
+from gmmcore.formats.hdf5 import save_model
 
 Array = npt.NDArray[np.float64]
 _SILENCE = 0.3  # Share of the frames.
@@ -38,6 +39,22 @@ class Show:
     name: str
     frames: npt.NDArray[np.float32]
     speech: npt.NDArray[np.bool_]
+
+
+def write_corpus(folder: str, settings: DemoSettings, seed: int, recipe: str | None = None) -> int:
+    """Write shows as SIDEKIT files, their list and the mixture of their speech; count frames."""
+    place, rng, names, total = Path(folder), np.random.default_rng(seed), [], 0
+    mixture = known_mixture(rng, settings.components, settings.dimension)
+    truth, shows = draw_shows(rng, mixture, settings)
+    save_model(place / "truth.h5", truth, {"stage": "truth", "recipe": recipe}, compress=True)
+    for show in shows:
+        energy, frames = show.frames[:, 0], show.frames[:, 1:]
+        write_sidekit_show(place / f"{show.name}.h5", show.name, energy, frames, show.speech)
+        names.append(show.name)
+        total += len(show.frames)
+    # The list is written last: if it exists, everything does.
+    write_list(place / "shows.txt", names, recipe)
+    return total
 
 
 def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> GaussianMixture:

@@ -1,0 +1,55 @@
+"""Verbs of the demonstration, whose answer is known."""
+
+from __future__ import annotations
+
+import argparse
+
+from gmmcore.cli.verb import CORPUS, OUTPUT, argument, explained, options, verb
+
+
+@verb(
+    argument("--output", required=True, help="the folder to write"),
+    argument("--recipe", help="a word for the list's first line, to recognise it by"),
+    argument("--seed", type=int, default=1),
+    options("config.demo.DemoSettings"),
+)
+def demo(arguments: argparse.Namespace) -> None:
+    """Make the demonstration corpus.
+
+    Example: gmmcore demo --components 16 --output corpus
+    """
+    from gmmcore.config.demo import DemoSettings
+    from gmmcore.config.options import options_of
+    from gmmcore.data.demo.synthetic import write_corpus
+
+    settings = options_of(arguments, DemoSettings)
+    frames = write_corpus(arguments.output, settings, arguments.seed, arguments.recipe)
+    print(
+        f"demonstration corpus: {settings.shows} shows, {frames} frames ({settings.frames} of "
+        f"speech) from {settings.components} known components"
+    )
+
+
+@verb(
+    argument("--truth", required=True),
+    argument("--mixture", required=True),
+    CORPUS,
+    OUTPUT,
+)
+def recovery(arguments: argparse.Namespace) -> None:
+    """Compare a trained mixture with the known one.
+
+    Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output r.txt
+    """
+    from gmmcore.data.corpus import Corpus
+    from gmmcore.data.demo.recovery import recovery_text
+    from gmmcore.data.joined import CorpusFrames
+    from gmmcore.files import replace_text
+    from gmmcore.formats.hdf5 import load_model
+
+    truth, mixture = (load_model(p).mixture for p in (arguments.truth, arguments.mixture))
+    frames = CorpusFrames(Corpus.read(arguments.corpus), arguments.corpus).at(0)
+    with explained(arguments.mixture):
+        text = recovery_text(truth, mixture, frames)
+    replace_text(arguments.output, text)
+    print(text, end="")

@@ -1,0 +1,194 @@
+"""Verbs that look at whole runs, and at their configuration."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gmmcore.cli.verb import OUTPUT, argument, verb
+from gmmcore.errors import GmmcoreError
+
+if TYPE_CHECKING:
+    from gmmcore.workflow.runs import Run
+
+_RUNS = (
+    argument(
+        "results",
+        metavar="RESULTS",
+        nargs="*",
+        help="folders of runs, such as results/demo; by default those of all runs, in results",
+    ),
+    argument(
+        "--configfile",
+        nargs="+",
+        default=["config.yaml"],
+        help="what Snakemake is given; later files override earlier ones",
+    ),
+    argument(
+        "--section",
+        metavar="KEY",
+        help="the part of the configuration that a module is given, whose results lie elsewhere",
+    ),
+)
+
+
+@verb(*_RUNS)
+def check(arguments: argparse.Namespace) -> None:
+    """Verify every file of the runs of a configuration.
+
+    Example: gmmcore check results/demo
+    """
+    from gmmcore.workflow.checking import check_run
+
+    files = faults = 0
+    known: dict[str, Any] = {}
+    for results, run in _folders_of(arguments, *_runs_of(arguments)):
+        folder = os.path.join(results, run.name)
+        if not os.path.isdir(folder):
+            raise GmmcoreError(f"{folder}: no such folder; expected the results of a run")
+        checked = check_run(run, results, known)
+        for note in checked.notes:
+            print(f"note: {note}")
+        for path, what in checked.findings.items():
+            remove = f"rm '{path}' && " * what.endswith("; remove it")
+            print(f"{path}: {what.removesuffix('; remove it')}; to fix it: {remove}snakemake")
+        print(f"{folder}: {checked.files} files and {checked.frames} frames verified")
+        files += checked.files
+        faults += len(checked.findings)
+    if faults:
+        are = "1 file is not what it" if faults == 1 else f"{faults} files are not what they"
+        raise GmmcoreError(f"{are} should be; the lines above say how to fix that")
+
+
+@verb(
+    *_RUNS,
+    argument("--cores", type=int, help="what Snakemake is given; by default all of this machine"),
+    argument("--frames", type=int, help="how many, where they are not packed yet"),
+    argument("--dimension", type=int, help="coefficients of a frame, as trained on"),
+)
+def status(arguments: argparse.Namespace) -> None:
+    """Say where runs are: what is done, whether a job is at work, what is to come.
+
+    Example: gmmcore status results/demo
+             gmmcore status --frames 1000000 --dimension 60 (before anything starts)
+    """
+    from gmmcore.workflow.status import status_lines
+
+    for name in ("frames", "dimension", "cores"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise GmmcoreError(f"--{name} {value}: expected 1 or more")
+    if (arguments.frames is None) != (arguments.dimension is None):
+        raise GmmcoreError("--frames and --dimension: both were expected, or none of them")
+    frames = None if arguments.frames is None else (arguments.frames, arguments.dimension)
+    runs, config = _runs_of(arguments)
+    given = arguments.results
+    if absent := next((folder for folder in given if not os.path.isdir(folder)), None):
+        raise GmmcoreError(
+            f"{absent}: no such folder; expected the results of a run, or of all, such as results"
+        )
+    # `results` stands for the runs in it.
+    arguments.results = [
+        os.path.join(folder, name)
+        for folder in given
+        for name in ([""] if os.path.basename(os.path.normpath(folder)) in runs else runs)
+    ]
+    cores = arguments.cores or os.cpu_count() or 1
+    for results, run in _folders_of(arguments, runs, config):
+        for line in status_lines(run, results, cores, frames):
+            print(line)
+
+
+@verb(
+    argument("files", metavar="FILE", nargs="+", help="all below the folder of --output"),
+    OUTPUT,
+)
+def checksums(arguments: argparse.Namespace) -> None:
+    """Write the SHA-256 of the final files of a run.
+
+    Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
+    """
+    from gmmcore.files import replace_text
+    from gmmcore.workflow.resume import checksums
+
+    output = Path(arguments.output)
+    names = [os.path.relpath(name, output.parent) for name in arguments.files]
+    replace_text(output, checksums(output.parent, names))
+
+
+@verb(
+    argument("config", nargs="?", default="config.yaml", help="by default config.yaml"),
+    argument("--print", action="store_true", help="with all defaults filled in"),
+    argument("--keys", action="store_true", help="print what a configuration may hold"),
+    argument("--schema", action="store_true", help="the same, as JSON Schema"),
+)
+def validate(arguments: argparse.Namespace) -> None:
+    """Check a configuration.
+
+    Example: gmmcore validate config.yaml --print
+    """
+    import json
+
+    import yaml
+
+    from gmmcore.config.configuration import read_configuration, resolve_runs
+    from gmmcore.config.options import mapping, schema
+    from gmmcore.config.settings import Settings
+
+    def rows(schema: dict[str, Any], indent: str = "") -> None:
+        for key, part in schema["properties"].items():
+            inner = "properties" in part
+            default = "" if inner else yaml.safe_dump(part["default"], default_flow_style=True)
+            default = default.partition("\n")[0]
+            print(f"| {indent}`{key}` | {default} | {part['description']} |")
+            if inner:
+                rows(part, f"{indent}&nbsp; ")
+
+    if arguments.keys:
+        print("| key | default | what it does |\n|---|---|---|")
+        rows(schema(Settings))
+        return
+    if arguments.schema:
+        print(json.dumps(schema(Settings), indent=1))
+        return
+    runs = resolve_runs(read_configuration(arguments.config), arguments.config)
+    if arguments.print:
+        values = {name: mapping(settings) for name, settings in runs.items()}
+        shown = values if len(values) > 1 else next(iter(values.values()))
+        print(yaml.safe_dump(shown, sort_keys=False), end="")
+    else:
+        print(f"{arguments.config}: valid (the files it names are not checked)")
+
+
+def _runs_of(arguments: argparse.Namespace) -> tuple[dict[str, Run], str]:
+    """Read the runs of the configuration; return them and how messages name it."""
+    from gmmcore.config.configuration import merged, read_configuration
+    from gmmcore.workflow.runs import read_runs
+
+    config = " ".join(arguments.configfile)
+    values: dict[str, Any] = {}
+    for path in arguments.configfile:
+        values = merged(values, read_configuration(path))
+    if arguments.section is not None:
+        config += f": {arguments.section}"
+        values = values.get(arguments.section, {})
+        if not isinstance(values, dict):
+            raise GmmcoreError(f"{config}: holds no keys; the configuration of runs was expected")
+    return read_runs(values, config), config
+
+
+def _folders_of(
+    arguments: argparse.Namespace, runs: dict[str, Run], config: str
+) -> list[tuple[str, Run]]:
+    """Return the runs whose folders are named, each with the folder that holds them."""
+    found = []
+    for folder in arguments.results or [f"results/{name}" for name in runs]:
+        results, name = os.path.split(os.path.normpath(folder))
+        if name not in runs:
+            raise GmmcoreError(
+                f"{folder}: {config} has no run {name}; its runs are {', '.join(runs)}"
+            )
+        found.append((results or ".", runs[name]))
+    return found

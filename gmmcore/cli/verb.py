@@ -1,0 +1,70 @@
+"""What a verb is: a function of parsed arguments, with its arguments declared beside it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import NamedTuple
+
+from gmmcore.errors import GmmcoreError
+
+Declare = Callable[[argparse.ArgumentParser], object]
+Run = Callable[[argparse.Namespace], None]
+
+
+class Verb(NamedTuple):
+    """A verb of the command line; `text` is its help."""
+
+    text: str
+    arguments: tuple[Declare, ...]
+    run: Run
+
+
+VERBS: dict[str, Verb] = {}
+
+
+def verb(*arguments: Declare) -> Callable[[Run], Run]:
+    """Make a verb of a function, whose docstring is the verb's help."""
+
+    def register(run: Run) -> Run:
+        lines = (run.__doc__ or "").rstrip().splitlines()
+        # Python 3.13 has taken the indentation away.
+        VERBS[run.__name__] = Verb("\n".join(s.removeprefix("    ") for s in lines), arguments, run)
+        return run
+
+    return register
+
+
+def argument(*names: str, **options: object) -> Declare:
+    """Declare an argument, as `ArgumentParser.add_argument` does."""
+    return lambda parser: parser.add_argument(*names, **options)  # type: ignore[arg-type]
+
+
+def options(name: str) -> Declare:
+    """Declare the options of a class such as ``config.steps.Split``, loaded for its verb only."""
+
+    def declare(parser: argparse.ArgumentParser) -> None:
+        from gmmcore.config.options import add_options
+
+        module, _, cls = name.rpartition(".")
+        add_options(parser, getattr(import_module(f"gmmcore.{module}"), cls))
+
+    return declare
+
+
+CORPUS = argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
+THREADS = argument("--threads", type=int, default=1, help="do not change the result")
+OUTPUT = argument("--output", required=True)
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn errors of the numerical core into a `GmmcoreError` that names the file."""
+    from gmmcore.core.mixture import InvalidMixtureError
+
+    try:
+        yield
+    except (InvalidMixtureError, FloatingPointError, ValueError) as error:
+        raise GmmcoreError(f"{path}: {error}") from error
