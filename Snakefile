@@ -30,7 +30,7 @@ rule all:
                 f"{run.name}/SHA256SUMS",
             ]
         ],
-        [f"results/{name}" for name in COMPARISON if COMPARED],
+        [f"results/{COMPARISON}"] if COMPARED else [],
 
 
 include: "rules/again.smk"

@@ -11,7 +11,6 @@ import time
 
 from gmmcore.core.gpu.choice import chosen
 from gmmcore.data.writing import recipe_of
-from gmmcore.workflow.pages import comparison_fault
 from gmmcore.workflow.validity import look_at_corpus, run_problems
 
 
@@ -43,12 +42,12 @@ def write_notes():
     corpora = {name: f"{prefix()}results/features/{name}" for name in CORPORA}
     folders = [*corpora.values(), *places.values()]
     truths = [f"{os.path.dirname(path)}/truth.h5" for path in lists]
-    compared = [f"{prefix()}results/{name}" for name in COMPARISON]
+    compared = f"{prefix()}results/{COMPARISON}"
     redate(
         [
             *lists,
             *truths,
-            *compared,
+            compared,
             *(path for folder in folders for path in below(folder)),
         ]
     )
@@ -75,13 +74,10 @@ def write_notes():
             chosen("cuda")
         except GmmcoreError as error:
             sys.exit(f"gmmcore: error: run {name}: {error}")
-    page = f"{prefix()}results/comparison.html"
     finals = {f"{places[run.name]}/ubm.h5" for run in COMPARED}
-    if COMPARED and os.path.lexists(page):
-        if finals & {*problems, *following} or not all(map(os.path.exists, finals)):
-            following.add(page)
-        elif fault := comparison_fault(COMPARED, f"{prefix()}results"):
-            problems[page] = fault
+    changes = finals & {*problems, *following} or not all(map(os.path.exists, finals))
+    if COMPARED and changes and os.path.lexists(compared):
+        following.add(compared)
     remember(f"{prefix()}logs/verified.json")
     for path, reason in problems.items():
         print(f"{path}: {reason}; it is made again", file=sys.stderr)
@@ -95,7 +91,7 @@ def write_notes():
         for note in below(note_of(folder))
         if os.path.isfile(note)
     ]
-    withdraw({*lists, page, *noted} - {*problems, *following})
+    withdraw({*lists, compared, *noted} - {*problems, *following})
 
 
 def below(folder):

@@ -4,8 +4,8 @@
 #           results/<run>/ubm.<format>   the mixture in the format of another tool
 #           results/<run>/<kind>/<components>.<format>  the same of a size that is kept
 #           results/<run>/SHA256SUMS     the checksums of all these files
-#           results/<run>/report.html    the training as plots and tables, with times
-#           results/comparison.html, results/comparison.tsv   all runs side by side, if there are two
+#           results/<run>/report.html    the training as plots and tables
+#           results/comparison.tsv       all runs side by side, if there are two
 
 
 rule finish:
@@ -103,14 +103,9 @@ rule compare:
         mixtures=[f"results/{run.name}/ubm.h5" for run in COMPARED],
         corpora=[f"results/features/{run.corpus}/corpus.json" for run in COMPARED],
         held_out=[path for run in COMPARED for path in held_out_frames(run)],
-        again=again("results/comparison.html"),
+        again=again("results/comparison.tsv"),
     output:
-        page=report(
-            "results/comparison.html",
-            caption="../docs/captions/comparison.rst",
-            category="comparison",
-        ),
-        table=report(
+        report(
             "results/comparison.tsv",
             caption="../docs/captions/comparison.rst",
             category="comparison",
@@ -123,7 +118,6 @@ rule compare:
         settings=lambda wildcards: json.dumps(
             {run.name: changed(run.settings) for run in COMPARED}
         ),
-        logs=lambda wildcards: f"{prefix()}logs",
         held_out=lambda wildcards: [
             prefix() + path if path else "-"
             for run in COMPARED
@@ -131,9 +125,8 @@ rule compare:
         ],
     shell:
         "gmmcore comparison --mixtures {input.mixtures:q} --corpora {input.corpora:q}"
-        " --held-out {params.held_out:q}"
-        " --settings {params.settings:q} --logs {params.logs:q}"
-        " --output {output.page:q} --table {output.table:q} --log {log:q}"
+        " --held-out {params.held_out:q} --settings {params.settings:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule checksums:

@@ -33,7 +33,7 @@ EXPORTS = {
 }
 """Formats that `export` may name, and the files they are written to."""
 
-COMPARISON = ("comparison.html", "comparison.tsv")
+COMPARISON = "comparison.tsv"
 """Files that compare the runs, beside their folders."""
 
 
@@ -169,7 +169,7 @@ class Settings(Options):
     report: bool = option(
         True,
         "write report.html, with plots; two runs or more with one are compared in "
-        "results/comparison.html",
+        "results/comparison.tsv",
         type="boolean",
     )
     demo: Demo = section(Demo, "make a demonstration corpus, and compare the result with its truth")
@@ -187,7 +187,7 @@ class Settings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.run in ("features", *COMPARISON):
+        if self.run in ("features", COMPARISON):
             raise OptionsError(f"a run cannot be called {self.run}; choose another name")
         if self.keep and not self.export:
             raise OptionsError(

@@ -98,7 +98,7 @@ class Run:
 
     @property
     def pages(self) -> list[str]:
-        """Names of the files that tell times, so that no two trainings have the same ones."""
+        """Names of the files that tell times, so that no two trainings have the same bytes."""
         return ["report.html"] * self.settings.report
 
     def stage(self, name: str) -> Stage:

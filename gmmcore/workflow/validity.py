@@ -24,8 +24,7 @@ from gmmcore.data.table import ShowTable
 from gmmcore.data.writing import recipe_of
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import read_bytes, remembered, sha256_of
-from gmmcore.workflow.chain import Chain, judged
-from gmmcore.workflow.pages import page_fault
+from gmmcore.workflow.chain import Chain
 from gmmcore.workflow.resume import (
     OTHER_SETTINGS,
     Walk,
@@ -226,11 +225,9 @@ def _look_at_products(chain: Chain, run: Run, folder: str, final: str) -> None:
             elif not os.path.isfile(product) or f"{checksum_of(product)}  {name}" not in sums:
                 chain.found[product] = "not what SHA256SUMS says"
     for page in (f"{folder}/{name}" for name in run.pages):
-        if os.path.lexists(page):
-            if {final} & {*chain.found, *chain.following} or not os.path.lexists(final):
-                chain.following.append(page)
-            elif fault := judged(lambda: page_fault(run, folder)):
-                chain.found[page] = fault
+        changes = {final} & {*chain.found, *chain.following} or not os.path.lexists(final)
+        if changes and os.path.lexists(page):
+            chain.following.append(page)
 
 
 def _list_fault(path: str, recipe: str) -> str:

@@ -39,7 +39,6 @@ __all__ = [
     "next_level",
     "note_device",
     "read_any",
-    "say_without_plots",
     "warn_of_few_frames",
     "work_of",
 ]
@@ -232,18 +231,6 @@ def warn_of_few_frames(model: Model, corpus: Corpus) -> None:
     is_first = model.mixture.is_full and not model.facts["iteration"]
     if is_first and (line := few_frames(corpus.frames, *size, full=True)):
         print(f"warning: {line}", file=sys.stderr, flush=True)
-
-
-def say_without_plots() -> None:
-    """Print one line if the packages that draw plots are not installed."""
-    from gmmcore.report.plots import CAN_DRAW
-
-    if not CAN_DRAW:
-        print(
-            "warning: Altair and vl-convert are not installed, so that the page has no plots: "
-            "pip install 'gmmcore[plot]', then remove the page and give the same command again",
-            file=sys.stderr,
-        )
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

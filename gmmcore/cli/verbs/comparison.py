@@ -1,7 +1,7 @@
-"""Compare finished trainings: a page, and the same as a table.
+"""Compare finished trainings in a table.
 
 Example: gmmcore comparison --mixtures results/a/ubm.h5 results/b/ubm.h5 --corpora a.json b.json
-         --settings '{"a": {}, "b": {}}' --output comparison.html --table comparison.tsv
+         --settings '{"a": {}, "b": {}}' --output comparison.tsv
 """
 
 from __future__ import annotations
@@ -19,29 +19,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--held-out", nargs="+", help="corpus.json of the held-out frames of each run, or -"
     )
     parser.add_argument("--settings", required=True, help="the configurations by run, as JSON")
-    parser.add_argument("--logs", default="logs", help="holds a folder of logs for each run")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
-    parser.add_argument("--output", required=True, help="the page")
-    parser.add_argument("--table", required=True, help="tab-separated text")
+    parser.add_argument("--output", required=True, help="tab-separated text")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the table, and then the page, which has the table's digest."""
+    """Write the table."""
     import json
     from functools import cache
     from pathlib import Path
     from typing import Any
 
-    from gmmcore.cli.verbs._common import say_without_plots
     from gmmcore.config.configuration import resolve
     from gmmcore.data.corpus import Corpus
     from gmmcore.data.sample import sample_frames
-    from gmmcore.files import replace_text, sha256_of
-    from gmmcore.report.comparison import comparison_page, comparison_table
-    from gmmcore.report.outcome import read_outcome
-    from gmmcore.workflow.pages import recipe_of_report
-
-    say_without_plots()
+    from gmmcore.files import replace_text
+    from gmmcore.report.compare import comparison_table
+    from gmmcore.report.report import read_outcome
 
     @cache
     def frames(path: str) -> tuple[Corpus, Any]:
@@ -53,10 +47,9 @@ def run(arguments: argparse.Namespace) -> None:
             Path(final),
             [final],
             *frames(corpus),
-            Path(arguments.logs, name),
             resolve(values, f"--settings: {name}"),
             None if held_out == "-" else frames(held_out)[1],
-            arguments.threads,
+            threads=arguments.threads,
         )
         for final, corpus, held_out, (name, values) in zip(
             arguments.mixtures,
@@ -66,7 +59,4 @@ def run(arguments: argparse.Namespace) -> None:
             strict=True,
         )
     ]
-    page = comparison_page(outcomes)
-    replace_text(arguments.table, comparison_table(outcomes))
-    made_from = [recipe_of_report(o.name, o.model.digest, o.settings) for o in outcomes]
-    replace_text(arguments.output, page.text(made_from, sha256_of(arguments.table)))
+    replace_text(arguments.output, comparison_table(outcomes))

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
     parser.add_argument("--held-out", help="corpus.json of the held-out frames")
     parser.add_argument("--settings", required=True, help="the configuration of the run, as JSON")
-    parser.add_argument("--logs", default="logs", help="folder of the run's logs, which tell times")
+    parser.add_argument("--logs", default="logs", help="folder of the run's benchmarks")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
 
@@ -28,19 +28,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the page."""
     import json
+    import sys
     from pathlib import Path
 
-    from gmmcore.cli.verbs._common import say_without_plots
     from gmmcore.config.configuration import resolve
     from gmmcore.data.corpus import Corpus
     from gmmcore.data.sample import sample_frames
     from gmmcore.data.table import ShowTable
     from gmmcore.files import read_bytes, replace_text
-    from gmmcore.report.outcome import read_outcome
-    from gmmcore.report.training import report_page
-    from gmmcore.workflow.pages import recipe_of_report
+    from gmmcore.report.plots import CAN_DRAW
+    from gmmcore.report.report import read_outcome, report_page
 
-    say_without_plots()
+    if not CAN_DRAW:
+        print(
+            "warning: Altair and vl-convert are not installed, so that the page has no plots: "
+            "pip install 'gmmcore[plot]', then remove the page and give the same command again",
+            file=sys.stderr,
+        )
     settings = resolve(json.loads(arguments.settings), "--settings")
     corpus = Corpus.read(arguments.corpus)
     held_out = None
@@ -51,14 +55,13 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.stages,
         corpus,
         sample_frames(corpus, arguments.corpus),
-        Path(arguments.logs),
         settings,
         held_out,
+        Path(arguments.logs),
         arguments.threads,
     )
     folder = Path(arguments.corpus).parent
     lines = read_bytes(folder / "skipped.tsv").decode().splitlines()[1:]
     skipped = [line.split("\t")[:3] for line in lines]
     page = report_page(outcome, ShowTable.read(folder / "shows.tsv"), skipped)
-    made_from = recipe_of_report(outcome.name, outcome.model.digest, settings)
-    replace_text(arguments.output, page.text(made_from))
+    replace_text(arguments.output, page)

@@ -1,0 +1,60 @@
+"""The table that compares trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gmmcore.config.options import mapping
+from gmmcore.files import digest_of
+from gmmcore.report.report import Outcome, flat, setting
+
+# They decide how work is shared and how files are found, not the frames.
+_NOT_FRAMES = ("shards", "on_error", "format", "seed")
+
+
+def frames_key(outcome: Outcome) -> str:
+    """Return a digest of what decides the frames of a run: likelihoods compare where it is one."""
+    settings = mapping(outcome.settings)
+    features = settings["features"]
+    drawn = features["frames"] and (features["seed"], settings["seed"])
+    kept = {key: value for key, value in features.items() if key not in _NOT_FRAMES}
+    return digest_of(kept, drawn, outcome.corpus.frames, settings.get("held_out"))
+
+
+def differing(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:
+    """Return the settings that are not the same in all runs, each with its values by run."""
+    every = [flat(mapping(outcome.settings)) for outcome in outcomes]
+    return {
+        key: [values[key] for values in every]
+        for key in every[0]
+        if key != "run" and any(values[key] != every[0][key] for values in every)
+    }
+
+
+def comparison_table(outcomes: Sequence[Outcome]) -> str:
+    """Write tab-separated text with a header line; floats keep their digits.
+
+    Log-likelihoods of runs in one group are of the same frames.
+    """
+    groups = [*dict.fromkeys(map(frames_key, outcomes))]
+    differences = differing(outcomes)
+    rows = [
+        {
+            "run": outcome.name,
+            "group": groups.index(frames_key(outcome)) + 1,
+            "stage": outcome.sizes[-1].name,
+            "components": outcome.model.mixture.components,
+            "parameters": outcome.sizes[-1].parameters,
+            "frames": outcome.corpus.frames,
+            "iterations": len(outcome.model.history),
+            "ended": outcome.sizes[-1].ended,
+            "log_likelihood": outcome.sizes[-1].log_likelihood,
+            "held_out": outcome.sizes[-1].held_out,
+            "bic": outcome.sizes[-1].bic,
+            "aic": outcome.sizes[-1].aic,
+            **{key: setting(values[at]) for key, values in differences.items()},
+        }
+        for at, outcome in enumerate(outcomes)
+    ]
+    lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+    return "\n".join(lines) + "\n"

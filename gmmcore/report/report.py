@@ -1,0 +1,286 @@
+"""What is known of a finished training, and its page."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import inf, isnan, nan
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.config.configuration import changed
+from gmmcore.config.options import mapping
+from gmmcore.config.settings import Settings
+from gmmcore.core.cautions import cautions
+from gmmcore.core.describe import describe
+from gmmcore.core.estep import accumulate
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.sizes import Size, sizes
+from gmmcore.data.corpus import Corpus
+from gmmcore.data.table import ShowTable
+from gmmcore.errors import counted
+from gmmcore.formats.hdf5 import Model, load_model
+from gmmcore.report import plots
+
+_SKIPPED = 50
+
+Frames = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training.
+
+    The log-likelihoods of `sizes`, the last mixtures of the stages, are those of `sampled` frames
+    of the corpus and of `held_out` held-out ones. `seconds` are those of the jobs, by stage.
+    """
+
+    name: str
+    settings: Settings
+    model: Model
+    corpus: Corpus
+    sampled: int
+    held_out: int
+    sizes: tuple[Size, ...]
+    seconds: dict[str, float]
+
+
+def read_outcome(
+    final: Path,
+    mixtures: Sequence[str],
+    corpus: Corpus,
+    sample: Frames,
+    settings: Settings,
+    held_out: Frames | None = None,
+    logs: Path | None = None,
+    threads: int = 1,
+) -> Outcome:
+    """Read the final mixture, the last ones of some stages, and Snakemake's benchmarks."""
+    model = load_model(final)
+    found = {}
+    for path in mixtures:
+        last = load_model(path)
+        training, other = (
+            _log_likelihood(last.mixture, part, threads) for part in (sample, held_out)
+        )
+        found[last.facts["stage"], last.facts["components"]] = last.mixture, training, other
+    known = sizes(found, model.history, corpus.frames, settings.llk_gain)
+    times = {size.name: _seconds(logs / f"{size.name}.benchmark.tsv") for size in known if logs}
+    return Outcome(
+        final.absolute().parent.name,
+        settings,
+        model,
+        corpus,
+        len(sample),
+        0 if held_out is None else len(held_out),
+        known,
+        {name: seconds for name, seconds in times.items() if not isnan(seconds)},
+    )
+
+
+def _log_likelihood(mixture: GaussianMixture, frames: Frames | None, threads: int) -> float:
+    if frames is None:
+        return nan
+    return accumulate(mixture, frames, precision="single", threads=threads).log_likelihood_per_frame
+
+
+def _seconds(benchmark: Path) -> float:
+    """Return the seconds in a benchmark file of Snakemake; NaN if there is none."""
+    try:
+        return float(benchmark.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
+    except (OSError, ValueError, IndexError):
+        return nan
+
+
+def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[str]]) -> str:
+    """Write the page of a training; `skipped` has show, path and fault of shows left out."""
+    mixture, history = outcome.model.mixture, outcome.model.history
+    charts = {}
+    if plots.CAN_DRAW and history:
+        charts["likelihood"] = plots.likelihoods(history).to_dict()
+    if plots.CAN_DRAW and mixture.components > 1:
+        charts["occupancy"] = plots.occupancies(mixture.weights, outcome.corpus.frames).to_dict()
+    every, given = (flat(f) for f in (mapping(outcome.settings), changed(outcome.settings)))
+    rest = {key: value for key, value in every.items() if key not in given}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "counted": counted}
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.get_template("page.html.j2").render(
+        outcome=outcome,
+        facts=describe(mixture),
+        shows=shows.facts,
+        cautions=_cautions(outcome),
+        sizes=_sizes(outcome.sizes),
+        final_mixture=_final_mixture(outcome),
+        skipped=Table(("show", "file", "found"), skipped[:_SKIPPED]),
+        skipped_count=len(skipped),
+        given=Table(("setting", "value"), [(k, setting(v)) for k, v in given.items()]),
+        rest=Table(("setting", "default"), [(k, setting(v)) for k, v in rest.items()]),
+        iterations=_iterations(outcome),
+        provenance=Table(("provenance", "value"), [*_provenance(outcome).items()]),
+        charts=charts,
+        drawing=plots.CAN_DRAW,
+        library=_library() if charts else "",
+    )
+
+
+@cache
+def _library() -> str:
+    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed."""
+    import vl_convert
+
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+
+
+class Table:
+    """Rows of cells; an empty column is left out, and `bold` has rows and names of columns."""
+
+    def __init__(
+        self,
+        head: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        bold: Iterable[tuple[int, str]] = (),
+    ) -> None:
+        columns = [[row[at] for row in rows] for at in range(len(head))]
+        kept = [at for at, column in enumerate(columns) if not column or any(map(number, column))]
+        self.head = [head[at] for at in kept]
+        self.rows = [[row[at] for at in kept] for row in rows]
+        self.bold = {*bold}
+        # Numbers are aligned to the right.
+        self.numeric = [any(isinstance(c, int | float) for c in columns[at]) for at in kept]
+
+
+def _cautions(outcome: Outcome) -> list[str]:
+    """Return the cautions about the mixture, and that another size has a higher likelihood."""
+    gain = outcome.settings.llk_gain
+    found = cautions(outcome.model.mixture, outcome.model.history, gain)
+    last, best = outcome.sizes[-1], max(outcome.sizes, key=_held_out)
+    if _held_out(best) - _held_out(last) > max(gain, 0):
+        found.append(
+            f"the highest held-out log-likelihood per frame is that of {best.name}, "
+            f"{best.held_out:.4f}; that of {last.name} is {last.held_out:.4f}. Train "
+            f"{best.components} components, or take the mixture of this stage, {best.name}.h5"
+        )
+    return found
+
+
+def _held_out(size: Size) -> float:
+    return -inf if isnan(size.held_out) else size.held_out
+
+
+def _sizes(known: Sequence[Size]) -> Table:
+    """Make the table of the last mixtures of the stages; the best values are bold."""
+    # What a size is chosen by comes first, because a phone shows the first columns.
+    head = ["stage", "training", "held-out", "BIC", "AIC"]
+    head += ["parameters", "iterations", "ended", "last read"]
+    rows = [
+        (
+            *(size.name, size.log_likelihood, size.held_out, round(size.bic), round(size.aic)),
+            *(size.parameters, size.iterations),
+            size.ended + ("" if isnan(size.gain) else f", gain {size.gain:+.2g}"),
+            size.trained_on,
+        )
+        for size in known
+    ]
+    best = {
+        "held-out": max(known, key=_held_out),
+        "BIC": min(known, key=lambda size: size.bic),
+        "AIC": min(known, key=lambda size: size.aic),
+    }
+    bold = [(known.index(size), name) for name, size in best.items()]
+    return Table(head, rows, bold)
+
+
+def _final_mixture(outcome: Outcome) -> Table:
+    """Make the small table of occupancies and bounded variances."""
+    weights, frames = outcome.model.mixture.weights, outcome.corpus.frames
+    rows: list[tuple[str, object]] = [
+        ("largest occupancy, frames", round(weights.max() * frames)),
+        ("smallest occupancy, frames", round(weights.min() * frames)),
+    ]
+    if outcome.model.history:
+        last = outcome.model.history[-1]
+        rows += [
+            ("components with a low count", last.low_count),
+            ("variances moved to their floor", last.floored),
+            ("variances moved to their ceiling", last.ceiled),
+        ]
+    return Table(("final mixture", ""), rows)
+
+
+def _iterations(outcome: Outcome) -> Table:
+    """Make the table of all iterations."""
+    names = ["iteration", "frames", "log_likelihood", "held_out", "gain"]
+    names += ["floored", "ceiled", "low_count", "smallest_occupancy"]
+    rows = [
+        (f"{entry.stage} {entry.components}", *(getattr(entry, name) for name in names))
+        for entry in outcome.model.history
+    ]
+    return Table(["stage", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _provenance(outcome: Outcome) -> dict[str, str]:
+    facts = outcome.model.facts
+    names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "altair", "jax")
+    return {
+        "mixture (SHA-256)": outcome.model.digest,
+        "frames (SHA-256)": outcome.corpus.digest,
+        "settings of the iterations": str(facts.get("settings", "")),
+        "computed by": ", ".join(filter(None, (facts.get("device"), facts.get("arithmetic")))),
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *filter(None, map(_version, names))]
+        ),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def flat(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Return nested settings with keys such as ``features.list``."""
+    result: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def setting(value: object) -> str:
+    """Write the value of a setting as a configuration has it."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def number(value: object) -> str:
+    """Write a cell of a table; NaN is empty, and whole numbers have separators of thousands.
+
+    Examples
+    --------
+    >>> from gmmcore.report.report import number
+    >>> number(1234567), number(-33.71978), number(float("nan"))
+    ('1,234,567', '-33.7198', '')
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if value != value:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
