@@ -1,4 +1,4 @@
-"""The rooms of the package: few of them, imports that only go down, and a core that stands alone."""
+"""The rooms of the package: few, with imports that only go down, and a core that stands alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ PACKAGE = Path(gmmcore.__file__).parent
 FLOORS = {
     room: floor
     for floor, rooms in enumerate(
-        ["errors", "files core", "config formats", "data", "workflow", "report", "interfaces", "cli"]
+        [
+            "errors",
+            "files core",
+            "config formats",
+            "data",
+            "workflow",
+            "report",
+            "interfaces",
+            "cli",
+        ]
     )
     for room in rooms.split()
 }
