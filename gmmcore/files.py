@@ -23,7 +23,9 @@ from typing import IO, TypeVar
 from gmmcore.errors import GmmcoreError
 
 __all__ = [
+    "MIXTURE_FILES",
     "REMEDY",
+    "WRITTEN",
     "check_regular",
     "digest_of",
     "holder",
@@ -44,6 +46,23 @@ REMEDY = "remove it and give the same command again"
 
 PathLike = str | os.PathLike[str]
 R = TypeVar("R")
+
+MIXTURE_FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "sidekit": ("hdf5", (".h5", ".hdf5", ".sidekit")),
+    "kaldi": ("kaldi", (".kaldi", ".dubm", ".ubm", ".mdl", ".bin")),
+    "kaldi-text": ("kaldi", (".kaldi.txt", ".kaldi-text", ".txt")),
+    "htk": ("htk", (".mmf", ".htk", ".hmm")),
+    "alize-xml": ("alize", (".xml", ".alize-xml")),
+    "alize": ("alize", (".gmm", ".alize", ".raw")),
+}
+"""Formats of mixture files: their modules in `gmmcore.formats` and the extensions of their files.
+
+The order is that in which they are asked whether content is theirs: a format without a magic
+number comes after those that have one. The first extension is the one that `export` gives.
+"""
+
+WRITTEN = tuple(name for name in MIXTURE_FILES if name != "alize-xml")
+"""The formats that are written, and not only read."""
 
 
 def digest_of(*parts: object) -> str:

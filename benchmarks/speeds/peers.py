@@ -150,7 +150,7 @@ def kaldi(mixture: GaussianMixture, frames: Frames, folder: Path) -> Work | None
         return None
     import kaldiio
 
-    from gmmcore.formats import write_mixture
+    from gmmcore.formats.registry import write_mixture
 
     place = Path(tempfile.mkdtemp(dir=folder))
     kaldiio.save_ark(str(place / "frames.ark"), {"all": frames})

@@ -16,10 +16,11 @@ from gmmcore.errors import GmmcoreError
 
 REMOVED: dict[str, str] = {
     "acceleration": "a stage takes more iterations instead; remove the key",
+    "export.alize-xml": "ALIZE reads RAW: use alize",
     "features.pack": "a shard always holds its frames; remove the key",
     "weak": "it is called low_count",
 }
-"""Keys of earlier versions, with their sections, and what to do instead."""
+"""Keys and words of earlier versions, with their sections, and what to do instead."""
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -168,9 +169,9 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
 
 
 def _has(values: Any, key: str) -> bool:
-    """Whether a configuration has a key, such as ``full.prior``."""
+    """Whether a configuration has a key, such as ``full.prior``, or a list of it has a word."""
     for part in key.split("."):
-        if not isinstance(values, Mapping) or part not in values:
+        if not isinstance(values, Mapping | list | tuple) or part not in values:
             return False
-        values = values[part]
+        values = values[part] if isinstance(values, Mapping) else None
     return True

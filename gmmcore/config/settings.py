@@ -21,16 +21,11 @@ from gmmcore.config.steps import (
 )
 from gmmcore.core.gpu.choice import DEVICES
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
+from gmmcore.files import MIXTURE_FILES, WRITTEN
 
 __all__ = ["COMPARISON", "EXPORTS", "Settings"]
 
-EXPORTS = {
-    "kaldi": "ubm.kaldi",
-    "kaldi-text": "ubm.kaldi.txt",
-    "alize": "ubm.gmm",
-    "alize-xml": "ubm.xml",
-    "htk": "ubm.mmf",
-}
+EXPORTS = {name: f"ubm{MIXTURE_FILES[name][1][0]}" for name in WRITTEN if name != "sidekit"}
 """Formats that `export` may name, and the files they are written to."""
 
 COMPARISON = "comparison.tsv"

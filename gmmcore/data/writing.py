@@ -41,7 +41,7 @@ def write_sidekit_show(
     speech : ndarray, shape (F,), bool
         Voice-activity labels, which are written to the dataset ``vad``.
     """
-    from gmmcore.formats.image import hdf5_image
+    from gmmcore.formats.hdf5 import hdf5_image
 
     def build(file: h5py.File) -> None:
         file["compression"] = np.int64(0)

@@ -1,4 +1,4 @@
-"""ALIZE's mixtures, RAW and XML.
+"""ALIZE's mixtures, RAW and XML; the latter are only read, because ALIZE reads RAW.
 
 The constants ``cst`` and ``det`` are computed when a file is read, because ALIZE writes a ``cst``
 of 0 for full mixtures; they are written, because ALIZE does not compute them when it reads.
@@ -9,30 +9,19 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 from xml.etree import ElementTree
 
 import numpy as np
 
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, replace_bytes
-from gmmcore.formats.base import (
-    Array,
-    Format,
-    check_constants,
-    checked_mixture,
-    checked_size,
-    parse_each,
-    parse_numbers,
-    refuse,
-)
-from gmmcore.formats.sidekit_layout import plain_constants
+from gmmcore.formats.base import Array, Format, Reading, linear_constants, parse_numbers
 
-__all__ = ["FORMATS", "decode_raw", "decode_xml", "encode_raw", "encode_xml"]
-
-
-RAW = "ALIZE RAW"
-XML = "ALIZE XML"
+RAW, XML = "ALIZE RAW", "ALIZE XML"
+_KINDS = [(False, 0), (True, 0), (True, 1)]
+"""Whether the covariances are full, and the flag that they stand beside the precisions."""
 _Places = dict[tuple[str | None, str | None], None]
 
 
@@ -48,40 +37,33 @@ def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[
     count, dimension = (int(value) for value in np.frombuffer(content, order + "u4", 2))
     if not count or not dimension:
         return count, dimension, []
-    kinds = [(False, 0), (True, 0), (True, 1)]
-    return count, dimension, [k for k in kinds if _raw_size(count, dimension, *k) == len(content)]
+    kinds = [kind for kind in _KINDS if _raw_size(count, dimension, *kind) == len(content)]
+    return count, dimension, kinds
 
 
 def decode_raw(path: PathLike, content: bytes) -> GaussianMixture:
-    """Decode an ALIZE RAW file, diagonal or full, little-endian.
-
-    Raises
-    ------
-    GmmcoreError
-        If its size is not that of the mixture it claims, or the parameters are no mixture.
-    """
+    """Decode an ALIZE RAW file, diagonal or full, little-endian."""
+    file = Reading(path, RAW)
     count, dimension, kinds = _raw_shapes(content)
     if not kinds:
         if _raw_shapes(content, ">")[2]:
-            refuse(path, RAW, "it was written by a big-endian machine")
-        checked_size(path, RAW, count, dimension)
-        sizes = [_raw_size(count, dimension, *k) for k in ((False, 0), (True, 0), (True, 1))]
-        refuse(
-            path,
-            RAW,
+            file.refuse("it was written by a big-endian machine")
+        file.check_size(count, dimension)
+        sizes = [_raw_size(count, dimension, *kind) for kind in _KINDS]
+        file.refuse(
             f"it has {len(content)} bytes; {count} components of dimension {dimension} "
-            f"take {sizes[0]} (diagonal), {sizes[1]} or {sizes[2]} (full)",
+            f"take {sizes[0]} (diagonal), {sizes[1]} or {sizes[2]} (full)"
         )
-    checked_size(path, RAW, count, dimension)
+    file.check_size(count, dimension)
     full, flag = kinds[0]
     record = _record(dimension, full, flag)
     weights = np.frombuffer(content, "<f8", count, 8)
     records = np.frombuffer(content, record, count, 8 + 8 * count)
     if (records["flag"] != flag).any():
         bad = int(np.argmax(records["flag"] != flag))
-        refuse(path, RAW, f"the flag of component {bad} is {records['flag'][bad]}, not {flag}")
-    mixture = checked_mixture(path, RAW, weights, records["mean"], records["precision"])
-    _check_determinants(path, RAW, mixture, records["det"])
+        file.refuse(f"the flag of component {bad} is {records['flag'][bad]}, not {flag}")
+    mixture = file.mixture(weights, records["mean"], records["precision"])
+    _check_determinants(file, mixture, records["det"])
     return mixture
 
 
@@ -107,46 +89,38 @@ def encode_raw(mixture: GaussianMixture) -> bytes:
         precisions = mixture.precisions[:, :, 0]
         mixture = GaussianMixture(mixture.weights, mixture.means, precisions)
     records = np.zeros(mixture.components, _record(mixture.dimension, mixture.is_full, 0))
-    records["cst"], records["det"], _ = plain_constants(mixture)
+    records["cst"], records["det"], _ = linear_constants(mixture)
     records["precision"] = mixture.precisions
     records["mean"] = mixture.means
     head = np.array([mixture.components, mixture.dimension], "<u4")
     return head.tobytes() + mixture.weights.astype("<f8").tobytes() + records.tobytes()
 
 
-def _check_determinants(path: PathLike, kind: str, mixture: GaussianMixture, det: Array) -> None:
+def _check_determinants(file: Reading, mixture: GaussianMixture, det: Array) -> None:
     with np.errstate(invalid="ignore", divide="ignore"):
         stated = np.log(np.where(det > 0, det, np.nan))
     computed = mixture.log_determinants
-    check_constants(path, kind, stated, computed, 1e-3 * (1 + 1e-3 * np.abs(computed)))
+    file.check_constants(stated, computed, 1e-3 * (1 + 1e-3 * np.abs(computed)))
 
 
 def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
-    """Decode an ALIZE XML file, diagonal or full.
-
-    Raises
-    ------
-    GmmcoreError
-        If it is not the XML that ALIZE writes, which has no document type, entity or comment.
-    """
+    """Decode the XML that ALIZE writes, which has no document type, entity or comment."""
+    file = Reading(path, XML)
     if b"<!" in content or b"&" in content:
-        refuse(path, XML, "it has a document type, comment or entity, and a mixture has none")
-    events = _events(path, content)
+        file.refuse("it has a document type, comment or entity, and a mixture has none")
+    events = _events(file, content)
     root = next(events)[1]
     if root.tag not in ("MixtureGD", "MixtureGF"):
-        refuse(path, XML, f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
+        file.refuse(f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
     full, component = root.tag == "MixtureGF", root.tag.replace("Mixture", "Distrib")
-    sizes = [_number(path, root, name) for name in ("distribCount", "vectSize")]
-    count, dimension = int(sizes[0]), int(sizes[1])
-    checked_size(path, XML, count, dimension)
+    count, dimension = (int(_number(file, root, name)) for name in ("distribCount", "vectSize"))
+    file.check_size(count, dimension)
     square = (dimension, dimension) if full else (dimension,)
     # The shortest element, <mean i="0">0</mean>, has 20 bytes.
     if count * (math.prod(square) + dimension) * 20 > len(content):
-        refuse(
-            path,
-            XML,
+        file.refuse(
             f"{count} components of dimension {dimension} are claimed, "
-            f"and {len(content)} bytes cannot hold them",
+            f"and {len(content)} bytes cannot hold them"
         )
     weights, det = np.empty(count), np.full(count, np.nan)
     means, precisions = np.empty((count, dimension)), np.empty((count, *square))
@@ -160,104 +134,76 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
             continue
         # The components before it have been removed.
         found = element.tag == component and root[0] is element and index < count
-        if not found or _number(path, element, "i") != index:
-            refuse(path, XML, f"component {index} of {count} was expected where another element is")
-        weights[index] = _number(path, element, "weight")
+        if not found or _number(file, element, "i") != index:
+            file.refuse(f"component {index} of {count} was expected where another element is")
+        weights[index] = _number(file, element, "weight")
         if element.get("det") is not None:
-            det[index] = _number(path, element, "det")
-        means[index] = _values(path, element, "mean", places)
-        precisions[index] = _values(path, element, "covInv", square_places).reshape(square)
+            det[index] = _number(file, element, "det")
+        means[index] = _values(file, element, "mean", places)
+        precisions[index] = _values(file, element, "covInv", square_places).reshape(square)
         del root[0]
         index += 1
     if index < count or len(root):
-        refuse(path, XML, f"component {index} of {count} was expected at its end")
-    mixture = checked_mixture(path, XML, weights, means, precisions)
-    _check_determinants(path, XML, mixture, det)
+        file.refuse(f"component {index} of {count} was expected at its end")
+    mixture = file.mixture(weights, means, precisions)
+    _check_determinants(file, mixture, det)
     return mixture
 
 
-def _events(path: PathLike, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
+def _events(file: Reading, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
     # As text, for which no declaration of another encoding counts.
     text = io.TextIOWrapper(io.BytesIO(content), "latin-1")
     try:
         yield from ElementTree.iterparse(text, ("start", "end"))
     except ElementTree.ParseError as error:
-        refuse(path, XML, f"truncated or damaged: {error}")
+        file.refuse(f"truncated or damaged: {error}")
 
 
-def _number(path: PathLike, element: ElementTree.Element, name: str) -> float:
+def _number(file: Reading, element: ElementTree.Element, name: str) -> float:
     """The attribute `name`: a whole number, unless it is a weight or a determinant."""
     values = parse_numbers(element.get(name, "").encode())
     whole = name not in ("weight", "det")
     if values is None or values.size != 1 or (whole and not float(values[0]).is_integer()):
-        refuse(path, XML, f"no number {name} in <{element.tag}>")
+        file.refuse(f"no number {name} in <{element.tag}>")
     return float(values[0])
 
 
-def _values(path: PathLike, element: ElementTree.Element, name: str, places: _Places) -> Array:
+def _values(file: Reading, element: ElementTree.Element, name: str, places: _Places) -> Array:
     """The numbers of all elements `name` of a component, each of which is there once."""
     elements = element.findall(name)
     found = {(one.get("i"), one.get("j")): (one.text or "").encode() for one in elements}
     where = f"in <{element.tag} i={element.get('i')}>"
     if len(elements) != len(places) or found.keys() != places.keys():
-        refuse(
-            path,
-            XML,
+        file.refuse(
             f"{len(places)} elements <{name}> were expected {where}, {len(elements)} are there, "
-            "or some twice",
+            "or some twice"
         )
-    values = parse_each([found[place] for place in places])
+    values = parse_numbers([found[place] for place in places])
     if values is None:
-        refuse(path, XML, f"something that is no number {where}")
+        file.refuse(f"something that is no number {where}")
     return values
 
 
-def encode_xml(mixture: GaussianMixture) -> bytes:
-    """Encode an ALIZE XML file, with 19 digits per number and no prolog."""
-    kind = "F" if mixture.is_full else "D"
-    cst, det, _ = plain_constants(mixture)
-    count, dimension = mixture.means.shape
-    lines = [f'<MixtureG{kind} version="1" id="ubm" distribCount="{count}" vectSize="{dimension}">']
-    if mixture.is_full:
-        places = [f' i="{i}" j="{j}"' for i in range(dimension) for j in range(dimension)]
-    else:
-        places = [f' i="{i}"' for i in range(dimension)]
-    template = "\n".join(
-        [f"\t\t<covInv{place}>%.19g</covInv>" for place in places]
-        + [f'\t\t<mean i="{i}">%.19g</mean>' for i in range(dimension)]
+def _write_no_xml(path: PathLike, mixture: GaussianMixture) -> NoReturn:
+    raise GmmcoreError(
+        f"{path}: {XML} is read and not written; ALIZE reads RAW: write the format alize, .gmm"
     )
-    for c in range(count):
-        lines.append(
-            f'\t<DistribG{kind} i="{c}" weight="{mixture.weights[c]:.19g}" '
-            f'cst="{cst[c]:.19g}" det="{det[c]:.19g}">'
-        )
-        values = mixture.precisions[c].ravel().tolist() + mixture.means[c].tolist()
-        lines.append(template % tuple(values))
-        lines.append(f"\t</DistribG{kind}>")
-    lines.append(f"</MixtureG{kind}>")
-    return "\n".join(lines).encode()
-
-
-def _is_xml(content: bytes) -> bool:
-    return content[:400].lstrip().startswith((b"<Mixture", b"<?xml", b"<!"))
 
 
 FORMATS = (
     Format(
         "alize-xml",
         XML,
-        (".xml", ".alize-xml"),
-        _is_xml,
-        lambda path, content, options: decode_xml(path, content),
-        lambda path, mixture: replace_bytes(path, encode_xml(mixture)),
+        lambda content: content[:400].lstrip().startswith((b"<Mixture", b"<?xml", b"<!")),
+        decode_xml,
+        _write_no_xml,
     ),
     # It is recognised by its size alone, so other formats are asked first.
     Format(
         "alize",
         RAW,
-        (".gmm", ".alize", ".raw"),
         lambda content: bool(_raw_shapes(content)[2]),
-        lambda path, content, options: decode_raw(path, content),
+        decode_raw,
         lambda path, mixture: replace_bytes(path, encode_raw(mixture)),
     ),
 )

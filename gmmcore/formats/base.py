@@ -1,7 +1,8 @@
-"""The type of all formats of mixture files, and the checks that their readers share."""
+"""The type of all formats of mixture files, and what their readers and writers share."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,22 +12,7 @@ import numpy.typing as npt
 
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike
-
-__all__ = [
-    "MAX_BYTES",
-    "MAX_COMPONENTS",
-    "Format",
-    "ReadOptions",
-    "check_constants",
-    "check_single",
-    "checked_mixture",
-    "checked_size",
-    "parse_each",
-    "parse_numbers",
-    "read_back",
-    "refuse",
-]
+from gmmcore.files import MIXTURE_FILES, PathLike
 
 Array = npt.NDArray[np.float64]
 
@@ -38,166 +24,119 @@ MAX_DIMENSION = 1 << 16
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """Options that only some formats read a file with.
-
-    Attributes
-    ----------
-    prefix : str
-        SIDEKIT HDF5: what the names of the datasets begin with.
-    begin_hmm, state2 : bool
-        HTK: whether to read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
-    """
-
-    prefix: str = ""
-    begin_hmm: bool = False
-    state2: bool = False
-
-
-@dataclass(frozen=True)
 class Format:
-    """A format of mixture files.
-
-    Attributes
-    ----------
-    name : str
-        Its name in ``--format`` and in ``export:``.
-    title : str
-        Its name in messages.
-    extensions : tuple of str
-        Extensions of its files; the first is that of messages.
-    recognises : callable
-        Whether the content of a file is of this format.
-    decode : callable
-        Makes a mixture of path (for messages), content and options; may raise `GmmcoreError`.
-    write : callable
-        Writes a mixture to a path, whole or not at all.
-    """
+    """A format of mixture files, whose module and extensions `MIXTURE_FILES` has."""
 
     name: str
     title: str
-    extensions: tuple[str, ...]
+    """Its name in messages."""
     recognises: Callable[[bytes], bool]
-    decode: Callable[[PathLike, bytes, ReadOptions], GaussianMixture]
+    """Whether a file with this content is of the format."""
+    decode: Callable[[PathLike, bytes], GaussianMixture]
+    """Makes a mixture of the content of a file, whose path is for messages."""
     write: Callable[[PathLike, GaussianMixture], None]
+    """Writes a mixture to a path, whole or not at all."""
+
+    @property
+    def extensions(self) -> tuple[str, ...]:
+        """Extensions of its files; the first is that of messages and of `export`."""
+        return MIXTURE_FILES[self.name][1]
 
 
-def refuse(path: PathLike, kind: str, reason: str) -> NoReturn:
-    """Raise the error of a file that cannot be read as `kind`."""
-    raise GmmcoreError(f"{path}: cannot be read as {kind}: {reason}")
+class Reading:
+    """A file that is read as one format; its faults are errors that name both."""
+
+    def __init__(self, path: PathLike, title: str) -> None:
+        self.path, self.title = path, title
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the error of a file that cannot be read."""
+        raise GmmcoreError(f"{self.path}: cannot be read as {self.title}: {reason}")
+
+    def check_size(self, components: int, dimension: int) -> None:
+        """Refuse sizes that no mixture has, before memory is taken for them."""
+        for found, what, most in (
+            (components, f"{components} components", MAX_COMPONENTS),
+            (dimension, f"dimension {dimension}", MAX_DIMENSION),
+        ):
+            if not 1 <= found <= most:
+                self.refuse(f"it claims {what}, 1 to {most} are possible")
+
+    def mixture(
+        self,
+        weights: npt.ArrayLike,
+        means: npt.ArrayLike,
+        precisions: npt.ArrayLike,
+        variance_control: npt.ArrayLike | None = None,
+    ) -> GaussianMixture:
+        """Make a mixture of the parameters in the file; refuse those that are none."""
+        try:
+            return GaussianMixture(weights, means, precisions, variance_control)
+        except InvalidMixtureError as error:
+            self.refuse(str(error))
+
+    def check_constants(self, stated: Array, computed: Array, tolerance: npt.ArrayLike) -> None:
+        """Compare the logarithms of constants in the file with those of its parameters.
+
+        Some toolkits write constants without a meaning, and some files have none, so that `stated`
+        is not finite. So the constants count only if most of them agree with the parameters; the
+        others are damage then.
+        """
+        with np.errstate(invalid="ignore"):
+            difference = np.abs(stated - computed)
+        agree, contradict = difference <= tolerance, difference > tolerance
+        contradict &= np.isfinite(stated)
+        if 0 < contradict.sum() < agree.sum():
+            bad = int(np.argmax(contradict))
+            self.refuse(
+                f"the parameters of component {bad} contradict its constant "
+                f"({stated[bad]:.6g} where {computed[bad]:.6g} follows): the file is damaged"
+            )
 
 
-def checked_size(path: PathLike, kind: str, components: int, dimension: int) -> None:
-    """Refuse sizes that no mixture has, before memory is taken for them.
-
-    Raises
-    ------
-    GmmcoreError
-        If the number of components or the dimension is out of bounds.
-    """
-    if not 1 <= components <= MAX_COMPONENTS:
-        refuse(path, kind, f"it claims {components} components, 1 to {MAX_COMPONENTS} are possible")
-    if not 1 <= dimension <= MAX_DIMENSION:
-        refuse(path, kind, f"it claims dimension {dimension}, 1 to {MAX_DIMENSION} are possible")
-
-
-def checked_mixture(
-    path: PathLike,
-    kind: str,
-    weights: npt.ArrayLike,
-    means: npt.ArrayLike,
-    precisions: npt.ArrayLike,
-    variance_control: npt.ArrayLike | None = None,
-) -> GaussianMixture:
-    """Make a `GaussianMixture` of the parameters in a file.
-
-    Raises
-    ------
-    GmmcoreError
-        If the parameters are no mixture; the message names the file and the fault.
-    """
-    try:
-        return GaussianMixture(weights, means, precisions, variance_control)
-    except InvalidMixtureError as error:
-        refuse(path, kind, str(error))
-
-
-def check_constants(
-    path: PathLike, kind: str, stated: Array, computed: Array, tolerance: npt.ArrayLike
-) -> None:
-    """Compare the constants in a file with those that follow from its parameters.
-
-    Some toolkits write constants without a meaning. So those of a file count only if most of them
-    agree with the parameters; the others are damage then.
-
-    Parameters
-    ----------
-    path, kind
-        For the message.
-    stated : ndarray, shape (C,)
-        Logarithms of the constants in the file; not finite where it has none.
-    computed : ndarray, shape (C,)
-        Logarithms of the constants that follow from its parameters.
-    tolerance
-        Largest difference of two that agree.
-
-    Raises
-    ------
-    GmmcoreError
-        If some, but fewer than half, of the constants contradict the parameters.
-    """
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(stated - computed)
-    agree, contradict = difference <= tolerance, difference > tolerance
-    contradict &= np.isfinite(stated)
-    if 0 < contradict.sum() < agree.sum():
-        bad = int(np.argmax(contradict))
-        refuse(
-            path,
-            kind,
-            f"the parameters of component {bad} contradict its constant "
-            f"({stated[bad]:.6g} where {computed[bad]:.6g} follows): the file is damaged",
-        )
-
-
-def check_single(path: PathLike, kind: str, *arrays: Array) -> None:
+def check_single(path: PathLike, title: str, *arrays: Array) -> None:
     """Refuse to write numbers that float32 cannot hold."""
     if any(np.abs(values).max() > np.finfo(np.float32).max for values in arrays):
         raise GmmcoreError(
-            f"{path}: cannot be written as {kind}: a number is beyond single precision; "
+            f"{path}: cannot be written as {title}: a number is beyond single precision; "
             "use sidekit or alize"
         )
 
 
 def read_back(
-    path: PathLike, kind: str, rounded: str, decode: Callable[[], GaussianMixture]
+    path: PathLike, title: str, rounded: str, decode: Callable[[], GaussianMixture]
 ) -> GaussianMixture:
-    """Decode what is to be written: constants are those of the rounded parameters.
-
-    Raises
-    ------
-    GmmcoreError
-        If rounding makes the parameters invalid.
-    """
+    """Decode what is to be written, because its constants are those of the rounded parameters."""
     try:
         return decode()
     except GmmcoreError as error:
-        reason = str(error).removeprefix(f"{path}: cannot be read as {kind}: ")
+        reason = str(error).removeprefix(f"{path}: cannot be read as {title}: ")
         raise GmmcoreError(
-            f"{path}: cannot be written as {kind}: {rounded} {reason}; use sidekit or alize"
+            f"{path}: cannot be written as {title}: {rounded} {reason}; use sidekit or alize"
         ) from None
 
 
-def parse_numbers(text: bytes) -> Array | None:
-    """The numbers in `text`, separated by white space; None if anything else is in it."""
-    return parse_each(text.split())
-
-
-def parse_each(words: list[bytes]) -> Array | None:
-    """The numbers that the words are; None if any of them is no number."""
+def parse_numbers(words: bytes | list[bytes]) -> Array | None:
+    """The numbers that words, or a text of words, are; None if any word is no number."""
+    words = words.split() if isinstance(words, bytes) else words
     try:
         values = np.array(words, dtype=np.float64)
     except ValueError:
         return None
     # Python reads 1_0 as 10.
     return None if any(b"_" in word for word in words) else values
+
+
+def linear_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
+    """SIDEKIT's ``cst``, ``det`` and ``a`` of each component, of which ALIZE has the first two.
+
+    ``cst`` and ``det`` may overflow to infinity or 0 in high dimension; ``a`` is computed from
+    logarithms, and finite for positive weights.
+    """
+    log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
+    with np.errstate(over="ignore", under="ignore"):
+        cst, det = np.exp(log_constant), np.exp(mixture.log_determinants)
+        if mixture.is_full:
+            return cst, det, np.zeros(mixture.components)
+        a = (mixture.means**2 * mixture.precisions).sum(axis=1)
+    return cst, det, a - 2.0 * (mixture.log_weights + log_constant)

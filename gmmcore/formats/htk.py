@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import math
 import re
-from typing import NoReturn
 
 import numpy as np
 
+from gmmcore.core.estep import pack, unpack
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     MAX_COMPONENTS,
     Array,
     Format,
-    ReadOptions,
-    check_constants,
+    Reading,
     check_single,
-    checked_mixture,
-    checked_size,
     parse_numbers,
     read_back,
-    refuse,
 )
-
-__all__ = ["FORMATS", "decode_htk", "encode_htk"]
-
 
 TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)
@@ -44,25 +37,21 @@ _UNSUPPORTED = {
 }
 
 
-class _Definition:
+class _Definition(Reading):
     """The contents of a file, found in one pass over its ``<KEYWORD> values``.
 
     `listed` has the numbers behind the keywords of each mixture, by its index from 0; those of
     ``VARIANCE`` are its variances, or the inverse covariance if `full`.
     """
 
-    def __init__(self, path: PathLike, options: ReadOptions) -> None:
-        self.path = path
-        self.begun, self.in_state = options.begin_hmm, options.state2
-        self.opened = self.finished = self.full = False
+    def __init__(self, path: PathLike) -> None:
+        super().__init__(path, TITLE)
+        self.begun = self.in_state = self.finished = self.full = False
         self.states = 0
         self.mixes: int | None = None
         self.vector_size: int | None = None
         self.listed: dict[int, dict[bytes, Array]] = {}
         self.current: dict[bytes, Array] | None = None
-
-    def refuse(self, reason: str) -> NoReturn:
-        refuse(self.path, TITLE, reason)
 
     def item(self, keyword: bytes, values: bytes) -> None:
         if keyword in _UNSUPPORTED:
@@ -75,7 +64,7 @@ class _Definition:
         elif keyword == b"BEGINHMM":
             if self.finished:
                 self.refuse("it holds several models, one was expected")
-            self.begun = self.opened = True
+            self.begun = True
         elif keyword == b"ENDHMM":
             self.finished, self.begun, self.in_state = True, False, False
         elif keyword == b"STATE":
@@ -143,108 +132,81 @@ class _Definition:
         return int(words[0])
 
 
-def decode_htk(path: PathLike, content: bytes, options: ReadOptions) -> GaussianMixture:
-    """Decode an HTK model definition.
+def decode_htk(path: PathLike, content: bytes) -> GaussianMixture:
+    """Decode an HTK model definition of one model with one state and one stream.
 
-    Parameters
-    ----------
-    path
-        For messages.
-    content
-        The file.
-    options
-        With `begin_hmm` and `state2`, parameters are read without a ``<BEGINHMM>`` and
-        a ``<STATE>`` before them, as in a part of a definition.
-
-    Raises
-    ------
-    GmmcoreError
-        If it is not one model of one state with one stream, or its numbers are no mixture.
-
-    Notes
-    -----
     Mixtures that are not listed have weight 0, and the overall mean and variance of the others.
     """
+    found = _Definition(path)
     if _CONTROL.search(content):
-        refuse(path, TITLE, "it holds bytes that are no text")
+        found.refuse("it holds bytes that are no text")
     text = _STRING.sub(b'""', content)
-    found = _Definition(path, options)
     at = text.find(b"<")
     while 0 <= at < len(text):
         match = _ITEM.match(text, at)
         if match is None:
-            refuse(path, TITLE, f"no <KEYWORD> at byte {at} (strings not counted)")
+            found.refuse(f"no <KEYWORD> at byte {at} (strings not counted)")
         found.item(match[1].upper(), match[2])
         at = match.end()
-    if found.opened and not found.finished:
-        refuse(path, TITLE, "no <ENDHMM> follows its <BEGINHMM>: truncated")
+    if found.begun:
+        found.refuse("no <ENDHMM> follows its <BEGINHMM>: truncated")
     if not found.listed:
-        hint = "" if options.begin_hmm and options.state2 else " behind <BEGINHMM> and <STATE>"
-        refuse(path, TITLE, f"no mixture{hint}; begin_hmm and state2 read a part of a definition")
-    return _assemble(path, found, len(content))
+        found.refuse("no mixture behind <BEGINHMM> and <STATE>; give a whole definition")
+    return _assemble(found, len(content))
 
 
-def _assemble(path: PathLike, found: _Definition, size: int) -> GaussianMixture:
+def _assemble(found: _Definition, size: int) -> GaussianMixture:
     full, last = found.full, max(found.listed)
     count = last + 1 if found.mixes is None else found.mixes
     dimension = next(iter(found.listed.values())).get(b"MEAN", np.empty(0)).size
-    checked_size(path, TITLE, count, dimension)
+    found.check_size(count, dimension)
     if found.vector_size not in (None, dimension):
-        refuse(path, TITLE, f"<VECSIZE> is {found.vector_size}, the means have {dimension}")
+        found.refuse(f"<VECSIZE> is {found.vector_size}, the means have {dimension}")
     if last >= count:
-        refuse(path, TITLE, f"mixture {last + 1} of {count}")
+        found.refuse(f"mixture {last + 1} of {count}")
     # Mixtures that are not listed take memory too.
     if count * dimension * (dimension if full else 1) * 8 > max(8 * size, 1 << 26):
-        refuse(path, TITLE, f"{count} mixtures are claimed, {len(found.listed)} are there")
+        found.refuse(f"{count} mixtures are claimed, {len(found.listed)} are there")
     packed = dimension * (dimension + 1) // 2 if full else dimension
     weights, constants = np.zeros(count), np.full(count, np.nan)
     means, covariances = np.full((count, dimension), np.nan), np.full((count, packed), np.nan)
     for index, one in found.listed.items():
         if b"MEAN" not in one or b"VARIANCE" not in one:
-            refuse(path, TITLE, f"mixture {index + 1} has no <MEAN>, <VARIANCE> or <INVCOVAR>")
+            found.refuse(f"mixture {index + 1} has no <MEAN>, <VARIANCE> or <INVCOVAR>")
         if one[b"MEAN"].size != dimension or one[b"VARIANCE"].size != packed:
-            refuse(path, TITLE, f"mixture {index + 1} is not like the first")
+            found.refuse(f"mixture {index + 1} is not like the first")
         weights[index], constants[index] = one[b"WEIGHT"][0], one.get(b"GCONST", [np.nan])[0]
         means[index], covariances[index] = one[b"MEAN"], one[b"VARIANCE"]
     listed = np.array(sorted(found.listed))
-    precisions = _precisions(covariances, dimension, full)
-    mixture = checked_mixture(path, TITLE, weights[listed], means[listed], precisions[listed])
+    with np.errstate(all="ignore"):
+        precisions = _flipped(unpack(covariances[:, ::-1])) if full else 1.0 / covariances
+    mixture = found.mixture(weights[listed], means[listed], precisions[listed])
     computed = dimension * _LOG_TWO_PI + mixture.log_determinants
-    check_constants(path, TITLE, constants[listed], computed, 1e-4 * (1 + np.abs(computed)))
+    found.check_constants(constants[listed], computed, 1e-4 * (1 + np.abs(computed)))
     if len(listed) == count:
         return mixture
     missing = np.setdiff1d(np.arange(count), listed)
     means[missing] = mixture.overall_mean
     wide = 1.0 / mixture.overall_variance
     precisions[missing] = np.diag(wide) if full else wide
-    return checked_mixture(path, TITLE, weights, means, precisions)
+    return found.mixture(weights, means, precisions)
 
 
-def _precisions(covariances: Array, dimension: int, full: bool) -> Array:
-    if not full:
-        with np.errstate(all="ignore"):
-            return 1.0 / covariances
-    rows, columns = np.triu_indices(dimension)
-    result = np.empty((len(covariances), dimension, dimension))
-    result[:, rows, columns] = covariances
-    result[:, columns, rows] = covariances
-    return result
+def _flipped(matrices: Array) -> Array:
+    """Matrices (C, D, D) with rows and columns from the last to the first.
+
+    The rows of an upper triangle, which HTK writes, are those of the lower triangle of the flipped
+    matrix from the last number to the first.
+    """
+    return matrices[:, ::-1, ::-1]
 
 
 def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
-    """Encode an HTK model definition; `path` is for messages.
-
-    Raises
-    ------
-    GmmcoreError
-        If seven digits in single precision cannot hold the mixture.
-    """
+    """Encode an HTK model definition; `path` is for messages."""
     spread = mixture.precisions if mixture.is_full else mixture.covariances
     check_single(path, TITLE, mixture.means, spread)
     blank = _text(mixture, [""] * mixture.components)
-    read = read_back(
-        path, TITLE, "with seven digits", lambda: decode_htk(path, blank, ReadOptions())
-    )
+    read = read_back(path, TITLE, "with seven digits", lambda: decode_htk(path, blank))
     constants = mixture.dimension * _LOG_TWO_PI + read.log_determinants
     return _text(mixture, [f"<GCONST> {value:.6e}\n" for value in constants.tolist()])
 
@@ -256,15 +218,14 @@ def _text(mixture: GaussianMixture, constants: list[str]) -> bytes:
         f"<VECSIZE> {dimension}<NULLD><USER><{'FULLC' if mixture.is_full else 'DIAGC'}>\n"
         f'~h "ubm"\n<BEGINHMM>\n<NUMSTATES> 3\n<STATE> 2\n<NUMMIXES> {count}\n'
     ]
-    rows, columns = np.triu_indices(dimension)
+    triangles = pack(_flipped(mixture.precisions))[:, ::-1] if mixture.is_full else None
     ends = np.cumsum(np.arange(dimension, 0, -1))[:-1]
     for c in range(count):
         lines.append(f"<MIXTURE> {c + 1} {mixture.weights[c]:.6e}\n<MEAN> {dimension}\n")
         lines.append(_digits(mixture.means[c]))
-        if mixture.is_full:
+        if triangles is not None:
             lines.append(f"<INVCOVAR> {dimension}\n")
-            packed = mixture.precisions[c][rows, columns]
-            lines.extend(_digits(row) for row in np.split(packed, ends))
+            lines.extend(_digits(row) for row in np.split(triangles[c], ends))
         else:
             lines.append(f"<VARIANCE> {dimension}\n")
             lines.append(_digits(mixture.covariances[c]))
@@ -285,7 +246,6 @@ FORMATS = (
     Format(
         "htk",
         TITLE,
-        (".mmf", ".htk", ".hmm"),
         lambda content: content[:200].lstrip().startswith(b"~"),
         decode_htk,
         lambda path, mixture: replace_bytes(path, encode_htk(path, mixture)),

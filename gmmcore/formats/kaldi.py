@@ -7,6 +7,7 @@ before it multiplies, so that a file that is read and written again keeps its by
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 
@@ -14,31 +15,117 @@ from gmmcore.core.density import constants
 from gmmcore.core.estep import pack, unpack
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, replace_bytes
-from gmmcore.formats.base import (
-    Array,
-    Format,
-    check_constants,
-    check_single,
-    checked_mixture,
-    checked_size,
-    parse_numbers,
-    read_back,
-)
-from gmmcore.formats.kaldi_items import Items, TextItems
+from gmmcore.formats.base import Array, Format, Reading, check_single, parse_numbers, read_back
 
-__all__ = ["FORMATS", "encode_kaldi"]
-
-
+BINARY, TEXT = "Kaldi binary", "Kaldi text"
 _END = {b"<DiagGMM>": b"</DiagGMM>", b"<FullGMM>": b"</FullGMM>"}
 _OLD = {b"<DiagGMMBegin>": b"<DiagGMMEnd>", b"<FullGMMBegin>": b"<FullGMMEnd>"}
 _TOKENS = {
     False: (b"<DiagGMM>", b"<MEANS_INVVARS>", b"<INV_VARS>"),
     True: (b"<FullGMM>", b"<MEANS_INVCOVARS>", b"<INV_COVARS>"),
 }
+_TEXT_ITEM = re.compile(rb"\s*(<[^<>\[\]\s]{1,40}>|\[[^<>\[\]]*\])")
 
 
-def _decode(items: Items) -> GaussianMixture:
-    path, title = items.path, items.title
+class _Items(Reading):
+    """The tokens, vectors and matrices of a binary file, one after the other."""
+
+    _title = BINARY
+    _at = 2  # After the bytes that mark it.
+
+    def __init__(self, path: PathLike, content: bytes) -> None:
+        super().__init__(path, self._title)
+        self._content = content
+
+    def token(self) -> bytes:
+        """The next item, which must be a token."""
+        end = self._content.find(b" ", self._at, self._at + 40)
+        if end < 0:
+            self.refuse(f"no token at byte {self._at}: truncated or damaged")
+        found = self._content[self._at : end]
+        self._at = end + 1
+        return found
+
+    def numbers(self, kind: bytes) -> Array:
+        """The next item: a vector (``V``), the rows of a matrix (``M``) or of a triangle (``P``).
+
+        A lower triangle is packed: its rows follow each other in a vector.
+        """
+        found = self.token()
+        if found not in (b"F" + kind, b"D" + kind):
+            what = {b"V": "a vector", b"M": "a matrix", b"P": "a packed matrix"}[kind]
+            self.refuse(f"{what} was expected before byte {self._at}")
+        dtype = np.dtype("<f4" if found[:1] == b"F" else "<f8")
+        sizes = [self._int() for _ in range(2 if kind == b"M" else 1)]
+        count = sizes[0] * (sizes[1] if kind == b"M" else 1)
+        if kind == b"P":
+            count = sizes[0] * (sizes[0] + 1) // 2
+        left = len(self._content) - self._at
+        if min(sizes) < 0 or count * dtype.itemsize > left:
+            self.refuse(
+                f"{sizes} numbers are claimed at byte {self._at}, {left} bytes are left: "
+                "truncated, damaged or of another byte order"
+            )
+        with np.errstate(invalid="ignore"):  # signalling NaNs
+            values = np.frombuffer(self._content, dtype, count, self._at).astype(np.float64)
+        self._at += count * dtype.itemsize
+        return values.reshape(sizes) if kind == b"M" else values
+
+    def at_end(self) -> bool:
+        """Whether nothing follows."""
+        return self._at == len(self._content)
+
+    def _int(self) -> int:
+        field = self._content[self._at : self._at + 5]
+        if len(field) < 5 or field[0] != 4:
+            self.refuse(f"no size at byte {self._at}: truncated or damaged")
+        self._at += 5
+        return int.from_bytes(field[1:], "little", signed=True)
+
+
+class _TextItems(_Items):
+    """The same of a text file."""
+
+    _title = TEXT
+    _at = 0
+
+    def token(self) -> bytes:
+        item = self._item()
+        if not item.startswith(b"<"):
+            self.refuse(f"a token was expected before byte {self._at}")
+        return item
+
+    def numbers(self, kind: bytes) -> Array:
+        item = self._item()
+        if not item.startswith(b"["):
+            self.refuse(f"numbers were expected before byte {self._at}")
+        if kind != b"M":
+            return self._parse(item[1:-1])
+        rows = [self._parse(line) for line in item[1:-1].split(b"\n") if line.strip()]
+        if len({row.size for row in rows}) != 1:
+            self.refuse(f"rows of unequal length before byte {self._at}")
+        return np.array(rows)
+
+    def at_end(self) -> bool:
+        return not self._content[self._at :].strip()
+
+    def _item(self) -> bytes:
+        match = _TEXT_ITEM.match(self._content, self._at)
+        if match is None:
+            self.refuse(
+                f"neither a token nor bracketed numbers at byte {self._at}: truncated or damaged"
+            )
+        self._at = match.end()
+        return match[1]
+
+    def _parse(self, text: bytes) -> Array:
+        values = parse_numbers(text)
+        if values is None:
+            self.refuse(f"something that is no number before byte {self._at}")
+        return values
+
+
+def _decode(items: _Items) -> GaussianMixture:
     begin = items.token()
     end = (_END | _OLD).get(begin)
     if end is None:
@@ -57,7 +144,7 @@ def _decode(items: Items) -> GaussianMixture:
     if scaled.shape[0] != count:
         items.refuse(f"{scaled.shape[0]} means for {count} weights")
     dimension = scaled.shape[1]
-    checked_size(path, title, count, dimension)
+    items.check_size(count, dimension)
     _expect(items, items.token(), _TOKENS[full][2])
     if full:
         rows = [items.numbers(b"P") for _ in range(count)]
@@ -74,19 +161,19 @@ def _decode(items: Items) -> GaussianMixture:
     means = _means(scaled, precisions)
     if not np.isfinite(means).all():
         # The reason is in the precisions, if they are at fault.
-        checked_mixture(path, title, weights, np.zeros_like(means), precisions)
-    mixture = checked_mixture(path, title, weights, means, precisions)
+        items.mixture(weights, np.zeros_like(means), precisions)
+    mixture = items.mixture(weights, means, precisions)
     if stated is not None:
         if stated.size != count:
             items.refuse(f"{stated.size} constants for {count} weights")
         computed = _gconsts(mixture)
         # Kaldi sums in single precision: its error grows with the terms, not with their sum.
         terms = np.abs(mixture.log_determinants) + np.abs(computed) + dimension
-        check_constants(path, title, stated, computed, 1e-4 * terms)
+        items.check_constants(stated, computed, 1e-4 * terms)
     return mixture
 
 
-def _expect(items: Items, found: bytes, wanted: bytes) -> None:
+def _expect(items: _Items, found: bytes, wanted: bytes) -> None:
     if found != wanted:
         items.refuse(f"{_shown(found)} where {wanted.decode()} was expected")
 
@@ -131,15 +218,9 @@ def _gconsts(mixture: GaussianMixture) -> Array:
 
 
 def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
-    """Encode a Kaldi file, in float32 or as text with seven digits per number.
-
-    Raises
-    ------
-    GmmcoreError
-        If single precision cannot hold the mixture; the message names `path`.
-    """
-    kind, full = TextItems if text else Items, mixture.is_full
-    title = kind.title
+    """Encode a Kaldi file, in float32 or as text with seven digits per number."""
+    kind, full = _TextItems if text else _Items, mixture.is_full
+    title = TEXT if text else BINARY
     check_single(path, title, mixture.weights, mixture.precisions)
     # The means are multiplied by the precisions that the file will hold.
     held = _held(pack(mixture.precisions) if full else mixture.precisions, text)
@@ -192,25 +273,19 @@ def _digits(values: Array) -> bytes:
     return (b"%.7g " * values.size) % tuple(values.tolist())
 
 
-def _is_text(content: bytes) -> bool:
-    return content[:200].lstrip().startswith((b"<DiagGMM", b"<FullGMM"))
-
-
 FORMATS = (
     Format(
         "kaldi",
-        Items.title,
-        (".kaldi", ".dubm", ".ubm", ".mdl", ".bin"),
+        BINARY,
         lambda content: content.startswith(b"\0B"),
-        lambda path, content, options: _decode(Items(path, content)),
+        lambda path, content: _decode(_Items(path, content)),
         lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, False)),
     ),
     Format(
         "kaldi-text",
-        TextItems.title,
-        (".kaldi-text", ".txt"),
-        _is_text,
-        lambda path, content, options: _decode(TextItems(path, content)),
+        TEXT,
+        lambda content: content[:200].lstrip().startswith((b"<DiagGMM", b"<FullGMM")),
+        lambda path, content: _decode(_TextItems(path, content)),
         lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, True)),
     ),
 )

@@ -3,95 +3,75 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike, read_bytes
-from gmmcore.formats import alize, hdf5, htk, kaldi
-from gmmcore.formats.base import MAX_BYTES, Format, ReadOptions
+from gmmcore.files import MIXTURE_FILES, PathLike, read_bytes
+from gmmcore.formats.base import MAX_BYTES, Format
+from gmmcore.formats.hdf5 import read_hdf5
 
-__all__ = [
-    "core_mixture",
-    "decode_mixture",
-    "format_by_extension",
-    "format_by_name",
-    "format_of",
-    "format_to_write",
-    "formats",
-    "read_mixture",
-    "write_mixture",
-]
-
-
-# One line a module. A format without a magic number comes after those that have one.
-_FORMATS: tuple[Format, ...] = (*hdf5.FORMATS, *kaldi.FORMATS, *htk.FORMATS, *alize.FORMATS)
+_FORMATS: dict[str, Format] = {
+    one.name: one
+    for module in dict.fromkeys(module for module, _ in MIXTURE_FILES.values())
+    for one in import_module(f"gmmcore.formats.{module}").FORMATS
+}
 
 
 def formats() -> tuple[Format, ...]:
-    """All formats, each of which can be read and written."""
-    return _FORMATS
+    """All formats, each of which can be read."""
+    return tuple(_FORMATS.values())
 
 
 def format_by_name(name: str) -> Format:
     """The format with this name; raises `GmmcoreError` if there is none."""
-    known = {one.name: one for one in _FORMATS}
-    if name not in known:
-        raise GmmcoreError(f"{name}: no such format; there are {', '.join(known)}")
-    return known[name]
+    if name not in _FORMATS:
+        raise GmmcoreError(f"{name}: no such format; there are {', '.join(_FORMATS)}")
+    return _FORMATS[name]
+
+
+def format_by_extension(path: PathLike) -> Format | None:
+    """The format that the extension of `path` belongs to; None if it belongs to none."""
+    _check_name(path)
+    extension = Path(path).suffix.lower()
+    return next((one for one in formats() if extension in one.extensions), None)
 
 
 def format_of(path: PathLike, content: bytes) -> Format:
-    """The format of the content of a file, or else that of its extension.
-
-    Raises
-    ------
-    GmmcoreError
-        If they are those of no format.
-    """
-    found = next((f for f in _FORMATS if f.recognises(content)), format_by_extension(path))
+    """The format of the content of a file, or else that of its extension."""
+    found = next((one for one in formats() if one.recognises(content)), format_by_extension(path))
     if found is None:
         raise GmmcoreError(
             f"{path}: neither its content nor its name is that of a mixture; the formats are "
-            f"{', '.join(f.title for f in _FORMATS)}"
+            f"{', '.join(one.title for one in formats())}"
         )
     return found
 
 
 def format_to_write(path: PathLike, format: str | None = None) -> Format:
-    """The format that is named, or else that of the extension of `path`.
-
-    Raises
-    ------
-    GmmcoreError
-        If there is no such format, or no format has this extension.
-    """
+    """The format that is named, or else that of the extension of `path`."""
     found = format_by_extension(path)
     if format is not None:
         return format_by_name(format)
     if found is None:
-        known = ", ".join(f"{f.extensions[0]} ({f.title})" for f in _FORMATS)
+        known = ", ".join(f"{one.extensions[0]} ({one.title})" for one in formats())
         raise GmmcoreError(f"{path}: its extension tells no format; use {known}, or name one")
     return found
 
 
 def decode_mixture(
-    path: PathLike, content: bytes, *, format: str | None = None, **options: Any
+    path: PathLike, content: bytes, *, prefix: str = "", format: str | None = None
 ) -> GaussianMixture:
     """Decode the whole content of a file; parameters and errors as those of `read_mixture`."""
     found = format_of(path, content) if format is None else format_by_name(format)
-    return found.decode(path, content, ReadOptions(**options))
+    if found.name == "sidekit":
+        return read_hdf5(path, content, prefix=prefix)
+    return found.decode(path, content)
 
 
-def read_mixture(
-    path: PathLike,
-    *,
-    prefix: str = "",
-    begin_hmm: bool = False,
-    state2: bool = False,
-    format: str | None = None,
-) -> GaussianMixture:
+def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None) -> GaussianMixture:
     """Read a mixture from a file of any format.
 
     Parameters
@@ -99,8 +79,6 @@ def read_mixture(
     path : path
     prefix : str, optional
         SIDEKIT HDF5: what the names of the datasets begin with.
-    begin_hmm, state2 : bool, optional
-        HTK: read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
     format : str, optional
         Name of the format, where neither the content nor the name of the file tells it.
 
@@ -125,8 +103,7 @@ def read_mixture(
     True
     """
     _check_name(path)
-    options = {"prefix": prefix, "begin_hmm": begin_hmm, "state2": state2}
-    return decode_mixture(path, read_bytes(path, MAX_BYTES), format=format, **options)
+    return decode_mixture(path, read_bytes(path, MAX_BYTES), prefix=prefix, format=format)
 
 
 def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> None:
@@ -161,13 +138,7 @@ def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> No
 
 
 def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
-    """Make a `GaussianMixture` of either kind of mixture.
-
-    Raises
-    ------
-    GmmcoreError
-        If it is neither, or a `Mixture` without valid parameters; the message begins with `name`.
-    """
+    """The `GaussianMixture` of either kind of mixture; errors begin with `name`."""
     if isinstance(mixture, GaussianMixture):
         return mixture
     if hasattr(mixture, "gaussian_mixture") and not isinstance(mixture, type):
@@ -177,19 +148,6 @@ def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
         f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
         "GaussianMixture; read or train one first"
     )
-
-
-def format_by_extension(path: PathLike) -> Format | None:
-    """The format that the extension of `path` belongs to; None if it belongs to none.
-
-    Raises
-    ------
-    GmmcoreError
-        If `path` is not the name of a file.
-    """
-    _check_name(path)
-    extension = Path(path).suffix.lower()
-    return next((one for one in _FORMATS if extension in one.extensions), None)
 
 
 def _check_name(path: PathLike) -> None:

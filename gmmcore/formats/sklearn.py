@@ -9,8 +9,6 @@ import numpy as np
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 
-__all__ = ["from_sklearn", "to_sklearn"]
-
 
 def to_sklearn(mixture: GaussianMixture) -> Any:
     """A fitted ``sklearn.mixture.GaussianMixture`` with the same parameters.

@@ -14,8 +14,7 @@ from gmmcore.core.gpu.choice import kind_of, one_of
 from gmmcore.core.summation import SumTree
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
-from gmmcore.formats.image import hdf5_image, open_image
-from gmmcore.formats.sealed import seal, unseal
+from gmmcore.formats.hdf5 import hdf5_image, open_image, seal, unseal
 
 if TYPE_CHECKING:
     import h5py

@@ -31,7 +31,7 @@ __all__ = [
 _WRITERS = {
     "sidekit": "write",
     "alize": "write_alize",
-    "alize-xml": "write_alize",
+    "alize-xml": "write_alize, as .gmm",
     "htk": "write_htk",
 }
 

@@ -20,6 +20,7 @@ from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
+from gmmcore.formats.base import linear_constants
 from gmmcore.formats.hdf5 import write_hdf5
 from gmmcore.formats.registry import (
     core_mixture,
@@ -27,7 +28,6 @@ from gmmcore.formats.registry import (
     read_mixture,
     write_mixture,
 )
-from gmmcore.formats.sidekit_layout import plain_constants
 from gmmcore.interfaces import sidekit_arguments as arguments
 from gmmcore.interfaces.sidekit_served import array_source, frame_source
 
@@ -210,26 +210,23 @@ class Mixture:
     @staticmethod
     def read_alize(file_name: PathLike) -> Mixture:
         """Read ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
-        mixture = read_mixture(file_name, format=_alize_format(file_name))
+        found = format_by_extension(file_name)
+        is_xml = found is not None and found.name == "alize-xml"
+        mixture = read_mixture(file_name, format="alize-xml" if is_xml else "alize")
         return Mixture.from_gaussian_mixture(mixture)
 
     def write_alize(self, mixture_file_name: PathLike) -> None:
-        """Write ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
-        arguments.check_extension(mixture_file_name, "alize", "alize-xml")
-        write_mixture(mixture_file_name, self, _alize_format(mixture_file_name))
+        """Write ALIZE RAW."""
+        arguments.check_extension(mixture_file_name, "alize")
+        write_mixture(mixture_file_name, self, "alize")
 
     @staticmethod
     def read_htk(filename: PathLike, begin_hmm: bool = False, state2: bool = False) -> Mixture:
-        """Read HTK MMF text.
-
-        Parameters
-        ----------
-        filename : path
-        begin_hmm, state2 : bool, optional
-            Read parameters without a ``<BEGINHMM>`` or ``<STATE>`` before them.
-        """
-        mixture = read_mixture(filename, begin_hmm=begin_hmm, state2=state2, format="htk")
-        return Mixture.from_gaussian_mixture(mixture)
+        """Read HTK MMF text: a whole definition, so that `begin_hmm` and `state2` must be false."""
+        if begin_hmm or state2:
+            found = "begin_hmm or state2, which read a part of a definition"
+            arguments.refuse(str(filename), found, "a whole one", "give it from ~o to <ENDHMM>")
+        return Mixture.from_gaussian_mixture(read_mixture(filename, format="htk"))
 
     def write_htk(self, mixture_file_name: PathLike) -> None:
         """Write HTK MMF text."""
@@ -617,15 +614,10 @@ class Mixture:
 
     def _derive(self, mixture: GaussianMixture) -> None:
         self.invchol = mixture.precision_factors.copy() if mixture.is_full else np.array([])
-        self.cst, self.det, self.A = plain_constants(mixture)
+        self.cst, self.det, self.A = linear_constants(mixture)
 
     def __repr__(self) -> str:
         if self.mu.ndim != 2:
             return f"<Mixture {self.name}: empty>"
         kind = "full" if self.invcov.ndim == 3 else "diagonal"
         return f"<Mixture {self.name}: {self.distrib_nb()} {kind} of dimension {self.dim()}>"
-
-
-def _alize_format(path: PathLike) -> str:
-    found = format_by_extension(path)
-    return "alize-xml" if found is not None and found.name == "alize-xml" else "alize"

@@ -238,7 +238,7 @@ def _run(settings: Settings, source: str) -> Run:
 
 
 def _initial_mixture(path: str, prefix: str) -> GaussianMixture:
-    from gmmcore.formats import read_mixture
+    from gmmcore.formats.registry import read_mixture
 
     try:
         return read_mixture(path, prefix=prefix)

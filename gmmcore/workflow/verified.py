@@ -15,7 +15,7 @@ from typing import Any
 
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import digest_of, read_bytes, replace_text, sha256_of
-from gmmcore.formats.sealed import sealed_facts
+from gmmcore.formats.hdf5 import unseal
 
 __all__ = ["checksum_of", "fault_of", "recall", "remember", "sealed_state"]
 
@@ -31,7 +31,7 @@ def sealed_state(path: str, kind: str = "mixture") -> tuple[dict[str, Any], str]
 
     def read() -> tuple[dict[str, Any], str]:
         try:
-            return sealed_facts(path, kind), ""
+            return unseal(path, kind)[0], ""
         except GmmcoreError as error:
             return {}, fault_of(error)
 

@@ -19,8 +19,7 @@ from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
 from gmmcore.core.train import moments
 from gmmcore.data.corpus import Corpus, CorpusShard
-from gmmcore.formats.hdf5 import load_model, save_model
-from gmmcore.formats.sealed import sealed_facts
+from gmmcore.formats.hdf5 import load_model, save_model, unseal
 from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
 from gmmcore.workflow.provenance import settings_digest
 
@@ -206,7 +205,7 @@ def test_a_fall_that_the_prior_explains_is_none(tmp_path, capsys):
     assert "fell" not in capsys.readouterr().err
     assert maximised(tmp_path, 0.1, allowance=0.09, on_decrease="stop") == 1
     assert "and the prior 0.09; try" in capsys.readouterr().err
-    assert sealed_facts(tmp_path / "002.h5", "mixture")["allowance"] == 0.0
+    assert unseal(tmp_path / "002.h5", "mixture")[0]["allowance"] == 0.0
 
 
 def test_how_far_a_likelihood_may_fall_depends_on_precision_and_variances(tmp_path, capsys):

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats.hdf5 import load_model, save_model
-from gmmcore.formats.image import hdf5_image
-from gmmcore.formats.sealed import seal
+from gmmcore.formats.hdf5 import hdf5_image, load_model, save_model, seal
 
 few = settings(deadline=None, max_examples=40)
 

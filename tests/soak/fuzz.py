@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats.registry import decode_mixture, format_of, formats
+from gmmcore.files import WRITTEN
+from gmmcore.formats.registry import decode_mixture, format_by_name, format_of
 
 DATA = Path(__file__).resolve().parents[1] / "reference" / "data"
 SECONDS = 5.0
@@ -71,7 +72,7 @@ def own_samples(folder: Path) -> list[Sample]:
     }
     result = []
     for kind, mixture in small.items():
-        for one in formats():
+        for one in map(format_by_name, WRITTEN):
             path = folder / f"{kind}{one.extensions[0]}"
             one.write(path, mixture)
             content = path.read_bytes()

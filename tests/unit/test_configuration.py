@@ -84,6 +84,7 @@ def test_a_ceiling_may_be_infinite():
         ({"zzz": 1}, "unknown key zzz; known here: audio, components"),
         ({"weak": {"occupancy": 3}}, "config.yaml: weak is gone: it is called low_count"),
         ({"features": {"pack": False}}, "features.pack is gone: a shard always holds its frames"),
+        ({"export": ["htk", "alize-xml"]}, "export.alize-xml is gone: ALIZE reads RAW: use alize"),
         ({"components": 0}, "components is 0: a whole number, at least 1"),
         ({"components": "many"}, "components is 'many': a whole number"),
         ({"llk_gain": "1e-3"}, "write 1.0e-3"),

@@ -11,7 +11,7 @@ import pytest
 
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import remembered, sha256_of
-from gmmcore.formats.sealed import seal
+from gmmcore.formats.hdf5 import seal
 from gmmcore.workflow import verified
 from gmmcore.workflow.verified import checksum_of, recall, remember, sealed_state
 
@@ -35,7 +35,7 @@ def sealed(tmp_path):
 def forget(monkeypatch):
     """Begin as a new process does; files may not be read."""
     monkeypatch.setattr(verified, "_known", {})
-    for name in ("sealed_facts", "sha256_of"):
+    for name in ("unseal", "sha256_of"):
         monkeypatch.setattr(verified, name, lambda *_: pytest.fail("was read again"))
 
 

@@ -14,8 +14,7 @@ from flows import FIRST, PLAIN, TINY, Workflow, changed, errors, iterations, job
 from gmmcore.core import density
 from gmmcore.core.estep import accumulate
 from gmmcore.core.train import TrainingSettings, train
-from gmmcore.formats.hdf5 import load_model
-from gmmcore.formats.sealed import sealed_facts
+from gmmcore.formats.hdf5 import load_model, unseal
 
 pytestmark = pytest.mark.slow
 
@@ -232,7 +231,7 @@ def test_real_speech(data, tmp_path):
 
 
 def test_the_last_iteration_is_the_final_mixture(trained):
-    final = sealed_facts(trained.folder / "results/tiny/ubm.h5", "mixture")
-    last = sealed_facts(trained.folder / "results/tiny/full/4/002.h5", "mixture")
+    final = unseal(trained.folder / "results/tiny/ubm.h5", "mixture")[0]
+    last = unseal(trained.folder / "results/tiny/full/4/002.h5", "mixture")[0]
     assert final["iteration"] == 2
     assert final["parent"] == last["digest"]

@@ -234,24 +234,15 @@ def warn_of_few_frames(model: Model, corpus: Corpus) -> None:
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that only some formats need."""
+    """Declare the argument that only one format needs."""
     parser.add_argument("--prefix", default="", help="of the datasets in a SIDEKIT file read")
-    parser.add_argument(
-        "--begin-hmm", action="store_true", help="HTK: read without a <BEGINHMM> before"
-    )
-    parser.add_argument("--state2", action="store_true", help="HTK: read without a <STATE> before")
 
 
 def read_any(path: str, arguments: argparse.Namespace) -> GaussianMixture:
     """Read the mixture in `path`, of any format, with the arguments of `add_reading`."""
     from gmmcore.formats.registry import read_mixture
 
-    return read_mixture(
-        path,
-        prefix=arguments.prefix,
-        begin_hmm=arguments.begin_hmm,
-        state2=arguments.state2,
-    )
+    return read_mixture(path, prefix=arguments.prefix)
 
 
 @contextmanager

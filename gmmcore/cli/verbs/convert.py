@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.cli.verbs._common import add_reading, read_any
+from gmmcore.files import WRITTEN
 
 __all__ = ["configure", "run"]
 
@@ -18,8 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUT")
     parser.add_argument(
         "--format",
-        help="of OUT: sidekit, kaldi, kaldi-text, alize, alize-xml or htk; by its extension if "
-        "not given",
+        help=f"of OUT, one of {', '.join(WRITTEN)}; by its extension if not given",
     )
     parser.add_argument(
         "--output-prefix",

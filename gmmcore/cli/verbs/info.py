@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.core.history import history_table
     from gmmcore.files import read_bytes
     from gmmcore.formats.base import MAX_BYTES
+    from gmmcore.formats.hdf5 import is_sealed
     from gmmcore.formats.registry import format_of
-    from gmmcore.formats.sealed import is_sealed
 
     path = arguments.mixture
     content = read_bytes(path, MAX_BYTES)

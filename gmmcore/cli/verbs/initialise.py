@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         with explained(arguments.corpus):
             mixture = one_gaussian(corpus.moments, stored="float32")
     else:
-        from gmmcore.formats import read_mixture
+        from gmmcore.formats.registry import read_mixture
 
         if settings.digest not in (None, sha256_of(source)):
             raise GmmcoreError(f"{source}: changed since the run began; start it again")

@@ -14,10 +14,17 @@ from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.formats import hdf5
-from gmmcore.formats.hdf5 import load_model, prefixes, read_hdf5, save_model, write_hdf5
-from gmmcore.formats.image import hdf5_image
-from gmmcore.formats.sealed import seal, sealed_facts
-from gmmcore.formats.sidekit_layout import put_mixture
+from gmmcore.formats.hdf5 import (
+    hdf5_image,
+    load_model,
+    prefixes,
+    put_mixture,
+    read_hdf5,
+    save_model,
+    seal,
+    unseal,
+    write_hdf5,
+)
 
 
 def diagonal(control: bool = True) -> GaussianMixture:
@@ -59,7 +66,7 @@ def test_a_model_comes_back_with_its_provenance(
     assert [e.log_likelihood for e in model.history] == [-2.5, -1.5]
     assert model.history[0].action == "resplit"
     assert np.isnan(model.history[1].gain)
-    assert model.digest == digest == sealed_facts(path, "mixture")["digest"]
+    assert model.digest == digest == unseal(path, "mixture")[0]["digest"]
 
 
 def test_a_history_of_an_earlier_version_has_other_columns(tmp_path: Path) -> None:
@@ -310,8 +317,8 @@ def test_zeros_that_compress_a_thousandfold_are_refused(tmp_path: Path) -> None:
 def test_a_full_mixture_of_diagonal_matrices_is_not_mistaken_for_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gmmcore.formats.sidekit_layout._FREE_BYTES", 0)
-    monkeypatch.setattr("gmmcore.formats.sidekit_layout._LARGEST_EXPANSION", 4)
+    monkeypatch.setattr("gmmcore.formats.hdf5._FREE_BYTES", 0)
+    monkeypatch.setattr("gmmcore.formats.hdf5._LARGEST_EXPANSION", 4)
     path, count, dimension = tmp_path / "m.h5", 16, 220
     precisions = np.broadcast_to(np.eye(dimension), (count, dimension, dimension))
     mixture = GaussianMixture(np.full(count, 1 / count), np.zeros((count, dimension)), precisions)

@@ -12,8 +12,9 @@ from gmmcore.cli.main import main
 from gmmcore.core.describe import describe, difference
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.files import WRITTEN
 from gmmcore.formats.hdf5 import load_model, save_model
-from gmmcore.formats.registry import formats, read_mixture, write_mixture
+from gmmcore.formats.registry import read_mixture, write_mixture
 
 
 def mixture() -> GaussianMixture:
@@ -36,7 +37,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", [one.name for one in formats()])
+@pytest.mark.parametrize("name", WRITTEN)
 def test_convert_to_every_format(
     model: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,8 +17,7 @@ from gmmcore.cli.main import main
 from gmmcore.core import processor
 from gmmcore.data.identity import shard_paths
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats.hdf5 import load_model
-from gmmcore.formats.sealed import sealed_facts
+from gmmcore.formats.hdf5 import load_model, unseal
 
 CHOSEN = ("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES")
 OLDEST = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "X86_V4 X86_V3"}
@@ -104,7 +103,7 @@ def test_what_computes_does_not_depend_on_what_is_loaded(first: str) -> None:
 
 def test_an_iteration_says_what_computed_it(folder: Path) -> None:
     assert iterate(folder, NOTHING, 1).stderr == ""
-    facts = sealed_facts(folder / "run/diag/8/001.h5", "mixture")
+    facts = unseal(folder / "run/diag/8/001.h5", "mixture")[0]
     assert facts["arithmetic"].startswith(f"numpy {np.__version__}")
     # The next stage starts from it without sums of its own.
     for name, first in (("split --method=sidekit", "16.h5"), ("diag2full", "full.h5")):
@@ -149,7 +148,7 @@ def test_statistics_of_another_type_are_told(folder: Path) -> None:
     done = verb(folder, {"OPENBLAS_CORETYPE": "Haswell"}, "maximise", *given, *last)
     (line,) = done.stderr.splitlines()
     assert line.startswith("warning: 0.stats.h5: computed with numpy ")
-    found = sealed_facts(folder / "run/diag/8/001.h5", "mixture")["arithmetic"]
+    found = unseal(folder / "run/diag/8/001.h5", "mixture")[0]["arithmetic"]
     assert re.search("Haswell; numpy .* Nehalem$", found)
 
 

@@ -11,7 +11,7 @@ import yaml
 from gmmcore.cli.main import main
 from gmmcore.core.density import log_likelihood
 from gmmcore.core.train import uniform_start
-from gmmcore.formats import write_mixture
+from gmmcore.formats.registry import write_mixture
 
 SHOWS = ("b", "a", "c")
 
