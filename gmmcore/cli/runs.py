@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.cli.verb import OUTPUT, argument, verb
+from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, verb
 from gmmcore.errors import GmmcoreError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from gmmcore.data.corpus import Corpus
     from gmmcore.workflow.runs import Run
 
 _RUNS = (
@@ -99,6 +105,103 @@ def status(arguments: argparse.Namespace) -> None:
     for results, run in _folders_of(arguments, runs, config):
         for line in status_lines(run, results, cores, frames):
             print(line)
+
+
+@verb(
+    argument("--mixture", required=True, help="the final mixture"),
+    argument("--stages", nargs="+", required=True, help="the last mixtures of the stages"),
+    CORPUS,
+    argument("--held-out", help="corpus.json of the held-out frames"),
+    argument("--settings", required=True, help="the configuration of the run, as JSON"),
+    argument("--logs", default="logs", help="folder of the run's benchmarks"),
+    THREADS,
+    OUTPUT,
+)
+def report(arguments: argparse.Namespace) -> None:
+    """Write the report of a training: plots, sizes, cautions and provenance as one HTML page.
+
+    Example: gmmcore report --mixture results/demo/ubm.h5 --stages results/demo/diag/64.h5
+             --corpus results/features/<id>/corpus.json --settings '{}' --output report.html
+    """
+    import json
+
+    from gmmcore.config.configuration import resolve
+    from gmmcore.data.table import ShowTable
+    from gmmcore.files import read_bytes, replace_text
+    from gmmcore.report.plots import CAN_DRAW
+    from gmmcore.report.report import read_outcome, report_page
+
+    if not CAN_DRAW:
+        print(
+            "warning: Altair and vl-convert are not installed, so that the page has no plots: "
+            "pip install 'gmmcore[plot]', then remove the page and give the same command again",
+            file=sys.stderr,
+        )
+    outcome = read_outcome(
+        Path(arguments.mixture),
+        arguments.stages,
+        *_sampled(arguments.corpus),
+        resolve(json.loads(arguments.settings), "--settings"),
+        _sampled(arguments.held_out)[1] if arguments.held_out else None,
+        Path(arguments.logs),
+        arguments.threads,
+    )
+    folder = Path(arguments.corpus).parent
+    lines = read_bytes(folder / "skipped.tsv").decode().splitlines()[1:]
+    skipped = [line.split("\t")[:3] for line in lines]
+    page = report_page(outcome, ShowTable.read(folder / "shows.tsv"), skipped)
+    replace_text(arguments.output, page)
+
+
+@verb(
+    argument("--mixtures", nargs="+", required=True, help="final ones, of each run"),
+    argument("--corpora", nargs="+", required=True, help="corpus.json of each run"),
+    argument("--held-out", nargs="+", help="corpus.json of the held-out frames of each run, or -"),
+    argument("--settings", required=True, help="the configurations by run, as JSON"),
+    THREADS,
+    argument("--output", required=True, help="tab-separated text"),
+)
+def comparison(arguments: argparse.Namespace) -> None:
+    """Compare finished trainings in a table.
+
+    Example: gmmcore comparison --mixtures results/a/ubm.h5 results/b/ubm.h5 --corpora a.json b.json
+             --settings '{"a": {}, "b": {}}' --output comparison.tsv
+    """
+    import json
+
+    from gmmcore.config.configuration import resolve
+    from gmmcore.files import replace_text
+    from gmmcore.report.compare import comparison_table
+    from gmmcore.report.report import read_outcome
+
+    sampled = cache(_sampled)
+    outcomes = [
+        read_outcome(
+            Path(final),
+            [final],
+            *sampled(corpus),
+            resolve(values, f"--settings: {name}"),
+            None if held_out == "-" else sampled(held_out)[1],
+            threads=arguments.threads,
+        )
+        for final, corpus, held_out, (name, values) in zip(
+            arguments.mixtures,
+            arguments.corpora,
+            arguments.held_out or ["-"] * len(arguments.mixtures),
+            json.loads(arguments.settings).items(),
+            strict=True,
+        )
+    ]
+    replace_text(arguments.output, comparison_table(outcomes))
+
+
+def _sampled(path: str) -> tuple[Corpus, npt.NDArray[np.float32]]:
+    """Read a corpus and its frames, or a sample of them."""
+    from gmmcore.data.corpus import Corpus
+    from gmmcore.data.sample import sample_frames
+
+    corpus = Corpus.read(path)
+    return corpus, sample_frames(corpus, path)
 
 
 @verb(

@@ -28,6 +28,7 @@ from gmmcore.data.table import ShowTable
 from gmmcore.errors import counted
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.report import plots
+from gmmcore.workflow.status import stage_seconds
 
 _SKIPPED = 50
 
@@ -72,7 +73,7 @@ def read_outcome(
         )
         found[last.facts["stage"], last.facts["components"]] = last.mixture, training, other
     known = sizes(found, model.history, corpus.frames, settings.llk_gain)
-    times = {size.name: _seconds(logs / f"{size.name}.benchmark.tsv") for size in known if logs}
+    times = {size.name: stage_seconds(logs, size.name) for size in known if logs}
     return Outcome(
         final.absolute().parent.name,
         settings,
@@ -81,7 +82,7 @@ def read_outcome(
         len(sample),
         0 if held_out is None else len(held_out),
         known,
-        {name: seconds for name, seconds in times.items() if not isnan(seconds)},
+        {name: seconds for name, seconds in times.items() if seconds is not None},
     )
 
 
@@ -89,14 +90,6 @@ def _log_likelihood(mixture: GaussianMixture, frames: Frames | None, threads: in
     if frames is None:
         return nan
     return accumulate(mixture, frames, precision="single", threads=threads).log_likelihood_per_frame
-
-
-def _seconds(benchmark: Path) -> float:
-    """Return the seconds in a benchmark file of Snakemake; NaN if there is none."""
-    try:
-        return float(benchmark.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
-    except (OSError, ValueError, IndexError):
-        return nan
 
 
 def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[str]]) -> str:
