@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gmmcore.formats.registry import read_mixture, write_mixture
     from gmmcore.interfaces.estimator import GaussianMixtureModel
     from gmmcore.interfaces.fitting import train
-    from gmmcore.interfaces.opened import open_run
+    from gmmcore.interfaces.run import open_run
     from gmmcore.interfaces.sidekit_mixture import Mixture
     from gmmcore.interfaces.sidekit_server import FeaturesServer
 
@@ -72,7 +72,7 @@ _HOMES = {
     "GmmcoreError": "gmmcore.errors",
     "Mixture": "gmmcore.interfaces.sidekit_mixture",
     "accumulate": "gmmcore.core.estep",
-    "open_run": "gmmcore.interfaces.opened",
+    "open_run": "gmmcore.interfaces.run",
     "read_mixture": "gmmcore.formats.registry",
     "train": "gmmcore.interfaces.fitting",
     "write_mixture": "gmmcore.formats.registry",

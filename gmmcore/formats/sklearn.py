@@ -22,7 +22,7 @@ def to_sklearn(mixture: GaussianMixture) -> Any:
         from sklearn.mixture import GaussianMixture as Estimator
     except ImportError as error:
         raise GmmcoreError(
-            "scikit-learn: not installed; install it, or gmmcore with the extra sklearn"
+            "scikit-learn: it cannot be imported; install it with: pip install 'gmmcore[sklearn]'"
         ) from error
     kind = "full" if mixture.is_full else "diag"
     result = Estimator(n_components=mixture.components, covariance_type=kind, warm_start=True)

@@ -1,9 +1,9 @@
-"""A Gaussian mixture in scikit-learn's manner, with scikit-learn or without."""
+"""A Gaussian mixture as an estimator of scikit-learn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,40 +14,29 @@ from gmmcore.core import density
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.threads import ordered_map, single_blas
+from gmmcore.errors import GmmcoreError
 from gmmcore.interfaces.fitting import Frames, mixture_of, processors, train
 from gmmcore.interfaces.frames import is_shows, opened
 
-if not TYPE_CHECKING:
-    try:
-        from sklearn.base import BaseEstimator, DensityMixin
-        from sklearn.utils.validation import check_is_fitted, validate_data
-    except ImportError:
-        from gmmcore.interfaces.standin import (
-            BaseEstimator,
-            DensityMixin,
-            check_is_fitted,
-            validate_data,
-        )
-else:
-    from gmmcore.interfaces.standin import (
-        BaseEstimator,
-        DensityMixin,
-        check_is_fitted,
-        validate_data,
-    )
-
-__all__ = ["GaussianMixtureModel"]
+try:
+    from sklearn.base import BaseEstimator, DensityMixin
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise GmmcoreError(
+        "GaussianMixtureModel: scikit-learn cannot be imported; install it with: "
+        "pip install 'gmmcore[sklearn]'"
+    ) from error
 
 Array = npt.NDArray[np.float64]
 _BLOCK = 4096
 
 
-class GaussianMixtureModel(DensityMixin, BaseEstimator):
+class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """A Gaussian mixture as an estimator, with the methods of ``sklearn.mixture.GaussianMixture``.
 
     It is trained as the workflow trains: components are divided where the likelihood gains most,
-    so that there is no random initialisation. If scikit-learn is installed, it is an estimator of
-    scikit-learn, for pipelines, grid search and ``clone``.
+    so that there is no random initialisation. Pipelines, grid search and ``clone`` take it. It
+    needs ``pip install 'gmmcore[sklearn]'``.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.registry import core_mixture, read_mixture
 from gmmcore.interfaces.frames import divided
-from gmmcore.interfaces.result import Training
+from gmmcore.interfaces.run import Training
 
 __all__ = ["mixture_of", "processors", "train"]
 

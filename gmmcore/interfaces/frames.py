@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,9 +22,7 @@ from gmmcore.data.readers.faults import FaultyShowError, report
 from gmmcore.data.shows import ShowReader
 from gmmcore.data.survey import check_list
 from gmmcore.errors import GmmcoreError
-from gmmcore.interfaces.spooling import spooled
-
-__all__ = ["divided", "is_shows", "opened"]
+from gmmcore.files import reason_of
 
 _BLOCK = 65536
 
@@ -42,21 +41,11 @@ def is_shows(values: Any) -> bool:
 def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1) -> FrameSource:
     """Make a source of all frames.
 
-    Parameters
-    ----------
-    values : array_like of shape (F, D), path, sequence, or FrameSource
-        All frames as an array or memory map; a feature list or folder, as ``features.list`` in
-        config.yaml, or one feature file; a sequence of feature files; or a sequence of arrays of
-        shape (n, D), one per show. Files are read once and kept in a temporary file.
-    features : mapping, optional
-        How the shows in files are processed: keys of the section ``features`` of config.yaml.
-    seed : int
-        Seed of the random subset that ``frames`` in `features` asks for.
-
-    Raises
-    ------
-    GmmcoreError
-        If there are no frames, a file has a fault, or a value is not finite.
+    `values` is an array or memory map (F, D); a feature list or folder, as ``features.list`` in
+    config.yaml, or one feature file; a sequence of feature files; or a sequence of arrays (n, D),
+    one per show. Files are processed by `features`, keys of this section of config.yaml, read once
+    and kept in a temporary file; `seed` is that of the random subset that ``frames`` in `features`
+    asks for.
     """
     if is_shows(values):
         return _Shows(values, features, seed).joined()
@@ -86,19 +75,9 @@ def divided(
 ) -> tuple[FrameSource, FrameSource | None]:
     """Make sources of the frames to train on and of those that are held out.
 
-    Parameters
-    ----------
-    values, features
-        As for `opened`.
-    held_out : float, None, or as `values`
-        Share of the frames to hold out: whole shows, drawn by a hash of seed and show, if there
-        are several, and random frames otherwise; or the held-out frames themselves.
-    seed : int
-
-    Raises
-    ------
-    GmmcoreError
-        Those of `opened`; or if `held_out` is no share, or one that leaves no frames.
+    `held_out` is the share of the frames to hold out: whole shows, drawn by a hash of seed and
+    show, if there are several, and random frames otherwise; or the held-out frames themselves, as
+    `values`, which are those of `opened`.
     """
     if held_out is None:
         return opened(values, features, seed), None
@@ -147,13 +126,7 @@ class _Chosen:
 
 
 class _Shows:
-    """Shows that are given as a list, as files or as arrays.
-
-    Attributes
-    ----------
-    sizes : dict
-        Number of frames of each show, by its name.
-    """
+    """Shows that are given as a list, as files or as arrays; `sizes` has the frames of each."""
 
     def __init__(self, values: Any, features: Mapping[str, Any] | None, seed: int) -> None:
         self._arrays: dict[str, npt.NDArray[Any]] = {}
@@ -211,6 +184,48 @@ class _Shows:
                     if self._settings.on_error == "stop":
                         raise GmmcoreError(line) from None
                     warnings.warn(line, stacklevel=2)
+
+
+def spooled(shows: Iterable[tuple[str, npt.NDArray[np.generic]]]) -> ArraySource:
+    """Join the frames of shows, with only one show in memory.
+
+    They lie in a temporary file without a name, which the operating system keeps in memory as far
+    as there is room. If those of the first show are float32, all are stored as float32, and as
+    float64 otherwise. Frames of another dimension or with values that are not finite are refused.
+    """
+    count = dimension = 0
+    dtype: npt.DTypeLike = np.float64
+    try:
+        with tempfile.TemporaryFile(prefix="gmmcore-frames-") as stream:
+            for show, values in shows:
+                if not dimension and values.ndim == 2:
+                    dimension = int(values.shape[1])
+                    # Numbers that were float32 are stored as they are.
+                    dtype = np.float32 if values.dtype == np.float32 else np.float64
+                _check_values(show, values, dimension)
+                np.ascontiguousarray(values, dtype).tofile(stream)
+                count += len(values)
+            if not count:
+                raise GmmcoreError("the feature list: no frames are left; check shows and labels")
+            stream.flush()
+            return ArraySource(np.memmap(stream, dtype, "r", shape=(count, dimension)))
+    except OSError as error:
+        raise GmmcoreError(
+            f"{tempfile.gettempdir()}: cannot keep the frames: {reason_of(error)}; "
+            "free space, or set TMPDIR to another folder"
+        ) from error
+
+
+def _check_values(show: str, values: npt.NDArray[np.generic], dimension: int) -> None:
+    if values.ndim != 2 or values.shape[1] != dimension or not dimension:
+        raise GmmcoreError(
+            f"show {show}: frames of shape {values.shape}, (n, {dimension or 'D'}) was "
+            "expected; check the show's features"
+        )
+    if not np.isfinite(values).all():
+        raise GmmcoreError(
+            f"show {show}: a frame holds a value that is not finite; fix or skip the show"
+        )
 
 
 def _is_list(path: str | os.PathLike[str]) -> bool:

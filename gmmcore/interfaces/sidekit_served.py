@@ -14,8 +14,8 @@ import numpy.typing as npt
 from gmmcore.core.density import checked_frames
 from gmmcore.core.frames import ArraySource
 from gmmcore.errors import GmmcoreError
+from gmmcore.interfaces.frames import spooled
 from gmmcore.interfaces.sidekit_arguments import refuse, shown, type_of
-from gmmcore.interfaces.spooling import spooled
 
 __all__ = ["array_source", "frame_source"]
 
@@ -26,7 +26,7 @@ def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
     """The frames of SIDEKIT's two arguments: a server and a list, or an array and None.
 
     Each show is loaded once, where SIDEKIT processes it again in every iteration; see
-    `gmmcore.interfaces.spooling.spooled`.
+    `gmmcore.interfaces.frames.spooled`.
 
     Parameters
     ----------

@@ -1,11 +1,9 @@
-"""`GaussianMixtureModel`, with scikit-learn and without."""
+"""`GaussianMixtureModel`."""
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +14,26 @@ import gmmcore
 from gmmcore import GaussianMixture, GaussianMixtureModel, GmmcoreError, Mixture
 from gmmcore.core.density import log_likelihood, posteriors
 
+pytest.importorskip("sklearn")
+
 TRUTH = GaussianMixture.from_covariances(
     [0.3, 0.7], [[-4.0, 0.0], [4.0, 1.0]], [[1.0, 2.0], [0.5, 1.0]]
 )
 FRAMES, COMPONENTS = TRUTH.sample(2000, seed=1)
 
 
-@pytest.fixture(params=["scikit-learn", "alone"])
-def model_class(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[type[GaussianMixtureModel]]:
-    """The class with scikit-learn, and as it is where scikit-learn is not installed."""
-    name = "gmmcore.interfaces.estimator"
-    if request.param == "scikit-learn":
-        pytest.importorskip("sklearn")
-        yield GaussianMixtureModel
-        return
+def test_without_scikit_learn_one_line_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with monkeypatch.context() as patch:
         for known in [*sys.modules]:
-            if known == name or known.split(".")[0] == "sklearn":
+            if known == "gmmcore.interfaces.estimator" or known.split(".")[0] == "sklearn":
                 patch.delitem(sys.modules, known)
         patch.setitem(sys.modules, "sklearn", None)
-        module = importlib.import_module(name)
-        assert module.BaseEstimator.__module__ == "gmmcore.interfaces.standin"
-        yield module.GaussianMixtureModel
+        with pytest.raises(GmmcoreError, match=r"pip install 'gmmcore\[sklearn\]'"):
+            _ = gmmcore.GaussianMixtureModel
+        with pytest.raises(GmmcoreError, match=r"pip install 'gmmcore\[sklearn\]'"):
+            Mixture.from_gaussian_mixture(TRUTH).to_sklearn()
 
 
 @pytest.mark.parametrize(
@@ -60,7 +54,6 @@ def test_the_checks_of_scikit_learn(params: dict[str, Any]) -> None:
 
 
 def test_it_is_an_estimator_of_scikit_learn() -> None:
-    pytest.importorskip("sklearn")
     from sklearn.base import BaseEstimator
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
@@ -73,8 +66,8 @@ def test_it_is_an_estimator_of_scikit_learn() -> None:
     assert search.fit(FRAMES).best_params_["components"] >= 2
 
 
-def test_what_is_fitted_is_the_trained_mixture(model_class: type[GaussianMixtureModel]) -> None:
-    model = model_class(components=2, held_out=0.1).fit(FRAMES)
+def test_what_is_fitted_is_the_trained_mixture() -> None:
+    model = GaussianMixtureModel(components=2, held_out=0.1).fit(FRAMES)
     training = gmmcore.train(FRAMES, components=2, held_out=0.1)
     assert model.mixture_ == training.mixture
     assert model.held_out_ == training.held_out
@@ -85,12 +78,12 @@ def test_what_is_fitted_is_the_trained_mixture(model_class: type[GaussianMixture
     assert model.n_iter_ == len(training.entries)
     assert model.lower_bound_ == training.history["log_likelihood"][-1]
     assert model.n_features_in_ == 2
-    assert model_class(components=2, iterations=[1]).fit(FRAMES).converged_ is False
-    assert model_class(components=2, iterations=[50]).fit(FRAMES).converged_ is True
+    assert GaussianMixtureModel(components=2, iterations=[1]).fit(FRAMES).converged_ is False
+    assert GaussianMixtureModel(components=2, iterations=[50]).fit(FRAMES).converged_ is True
 
 
-def test_methods_are_the_densities(model_class: type[GaussianMixtureModel]) -> None:
-    model = model_class(components=2, threads=2).fit(FRAMES)
+def test_methods_are_the_densities() -> None:
+    model = GaussianMixtureModel(components=2, threads=2).fit(FRAMES)
     many = np.concatenate([FRAMES] * 5)  # More than one block.
     expected = log_likelihood(model.mixture_, many)
     np.testing.assert_allclose(model.score_samples(many), expected, rtol=1e-12)
@@ -100,7 +93,7 @@ def test_methods_are_the_densities(model_class: type[GaussianMixtureModel]) -> N
     assert np.array_equal(model.predict(many), shares.argmax(axis=1))
     found = model.predict(FRAMES)
     assert max((found == COMPONENTS).mean(), (found != COMPONENTS).mean()) > 0.99
-    again = model_class.from_mixture(model)
+    again = GaussianMixtureModel.from_mixture(model)
     assert np.array_equal(again.score_samples(many), model.score_samples(many))
     assert all(map(np.array_equal, model.sample(9, seed=3), model.mixture_.sample(9, seed=3)))
 
@@ -116,19 +109,19 @@ def test_criteria_are_those_of_scikit_learn(covariance: str) -> None:
     assert model.bic(FRAMES) == pytest.approx(peer.bic(FRAMES), rel=1e-3)
 
 
-def test_files_and_memory_maps(model_class: type[GaussianMixtureModel], tmp_path: Path) -> None:
+def test_files_and_memory_maps(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", FRAMES.astype(np.float32))
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
-    expected = model_class(components=2).fit(mapped)
+    expected = GaussianMixtureModel(components=2).fit(mapped)
     for values in (tmp_path / "a.npy", [tmp_path / "a.npy"], tmp_path, [mapped]):
-        model = model_class(components=2).fit(values)
+        model = GaussianMixtureModel(components=2).fit(values)
         assert model.mixture_ == expected.mixture_
         assert model.n_features_in_ == 2
         assert np.array_equal(model.score_samples(values), expected.score_samples(mapped))
 
 
-def test_parameters_are_listed_and_set(model_class: type[GaussianMixtureModel]) -> None:
-    model = model_class(components=3, floor=0.02)
+def test_parameters_are_listed_and_set() -> None:
+    model = GaussianMixtureModel(components=3, floor=0.02)
     assert model.get_params()["floor"] == 0.02
     assert model.set_params(components=2, seed=4) is model
     assert (model.components, model.seed) == (2, 4)
@@ -138,24 +131,22 @@ def test_parameters_are_listed_and_set(model_class: type[GaussianMixtureModel]) 
         model.set_params(nothing=1)
 
 
-def test_what_is_not_fitted_or_of_another_dimension(
-    model_class: type[GaussianMixtureModel],
-) -> None:
+def test_what_is_not_fitted_or_of_another_dimension() -> None:
     with pytest.raises(ValueError, match="not fitted yet"):
-        model_class().score(FRAMES)
-    model = model_class(components=2).fit(FRAMES)
+        GaussianMixtureModel().score(FRAMES)
+    model = GaussianMixtureModel(components=2).fit(FRAMES)
     with pytest.raises(ValueError, match="X has 1 features, but GaussianMixtureModel is expecting"):
         model.predict(FRAMES[:, :1])
     with pytest.raises(ValueError, match="1"):
-        model_class(components=2).fit(FRAMES[:1])
+        GaussianMixtureModel(components=2).fit(FRAMES[:1])
     with pytest.raises(ValueError, match=r"NaN|not finite"):
         model.predict([[np.nan, 0.0]])
     with pytest.raises(GmmcoreError, match="mixture: a value of type int"):
-        model_class.from_mixture(3)
+        GaussianMixtureModel.from_mixture(3)
 
 
-def test_one_component_needs_no_iteration(model_class: type[GaussianMixtureModel]) -> None:
-    model = model_class(components=1).fit(FRAMES)
+def test_one_component_needs_no_iteration() -> None:
+    model = GaussianMixtureModel(components=1).fit(FRAMES)
     np.testing.assert_allclose(model.means_[0], FRAMES.mean(axis=0))
     np.testing.assert_allclose(model.covariances_[0], FRAMES.var(axis=0))
     assert (model.n_iter_, model.converged_) == (0, True)

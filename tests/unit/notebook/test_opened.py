@@ -14,7 +14,7 @@ from gmmcore import GaussianMixture, GmmcoreError
 from gmmcore.core.history import HistoryEntry, history_table
 from gmmcore.data.demo.synthetic import known_mixture
 from gmmcore.formats.hdf5 import save_model
-from gmmcore.interfaces.result import Training
+from gmmcore.interfaces.run import Training
 
 PAGE = Path(__file__).parents[3] / "docs/notebook.md"
 FRAMES = np.random.default_rng(0).standard_normal((400, 3)) * [1.0, 2.0, 3.0]

@@ -1,19 +1,95 @@
-"""A run of the workflow, opened to look at."""
+"""What a training gives, and a run of the workflow, opened to look at."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from math import nan
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import load_model
-from gmmcore.interfaces.result import Training
 
-__all__ = ["OpenedRun", "StageMixtures", "open_run"]
+if TYPE_CHECKING:
+    from altair import LayerChart
+
+# Pixels; a notebook gives no width that a plot could fill.
+_WIDTH = 640
+
+
+@dataclass(frozen=True)
+class Training:
+    """Result of `gmmcore.train`.
+
+    Attributes
+    ----------
+    mixture : GaussianMixture
+        The final mixture, which `gmmcore.write_mixture` writes.
+    entries : tuple of HistoryEntry
+        The history, an entry per iteration.
+    held_out : float
+        Log-likelihood per frame (natural logarithm) of all held-out frames under the mixture; NaN
+        if there are none.
+    """
+
+    mixture: GaussianMixture
+    entries: tuple[HistoryEntry, ...]
+    held_out: float = nan
+
+    @cached_property
+    def history(self) -> dict[str, npt.NDArray[Any]]:
+        """The history as columns, each an array with a value per iteration.
+
+        The columns are the attributes of `gmmcore.core.history.HistoryEntry`, as in
+        ``history.tsv``; ``pandas.DataFrame(history)`` makes a table of them.
+        """
+        types = {"str": str, "int": int, "float": float}
+        return {
+            each.name: np.array(
+                [getattr(entry, each.name) for entry in self.entries], types[str(each.type)]
+            )
+            for each in fields(HistoryEntry)
+        }
+
+    def plot_history(self) -> LayerChart:
+        """Plot the log-likelihood per frame by iteration, of training and held-out frames.
+
+        Returns
+        -------
+        altair.LayerChart
+            The plot of the report. A notebook shows it; its method ``save`` writes it.
+
+        Raises
+        ------
+        GmmcoreError
+            If Vega-Altair is not installed.
+
+        Examples
+        --------
+        >>> from gmmcore import train
+        >>> training = train([[-2.0], [-1.0], [1.0], [2.0]] * 10, components=2)
+        >>> training.plot_history().to_dict()["description"]
+        'Log-likelihood per frame by iteration'
+        """
+        from gmmcore.report.plots import CAN_DRAW, likelihoods
+
+        if not CAN_DRAW:
+            raise GmmcoreError(
+                "plot_history: Vega-Altair cannot be imported; expected for plots; install it "
+                "with: pip install 'gmmcore[plot]'"
+            )
+        return likelihoods(self.entries).properties(width=_WIDTH)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.entries)} iterations, {self.mixture!r}>"
 
 
 class StageMixtures(Mapping[str, GaussianMixture]):
@@ -48,8 +124,8 @@ class OpenedRun(Training):
     Attributes
     ----------
     mixture, entries, held_out
-        The final mixture and the history, as in `gmmcore.interfaces.result.Training`; those of the
-        latest iteration, if the run is not finished.
+        The final mixture and the history, as in `Training`; those of the latest iteration, if the
+        run is not finished.
     folder : Path
         Folder of the run.
     mixtures : StageMixtures
