@@ -10,7 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gmmcore.cli import demo, features, mixtures, old, runs  # noqa: F401 (they make the verbs)
+from gmmcore.cli import (  # noqa: F401 (they make the verbs)
+    demo,
+    features,
+    mixtures,
+    old,
+    runs,
+    training,
+)
 from gmmcore.cli.verb import VERBS
 from gmmcore.core.processor import pin
 from gmmcore.errors import GmmcoreError

@@ -57,6 +57,7 @@ def options(name: str) -> Declare:
 CORPUS = argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
 THREADS = argument("--threads", type=int, default=1, help="do not change the result")
 OUTPUT = argument("--output", required=True)
+PREFIX = argument("--prefix", default="", help="of the datasets in a SIDEKIT file read")
 
 
 @contextmanager
