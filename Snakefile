@@ -7,7 +7,7 @@ min_version("9.0")
 
 
 # config.yaml is only used if the configuration names no features.
-if not {"features", "demo", "audio"} & config.keys():
+if not {"features", "demo"} & config.keys():
 
     configfile: "config.yaml"
 
@@ -35,7 +35,6 @@ rule all:
 
 include: "rules/again.smk"
 include: "rules/iterations.smk"
-include: "rules/audio.smk"
 include: "rules/features.smk"
 include: "rules/demo.smk"
 include: "rules/scatter.smk"

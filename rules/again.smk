@@ -28,7 +28,7 @@ def write_notes():
         ):
             sys.exit(
                 f"gmmcore: error: {path}: was not made by this workflow, which would write over it "
-                "and the features beside it; choose another folder in demo or audio, or remove it"
+                "and the features beside it; choose another demo.folder, or remove it"
             )
     places = {name: f"{prefix()}results/{name}" for name in RUNS}
     for name, run in RUNS.items():

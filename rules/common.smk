@@ -17,7 +17,6 @@ from gmmcore.data.identity import batches, shard_paths
 from gmmcore.core.costs import megabytes, seconds
 from gmmcore.config.demo import DemoSettings
 from gmmcore.errors import GmmcoreError
-from gmmcore.config.features import AudioSettings
 from gmmcore.files import remembered
 from gmmcore.config.options import mapping, words
 from gmmcore.workflow.runs import made_lists, read_runs
@@ -55,11 +54,6 @@ DEMOS = {
     run.settings.demo.folder: run.settings
     for run in RUNS.values()
     if run.settings.demo.folder
-}
-AUDIOS = {
-    run.settings.audio.folder: run.settings.audio
-    for run in RUNS.values()
-    if run.settings.audio.list
 }
 # Feature lists that the workflow makes.
 LISTS = {
@@ -271,14 +265,6 @@ def demo_settings(wildcards):
     """Return the settings of a demonstration corpus, as arguments."""
     settings = DEMOS[wildcards.demo]
     return [f"--seed={settings.seed}", *words(settings.demo, DemoSettings)]
-
-
-def audio_options(wildcards):
-    """Return the arguments of the verb `extract`."""
-    audio = AUDIOS[wildcards.audio]
-    places = {"pattern": audio.pattern, "root": audio.root}
-    given = [f"--{key}={value}" for key, value in places.items() if value is not None]
-    return [*given, *words(audio, AudioSettings)]
 
 
 def corpus_settings(wildcards):

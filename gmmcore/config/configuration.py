@@ -17,6 +17,8 @@ from gmmcore.errors import GmmcoreError
 REMOVED: dict[str, str] = {
     "acceleration": "a stage takes more iterations instead; remove the key",
     "export.alize-xml": "ALIZE reads RAW: use alize",
+    "audio": "docs/features.md has a script that computes features from recordings; name them in "
+    "features.list",
     "features.pack": "a shard always holds its frames; remove the key",
     "weak": "it is called low_count",
 }
@@ -154,18 +156,15 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
     except OptionsError as error:
         raise GmmcoreError(f"{source}: {error}") from error
     # Paths get one spelling, because they are compared and name files in the workflow.
-    demo, audio, features = settings.demo, settings.audio, settings.features
+    demo, features = settings.demo, settings.features
     if demo.folder:
         demo = replace(demo, folder=os.path.normpath(demo.folder))
-    audio = replace(audio, folder=os.path.normpath(audio.folder))
-    folder = demo.folder or (audio.folder if audio.list else None)
-    if folder:
-        made = f"{folder}/shows.txt"
+        made = f"{demo.folder}/shows.txt"
         if not features.list:
             features = replace(features, list=made, pattern=features.pattern or "{show}.h5")
         elif os.path.normpath(features.list) == made:
             features = replace(features, list=made)
-    return replace(settings, demo=demo, audio=audio, features=features)
+    return replace(settings, demo=demo, features=features)
 
 
 def _has(values: Any, key: str) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from gmmcore.config.masks import parse_mask
 from gmmcore.config.options import (
-    FOLDER,
     Options,
     OptionsError,
     build,
@@ -26,8 +25,6 @@ __all__ = [
     "FEATURES_VERSION",
     "NORMALISATIONS",
     "READERS",
-    "AudioSettings",
-    "AudioSource",
     "FeaturePart",
     "FeatureSettings",
     "HeldOut",
@@ -285,40 +282,3 @@ class FeaturePart(FeatureSettings):
     def identity(self) -> dict[str, Any]:
         """Settings that identify the frames."""
         return mapping(self, None if self.share else FeatureSettings)
-
-
-@dataclass(frozen=True)
-class AudioSettings(Options):
-    """Settings of features that are computed from audio."""
-
-    coefficients: int = option(19, "cepstral coefficients, without the log-energy", _whole(1))
-    filters: int = option(24, "Mel filters", _whole(1))
-    low: float = option(100.0, "lower end of the filters, in Hz", type="number", minimum=0)
-    high: float = option(
-        0.0, "upper end, in Hz; 0 for half the sampling rate", type="number", minimum=0
-    )
-    window: float = option(25.0, "length of a frame, in ms", type="number", exclusiveMinimum=0)
-    shift: float = option(10.0, "distance of frames, in ms", type="number", exclusiveMinimum=0)
-    channel: int = option(0, "channel of audio with several, from 0", _whole(0))
-    threshold: float = option(
-        5.5,
-        "a frame is speech if its log-energy exceeds threshold + scale x mean log-energy",
-        type="number",
-    )
-    scale: float = option(0.5, "see threshold", type="number")
-    reach: int = option(2, "frames on each side that vote on the label of a frame", _whole(0))
-    share: float = option(
-        0.6, "part of them that must be speech", type="number", minimum=0, maximum=1
-    )
-
-
-@dataclass(frozen=True)
-class AudioSource(AudioSettings):
-    """The section `audio` of the configuration."""
-
-    list: str | None = option(
-        None, "the shows: a list, or a folder of wav and flac files; null for none", _TEXT
-    )
-    folder: str = option("features", "where the features and their list are written", FOLDER)
-    root: str | None = option(None, "folder that relative paths start from", _TEXT)
-    pattern: str | None = option(None, 'file of a show, such as "{show}.wav"', _TEXT)

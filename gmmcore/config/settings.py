@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gmmcore.config.demo import DemoSettings
-from gmmcore.config.features import AudioSource, FeatureSettings, HeldOut
+from gmmcore.config.features import FeatureSettings, HeldOut
 from gmmcore.config.options import FOLDER, Options, OptionsError, option, same, section
 from gmmcore.config.steps import (
     Bounds,
@@ -168,9 +168,6 @@ class Settings(Options):
         type="boolean",
     )
     demo: Demo = section(Demo, "make a demonstration corpus, and compare the result with its truth")
-    audio: AudioSource = section(
-        AudioSource, "compute features from audio (needs `pip install 'gmmcore[audio]'`)"
-    )
     features: FeatureSettings = section(
         FeatureSettings, "where the frames come from and what is done to them"
     )
@@ -191,8 +188,6 @@ class Settings(Options):
             )
         if len(set(self.export)) < len(self.export):
             raise OptionsError(f"export is {[*self.export]}: each format once was expected")
-        if self.demo.folder and self.audio.list:
-            raise OptionsError("demo.folder and audio.list are both set; choose one")
         if self.stop_on == "held_out" and not self.held_out:
             raise OptionsError(
                 "stop_on is held_out, but no shows are; hold some out, such as held_out: 0.05"

@@ -32,7 +32,7 @@ class FeaturesServer:
     Parameters
     ----------
     features_extractor : None
-        Features are read from files; `gmmcore extract` makes them from audio.
+        Features are read from files; docs/features.md says how to make them from audio.
     feature_filename_structure : path, optional
         File name with ``{}`` in the place of the show, of any format that gmmcore reads.
     sources : sequence of (FeaturesServer, bool), optional

@@ -182,17 +182,10 @@ def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> d
 
 
 def made_lists(settings: Settings) -> dict[str, str]:
-    """Return the feature lists that the workflow makes, each with a digest of its settings."""
-    result = {}
-    for name, made, seed in (
-        ("demo", settings.demo, settings.seed),
-        ("audio", settings.audio, None),
-    ):
-        wanted = settings.demo.folder if name == "demo" else settings.audio.list
-        if wanted:
-            values = {key: value for key, value in mapping(made).items() if key != "folder"}
-            result[f"{made.folder}/shows.txt"] = digest_of(name, values, seed)
-    return result
+    """Return the feature list that the workflow makes, if any, with a digest of its settings."""
+    demo = mapping(settings.demo)
+    folder = demo.pop("folder")
+    return {f"{folder}/shows.txt": digest_of("demo", demo, settings.seed)} if folder else {}
 
 
 def feature_parts(settings: Settings) -> tuple[FeatureSettings, FeatureSettings | None]:

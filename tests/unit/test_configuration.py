@@ -81,8 +81,9 @@ def test_a_ceiling_may_be_infinite():
     [
         ({"componets": 64}, "unknown key componets; did you mean components"),
         ({"variance": {"flor": 1}}, "unknown key variance.flor; did you mean floor"),
-        ({"zzz": 1}, "unknown key zzz; known here: audio, components"),
+        ({"zzz": 1}, "unknown key zzz; known here: components, demo"),
         ({"weak": {"occupancy": 3}}, "config.yaml: weak is gone: it is called low_count"),
+        ({"audio": {"list": "x"}}, "audio is gone: docs/features.md has a script"),
         ({"features": {"pack": False}}, "features.pack is gone: a shard always holds its frames"),
         ({"export": ["htk", "alize-xml"]}, "export.alize-xml is gone: ALIZE reads RAW: use alize"),
         ({"components": 0}, "components is 0: a whole number, at least 1"),
@@ -212,6 +213,6 @@ def test_only_the_first_division_is_perturbed_and_by_the_seed_of_the_run():
 
 
 def test_an_unknown_key_with_a_line_end_is_told_in_one_line():
-    with pytest.raises(GmmcoreError, match=r"unknown key audio\.'\\n'") as caught:
-        resolve({"features": {"list": "x"}, "audio": {"\n": None}})
+    with pytest.raises(GmmcoreError, match=r"unknown key demo\.'\\n'") as caught:
+        resolve({"features": {"list": "x"}, "demo": {"\n": None}})
     assert "\n" not in str(caught.value)

@@ -23,7 +23,6 @@ from gmmcore.data.readers.base import (
     Place,
     Source,
     as_labels,
-    need,
     parse_place,
     quiet,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "Source",
     "Sources",
     "as_labels",
-    "need",
     "parse_place",
     "quiet",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from typing import Any, NamedTuple
@@ -11,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.data.readers.faults import FaultyShowError
-from gmmcore.errors import GmmcoreError
 
-__all__ = ["Description", "Place", "Source", "as_labels", "need", "parse_place", "quiet"]
+__all__ = ["Description", "Place", "Source", "as_labels", "parse_place", "quiet"]
 
 
 def quiet() -> np.errstate:
@@ -104,20 +102,3 @@ def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
             "make the labels again",
         )
     return values.astype(bool)
-
-
-def need(module: str, extra: str) -> Any:
-    """Import an optional module.
-
-    Raises
-    ------
-    GmmcoreError
-        Naming the extra that installs it.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise GmmcoreError(
-            f"{module} is not installed ({error}); expected for this kind of file; "
-            f"install it with: pip install 'gmmcore[{extra}]'"
-        ) from None
