@@ -19,6 +19,7 @@ REMOVED: dict[str, str] = {
     "export.alize-xml": "ALIZE reads RAW: use alize",
     "audio": "docs/features.md has a script that computes features from recordings; name them in "
     "features.list",
+    "features.frames": "set frames_per_component, which has stages read nested random subsets",
     "features.pack": "a shard always holds its frames; remove the key",
     "weak": "it is called low_count",
 }

@@ -65,6 +65,8 @@ _NOT_NUMBERS = (
     *("list", "root", "pattern", "format", "vad", "on_error", "shards"),
     *("share", "speakers", "part"),
 )
+# Options of earlier versions, whose defaults remain part of digests: no frames are packed anew.
+_GONE = {"frames": None}
 _TEXT = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
 
 
@@ -148,7 +150,6 @@ class FeatureSettings(Options):
         "what a faulty show does: stop, or skip (it is listed in skipped.tsv)",
         enum=["stop", "skip"],
     )
-    frames: int | None = option(None, "train on a random subset of this size", _whole(1))
     shards: int | str = option(
         "auto",
         "how many files the frames are dealt to",
@@ -199,13 +200,12 @@ class FeatureSettings(Options):
     def digest(self) -> str:
         """Compute a digest of all settings that decide the numbers of a show's processed frames."""
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_NUMBERS}
-        values["vad"] = self.vad is not None
-        return digest_of(FEATURES_VERSION, values)
+        return digest_of(FEATURES_VERSION, {**values, **_GONE, "vad": self.vad is not None})
 
     @property
     def identity(self) -> dict[str, Any]:
         """Settings that identify the frames."""
-        return mapping(self)
+        return {**mapping(self), **_GONE}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], seed: int | None = None) -> FeatureSettings:
@@ -281,4 +281,4 @@ class FeaturePart(FeatureSettings):
     @property
     def identity(self) -> dict[str, Any]:
         """Settings that identify the frames."""
-        return mapping(self, None if self.share else FeatureSettings)
+        return {**mapping(self, None if self.share else FeatureSettings), **_GONE}

@@ -98,7 +98,8 @@ def recipe_digests(
         parts[row.shard].append(
             [
                 # The name of the shard does not change what it holds.
-                [*row._replace(shard="")],
+                # The last column is one of earlier versions.
+                [*row._replace(shard=""), None],
                 files.place(row.path),
                 labels.identity(row.show),
                 None if other is None else files.file(other),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import numpy.typing as npt
 
@@ -81,22 +79,8 @@ class ShowReader:
             ) from None
         if not len(frames):
             raise _without_speech(row.last - row.first)
-        if row.pick is not None:
-            frames = self._picked(row, frames)
         _check_finite(frames, "after processing")
         return frames
-
-    @reading()
-    def selected(self, row: Row) -> int:
-        """Count the frames that the labels select, without reading features."""
-        if not self.settings.select_speech:
-            return row.last - row.first
-        source, place = self.opened(row.path)
-        labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
-        count = int(speech_labels(labels, self.settings).sum())
-        if not count:
-            raise _without_speech(row.last - row.first)
-        return count
 
     def _raw(self, row: Row, source: Source, place: Place) -> tuple[Frames, Labels]:
         frames = source.read(row.show, place, row.first, row.last)
@@ -118,21 +102,6 @@ class ShowReader:
             whole = self._raw(row._replace(first=0, last=row.frames), source, place)
             self._whole = (key, statistics_of_show(*whole, self.settings))
         return self._whole[1]
-
-    def _picked(self, row: Row, frames: Frames) -> Frames:
-        assert row.pick is not None
-        if row.pick > len(frames):
-            raise FaultyShowError(
-                f"{len(frames)} frames are selected", f"{row.pick} or more, as when it was checked",
-                "give the same command again", changed=True,
-            )  # fmt: skip
-        if row.pick == len(frames):
-            return frames
-        # Each segment has its own generator, so that the choice does not depend on other segments.
-        name = f"{self.settings.seed}\t{row.first}\t{row.show}"
-        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-        chosen = np.random.default_rng(seed).choice(len(frames), row.pick, replace=False)
-        return frames[np.sort(chosen)]
 
 
 def statistics_of_show(frames: Frames, labels: Labels, settings: FeatureSettings) -> ShowStatistics:

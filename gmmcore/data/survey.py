@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gmmcore.config.features import FeatureSettings
@@ -15,7 +14,6 @@ from gmmcore.data.probing import Probed, probe
 from gmmcore.data.processing import output_dimension
 from gmmcore.data.readers.faults import Fault, FaultyShowError, report
 from gmmcore.data.shows import ShowReader
-from gmmcore.data.subset import share_out
 from gmmcore.data.table import Row, ShowTable, shard_name
 from gmmcore.errors import GmmcoreError
 
@@ -57,22 +55,19 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
         if settings.mask is not None and rows:
             _check_mask(settings, raw)
         if faults and settings.on_error == "stop":
-            _each(rows, lambda row: len(reader.frames(row)), faults)
+            for row in rows:
+                try:
+                    reader.frames(row)
+                except FaultyShowError as error:
+                    faults.append(error.fault(row.show, row.path))
             raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
         rows = part_of(rows, settings)
-        if settings.frames is not None:
-            counts = _each(rows, reader.selected, faults)
-            rows = [row for row, count in zip(rows, counts, strict=True) if count]
-            picks = share_out([c for c in counts if c], settings.frames, settings.seed)
-            rows = [r._replace(pick=n) for r, n in zip(rows, picks, strict=True) if n]
-            if faults and settings.on_error == "stop":
-                raise GmmcoreError(report(_in_order(faults, listing.entries), settings.list))
     faults = _in_order(faults, listing.entries)
     if not rows:
         raise GmmcoreError(report(faults, f"{settings.list}: no show is left", "fix these shows"))
-    weights = [row.last - row.first if row.pick is None else row.pick for row in rows]
-    shards = number_of_shards(sum(weights), len(rows), settings.shards)
-    dealt = deal([f"{row.show}\t{row.first}" for row in rows], weights, shards)
+    frames = [row.last - row.first for row in rows]
+    shards = number_of_shards(sum(frames), len(rows), settings.shards)
+    dealt = deal([f"{row.show}\t{row.first}" for row in rows], frames, shards)
     names = [shard_name(i, shards) for i in range(shards)]
     rows = [row._replace(shard=names[i]) for row, i in zip(rows, dealt, strict=True)]
     dimension = output_dimension(raw, settings)
@@ -81,7 +76,7 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
         "dimension": dimension,
         "raw_dimension": raw,
         "shows": len(rows),
-        "frames": sum(row.last - row.first for row in rows),
+        "frames": sum(frames),
         "vad": settings.vad,
         "faults": [fault.facts() for fault in faults],
         "fingerprint": identity,
@@ -150,17 +145,6 @@ def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
                 )
             )
     return result
-
-
-def _each(rows: list[Row], count: Callable[[Row], int], faults: list[Fault]) -> list[int]:
-    """Call `count` for each row, and return the counts; 0 stands for a faulty row."""
-    counts = [0] * len(rows)
-    for i, row in enumerate(rows):
-        try:
-            counts[i] = count(row)
-        except FaultyShowError as error:
-            faults.append(error.fault(row.show, row.path))
-    return counts
 
 
 def _check_mask(settings: FeatureSettings, raw: int) -> None:

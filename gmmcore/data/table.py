@@ -13,15 +13,13 @@ from gmmcore.files import PathLike, read_bytes, remembered, replace_text
 __all__ = ["Row", "ShowTable", "check_apart", "shard_name"]
 
 _FIRST = "# gmmcore shows: "
-_COLUMNS = ("show", "path", "first", "last", "frames", "shard", "pick")
-_ALL = "-"
+_COLUMNS = ("show", "path", "first", "last", "frames", "shard")
 
 
 class Row(NamedTuple):
     """A show, or a segment of a show, that is used.
 
     The frames first <= i < last are used, of the `frames` that the show had when it was checked.
-    If `pick` is not None, this number of them is drawn at random.
     """
 
     show: str
@@ -30,7 +28,6 @@ class Row(NamedTuple):
     last: int
     frames: int
     shard: str
-    pick: int | None = None
 
 
 def shard_name(index: int, shards: int) -> str:
@@ -69,9 +66,7 @@ class ShowTable:
         """Write the table: a comment with the facts, a header line, and one line per row."""
         lines = ["\t".join(_COLUMNS)]
         for row in self.rows:
-            pick = _ALL if row.pick is None else str(row.pick)
-            numbers = (str(row.first), str(row.last), str(row.frames))
-            lines.append("\t".join((row.show, row.path, *numbers, row.shard, pick)))
+            lines.append("\t".join(map(str, row)))
         body = "\n".join(lines) + "\n"
         digest = _digest(self.facts, body)
         facts = json.dumps({**self.facts, "digest": digest}, sort_keys=True)
@@ -90,9 +85,9 @@ class ShowTable:
         rows = []
         try:
             for line in body.split("\n")[1:-1]:
-                show, place, begin, end, frames, shard, pick = line.split("\t")
-                number = None if pick == _ALL else int(pick)
-                rows.append(Row(show, place, int(begin), int(end), int(frames), shard, number))
+                # Tables of earlier versions have one more column.
+                show, place, begin, end, frames, shard = line.split("\t")[: len(_COLUMNS)]
+                rows.append(Row(show, place, int(begin), int(end), int(frames), shard))
         except ValueError:
             raise _damaged(path) from None
         return cls(facts, rows)

@@ -44,8 +44,7 @@ def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1
     `values` is an array or memory map (F, D); a feature list or folder, as ``features.list`` in
     config.yaml, or one feature file; a sequence of feature files; or a sequence of arrays (n, D),
     one per show. Files are processed by `features`, keys of this section of config.yaml, read once
-    and kept in a temporary file; `seed` is that of the random subset that ``frames`` in `features`
-    asks for.
+    and kept in a temporary file.
     """
     if is_shows(values):
         return _Shows(values, features, seed).joined()

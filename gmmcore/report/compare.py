@@ -15,10 +15,8 @@ _NOT_FRAMES = ("shards", "on_error", "format", "seed")
 def frames_key(outcome: Outcome) -> str:
     """Return a digest of what decides the frames of a run: likelihoods compare where it is one."""
     settings = mapping(outcome.settings)
-    features = settings["features"]
-    drawn = features["frames"] and (features["seed"], settings["seed"])
-    kept = {key: value for key, value in features.items() if key not in _NOT_FRAMES}
-    return digest_of(kept, drawn, outcome.corpus.frames, settings.get("held_out"))
+    kept = {key: value for key, value in settings["features"].items() if key not in _NOT_FRAMES}
+    return digest_of(kept, outcome.corpus.frames, settings.get("held_out"))
 
 
 def differing(outcomes: Sequence[Outcome]) -> dict[str, list[object]]:

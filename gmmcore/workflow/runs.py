@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -192,14 +191,11 @@ def feature_parts(settings: Settings) -> tuple[FeatureSettings, FeatureSettings 
     """Return the settings of the features to train on, and of those that are held out, if any."""
     features, wanted = settings.features.for_run(settings.seed), settings.held_out
     if wanted.list:
-        return features, replace(features, list=wanted.list, frames=None, shards="auto")
+        return features, replace(features, list=wanted.list, shards="auto")
     if not wanted.share:
         return features, None
     part = FeaturePart(**vars(features), share=wanted.share, speakers=wanted.speakers)
-    frames = features.frames
-    if frames is not None:
-        frames = math.ceil(frames * wanted.share / (1 - wanted.share))
-    return part, replace(part, part="held_out", frames=frames, shards="auto")
+    return part, replace(part, part="held_out", shards="auto")
 
 
 def _run(settings: Settings, source: str) -> Run:

@@ -20,7 +20,6 @@ from gmmcore.data.normalisation import normalise
 from gmmcore.data.processing import delta, output_dimension, process, smooth_labels
 from gmmcore.data.readers import parse_place
 from gmmcore.data.shards import ShardWriter, block_checksum, read_facts
-from gmmcore.data.subset import share_out
 from gmmcore.data.survey import check_list
 from gmmcore.data.table import Row, ShowTable
 from gmmcore.errors import GmmcoreError
@@ -116,14 +115,6 @@ def test_dealing_is_balanced_and_blind_to_order(
     assert loads.max() <= 1.02 * 1.2 * share + 1.2 * max(lengths.values())
 
 
-@few
-@given(st.lists(st.integers(0, 500), min_size=1, max_size=50), st.integers(1, 5000))
-def test_shares_add_up_and_fit(counts: list[int], size: int) -> None:
-    shares = share_out(counts, size, 1)
-    assert sum(shares) == min(size, sum(counts))
-    assert all(0 <= share <= count for share, count in zip(shares, counts, strict=True))
-
-
 def content(parts: list[np.ndarray]) -> str:
     with tempfile.NamedTemporaryFile() as file, ShardWriter(file, parts[0].shape[1]) as writer:
         for part in parts:
@@ -166,7 +157,7 @@ def test_places(name: str, offset: int | None, rows: str) -> None:
 
 rows = st.builds(
     Row, names, names, st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9),
-    st.just("000"), st.none() | st.integers(0, 10**9),
+    st.just("000"),
 )  # fmt: skip
 
 

@@ -159,7 +159,6 @@ CHANGES: list[tuple[str, Any]] = [
     ("seed", 2),
     ("features.normalisation", "cmvn"),
     ("features.normalisation", "cms"),
-    ("features.frames", 500),
     ("features.shards", 1),
     ("features.shards", 2),
     ("features.delta", True),

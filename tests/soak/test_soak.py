@@ -90,7 +90,6 @@ def test_first_mixtures_that_are_swapped(finished, tmp_path, state):
         (("llk_gain", 0.5), False),
         (("low_count.occupancy", 900.0), True),
         (("features.normalisation", "cmvn"), False),
-        (("features.frames", 500), False),
         (("features.shards", 2), False),
     ],
     ids=str,

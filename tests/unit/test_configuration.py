@@ -56,7 +56,7 @@ def test_the_schema_takes_the_defaults_and_what_is_shipped(capsys):
     "settings",
     [
         FeatureSettings(list="a b", pattern="{show}.h5", mask="[0-3]", vad=None, delta=True),
-        FeatureSettings(list="1e3", root="null", sdc=[1, 2, 3], frames=7, delta_filter=[1, 0, -1]),
+        FeatureSettings(list="1e3", root="null", sdc=[1, 2, 3], window=7, delta_filter=[1, 0, -1]),
         JitteredSplit(jitter=0.5, seed=3),
         IterationSettings(floor=1e-30, ceiling=float("inf"), precision="double"),
         Initialise(prefix="true", digest="12"),
@@ -84,6 +84,7 @@ def test_a_ceiling_may_be_infinite():
         ({"zzz": 1}, "unknown key zzz; known here: components, demo"),
         ({"weak": {"occupancy": 3}}, "config.yaml: weak is gone: it is called low_count"),
         ({"audio": {"list": "x"}}, "audio is gone: docs/features.md has a script"),
+        ({"features": {"frames": 9}}, "features.frames is gone: set frames_per_component"),
         ({"features": {"pack": False}}, "features.pack is gone: a shard always holds its frames"),
         ({"export": ["htk", "alize-xml"]}, "export.alize-xml is gone: ALIZE reads RAW: use alize"),
         ({"components": 0}, "components is 0: a whole number, at least 1"),

@@ -73,7 +73,7 @@ def test_a_run_that_was_stopped(nearly):
 
 
 def test_starved_components_and_skipped_shows(fresh):
-    few = {"components": 16, "features": {"frames": 60, "shards": 1}}
+    few = {"components": 256, "frames_per_component": 1, "features": {"shards": 1}}
     values = changed(PLAIN, **few, full={"iterations": 0})
     fresh.configure(values)
     sorted((fresh.folder / "corpus").glob("s*.h5"))[0].write_bytes(b"not HDF5")

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = runs[name]
     shows: FeatureSettings | None
     if arguments.list is not None:
-        shows = replace(settings.features, list=arguments.list, frames=None)
+        shows = replace(settings.features, list=arguments.list)
     else:
         shows = feature_parts(settings)[1]
     if shows is None:

@@ -20,9 +20,8 @@ from gmmcore.data import packing
 from gmmcore.data.packing import pack_shard
 from gmmcore.data.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
 from gmmcore.data.shows import ShowReader
-from gmmcore.data.subset import share_out
 from gmmcore.data.survey import check_list
-from gmmcore.data.table import Row, ShowTable
+from gmmcore.data.table import Row
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import writing
 
@@ -272,51 +271,3 @@ def test_unknown_shards(tmp_path: Path) -> None:
     for name in ("002", "0", "../000"):
         with pytest.raises(GmmcoreError, match="no shard"):
             pack_shard(settings, tmp_path / "shows.tsv", name, tmp_path / "x.npy")
-
-
-def subset(folder: Path, settings: FeatureSettings) -> np.ndarray:
-    parts = []
-    check_list(settings).table.write(folder / "shows.tsv")
-    for shard in ShowTable.read(folder / "shows.tsv").shards:
-        pack_shard(settings, folder / "shows.tsv", shard, folder / "x.npy")
-        with Shard(folder / "x.npy") as opened:
-            parts += opened.blocks()
-    frames = np.concatenate(parts)
-    return frames[np.lexsort(frames.T)]
-
-
-def test_random_subset_does_not_depend_on_shards(tmp_path: Path) -> None:
-    whole = prepare(tmp_path)
-    every = subset(tmp_path, whole)
-    two = subset(tmp_path, prepare(tmp_path, frames=700, seed=5))
-    three = subset(tmp_path, prepare(tmp_path, frames=700, seed=5, shards=3))
-    other = subset(tmp_path, prepare(tmp_path, frames=700, seed=6))
-    assert two.shape == (700, 10)
-    assert (two == three).all()
-    assert (two != other).any()
-    assert len(np.unique(two, axis=0)) == 700
-    rows = {row.tobytes() for row in every}
-    assert all(row.tobytes() in rows for row in two)
-    assert (subset(tmp_path, prepare(tmp_path, frames=10**6)) == every).all()
-
-
-def test_random_subset_passes_over_shows_it_takes_nothing_from(tmp_path: Path) -> None:
-    settings = prepare(tmp_path, frames=3)
-    table = check_list(settings).table
-    assert sum(row.pick for row in table.rows) == 3
-    assert len(table.rows) <= 3
-
-
-def test_shares_are_uniform() -> None:
-    """Their mean and variance are those of the hypergeometric distribution."""
-    counts = [10, 200, 0, 90, 700]
-    drawn = np.array([share_out(counts, 300, seed) for seed in range(2000)])
-    assert (drawn.sum(axis=1) == 300).all()
-    share = np.array(counts) / 1000
-    mean = 300 * share
-    variance = 300 * share * (1 - share) * (1000 - 300) / 999
-    assert (np.abs(drawn.mean(axis=0) - mean) <= 4 * np.sqrt(variance / 2000)).all()
-    np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.15)
-    most = np.array([share_out(counts, 900, seed) for seed in range(500)])
-    assert (most.sum(axis=1) == 900).all()
-    assert (most <= counts).all()

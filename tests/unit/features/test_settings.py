@@ -33,8 +33,6 @@ from gmmcore.errors import GmmcoreError
         ("normalisation", "cmn"),
         ("window", 300),
         ("on_error", "ignore"),
-        ("frames", 0),
-        ("frames", True),
         ("shards", 0),
         ("shards", "many"),
     ],
@@ -65,7 +63,6 @@ def test_round_trip() -> None:
             "list": "x",
             "mask": "[1-3]",
             "sdc": [1, 3, 7],
-            "frames": 10,
             "datasets": ["cep", "energy"],
         },
         seed=4,
@@ -85,7 +82,6 @@ def test_round_trip() -> None:
         {"window": 201},
         {"mask": "[0-3]"},
         {"vad": None},
-        {"frames": 100},
         {"seed": 8},
         {"select_speech": False},
         {"datasets": ["cep"]},
@@ -108,9 +104,3 @@ def test_what_changes_numbers_changes_the_digest(change: dict[str, Any]) -> None
 def test_what_does_not_leaves_it(change: dict[str, Any]) -> None:
     base = FeatureSettings.from_mapping({"list": "x"})
     assert FeatureSettings.from_mapping({"list": "x", **change}).digest() == base.digest()
-
-
-def test_the_seed_matters_to_a_subset() -> None:
-    one = FeatureSettings.from_mapping({"list": "x", "frames": 10, "seed": 1})
-    two = FeatureSettings.from_mapping({"list": "x", "frames": 10, "seed": 2})
-    assert one.digest() != two.digest()
