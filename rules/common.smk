@@ -13,7 +13,7 @@ from pathlib import Path
 import gmmcore
 from gmmcore.config.configuration import changed
 from gmmcore.data.corpus import Corpus
-from gmmcore.data.identity import batches, shard_paths
+from gmmcore.data.identity import shard_paths
 from gmmcore.core.costs import megabytes, seconds
 from gmmcore.config.demo import DemoSettings
 from gmmcore.errors import GmmcoreError
@@ -273,24 +273,13 @@ def corpus_settings(wildcards):
 
 
 def shards_of_corpus(wildcards):
-    """Return the last shard of each batch, which are known once the list is checked."""
+    """Return the shards, which are known once the list is checked."""
     table = checkpoints.shows.get(**wildcards).output[0]
     if not os.path.exists(table):
         return []  # This is `--touch`, and nothing was made yet.
-    shards = [*shard_paths(table).values()]
-    return [literal(batch[-1].removeprefix(prefix())) for batch in batches(shards)]
-
-
-def shards_of_job(wildcards):
-    """Return the names of the shards that one job makes, of which this shard is the last."""
-    try:
-        names = [*shard_paths(prefix() + TABLE.format(**wildcards))]
-    except GmmcoreError:
-        names = []  # The list is not checked yet.
-    return next(
-        (batch for batch in batches(names) if batch[-1] == wildcards.shard),
-        [wildcards.shard],
-    )
+    return [
+        literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
+    ]
 
 
 def corpus_of_run(wildcards):

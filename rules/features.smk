@@ -27,8 +27,6 @@ checkpoint shows:
         "gmmcore shows {params.settings:q} --output {output:q} --log {log:q}"
 
 
-# One job makes several shards if there are many. Only the last one, which it writes last, is an
-# output: Snakemake needs about a millisecond for each file in the graph.
 rule shard:
     input:
         shows=TABLE,
@@ -49,14 +47,13 @@ rule shard:
         "../envs/gmmcore.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt * len(shards_of_job(wildcards)),
+        runtime=lambda wildcards, attempt: 10 * attempt,
         packing=1,
     params:
         settings=corpus_settings,
-        shards=shards_of_job,
     shell:
         "gmmcore shard {params.settings:q} --shows {input.shows:q}"
-        " --shard {params.shards} --output {output:q} --log {log:q}"
+        " --shard {wildcards.shard} --output {output:q} --log {log:q}"
 
 
 rule corpus:

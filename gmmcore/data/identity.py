@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from gmmcore.config.features import FEATURES_VERSION, FeaturePart, FeatureSettings
 from gmmcore.data.labels import LabelSource
@@ -14,11 +13,7 @@ from gmmcore.data.readers.faults import FaultyShowError
 from gmmcore.data.table import Row, ShowTable
 from gmmcore.files import PathLike, digest_of, remembered, sha256_of
 
-__all__ = ["batches", "fingerprint", "recipe_digests", "shard_paths"]
-
-T = TypeVar("T")
-# Least number of jobs for so many shards or more.
-_JOBS = 64
+__all__ = ["fingerprint", "recipe_digests", "shard_paths"]
 
 
 class _Files:
@@ -119,19 +114,3 @@ def shard_paths(table: PathLike) -> dict[str, str]:
     return {
         name: os.path.join(folder, f"{name}-{digest[:12]}.npy") for name, digest in digests.items()
     }
-
-
-def batches(shards: Sequence[T]) -> list[Sequence[T]]:
-    """Group shards, in their order, to those that one job makes.
-
-    There are at most 127 groups: a job takes longer to plan and to start than it takes to verify
-    shards that are there already.
-
-    Examples
-    --------
-    >>> from gmmcore.data.identity import batches
-    >>> [len(batch) for batch in batches(range(3))], len(batches(range(1000)))
-    ([1, 1, 1], 67)
-    """
-    size = max(1, len(shards) // _JOBS)
-    return [shards[start : start + size] for start in range(0, len(shards), size)]

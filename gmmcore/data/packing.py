@@ -15,12 +15,9 @@ from gmmcore.data.shards import Shard, ShardWriter, read_facts
 from gmmcore.data.shows import ShowReader
 from gmmcore.data.table import ShowTable
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike, remembered, writing
+from gmmcore.files import PathLike, writing
 
 __all__ = ["pack_shard"]
-
-# A job packs several shards of one table.
-_read_table = remembered(ShowTable.read)
 
 
 def pack_shard(
@@ -53,7 +50,7 @@ def pack_shard(
     GmmcoreError
         If feature files changed since the list was checked, or while they were read.
     """
-    content = _read_table(table)
+    content = ShowTable.read(table)
     content.check_shard(table, shard)
     settings = replace(settings, vad=content.facts["vad"])
     rows = content.of_shard(shard)

@@ -69,16 +69,6 @@ class Chain:
             self.found[path] = reason
             self.asked = True
 
-    def look_at_batch(self, paths: list[str]) -> None:
-        """Have the job that makes these files, and is known by the last of them, make them again.
-
-        It keeps those that are valid.
-        """
-        wrong = [path for path in paths if path in self.found or not os.path.lexists(path)]
-        if wrong and wrong[-1] != paths[-1]:
-            self.found[paths[-1]] = f"{wrong[0]}, which is made with it, is missing or not valid"
-            self.asked = True
-
 
 def judged(judge: Callable[[], str]) -> str:
     """Return what is wrong with a file; an error says it too."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,11 @@ from gmmcore.config.features import FeatureSettings
 from gmmcore.core.gpu.choice import kind_of
 from gmmcore.core.schedule import Stage
 from gmmcore.data.corpus import Corpus
-from gmmcore.data.identity import batches, fingerprint, shard_paths
+from gmmcore.data.identity import fingerprint, shard_paths
 from gmmcore.data.shards import read_facts
 from gmmcore.data.table import ShowTable
 from gmmcore.data.writing import recipe_of
-from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.errors import DamagedFileError
 from gmmcore.files import read_bytes, remembered, sha256_of
 from gmmcore.workflow.chain import Chain
 from gmmcore.workflow.resume import (
@@ -92,13 +90,10 @@ def look_at_corpus(
     if chain.look(table, judge_table):
         shards = shard_paths(table)
         digests = ShowTable.read_facts(table)["recipe_digests"]
-        for names in batches(list(shards)):
-            for name in names:
-                shard = shards[name]
-                chain.look_beside(shard, partial(_shard_fault, shard, digests[name]))
-            chain.look_at_batch([shards[name] for name in names])
+        for name, shard in shards.items():
+            chain.look_beside(shard, partial(_shard_fault, shard, digests[name]))
     elif chain.asked:
-        chain.following += _outputs_among(map(str, Path(folder).glob("*.npy")), table)
+        chain.following += map(str, Path(folder).glob("*.npy"))
     chain.look(path, judge_corpus)
     return chain, corpus[0] if chain.whole else None
 
@@ -245,15 +240,6 @@ def _list_fault(path: str, recipe: str) -> str:
     facts, fault = sealed_state(truth)
     fault = fault or ("" if facts.get("recipe") == recipe else "of another corpus")
     return f"{truth}: {fault}" if fault else ""
-
-
-def _outputs_among(shards: Iterable[str], table: str) -> list[str]:
-    """Leave out shards that are made with others, of which only the last is known as an output."""
-    known: list[str] = []
-    with suppress(GmmcoreError):
-        known = list(shard_paths(table).values())
-    others = {path for batch in batches(known) for path in batch[:-1]}
-    return [path for path in shards if path not in others]
 
 
 def _shard_fault(path: str, digest: str) -> str:
