@@ -10,7 +10,7 @@ import glob
 import time
 
 from gmmcore.core.gpu.choice import chosen
-from gmmcore.data.writing import recipe_of
+from gmmcore.data.demo import recipe_of
 from gmmcore.workflow.validity import look_at_corpus, run_problems
 
 

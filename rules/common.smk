@@ -13,7 +13,7 @@ from pathlib import Path
 import gmmcore
 from gmmcore.config.configuration import changed
 from gmmcore.data.corpus import Corpus
-from gmmcore.data.identity import shard_paths
+from gmmcore.data.check import shard_paths
 from gmmcore.core.costs import megabytes, seconds
 from gmmcore.config.demo import DemoSettings
 from gmmcore.errors import GmmcoreError

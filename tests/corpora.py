@@ -11,7 +11,7 @@ from gmmcore.core.moments import merge_moments
 from gmmcore.core.nesting import frame_levels
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.data.shards import Shard, ShardWriter
-from gmmcore.data.table import Row, ShowTable
+from gmmcore.data.shows import Row, ShowTable
 from gmmcore.files import writing
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.data.demo.synthetic import DemoSettings, draw_shows, known_mixture
+from gmmcore.data.demo import DemoSettings, draw_shows, known_mixture
 
 __all__ = ["Corpus", "demonstration", "draws", "recorded"]
 

@@ -20,7 +20,7 @@ def demo(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.config.demo import DemoSettings
     from gmmcore.config.options import options_of
-    from gmmcore.data.demo.synthetic import write_corpus
+    from gmmcore.data.demo import write_corpus
 
     settings = options_of(arguments, DemoSettings)
     frames = write_corpus(arguments.output, settings, arguments.seed, arguments.recipe)
@@ -41,9 +41,8 @@ def recovery(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output r.txt
     """
-    from gmmcore.data.corpus import Corpus
-    from gmmcore.data.demo.recovery import recovery_text
-    from gmmcore.data.joined import CorpusFrames
+    from gmmcore.data.corpus import Corpus, CorpusFrames
+    from gmmcore.data.demo import recovery_text
     from gmmcore.files import replace_text
     from gmmcore.formats.hdf5 import load_model
 

@@ -19,7 +19,7 @@ def shows(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.config.features import FeaturePart
     from gmmcore.config.options import options_of
-    from gmmcore.data.survey import check_list
+    from gmmcore.data.check import check_list
 
     settings = options_of(arguments, FeaturePart).for_run(None)
     table = check_list(settings).table

@@ -126,7 +126,7 @@ def report(arguments: argparse.Namespace) -> None:
     import json
 
     from gmmcore.config.configuration import resolve
-    from gmmcore.data.table import ShowTable
+    from gmmcore.data.shows import ShowTable
     from gmmcore.files import read_bytes, replace_text
     from gmmcore.report.plots import CAN_DRAW
     from gmmcore.report.report import read_outcome, report_page
@@ -197,8 +197,7 @@ def comparison(arguments: argparse.Namespace) -> None:
 
 def _sampled(path: str) -> tuple[Corpus, npt.NDArray[np.float32]]:
     """Read a corpus and its frames, or a sample of them."""
-    from gmmcore.data.corpus import Corpus
-    from gmmcore.data.sample import sample_frames
+    from gmmcore.data.corpus import Corpus, sample_frames
 
     corpus = Corpus.read(path)
     return corpus, sample_frames(corpus, path)

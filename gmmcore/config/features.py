@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gmmcore.config.masks import parse_mask
 from gmmcore.config.options import (
     Options,
     OptionsError,
@@ -18,17 +18,6 @@ from gmmcore.config.options import (
     within,
 )
 from gmmcore.files import digest_of
-
-__all__ = [
-    "DATASETS",
-    "DELTA_FILTERS",
-    "FEATURES_VERSION",
-    "NORMALISATIONS",
-    "READERS",
-    "FeaturePart",
-    "FeatureSettings",
-    "HeldOut",
-]
 
 READERS = ("npy", "htk", "kaldi", "sidekit")
 """Formats of feature files, in the order in which a file is looked at."""
@@ -58,7 +47,7 @@ NORMALISATIONS = (
     "cms_global",
     "cmvn_global",
 )
-"""Methods of `gmmcore.data.normalisation.normalise`."""
+"""Methods of `gmmcore.data.normalise.normalise`."""
 
 # Options that decide where frames come from or how work is shared, but not the values of frames.
 _NOT_NUMBERS = (
@@ -67,6 +56,7 @@ _NOT_NUMBERS = (
 )
 # Options of earlier versions, whose defaults remain part of digests: no frames are packed anew.
 _GONE = {"frames": None}
+_LARGEST_MASK = 100_000
 _TEXT = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
 
 
@@ -282,3 +272,46 @@ class FeaturePart(FeatureSettings):
     def identity(self) -> dict[str, Any]:
         """Settings that identify the frames."""
         return {**mapping(self, None if self.share else FeatureSettings), **_GONE}
+
+
+def parse_mask(value: Any) -> tuple[int, ...]:
+    """Return the numbers of the coefficients to keep, from 0, sorted and without repetition.
+
+    Parameters
+    ----------
+    value : str or sequence of int
+        Text such as ``[0-4,7]``, with or without brackets, or a list of numbers.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not valid, or chooses no coefficient.
+
+    Examples
+    --------
+    >>> from gmmcore.config.features import parse_mask
+    >>> parse_mask("[0-4,7]")
+    (0, 1, 2, 3, 4, 7)
+    """
+    chosen: set[int] = set()
+    if isinstance(value, str):
+        for part in value.strip().removeprefix("[").removesuffix("]").split(","):
+            match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", part)
+            if match is None:
+                raise ValueError("expected numbers and ranges such as [0-4,7]")
+            first = int(match[1])
+            last = int(match[2]) if match[2] else first
+            if last < first:
+                raise ValueError(f"the range {part.strip()} ends before it begins")
+            chosen.update(range(first, min(last, _LARGEST_MASK) + 1))
+    elif isinstance(value, list | tuple) and all(
+        isinstance(number, int) and not isinstance(number, bool) and number >= 0 for number in value
+    ):
+        chosen.update(value)
+    else:
+        raise ValueError("expected numbers and ranges such as [0-4,7]")
+    if not chosen:
+        raise ValueError("chooses no coefficient")
+    if max(chosen) >= _LARGEST_MASK:
+        raise ValueError(f"coefficients are numbered from 0 to below {_LARGEST_MASK}")
+    return tuple(sorted(chosen))

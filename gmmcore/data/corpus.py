@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from gmmcore.core.moments import Moments
+from gmmcore.data.shards import BLOCK_FRAMES, Shard
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import PathLike, digest_of, read_bytes, replace_text
+from gmmcore.files import REMEDY, PathLike, digest_of, read_bytes, replace_text
 
 if TYPE_CHECKING:
     from gmmcore.data.shards import Shard
 
-__all__ = ["Corpus", "CorpusShard"]
 
 _KIND = "gmmcore corpus 2"
 
@@ -131,3 +136,172 @@ class Corpus:
             raise DamagedFileError(
                 f"{path}: damaged; remove it and give the same command again"
             ) from None
+
+
+Frames = npt.NDArray[np.float32]
+# Largest number of shards that are open at a time.
+_OPEN_SHARDS = 256
+
+
+@contextmanager
+def reading_frames(path: PathLike) -> Iterator[None]:
+    """Remove a shard that is found to be damaged within the block, so that it is made again."""
+    try:
+        yield
+    except DamagedFileError as error:
+        Path(path).unlink(missing_ok=True)
+        raise DamagedFileError(
+            f"{str(error).removesuffix(REMEDY)}removed; give the same command again, which packs "
+            "the shard anew and goes on"
+        ) from error
+
+
+class CorpusFrames:
+    """The subsets of all frames of a corpus.
+
+    Frames that were read are kept: as many as `memory` allows of the subset that is the largest
+    one to fit. Others are read each time. Whether they are kept or read, they are verified.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    path : path
+        Its file; the shards lie beside it.
+    memory : int
+        Largest number of bytes of frames that are kept.
+    is_shared : bool
+        Whether forks of this process share the frames that any of them reads.
+    """
+
+    def __init__(
+        self, corpus: Corpus, path: PathLike, memory: int = 0, *, is_shared: bool = False
+    ) -> None:
+        self._entries = corpus.shards
+        self._paths = corpus.paths(path)
+        self.dimension = corpus.dimension
+        self._opened = lru_cache(_OPEN_SHARDS)(partial(_open, corpus, self._paths))
+        self._levels: dict[int, _Subset] = {}
+        # Blocks are kept whole, because they are verified whole.
+        self._blocks = [0] * len(corpus.shards)
+        for level in range(len(corpus.shards[0].subsets)):
+            blocks = [-(-entry.subsets[level] // BLOCK_FRAMES) for entry in corpus.shards]
+            if 4 * self.dimension * BLOCK_FRAMES * sum(blocks) <= memory:
+                self._blocks = blocks
+                break
+        self._kept: dict[int, tuple[Frames, npt.NDArray[np.bool_]]] = {}
+        if is_shared:
+            for shard in range(len(self._paths)):
+                self._keep(shard)
+
+    def at(self, level: int) -> _Subset:
+        """Return the frames of the subset of a level, in the order of the shards."""
+        if level not in self._levels:
+            self._levels[level] = _Subset(self, [entry.subsets[level] for entry in self._entries])
+        return self._levels[level]
+
+    def read(self, shard: int, start: int, stop: int) -> Frames:
+        """Return the frames start <= i < stop of a shard, shape (stop - start, D), read-only."""
+        first, last = start // BLOCK_FRAMES, -(-stop // BLOCK_FRAMES)
+        with reading_frames(self._paths[shard]):
+            if last > self._blocks[shard]:
+                return self._opened(shard).read(start, stop)
+            frames, is_read = self._kept.get(shard) or self._keep(shard)
+            # Forks may read a block at the same time: they write the same frames.
+            for index in (first + np.flatnonzero(~is_read[first:last])).tolist():
+                begin = index * BLOCK_FRAMES
+                opened = self._opened(shard)
+                block = opened.read(begin, min(begin + BLOCK_FRAMES, opened.frames))
+                frames[begin : begin + len(block)] = block
+                is_read[index] = True
+        return frames[start:stop]
+
+    def _keep(self, shard: int) -> tuple[Frames, npt.NDArray[np.bool_]]:
+        """Take memory for the blocks of a shard, which is used as they are read."""
+        blocks = self._blocks[shard]
+        size = 4 * BLOCK_FRAMES * self.dimension * blocks
+        try:
+            memory = np.frombuffer(mmap.mmap(-1, size + blocks + 1), dtype=np.uint8)
+        except OSError as error:
+            raise GmmcoreError(
+                f"memory: {size >> 20} megabytes for frames cannot be had: {error.strerror}; "
+                "set a smaller number"
+            ) from error
+        frames = memory[:size].view("<f4").reshape(-1, self.dimension)
+        self._kept[shard] = frames, memory[size:].view(bool)
+        return self._kept[shard]
+
+
+def _open(corpus: Corpus, paths: list[str], index: int) -> Shard:
+    shard, entry = Shard(paths[index]), corpus.shards[index]
+    if (shard.content_digest, shard.dimension) != (entry.content_digest, corpus.dimension):
+        raise GmmcoreError(f"{shard.path}: has other frames than corpus.json says; {REMEDY}")
+    return shard
+
+
+class _Subset:
+    """`FrameSource` of the first frames of each shard."""
+
+    def __init__(self, corpus: CorpusFrames, counts: list[int]) -> None:
+        self._corpus = corpus
+        self._ends = np.cumsum(counts)
+        self._starts = self._ends - counts
+        self.frames = int(self._ends[-1])
+        self.dimension = corpus.dimension
+
+    def read(self, start: int, stop: int) -> Frames:
+        """Return the frames start <= i < stop, shape (stop - start, D)."""
+        shard = int(np.searchsorted(self._ends, start, side="right"))
+        parts = []
+        while start < stop:
+            before, end = int(self._starts[shard]), min(int(self._ends[shard]), stop)
+            if end > start:
+                parts.append(self._corpus.read(shard, start - before, end - before))
+            start, shard = max(start, end), shard + 1
+        if not parts:
+            return np.empty((0, self.dimension), dtype=np.float32)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+SAMPLE_FRAMES = 131_072
+"""Number of frames that a sample has at most."""
+
+
+def sample_frames(
+    corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES
+) -> npt.NDArray[np.float32]:
+    """Read all frames, or blocks of frames that lie evenly over all shards.
+
+    The frames of the random subsets come first in a shard. Evenly spaced blocks have their share of
+    them, so that a mixture trained on a subset is not judged by the frames that it was trained on.
+
+    Parameters
+    ----------
+    corpus : Corpus
+    path
+        Its file, ``corpus.json``; the shards lie beside it.
+    limit : int
+        Largest number of frames.
+
+    Returns
+    -------
+    ndarray, shape (F, D), float32
+        The frames of the sample.
+
+    Raises
+    ------
+    GmmcoreError
+        If a shard is missing, or its frames are not those that it was made with.
+    """
+    frames = CorpusFrames(corpus, path)
+    blocks = [
+        (index, start)
+        for index, shard in enumerate(corpus.shards)
+        for start in range(0, shard.frames, BLOCK_FRAMES)
+    ]
+    if corpus.frames > limit:
+        count = min(len(blocks), max(1, limit // BLOCK_FRAMES))
+        blocks = [blocks[i] for i in np.linspace(0, len(blocks) - 1, count).round().astype(int)]
+    ends = [min(start + BLOCK_FRAMES, corpus.shards[index].frames) for index, start in blocks]
+    return np.concatenate(
+        [frames.read(index, start, end) for (index, start), end in zip(blocks, ends, strict=True)]
+    )

@@ -8,6 +8,7 @@ a checksum of each block of 4096 frames.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,25 +16,23 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.config.features import FeatureSettings
 from gmmcore.core.moments import Moments
+from gmmcore.core.nesting import frame_levels
 from gmmcore.core.schedule import LARGEST_LEVEL
-from gmmcore.data.readers.faults import Fault
+from gmmcore.data.check import recipe_digests
+from gmmcore.data.readers import Fault, FaultyShowError, report
+from gmmcore.data.shows import ShowReader, ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import REMEDY, PathLike, digest_of
-
-__all__ = [
-    "BLOCK_FRAMES",
-    "Shard",
-    "ShardWriter",
-    "block_checksum",
-    "read_facts",
-]
+from gmmcore.files import REMEDY, PathLike, digest_of, writing
 
 BLOCK_FRAMES = 4096
 _HEADER = 1024
@@ -221,7 +220,7 @@ class Shard:
     faults : list of Fault
         Faulty shows that were found when the shard was written, in their order.
     recipe_digest : str
-        Digest of what the shard is made from: one of `gmmcore.data.identity.recipe_digests`.
+        Digest of what the shard is made from: one of `gmmcore.data.check.recipe_digests`.
     content_digest : str
         Digest of the frames.
     moments : Moments
@@ -324,3 +323,91 @@ class Shard:
 
 def _damaged(path: PathLike, reason: str) -> DamagedFileError:
     return DamagedFileError(f"{path}: damaged: {reason}; {REMEDY}")
+
+
+def pack_shard(
+    settings: FeatureSettings, table: PathLike, shard: str, output: PathLike
+) -> tuple[dict[str, Any], bool]:
+    """Process the shows of one shard and write its file, unless it is there and intact.
+
+    Shows with faults that appear only now (values that are not finite, no frame selected) are
+    left out and recorded: they are the `faults` of the `gmmcore.data.shards.Shard`.
+
+    Parameters
+    ----------
+    settings : FeatureSettings
+    table : path
+        Path of ``shows.tsv``.
+    shard : str
+        Name of a shard in the table.
+    output : path
+        File to write.
+
+    Returns
+    -------
+    facts : dict
+        The facts of the shard.
+    written : bool
+        Whether the file was not there already.
+
+    Raises
+    ------
+    GmmcoreError
+        If feature files changed since the list was checked, or while they were read.
+    """
+    content = ShowTable.read(table)
+    content.check_shard(table, shard)
+    settings = replace(settings, vad=content.facts["vad"])
+    rows = content.of_shard(shard)
+    dimension = int(content.facts["dimension"])
+    digest = content.facts["recipe_digests"][shard]
+    if (known := _intact(output, digest)) is not None:
+        return known, False
+    faults: list[Fault] = []
+    changed: list[Fault] = []
+    with (
+        writing(output) as stream,
+        ShowReader(settings) as reader,
+        ShardWriter(stream, dimension, Path(output).parent) as writer,
+    ):
+        for row in rows:
+            try:
+                frames = reader.frames(row)
+                if frames.shape[1] != dimension:
+                    raise FaultyShowError(
+                        f"{frames.shape[1]} coefficients after processing",
+                        f"{dimension}, as when the list was checked",
+                        "give the same command again",
+                        changed=True,
+                    )
+                key = f"{row.show} {row.first}"
+                writer.add(frames, frame_levels(settings.seed, key, len(frames)))
+            except FaultyShowError as error:
+                (changed if error.changed else faults).append(error.fault(row.show, row.path))
+        if changed:
+            raise GmmcoreError(report(changed, f"{table}: changed since the list was checked"))
+        found = recipe_digests([shard], rows, settings, dimension, reader.label_source)
+        if found[shard] != digest:
+            raise GmmcoreError(
+                f"{output}: feature files of shard {shard} changed since {table} was made, or "
+                "while they were read; give the same command again, once they stay as they are"
+            )
+        writer.finish(
+            {
+                "shard": shard,
+                "recipe_digest": digest,
+                "shows": len(rows) - len(faults),
+                "faults": [fault.facts() for fault in faults],
+            }
+        )
+    return read_facts(output), True
+
+
+def _intact(path: PathLike, digest: str) -> dict[str, Any] | None:
+    """Read the shard in a file with all its frames; None unless it is that of the digest."""
+    with contextlib.suppress(GmmcoreError), Shard(path) as shard:
+        if shard.recipe_digest == digest:
+            for _ in shard.blocks():
+                pass  # Reading verifies them.
+            return shard.facts
+    return None

@@ -16,11 +16,10 @@ import numpy.typing as npt
 from gmmcore.config.features import FeatureSettings
 from gmmcore.core.density import InvalidFramesError, checked_frames
 from gmmcore.core.frames import ArraySource, FrameSource
+from gmmcore.data.check import check_list, drawn
 from gmmcore.data.lists import SUFFIXES, Entry, Listing
-from gmmcore.data.parts import drawn
-from gmmcore.data.readers.faults import FaultyShowError, report
+from gmmcore.data.readers import FaultyShowError, report
 from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import reason_of
 

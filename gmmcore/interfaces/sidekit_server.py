@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from gmmcore.config.features import DATASETS, FeatureSettings
 from gmmcore.core.density import checked_frames
-from gmmcore.data.processing import add_context, process, speech_labels
-from gmmcore.data.readers import Place, Source, Sources, parse_place
-from gmmcore.data.readers.faults import FaultyShowError, reading
+from gmmcore.data.process import add_context, process, speech_labels
+from gmmcore.data.readers import FaultyShowError, Place, Source, Sources, parse_place, reading
 from gmmcore.data.shows import statistics_of_show
 from gmmcore.errors import GmmcoreError
 from gmmcore.interfaces.sidekit_arguments import refuse, type_of
@@ -67,7 +66,7 @@ class FeaturesServer:
     Notes
     -----
     Where a file has no labels, all frames are speech. Values differ from SIDEKIT's where it is in
-    error: deltas of the first and last frames (see `delta` of `gmmcore.data.processing`),
+    error: deltas of the first and last frames (see `delta` of `gmmcore.data.process`),
     shifted deltas near the end for p > 3, HTK compression, and standard deviations of zero.
 
     Examples

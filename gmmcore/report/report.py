@@ -24,7 +24,7 @@ from gmmcore.core.estep import accumulate
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.sizes import Size, sizes
 from gmmcore.data.corpus import Corpus
-from gmmcore.data.table import ShowTable
+from gmmcore.data.shows import ShowTable
 from gmmcore.errors import counted
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.report import plots

@@ -22,7 +22,7 @@ from gmmcore.core.gpu.choice import lacking
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.schedule import Course, Stage, place_of
 from gmmcore.data.corpus import Corpus
-from gmmcore.data.table import ShowTable
+from gmmcore.data.shows import ShowTable
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import holder
 from gmmcore.formats.hdf5 import Model, load_model

@@ -15,11 +15,11 @@ from typing import Any
 from gmmcore.config.features import FeatureSettings
 from gmmcore.core.gpu.choice import kind_of
 from gmmcore.core.schedule import Stage
+from gmmcore.data.check import fingerprint, shard_paths
 from gmmcore.data.corpus import Corpus
-from gmmcore.data.identity import fingerprint, shard_paths
+from gmmcore.data.demo import recipe_of
 from gmmcore.data.shards import read_facts
-from gmmcore.data.table import ShowTable
-from gmmcore.data.writing import recipe_of
+from gmmcore.data.shows import ShowTable
 from gmmcore.errors import DamagedFileError
 from gmmcore.files import read_bytes, remembered, sha256_of
 from gmmcore.workflow.chain import Chain

@@ -15,13 +15,12 @@ from hypothesis.extra.numpy import arrays
 
 from gmmcore.config.features import FeatureSettings
 from gmmcore.core.moments import Moments, merge_moments
-from gmmcore.data.dealing import deal
-from gmmcore.data.normalisation import normalise
-from gmmcore.data.processing import delta, output_dimension, process, smooth_labels
+from gmmcore.data.check import check_list, deal
+from gmmcore.data.normalise import normalise
+from gmmcore.data.process import delta, output_dimension, process, smooth_labels
 from gmmcore.data.readers import parse_place
 from gmmcore.data.shards import ShardWriter, block_checksum, read_facts
-from gmmcore.data.survey import check_list
-from gmmcore.data.table import Row, ShowTable
+from gmmcore.data.shows import Row, ShowTable
 from gmmcore.errors import GmmcoreError
 
 few = settings(deadline=None, max_examples=50)

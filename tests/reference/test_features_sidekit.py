@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from gmmcore.config.features import FeatureSettings
+from gmmcore.data.check import check_list
 from gmmcore.data.readers import Sources, parse_place
-from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
-from gmmcore.data.table import Row
+from gmmcore.data.shows import Row, ShowReader
 from gmmcore.interfaces.sidekit_server import FeaturesServer
 
 CASES = {

@@ -13,8 +13,8 @@ from gmmcore import FeaturesServer, GaussianMixture, Mixture
 from gmmcore.config.features import FeatureSettings
 from gmmcore.config.steps import MStep
 from gmmcore.core.train import TrainingSettings, train
+from gmmcore.data.check import check_list
 from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
 from gmmcore.interfaces.sidekit_served import frame_source
 
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from gmmcore.cli.main import main as gmmcore
 from gmmcore.config.demo import DemoSettings
 from gmmcore.config.options import words
-from gmmcore.data.identity import shard_paths
+from gmmcore.data.check import shard_paths
 
 DEMO = DemoSettings(components=2, dimension=3, shows=4, speakers=2, frames=9000)
 DAMAGES = ("bits", "truncated", "zeroed", "overwritten", "inserted")

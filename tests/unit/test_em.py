@@ -12,8 +12,7 @@ from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, is_definite
 from gmmcore.core.mstep import maximise
 from gmmcore.core.train import ArraySource, TrainingSettings, moments, train, uniform_start
-from gmmcore.data.demo.recovery import compare_to_truth
-from gmmcore.data.demo.synthetic import DemoSettings, draw_shows, known_mixture
+from gmmcore.data.demo import DemoSettings, compare_to_truth, draw_shows, known_mixture
 
 FREE = MStep(floor=0, ceiling=np.inf)
 

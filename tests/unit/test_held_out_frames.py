@@ -23,8 +23,8 @@ from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import Update
 from gmmcore.core.schedule import Course, Stage
 from gmmcore.core.train import uniform_start
-from gmmcore.data.parts import part_of
-from gmmcore.data.table import Row
+from gmmcore.data.check import part_of
+from gmmcore.data.shows import Row
 from gmmcore.errors import GmmcoreError
 from gmmcore.workflow.iteration import _look_at_held_out
 from gmmcore.workflow.runs import read_runs

@@ -8,7 +8,7 @@ from scipy.stats import chi2, kstest, norm
 
 from gmmcore import GaussianMixture, Mixture
 from gmmcore.core.describe import describe
-from gmmcore.data.demo.synthetic import known_mixture
+from gmmcore.data.demo import known_mixture
 
 FRAMES = 200_000
 

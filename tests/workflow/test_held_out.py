@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flows import PLAIN, Workflow, changed, errors, iterations, jobs
 
-from gmmcore.data.table import ShowTable
+from gmmcore.data.shows import ShowTable
 from gmmcore.formats.hdf5 import load_model
 from gmmcore.workflow.runs import read_runs
 

@@ -111,8 +111,7 @@ def work_of(
     from gmmcore.core.gpu.device import prepare
     from gmmcore.core.schedule import held_out_level
     from gmmcore.core.teams.base import Work
-    from gmmcore.data.corpus import Corpus
-    from gmmcore.data.joined import CorpusFrames
+    from gmmcore.data.corpus import Corpus, CorpusFrames
 
     if device == "cuda":
         prepare(place)
@@ -201,7 +200,7 @@ def note_device(computed_by: str | None, model: Model) -> tuple[str | None, str 
 
 def check_held_out(arguments: argparse.Namespace, model: Model) -> None:
     """Raise an error, at the beginning of a stage, if a show is held out and trained on."""
-    from gmmcore.data.table import check_apart
+    from gmmcore.data.shows import check_apart
 
     if arguments.held_out and not model.facts["iteration"]:
         both = (arguments.corpus, arguments.held_out)

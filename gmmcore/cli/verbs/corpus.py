@@ -25,11 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write corpus.json, and skipped.tsv with all faulty shows; remove obsolete shards."""
     from gmmcore.core.moments import merge_moments
+    from gmmcore.data.check import shard_paths
     from gmmcore.data.corpus import Corpus, CorpusShard
-    from gmmcore.data.identity import shard_paths
-    from gmmcore.data.readers.faults import Fault, fault_table, report
+    from gmmcore.data.readers import Fault, fault_table, report
     from gmmcore.data.shards import Shard
-    from gmmcore.data.table import ShowTable
+    from gmmcore.data.shows import ShowTable
     from gmmcore.files import replace_text
 
     paths = list(shard_paths(arguments.shows).values())

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write a table of the log-likelihood per frame of each show, and of all of them."""
     from gmmcore.config.configuration import read_configuration, resolve_runs
     from gmmcore.config.features import FeatureSettings
-    from gmmcore.data.scoring import score_list
+    from gmmcore.data.score import score_list
     from gmmcore.files import replace_text
     from gmmcore.workflow.runs import feature_parts
 

@@ -9,7 +9,7 @@ import argparse
 
 from gmmcore.config.features import FeaturePart
 from gmmcore.config.options import add_options, options_of
-from gmmcore.data.packing import pack_shard
+from gmmcore.data.shards import pack_shard
 from gmmcore.errors import counted
 
 __all__ = ["configure", "run"]

@@ -70,8 +70,7 @@ def _sample(arguments: argparse.Namespace, components: int) -> npt.NDArray[np.fl
     """Read the random frames that decide on the divisions."""
     from gmmcore.core.divide import sample_size
     from gmmcore.core.schedule import level_of
-    from gmmcore.data.corpus import Corpus
-    from gmmcore.data.joined import CorpusFrames
+    from gmmcore.data.corpus import Corpus, CorpusFrames
 
     if arguments.corpus is None:
         raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")

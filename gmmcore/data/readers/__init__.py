@@ -5,7 +5,7 @@ A reader is a module with
 ``recognises(head, size)``
     whether a file of `size` bytes that begins with the bytes `head` is of its format;
 ``Source(path, datasets)``
-    the opened file, a `gmmcore.data.readers.base.Source`.
+    the opened file, a `gmmcore.data.readers.Source`.
 
 To add a format, write such a module and name it in `gmmcore.config.features.READERS`.
 """
@@ -13,31 +13,227 @@ To add a format, write such a module and name it in `gmmcore.config.features.REA
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
-from typing import Any
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from gmmcore.config.features import READERS
-from gmmcore.data.readers.base import (
-    Description,
-    Place,
-    Source,
-    as_labels,
-    parse_place,
-    quiet,
-)
-from gmmcore.data.readers.faults import FaultyShowError
+from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import reason_of
 
-__all__ = [
-    "Description",
-    "Place",
-    "Source",
-    "Sources",
-    "as_labels",
-    "parse_place",
-    "quiet",
-]
+_TOLD = 3
+_PARTICULAR = re.compile(r"\S*[/\d]\S*")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault of one show.
+
+    Attributes
+    ----------
+    show, path : str
+        As in the list.
+    found, expected, remedy : str
+        What there is, what should be there, and what to do.
+    """
+
+    show: str
+    path: str
+    found: str
+    expected: str
+    remedy: str
+
+    def line(self) -> str:
+        """The fault as one line of text."""
+        where = f"show {printable(self.show)}" + (f" ({printable(self.path)})" if self.path else "")
+        return f"{where}: {self.found}; expected {self.expected}; {self.remedy}"
+
+    def facts(self) -> dict[str, str]:
+        """JSON values; ``Fault(**facts)`` is the same fault."""
+        return asdict(self)
+
+
+class FaultyShowError(GmmcoreError):
+    """A show that cannot be used, raised where its name and list are not known.
+
+    Parameters
+    ----------
+    found, expected, remedy : str
+    changed : bool
+        Whether the show has changed since the list was checked.
+    """
+
+    def __init__(self, found: str, expected: str, remedy: str, *, changed: bool = False) -> None:
+        super().__init__(f"{found}; expected {expected}; {remedy}")
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        self.changed = changed
+
+    def fault(self, show: str, path: str) -> Fault:
+        """The fault as one of this show."""
+        return Fault(show, path, self.found, self.expected, self.remedy)
+
+
+@contextmanager
+def reading(
+    expected: str = "a feature file in a known format", remedy: str = "extract it again"
+) -> Iterator[None]:
+    """Turn any error while a feature file is read into a `FaultyShowError`.
+
+    All errors but those of the system and of memory are taken for damage, and have `expected` and
+    `remedy`: no library documents the errors that a damaged file leads to.
+    """
+    try:
+        yield
+    except (GmmcoreError, MemoryError):
+        raise
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        if code == errno.ENOMEM:
+            raise MemoryError from None
+        text = str(error) if code is None else reason_of(error)
+        reason = printable(" ".join(text.split())[:200]) or type(error).__name__
+        if code is None:
+            raise FaultyShowError(f"damaged or truncated ({reason})", expected, remedy) from None
+        raise FaultyShowError(
+            f"cannot be read ({reason})",
+            "a readable feature file",
+            "fix the disk or its permissions, or extract it again",
+        ) from None
+
+
+def report(
+    faults: Iterable[Fault],
+    what: str = "features",
+    remedy: str = "fix or remove these shows, or set features: on_error: skip",
+) -> str:
+    """All faults as one message: a line that counts them, then one line each.
+
+    Of the faults that differ only in numbers and paths, the first three are listed.
+    """
+    faults = list(faults)
+    lines = [f"{what}: {counted(len(faults), 'fault')}; {remedy}"]
+    alike: dict[tuple[str, ...], list[Fault]] = {}
+    for fault in faults:
+        texts = (fault.found, fault.expected, fault.remedy)
+        alike.setdefault(tuple(_PARTICULAR.sub("", text) for text in texts), []).append(fault)
+    for group in alike.values():
+        lines += ["  " + fault.line() for fault in group[:_TOLD]]
+        if (more := len(group) - _TOLD) > 0:
+            lines.append(f"  and {counted(more, 'more show')} with this fault")
+    return "\n".join(lines)
+
+
+def fault_table(faults: Iterable[Fault]) -> str:
+    """The faults as tab-separated text with a header line."""
+    head = "\t".join(each.name for each in fields(Fault))
+    rows = ["\t".join(map(printable, astuple(fault))) for fault in faults]
+    return "\n".join([head, *rows]) + "\n"
+
+
+def printable(text: str) -> str:
+    """`text` on one line and without control characters, for terminals and tables."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quiet() -> np.errstate:
+    """Silence warnings of NumPy for damaged numbers, which are checked after they are read."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
+class Description(NamedTuple):
+    """Size of a show, as a source has it without reading the frames.
+
+    ``labels`` is the number of voice-activity labels beside the frames, None if there are none.
+    """
+
+    frames: int
+    dimension: int
+    labels: int | None
+
+
+class Place(NamedTuple):
+    """Where the frames of a show lie: file, byte offset and Kaldi's inclusive row range."""
+
+    file: str
+    offset: int | None = None
+    rows: str = ""
+
+
+class Source:
+    """An opened feature file, with the methods of its format; all may raise `FaultyShowError`."""
+
+    def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
+        """Open the file; `datasets` are for formats that hold several matrices a show."""
+
+    def describe(self, show: str, place: Place) -> Description:
+        """Size of a show; reads no frames."""
+        raise NotImplementedError
+
+    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+        """Return frames first <= i < last, shape (last - first, D), C-contiguous."""
+        raise NotImplementedError
+
+    def labels(
+        self, show: str, place: Place, first: int, last: int
+    ) -> npt.NDArray[np.bool_] | None:
+        """Voice-activity labels of these frames, shape (last - first,); None if there are none."""
+        return None
+
+    def close(self) -> None:
+        """Close the file."""
+
+
+_PLACE = re.compile(r"(?P<file>.+?)(?::(?P<offset>\d{1,18}))?(?P<rows>\[[\d:, ]*\])?", re.DOTALL)
+
+
+def parse_place(text: str, root: str = "") -> Place:
+    """Split ``file``, ``file:offset`` or ``file:offset[first:last]``, as in a Kaldi scp.
+
+    Parameters
+    ----------
+    text : str
+    root : str
+        Folder of relative paths.
+    """
+    if text and not text.endswith("]") and ":" not in text:
+        return Place(os.path.join(root, text))
+    match = _PLACE.fullmatch(text)
+    if match is None:
+        raise FaultyShowError("an empty path", "the path of a feature file", "correct the list")
+    offset = match["offset"]
+    return Place(
+        os.path.join(root, match["file"]),
+        None if offset is None else int(offset),
+        (match["rows"] or "")[1:-1].strip(),
+    )
+
+
+def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Convert numbers to voice-activity labels.
+
+    Raises
+    ------
+    FaultyShowError
+        For anything else: the text "0" and NaN would count as speech.
+    """
+    if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
+        raise FaultyShowError(
+            f"voice-activity labels that are no numbers (type {values.dtype})",
+            "0 or 1 for each frame",
+            "make the labels again",
+        )
+    return values.astype(bool)
+
 
 _HEAD = 4096
 _OPEN_FILES = 8

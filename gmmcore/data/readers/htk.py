@@ -14,9 +14,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.data.readers import base
-from gmmcore.data.readers.base import Description, Place, quiet
-from gmmcore.data.readers.faults import FaultyShowError
+from gmmcore.data import readers
+from gmmcore.data.readers import Description, FaultyShowError, Place, quiet
 
 __all__ = ["Source", "recognises"]
 
@@ -43,7 +42,7 @@ def recognises(head: bytes, size: int) -> bool:
     )
 
 
-class Source(base.Source):
+class Source(readers.Source):
     """An opened HTK parameter file."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:

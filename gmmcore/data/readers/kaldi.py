@@ -15,9 +15,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.data.readers import base
-from gmmcore.data.readers.base import Description, Place, quiet
-from gmmcore.data.readers.faults import FaultyShowError, reading
+from gmmcore.data import readers
+from gmmcore.data.readers import Description, FaultyShowError, Place, quiet, reading
 from gmmcore.files import check_regular, reason_of
 
 __all__ = ["Source", "read_vector", "recognises"]
@@ -64,7 +63,7 @@ def recognises(head: bytes, size: int) -> bool:
     return _BEGINNING.match(head) is not None
 
 
-class Source(base.Source):
+class Source(readers.Source):
     """An opened archive."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:

@@ -16,9 +16,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.data.readers import base
-from gmmcore.data.readers.base import Description, Place, as_labels, quiet
-from gmmcore.data.readers.faults import FaultyShowError, reading
+from gmmcore.data import readers
+from gmmcore.data.readers import Description, FaultyShowError, Place, as_labels, quiet, reading
 
 __all__ = ["Source", "recognises"]
 
@@ -33,7 +32,7 @@ def recognises(head: bytes, size: int) -> bool:
     return head.startswith((_MAGIC, _ZIP))
 
 
-class Source(base.Source):
+class Source(readers.Source):
     """An opened ``.npy`` or ``.npz`` file."""
 
     @_reading()

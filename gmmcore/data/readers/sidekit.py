@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
-from gmmcore.data.readers import base
-from gmmcore.data.readers.base import Description, Place, as_labels, quiet
-from gmmcore.data.readers.faults import FaultyShowError, reading
+from gmmcore.data import readers
+from gmmcore.data.readers import Description, FaultyShowError, Place, as_labels, quiet, reading
 
 __all__ = ["Source", "read_dataset", "recognises"]
 
@@ -43,7 +42,7 @@ def _access() -> Any:
     return access
 
 
-class Source(base.Source):
+class Source(readers.Source):
     """An opened SIDEKIT feature file.
 
     h5py's low-level interface takes a quarter of the time of ``h5py.File``, which matters for

@@ -17,11 +17,9 @@ from gmmcore.cli.main import main
 from gmmcore.config.features import FeatureSettings
 from gmmcore.config.options import words
 from gmmcore.data import shows
-from gmmcore.data.identity import shard_paths
-from gmmcore.data.packing import pack_shard
-from gmmcore.data.readers.faults import FaultyShowError
-from gmmcore.data.shards import Shard
-from gmmcore.data.survey import check_list
+from gmmcore.data.check import check_list, shard_paths
+from gmmcore.data.readers import FaultyShowError
+from gmmcore.data.shards import Shard, pack_shard
 from gmmcore.errors import GmmcoreError
 
 

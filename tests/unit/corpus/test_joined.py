@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from corpora import frames_of, make_corpus
 
-from gmmcore.data.corpus import Corpus
-from gmmcore.data.joined import CorpusFrames
+from gmmcore.data.corpus import Corpus, CorpusFrames
 from gmmcore.data.shards import BLOCK_FRAMES
 from gmmcore.errors import DamagedFileError, GmmcoreError
 
@@ -112,6 +111,6 @@ def test_more_memory_than_there_is(tmp_path, monkeypatch):
         raise OSError(12, "Cannot allocate memory")
 
     path = make_corpus(tmp_path, [3])
-    monkeypatch.setattr("gmmcore.data.joined.mmap.mmap", refuse)
+    monkeypatch.setattr("gmmcore.data.corpus.mmap.mmap", refuse)
     with pytest.raises(GmmcoreError, match="memory: 0 megabytes for frames cannot be had: Cannot"):
         frames_in(path, memory=10**9, is_shared=True)

@@ -20,15 +20,11 @@ from features_files import (
 
 from gmmcore.cli.main import main
 from gmmcore.config.features import FeatureSettings
-from gmmcore.data import probing
-from gmmcore.data.identity import fingerprint, recipe_digests
-from gmmcore.data.labels import LabelSource
-from gmmcore.data.lists import read_list
-from gmmcore.data.packing import pack_shard
-from gmmcore.data.shards import Shard
-from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
-from gmmcore.data.table import ShowTable
+from gmmcore.data import check
+from gmmcore.data.check import check_list, fingerprint, recipe_digests
+from gmmcore.data.lists import LabelSource, read_list
+from gmmcore.data.shards import Shard, pack_shard
+from gmmcore.data.shows import ShowReader, ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.interfaces.sidekit_server import FeaturesServer
 
@@ -420,6 +416,6 @@ def test_several_processes_find_what_one_finds(
     plant(tmp_path)
     mine = settings(tmp_path, "list.tsv", on_error="skip")
     alone = check_list(mine)
-    monkeypatch.setattr(probing, "_CHUNK", 11)
+    monkeypatch.setattr(check, "_CHUNK", 11)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     assert check_list(mine) == alone

@@ -9,9 +9,8 @@ import pytest
 from features_files import write_hdf5
 
 from gmmcore.cli.main import main
-from gmmcore.data.corpus import Corpus
-from gmmcore.data.identity import shard_paths
-from gmmcore.data.sample import sample_frames
+from gmmcore.data.check import shard_paths
+from gmmcore.data.corpus import Corpus, sample_frames
 from gmmcore.data.shards import BLOCK_FRAMES
 
 

@@ -16,12 +16,10 @@ from gmmcore.config.features import FeatureSettings
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.nesting import frame_levels
 from gmmcore.core.schedule import LARGEST_LEVEL
-from gmmcore.data import packing
-from gmmcore.data.packing import pack_shard
-from gmmcore.data.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum
-from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
-from gmmcore.data.table import Row
+from gmmcore.data import shards
+from gmmcore.data.check import check_list
+from gmmcore.data.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum, pack_shard
+from gmmcore.data.shows import Row, ShowReader
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import writing
 
@@ -260,7 +258,7 @@ def test_a_show_that_changes_while_it_is_read(
                 os.replace(new, tmp_path / "data" / "s2.h5")
             return result
 
-    monkeypatch.setattr(packing, "ShowReader", Meddler)
+    monkeypatch.setattr(shards, "ShowReader", Meddler)
     with pytest.raises(GmmcoreError, match=r"changed since .* was made, or while they were read"):
         pack_shard(settings, tmp_path / "shows.tsv", "000", tmp_path / "x.npy")
     assert not (tmp_path / "x.npy").exists()

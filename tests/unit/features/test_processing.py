@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 
 from gmmcore.config.features import NORMALISATIONS, FeatureSettings
-from gmmcore.data.normalisation import ShowStatistics, normalise
-from gmmcore.data.processing import (
+from gmmcore.data.normalise import ShowStatistics, normalise
+from gmmcore.data.process import (
     add_context,
     add_shifted_deltas,
     delta,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gmmcore.config.features import FeatureSettings
+from gmmcore.data.check import check_list
 from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
 
 soundfile = pytest.importorskip("soundfile")
 pytest.importorskip("kaldi_native_fbank")

@@ -12,7 +12,7 @@ import pytest
 import gmmcore
 from gmmcore import GaussianMixture, GmmcoreError
 from gmmcore.core.history import HistoryEntry, history_table
-from gmmcore.data.demo.synthetic import known_mixture
+from gmmcore.data.demo import known_mixture
 from gmmcore.formats.hdf5 import save_model
 from gmmcore.interfaces.run import Training
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gmmcore.data.readers.faults import Fault, report
+from gmmcore.data.readers import Fault, report
 
 
 def test_many_equal_faults_are_told_once():

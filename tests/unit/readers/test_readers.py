@@ -19,8 +19,7 @@ from features_files import (
     write_htk,
 )
 
-from gmmcore.data.readers import Description, Sources, parse_place
-from gmmcore.data.readers.faults import FaultyShowError
+from gmmcore.data.readers import Description, FaultyShowError, Sources, parse_place
 from gmmcore.data.readers.kaldi import read_vector
 from gmmcore.errors import GmmcoreError
 

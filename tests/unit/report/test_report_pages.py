@@ -20,7 +20,7 @@ from gmmcore.core.history import HistoryEntry
 from gmmcore.core.moments import Moments
 from gmmcore.core.sizes import sizes
 from gmmcore.data.corpus import Corpus, CorpusShard
-from gmmcore.data.table import ShowTable
+from gmmcore.data.shows import ShowTable
 from gmmcore.formats.hdf5 import Model
 from gmmcore.report import plots
 from gmmcore.report.compare import comparison_table, differing, frames_key

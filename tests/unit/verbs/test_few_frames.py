@@ -12,7 +12,7 @@ from gmmcore.cli.main import main
 from gmmcore.config.options import words
 from gmmcore.config.settings import Settings
 from gmmcore.core.cautions import few_frames
-from gmmcore.data.identity import shard_paths
+from gmmcore.data.check import shard_paths
 from gmmcore.formats.hdf5 import load_model
 
 

@@ -15,7 +15,7 @@ from features_files import write_hdf5
 
 from gmmcore.cli.main import main
 from gmmcore.core import processor
-from gmmcore.data.identity import shard_paths
+from gmmcore.data.check import shard_paths
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import load_model, unseal
 

@@ -1,18 +1,26 @@
-"""Frames drawn from a known mixture, with the structure of speech."""
+"""The demonstration corpus: shows from a known mixture, their files, and the comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.demo import DemoSettings
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import FrameSource
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.data.writing import write_list, write_sidekit_show
+from gmmcore.files import PathLike, read_bytes, replace_bytes, replace_text
 from gmmcore.formats.hdf5 import save_model
+
+if TYPE_CHECKING:
+    import h5py
+
 
 Array = npt.NDArray[np.float64]
 _SILENCE = 0.3  # Share of the frames.
@@ -165,3 +173,125 @@ def _with_silence(rng: np.random.Generator, speech: Array) -> tuple[Array, npt.N
     frames[positions] = speech
     labels[positions] = True
     return frames, labels
+
+
+_RECIPE = "# recipe "
+
+
+def write_sidekit_show(
+    path: str | os.PathLike[str],
+    show: str,
+    energy: npt.NDArray[np.floating],
+    cep: npt.NDArray[np.floating],
+    speech: npt.NDArray[np.bool_],
+) -> None:
+    """Write one show, not compressed, as SIDEKIT's ``write_hdf5`` does.
+
+    Parameters
+    ----------
+    path
+        The file to write, whole or not at all.
+    show
+        Name of the show, and of its group in the file.
+    energy : ndarray, shape (F,)
+        Log-energy of each frame.
+    cep : ndarray, shape (F, D)
+        Cepstral coefficients of each frame.
+    speech : ndarray, shape (F,), bool
+        Voice-activity labels, which are written to the dataset ``vad``.
+    """
+    from gmmcore.formats.hdf5 import hdf5_image
+
+    def build(file: h5py.File) -> None:
+        file["compression"] = np.int64(0)
+        group = file.create_group(show)
+        for name, values in (("cep", cep), ("energy", energy)):
+            values = values.astype(np.float32)
+            group[name] = values
+            chosen = values[speech] if speech.any() else values
+            group[f"{name}_mean"] = chosen.mean(axis=0, dtype=np.float64).astype(np.float32)
+            group[f"{name}_std"] = chosen.std(axis=0, dtype=np.float64).astype(np.float32)
+        group["vad"] = speech.astype(np.int8)
+
+    replace_bytes(path, hdf5_image(build, user_block=0))
+
+
+def write_list(path: PathLike, shows: Iterable[str], recipe: str | None) -> None:
+    """Write a list of shows; if there is a `recipe`, the first line is a comment with it."""
+    head = [f"{_RECIPE}{recipe}"] if recipe else []
+    replace_text(path, "\n".join([*head, *shows]) + "\n")
+
+
+def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
+    """Read a list that `write_list` wrote: its recipe, or None, and its shows.
+
+    Raises
+    ------
+    GmmcoreError
+        If the list cannot be read.
+    """
+    first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
+    if not first.startswith(_RECIPE):
+        return None, [first, *shows] if first else shows
+    return first.removeprefix(_RECIPE), shows
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Pairs of a true and a trained component, in which each occurs at most once.
+
+    Attributes
+    ----------
+    pairs : ndarray, shape (P, 2)
+        Numbers of the true and of the trained component.
+    mean_errors : ndarray, shape (P, D), float64
+        Differences of the means, in standard deviations of the true component.
+    weight_errors : ndarray, shape (P,), float64
+        Relative differences of the weights.
+    """
+
+    pairs: npt.NDArray[np.intp]
+    mean_errors: Array
+    weight_errors: Array
+
+    def found(self, tolerance: float = 0.5) -> int:
+        """Count the pairs whose means differ by less than `tolerance` in every dimension."""
+        return int((np.abs(self.mean_errors) < tolerance).all(axis=1).sum())
+
+
+def compare_to_truth(truth: GaussianMixture, mixture: GaussianMixture) -> Recovery:
+    """Pair the components so that the sum of squared distances of their means is smallest."""
+    from scipy.optimize import linear_sum_assignment
+
+    variances = truth.covariances
+    if truth.is_full:
+        variances = np.diagonal(variances, axis1=1, axis2=2)
+    scaled = truth.means / np.sqrt(variances)
+    distances = np.empty((truth.components, mixture.components))
+    for component in range(truth.components):
+        others = mixture.means / np.sqrt(variances[component])
+        distances[component] = ((others - scaled[component]) ** 2).sum(axis=1)
+    rows, columns = linear_sum_assignment(distances)
+    return Recovery(
+        np.stack([rows, columns], axis=1),
+        (mixture.means[columns] - truth.means[rows]) / np.sqrt(variances[rows]),
+        mixture.weights[columns] / truth.weights[rows] - 1.0,
+    )
+
+
+def recovery_text(truth: GaussianMixture, mixture: GaussianMixture, frames: FrameSource) -> str:
+    """Tell how close a training came to the mixture that its frames were drawn from."""
+    trained, known = (
+        accumulate(model, frames).log_likelihood_per_frame for model in (mixture, truth)
+    )
+    recovery = compare_to_truth(truth, mixture)
+    errors = np.abs(recovery.mean_errors)
+    return (
+        f"log-likelihood/frame: {trained:.4f} trained, {known:.4f} of the true mixture "
+        f"({trained - known:+.4f})\n"
+        f"{recovery.found()} of {truth.components} true components recovered (every coefficient "
+        "of the mean within 0.5 standard deviations)\n"
+        f"error of the means, in standard deviations: median {np.median(errors):.3f}, "
+        f"largest {errors.max():.3f}\n"
+        f"error of the weights: median {np.median(np.abs(recovery.weight_errors)):.1%}\n"
+    )

@@ -11,12 +11,10 @@ import numpy.typing as npt
 from gmmcore.config.features import FeatureSettings
 from gmmcore.core.likelihood import LogLikelihood
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.data.readers.faults import Fault, FaultyShowError, report
+from gmmcore.data.check import check_list
+from gmmcore.data.readers import Fault, FaultyShowError, report
 from gmmcore.data.shows import ShowReader
-from gmmcore.data.survey import check_list
 from gmmcore.errors import GmmcoreError
-
-__all__ = ["Scores", "score_list"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,19 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.features import FeatureSettings
-from gmmcore.data.normalisation import ShowStatistics, normalise
-
-__all__ = [
-    "add_context",
-    "add_shifted_deltas",
-    "delta",
-    "output_dimension",
-    "process",
-    "rasta",
-    "smooth_labels",
-    "speech_labels",
-    "static_part",
-]
+from gmmcore.data.normalise import ShowStatistics, normalise
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -54,7 +42,7 @@ def process(
     Examples
     --------
     >>> import numpy as np
-    >>> from gmmcore.data.processing import process
+    >>> from gmmcore.data.process import process
     >>> from gmmcore.config.features import FeatureSettings
     >>> frames = np.array([[1], [2], [9]], np.float32)
     >>> settings = FeatureSettings(list="shows.txt", normalisation="cms")
@@ -142,7 +130,7 @@ def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Fra
     Examples
     --------
     >>> import numpy as np
-    >>> from gmmcore.data.processing import delta
+    >>> from gmmcore.data.process import delta
     >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()
     array([0.5, 1.5, 2.5, 1.5], dtype=float32)
     """

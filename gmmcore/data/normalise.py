@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ShowStatistics", "normalise"]
-
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
@@ -76,7 +74,7 @@ def normalise(
     Examples
     --------
     >>> import numpy as np
-    >>> from gmmcore.data.normalisation import normalise
+    >>> from gmmcore.data.normalise import normalise
     >>> frames = np.array([[1, 2], [3, 6]], np.float32)
     >>> normalise(frames, np.array([True, True]), "cmvn")
     >>> frames
