@@ -46,8 +46,12 @@ def frame_levels(seed: int, show: str, frames: int) -> npt.NDArray[np.intp]:
     start = hashlib.sha256(f"{seed} {show}".encode()).digest()[:8]
     # Sums and products of unsigned integers wrap around without a warning, as intended.
     value = np.arange(1, frames + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    value += np.frombuffer(start, dtype="<u8")
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    value ^= value >> np.uint64(31)
+    value = splitmix(value + np.frombuffer(start, dtype="<u8"))
     return LARGEST_LEVEL - np.searchsorted(_LIMITS, value, side="right")
+
+
+def splitmix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scatter the bits of each value with a bijection, the finaliser of SplitMix64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)))
