@@ -28,6 +28,8 @@ SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".htk", ".fea", ".mfc")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SHOW = re.compile(r"\{(?:show)?\}")
 
+Labels = npt.NDArray[np.bool_]
+
 
 class Entry(NamedTuple):
     """One line of a list: the frames first <= i < last of a show; None stands for no limit."""
@@ -58,29 +60,26 @@ def read_list(settings: FeatureSettings) -> Listing:
     * a text file with tabs: show, path, start and stop, with or without a header line; an empty
       path follows from the pattern, an empty start or stop means no limit;
     * any other text file: one show per line.
-
-    Empty lines and lines that begin with ``#`` are skipped.
-
-    Raises
-    ------
-    GmmcoreError
-        If the list is missing, unreadable or empty, or needs a pattern.
     """
     path = settings.list
     if os.path.isdir(path):
         lines: Iterable[Entry | Fault] = _folder(settings)
-    elif _begins_with(path, _HDF5):
+    elif _is_hdf5(path):
         lines = _hdf5(settings)
     else:
-        lines = _text(settings)
+        lines = _text_list(settings)
     listing = Listing([], [])
     for line in lines:
         if isinstance(line, Fault):
             listing.faults.append(line)
-        elif (fault := _unprintable(line)) is not None:
-            listing.faults.append(fault)
-        else:
+        elif (line.show + line.path).isprintable():
             listing.entries.append(line)
+        else:
+            # Tabs and line ends would break the table; other control characters would hide in it.
+            found = "control characters in its name or path"
+            listing.faults.append(
+                Fault(line.show, line.path, found, "printable characters", "rename it")
+            )
     if not listing.entries and not listing.faults:
         found = "the feature list is empty"
         if os.path.isdir(path):
@@ -93,29 +92,57 @@ def read_list(settings: FeatureSettings) -> Listing:
     return listing
 
 
-def _begins_with(path: str, magic: bytes) -> bool:
+def read_speakers(path: str) -> dict[str, str]:
+    """Read the speaker of each show from a text with lines ``show speaker``."""
+    what = "a show and its one speaker"
+    result: dict[str, str] = {}
+    lines = _text(path, "lines `show speaker`", "held_out.speakers").splitlines()
+    for number, line, show, speaker in _show_values(lines, is_word=True):
+        if not show or result.setdefault(show, speaker) != speaker:
+            raise _unclear_line(path, number, line, what)
+    return result
+
+
+def _show_values(
+    lines: Iterable[str], is_word: bool = False
+) -> Iterator[tuple[int, str, str, str]]:
+    """Yield number, text, show and value of each line ``show value``.
+
+    Lines that are empty, or begin with ``#``, are skipped; those that are not clear have an empty
+    show. The first word is the show, or all but the last one if the value `is_word`.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            parts = line.rsplit(None, 1) if is_word else line.split(None, 1)
+            show, value = parts if len(parts) == 2 else ("", "")
+            yield number, line.rstrip("\r"), show.strip(), value.strip()
+
+
+def _text(path: str, what: str, key: str) -> str:
+    """Read a text; errors say that `what` was expected, and to correct the `key`."""
+    try:
+        check_regular(path)
+        return read_bytes(path).decode("utf-8-sig")
+    except OSError as error:
+        found = error.strerror
+    except UnicodeDecodeError:
+        found = "not text in UTF-8"
+    raise GmmcoreError(f"{path}: {found}; expected {what}; correct {key}")
+
+
+def _unclear_line(path: str, number: int, line: str, expected: str) -> GmmcoreError:
+    return GmmcoreError(f"{path}: line {number} is {line[:60]!r}; expected {expected}; correct it")
+
+
+def _is_hdf5(path: str) -> bool:
     try:
         check_regular(path)
         with open(path, "rb") as stream:
-            return stream.read(len(magic)) == magic
+            return stream.read(len(_HDF5)) == _HDF5
     except (OSError, ValueError) as error:  # ValueError: the path has a null byte
         raise GmmcoreError(
             f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
         ) from None
-
-
-def _unprintable(entry: Entry) -> Fault | None:
-    text = entry.show + entry.path
-    # Tabs and line ends would break the table; other control characters would hide in it.
-    if text.isprintable():
-        return None
-    return Fault(
-        entry.show,
-        entry.path,
-        "control characters in its name or path",
-        "printable characters",
-        "rename it",
-    )
 
 
 def _path_of(show: str, settings: FeatureSettings) -> str:
@@ -143,10 +170,8 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
         expression = re.compile(f"{before}(?P<show>.+){rest}", re.DOTALL)
     inside = os.path.relpath(settings.list, settings.folder or ".")
     for name in sorted(_files_under(settings.list)):
-        match = expression.fullmatch(name)
-        if match is not None:
-            path = name if inside == "." else os.path.join(inside, name)
-            yield Entry(match["show"], path)
+        if match := expression.fullmatch(name):
+            yield Entry(match["show"], os.path.normpath(os.path.join(inside, name)))
 
 
 def _files_under(folder: str) -> Iterator[str]:
@@ -159,30 +184,19 @@ def _files_under(folder: str) -> Iterator[str]:
 
     for parent, _, names in os.walk(folder, onerror=fail):
         inside = os.path.relpath(parent, folder)
-        for name in names:
-            yield name if inside == "." else os.path.join(inside, name)
+        yield from (os.path.normpath(os.path.join(inside, name)) for name in names)
 
 
-def _text(settings: FeatureSettings) -> Iterator[Entry | Fault]:
-    try:
-        text = read_bytes(settings.list).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise GmmcoreError(
-            f"{settings.list}: neither text in UTF-8 nor HDF5; expected a feature list; "
-            "correct features: list"
-        ) from None
-    scp = settings.list.endswith(".scp")
+def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
+    text = _text(settings.list, "a feature list, text or HDF5", "features: list")
     columns = ["show", "path", "start", "stop"]
-    for number, line in enumerate(text.split("\n"), 1):
-        line = line.rstrip("\r")
-        if not line.strip() or line.startswith("#"):
-            continue
-        if scp:
-            parts = line.split(None, 1)
-            if len(parts) != 2 or "|" in parts[1]:
-                yield _unclear(settings, number, line, "a show and the place of its frames")
+    is_scp = settings.list.endswith(".scp")
+    for number, line, show, place in _show_values(text.split("\n")):
+        if is_scp:
+            if show and "|" not in place:
+                yield Entry(show, place)
             else:
-                yield Entry(parts[0], parts[1].strip())
+                yield _unclear(settings, number, line, "a show and the place of its frames")
             continue
         fields = line.split("\t")
         if fields[0] == "show" and "path" in fields:
@@ -206,11 +220,9 @@ def _text(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 
 def _frame(text: str) -> int | None:
-    if not text:
-        return None
-    if re.fullmatch(r"\d{1,15}", text) is None:
+    if text and re.fullmatch(r"\d{1,15}", text) is None:
         raise ValueError
-    return int(text)
+    return int(text) if text else None
 
 
 def _unclear(settings: FeatureSettings, number: int, line: str, expected: str) -> Fault:
@@ -235,7 +247,14 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
             source.close()
     except FaultyShowError as error:
         raise GmmcoreError(f"{path}: {error}") from None
-    for i, show in enumerate(_names(shows, path)):
+    try:
+        names = [v.decode() if isinstance(v, bytes) else str(v) for v in shows.reshape(-1)]
+    except UnicodeDecodeError:
+        raise GmmcoreError(
+            f"{path}: rightids: names that are not UTF-8; expected names of shows; "
+            "write the IdMap again"
+        ) from None
+    for i, show in enumerate(names):
         try:
             first, last = (_limit(values, i) for values in limits)
         except (ArithmeticError, TypeError, ValueError):
@@ -243,16 +262,6 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
             yield Fault(show, path, found, "frame numbers", "write the IdMap again")
             continue
         yield Entry(show, _path_of(show, settings), first, last)
-
-
-def _names(values: Any, path: str) -> list[str]:
-    try:
-        return [v.decode() if isinstance(v, bytes) else str(v) for v in values.reshape(-1)]
-    except UnicodeDecodeError:
-        raise GmmcoreError(
-            f"{path}: rightids: names that are not UTF-8; expected names of shows; "
-            "write the IdMap again"
-        ) from None
 
 
 def _limit(values: Any, i: int) -> int | None:
@@ -263,93 +272,78 @@ def _limit(values: Any, i: int) -> int | None:
     return int(value) if value >= 0 else None
 
 
-Labels = npt.NDArray[np.bool_]
-
-
 class LabelSource:
     """Voice-activity labels of the shows of a list.
 
-    Parameters
-    ----------
-    settings : FeatureSettings
-        ``vad`` is None (all frames are speech), ``file``, the path of a Kaldi ``.scp``, or the
-        path of a segments file with lines ``show first last``, for the frames first <= i < last.
-
-    Raises
-    ------
-    GmmcoreError
-        If the scp or the segments file cannot be read.
+    The setting ``vad`` is None (all frames are speech), ``file`` (labels beside the frames), the
+    path of a Kaldi ``.scp``, or that of a segments file with lines ``show first last``, for the
+    frames first <= i < last.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
         self._vad = settings.vad
+        self._is_beside = settings.vad == "file"
+        # What a vad.scp, or a segments file, says of each show.
         self._places: dict[str, str] = {}
         self._segments: dict[str, list[tuple[int, int]]] = {}
-        self._root = ""
-        self.kind = settings.vad if settings.vad in (None, "file") else "segments"
-        if self.kind == "segments":
-            assert settings.vad is not None
-            if settings.vad.endswith(".scp"):
-                self.kind = "scp"
-                self._root = settings.root or os.path.dirname(settings.vad)
-                self._places = dict(_lines(settings.vad))
+        if settings.vad is None or self._is_beside:
+            return
+        path = settings.vad
+        self._root = settings.root or os.path.dirname(path)
+        text = _text(path, "a Kaldi vad.scp or a segments file", "features: vad")
+        for number, line, show, value in _show_values(text.split("\n")):
+            if not show or "|" in value:
+                raise _unclear_line(path, number, line, "a show and its labels")
+            if path.endswith(".scp"):
+                self._places[show] = value
+            elif match := re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", value):
+                self._segments.setdefault(show, []).append((int(match[1]), int(match[2])))
             else:
-                for show, rest in _lines(settings.vad):
-                    self._segments.setdefault(show, []).append(_interval(rest, settings.vad))
+                raise _unclear_line(path, number, line, "two frame numbers after the show")
 
     @property
     def own(self) -> bool:
         """Whether the labels are in files of their own."""
-        return self.kind not in (None, "file")
+        return self._vad is not None and not self._is_beside
 
     def check(self, show: str, description: Description) -> bool:
-        """Check whether a show has labels.
+        """Check whether a show has labels, and whether they fit its frames.
 
         The lengths of labels in a vad.scp are only checked when they are read.
-
-        Raises
-        ------
-        FaultyShowError
-            If the labels do not fit the frames, or if a vad.scp or a segments file does not name
-            the show.
         """
-        if self.kind == "file":
-            if description.labels is None:
-                return False
-            _same_length(description.labels, description.frames)
-        elif (self.kind == "scp" and show not in self._places) or (
-            self.kind == "segments" and show not in self._segments
-        ):
+        if self._is_beside:
+            if description.labels is not None:
+                _check_length(description.labels, description.frames)
+            return description.labels is not None
+        if self.own and self.identity(show) is None:
             raise FaultyShowError(
                 f"no line in {self._vad}", "its voice-activity labels", "add it, or remove the show"
             )
-        elif self.kind == "segments":
-            for first, last in self._segments[show]:
-                if not first < last <= description.frames:
-                    raise FaultyShowError(
-                        f"the segment {first} to {last} in {self._vad}",
-                        f"frames from 0 to {description.frames}",
-                        "correct it",
-                    )
+        for first, last in self._segments.get(show, []):
+            if not first < last <= description.frames:
+                raise FaultyShowError(
+                    f"the segment {first} to {last} in {self._vad}",
+                    f"frames from 0 to {description.frames}",
+                    "correct it",
+                )
         return True
 
     def read(
         self, show: str, source: Source, place: Place, first: int, last: int, frames: int
     ) -> Labels:
         """Read the labels of the frames first <= i < last of a show that has `frames` frames."""
-        if self.kind is None:
+        if self._vad is None:
             return np.ones(last - first, dtype=bool)
-        if self.kind == "file":
+        if self._is_beside:
             labels = source.labels(show, place, first, last)
-            if labels is None or len(labels) != last - first:
-                _same_length(0 if labels is None else len(labels), last - first)
+            _check_length(0 if labels is None else len(labels), last - first)
             assert labels is not None
             return labels
-        if self.kind == "scp":
+        if self._places:
             from gmmcore.data.readers.kaldi import read_vector
 
             whole = as_labels(read_vector(parse_place(self._places[show], self._root)))
-            _same_length(len(whole), frames)
+            _check_length(len(whole), frames)
             return whole[first:last]
         whole = np.zeros(frames, dtype=bool)
         for begin, end in self._segments[show]:
@@ -357,61 +351,21 @@ class LabelSource:
         return whole[first:last]
 
     def identity(self, show: str) -> Any:
-        """Return the entry of a show in the vad.scp or segments file, as a JSON value."""
-        if self.kind == "scp":
-            return self._places.get(show)
-        return self._segments.get(show) if self.kind == "segments" else None
+        """Return what the vad.scp or segments file says of a show, as a JSON value."""
+        return self._places.get(show) or self._segments.get(show)
 
     def files(self) -> list[str]:
         """List the files that a vad.scp names."""
-        if self.kind == "scp":
-            return sorted({parse_place(p, self._root).file for p in self._places.values()})
-        return []
+        return sorted({parse_place(p, self._root).file for p in self._places.values()})
 
     def file_of(self, show: str) -> str | None:
         """Return the file that a vad.scp names for a show; None if there is none."""
-        if show not in self._places:
-            return None
-        return parse_place(self._places[show], self._root).file
+        place = self._places.get(show)
+        return None if place is None else parse_place(place, self._root).file
 
 
-def _same_length(labels: int, frames: int) -> None:
+def _check_length(labels: int, frames: int) -> None:
     if labels != frames:
         raise FaultyShowError(
             f"{labels} voice-activity labels", f"{frames}, one per frame", "make the labels again"
         )
-
-
-def _lines(path: str) -> list[tuple[str, str]]:
-    try:
-        check_regular(path)
-        text = read_bytes(path).decode("utf-8-sig")
-    except OSError as error:
-        raise GmmcoreError(
-            f"{path}: {error.strerror}; expected a Kaldi vad.scp or a segments file; "
-            "correct features: vad"
-        ) from None
-    except UnicodeDecodeError:
-        raise GmmcoreError(
-            f"{path}: not text; expected a Kaldi vad.scp or a segments file; correct features: vad"
-        ) from None
-    result = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        parts = line.split(None, 1)
-        if len(parts) != 2 or "|" in parts[1]:
-            raise GmmcoreError(
-                f"{path}: line {number}: {line[:60]!r}; expected a show and its labels; correct it"
-            )
-        result.append((parts[0], parts[1].strip()))
-    return result
-
-
-def _interval(text: str, path: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", text)
-    if match is None:
-        raise GmmcoreError(
-            f"{path}: {text[:60]!r}; expected two frame numbers after the show; correct it"
-        )
-    return int(match[1]), int(match[2])

@@ -239,7 +239,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_show(folder, labels):
 
 def test_a_list_in_utf_16_is_one_line(folder):
     (folder / "list.txt").write_text("s0\ns1\n", encoding="utf-16")
-    with pytest.raises(GmmcoreError, match="neither text in UTF-8 nor HDF5") as caught:
+    with pytest.raises(GmmcoreError, match="not text in UTF-8; expected a feature list") as caught:
         check_list(settings(folder / "list.txt", pattern="{show}.h5"))
     assert "\n" not in str(caught.value)
 
