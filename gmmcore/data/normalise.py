@@ -1,30 +1,29 @@
-"""Normalisation of the frames of one show, by its statistics or those of a sliding window."""
+"""Normalisation of the frames of one show, by its statistics or those of a sliding window.
+
+To add a method, write its function, and name it in `METHODS` and in
+`gmmcore.config.features.NORMALISATIONS`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
+Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ShowStatistics:
-    """Mean and standard deviation of the speech frames of a whole show.
+    """Mean and standard deviation (divisor N) of the speech frames of a show, both of length D."""
 
-    Attributes
-    ----------
-    mean : ndarray, shape (D,), float64
-        Mean of the frames.
-    deviation : ndarray, shape (D,), float64
-        Standard deviation of the frames, with the divisor N.
-    """
-
-    mean: npt.NDArray[np.float64]
-    deviation: npt.NDArray[np.float64]
+    mean: Array
+    deviation: Array
 
     @classmethod
     def of(cls, frames: Frames) -> ShowStatistics:
@@ -41,70 +40,74 @@ def normalise(
     window: int = 301,
     whole: ShowStatistics | None = None,
 ) -> None:
-    """Normalise `frames` in place.
+    """Normalise `frames` (N, D) in place, with the statistics of the speech that `labels` (N,) say.
 
-    Parameters
-    ----------
-    frames : ndarray, shape (N, D), float32
-    labels : ndarray, shape (N,), bool
-        Speech frames, from which the statistics are computed; without any, nothing is changed.
-        ``stg`` and the sliding methods change only these frames, as in SIDEKIT; the other methods
-        change all frames.
-    method : str
-        One of `gmmcore.config.features.NORMALISATIONS`:
+    Without any speech, nothing is changed. ``stg`` and the sliding methods change only speech, as
+    in SIDEKIT; the others change all frames. A coefficient that does not vary becomes zero. Frames
+    near an edge use the first or the last complete window, whose length is odd. The global methods
+    take the statistics of the `whole` show.
 
-        * ``cms`` subtracts the mean; ``cmvn`` also divides by the standard deviation, with the
-          divisor N;
-        * ``cms_sliding`` and ``cmvn_sliding`` take the statistics from a window around the frame,
-          where the divisor is n - 1, as in SIDEKIT;
-        * ``cms_global`` and ``cmvn_global`` take the statistics from `whole`;
-        * ``stg`` replaces each value by the normal quantile of its rank in the window (feature
-          warping, Pelecanos and Sridharan, 2001).
-    window : int
-        Length of the window, an odd number of frames. Frames near an edge use the first or last
-        complete window. If there are not more speech frames than this, the sliding methods do
-        the same as ``cms`` and ``cmvn``.
-    whole : ShowStatistics, optional
-        Statistics of the whole show, for the global methods.
-
-    Notes
-    -----
-    A coefficient that does not vary becomes zero.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from gmmcore.data.normalise import normalise
     >>> frames = np.array([[1, 2], [3, 6]], np.float32)
     >>> normalise(frames, np.array([True, True]), "cmvn")
     >>> frames
     array([[-1., -1.],
            [ 1.,  1.]], dtype=float32)
     """
-    everything = bool(labels.all())
-    if not labels.any():
-        return
-    speech = frames if everything else frames[labels]
-    if method.endswith("_sliding") and len(speech) <= window:
-        method = method.removesuffix("_sliding")
-    if method in ("cms", "cmvn", "cms_global", "cmvn_global"):
-        statistics = whole if method.endswith("_global") else ShowStatistics.of(speech)
-        if statistics is None:
-            raise ValueError(f"{method} needs the statistics of the whole show")
-        frames -= statistics.mean.astype(np.float32)
-        if method.startswith("cmvn"):
-            frames *= _reciprocal(statistics.deviation, statistics.mean).astype(np.float32)
-        return
-    if method == "stg":
-        speech = _warped(speech, window)
+    if labels.any():
+        METHODS[method](frames, labels, window, whole)
+
+
+def _by_show(frames: Frames, labels: Labels, *_: object, scale: bool) -> None:
+    """Subtract the mean; divide by the standard deviation too, if `scale`."""
+    _standardise(frames, ShowStatistics.of(_speech(frames, labels)), scale)
+
+
+def _by_whole(
+    frames: Frames, labels: Labels, window: int, whole: ShowStatistics | None, *, scale: bool
+) -> None:
+    if whole is None:
+        raise ValueError("a global normalisation needs the statistics of the whole show")
+    _standardise(frames, whole, scale)
+
+
+def _by_window(frames: Frames, labels: Labels, window: int, *_: object, scale: bool) -> None:
+    """Do the same with the statistics of the window around each frame, if there are enough."""
+    speech = _speech(frames, labels)
+    if len(speech) > window:
+        frames[labels] = _sliding(speech, window, scale)
     else:
-        speech = _sliding(speech, window, scale=method == "cmvn_sliding")
-    frames[labels] = speech
+        _by_show(frames, labels, scale=scale)
 
 
-def _reciprocal(
-    deviation: npt.NDArray[np.float64], mean: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
+def _by_rank(frames: Frames, labels: Labels, window: int, *_: object) -> None:
+    """Replace values by normal quantiles of their ranks (feature warping, Pelecanos, 2001)."""
+    frames[labels] = _warped(_speech(frames, labels), window)
+
+
+METHODS: dict[str, Callable[[Frames, Labels, int, ShowStatistics | None], None]] = {
+    "cms": partial(_by_show, scale=False),
+    "cmvn": partial(_by_show, scale=True),
+    "stg": _by_rank,
+    "cms_sliding": partial(_by_window, scale=False),
+    "cmvn_sliding": partial(_by_window, scale=True),
+    "cms_global": partial(_by_whole, scale=False),
+    "cmvn_global": partial(_by_whole, scale=True),
+}
+"""Methods: functions of frames, labels of the speech, window, and statistics of the whole show."""
+
+
+def _speech(frames: Frames, labels: Labels) -> Frames:
+    return frames if labels.all() else frames[labels]
+
+
+def _standardise(frames: Frames, statistics: ShowStatistics, scale: bool) -> None:
+    frames -= statistics.mean.astype(np.float32)
+    if scale:
+        frames *= _reciprocal(statistics.deviation, statistics.mean).astype(np.float32)
+
+
+def _reciprocal(deviation: Array, mean: Array) -> Array:
     # The standard deviation of equal values may be a rounding error instead of zero.
     dead = ~(deviation > np.maximum(1e-12 * np.abs(mean), 1e-30))
     return np.where(dead, 0.0, 1.0 / np.where(dead, 1.0, deviation))
@@ -136,7 +139,7 @@ def _sliding(frames: Frames, window: int, scale: bool) -> Frames:
     return result.astype(np.float32)
 
 
-def _window_sums(values: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
+def _window_sums(values: Array, window: int) -> Array:
     running = np.empty((len(values) + 1, values.shape[1]))
     running[0] = 0.0
     np.cumsum(values, axis=0, out=running[1:])
