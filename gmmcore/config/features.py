@@ -8,15 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gmmcore.config.options import (
-    Options,
-    OptionsError,
-    build,
-    mapping,
-    option,
-    same,
-    within,
-)
+from gmmcore.config.options import Options, OptionsError, build, mapping, option, same, within
 from gmmcore.files import digest_of
 
 READERS = ("npy", "htk", "kaldi", "sidekit")
@@ -39,15 +31,10 @@ over two frames on each side, as in HTK (DELTAWINDOW=2) and Kaldi (add-deltas, w
 """
 
 NORMALISATIONS = (
-    "cms",
-    "cmvn",
-    "stg",
-    "cms_sliding",
-    "cmvn_sliding",
-    "cms_global",
-    "cmvn_global",
+    *("cms", "cmvn", "stg", "cms_sliding", "cmvn_sliding"),
+    *("cms_global", "cmvn_global"),
 )
-"""Methods of `gmmcore.data.normalise.normalise`."""
+"""Names of the functions in `gmmcore.data.normalise.METHODS`."""
 
 # Options that decide where frames come from or how work is shared, but not the values of frames.
 _NOT_NUMBERS = (
@@ -79,9 +66,7 @@ class FeatureSettings(Options):
     )
     pattern: str | None = option(None, 'file of a show, such as "{show}.h5"', _TEXT)
     format: str = option(
-        "auto",
-        f"{', '.join(READERS)}; auto looks into the files",
-        enum=["auto", *READERS],
+        "auto", f"{', '.join(READERS)}; auto looks into the files", enum=["auto", *READERS]
     )
     datasets: tuple[str, ...] = option(
         DATASETS[:2],
@@ -119,9 +104,7 @@ class FeatureSettings(Options):
         },
     )
     delta_edges: str = option(
-        "repeat",
-        "zero gives SIDEKIT's values at the ends of a show",
-        enum=["repeat", "zero"],
+        "repeat", "zero gives SIDEKIT's values at the ends of a show", enum=["repeat", "zero"]
     )
     sdc: tuple[int, ...] | None = option(
         None, "shifted deltas [d, p, k] instead of deltas", _several(_whole(1), 3)
@@ -150,8 +133,7 @@ class FeatureSettings(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        datasets = tuple(name for name in DATASETS if name in self.datasets)
-        object.__setattr__(self, "datasets", datasets)
+        object.__setattr__(self, "datasets", tuple(d for d in DATASETS if d in self.datasets))
         if self.mask is not None:
             try:
                 object.__setattr__(self, "mask", parse_mask(self.mask))
@@ -199,20 +181,7 @@ class FeatureSettings(Options):
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], seed: int | None = None) -> FeatureSettings:
-        """Make settings from the keys of the configuration, of which `list` is required.
-
-        Parameters
-        ----------
-        values
-            The section `features`.
-        seed
-            Seed that is used if the section has none.
-
-        Raises
-        ------
-        OptionsError
-            If a key is unknown or has an invalid value.
-        """
+        """Make settings from the keys of the section, which needs a `list`; it may have a seed."""
         return within("features", build, cls, values).for_run(seed)
 
     def for_run(self, seed: int | None) -> FeatureSettings:
@@ -275,30 +244,18 @@ class FeaturePart(FeatureSettings):
 
 
 def parse_mask(value: Any) -> tuple[int, ...]:
-    """Return the numbers of the coefficients to keep, from 0, sorted and without repetition.
+    """Return the sorted coefficients that a list, or a text in SIDEKIT's notation, keeps.
 
-    Parameters
-    ----------
-    value : str or sequence of int
-        Text such as ``[0-4,7]``, with or without brackets, or a list of numbers.
-
-    Raises
-    ------
-    ValueError
-        If `value` is not valid, or chooses no coefficient.
-
-    Examples
-    --------
-    >>> from gmmcore.config.features import parse_mask
     >>> parse_mask("[0-4,7]")
     (0, 1, 2, 3, 4, 7)
     """
+    wanted = "expected numbers and ranges such as [0-4,7]"
     chosen: set[int] = set()
     if isinstance(value, str):
         for part in value.strip().removeprefix("[").removesuffix("]").split(","):
             match = re.fullmatch(r"\s*(\d{1,6})\s*(?:-\s*(\d{1,6})\s*)?", part)
             if match is None:
-                raise ValueError("expected numbers and ranges such as [0-4,7]")
+                raise ValueError(wanted)
             first = int(match[1])
             last = int(match[2]) if match[2] else first
             if last < first:
@@ -309,7 +266,7 @@ def parse_mask(value: Any) -> tuple[int, ...]:
     ):
         chosen.update(value)
     else:
-        raise ValueError("expected numbers and ranges such as [0-4,7]")
+        raise ValueError(wanted)
     if not chosen:
         raise ValueError("chooses no coefficient")
     if max(chosen) >= _LARGEST_MASK:

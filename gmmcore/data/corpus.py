@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -20,27 +19,20 @@ from gmmcore.data.shards import BLOCK_FRAMES, Shard
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, PathLike, digest_of, read_bytes, replace_text
 
-if TYPE_CHECKING:
-    from gmmcore.data.shards import Shard
-
-
+SAMPLE_FRAMES = 131_072
+"""Number of frames that a sample has at most."""
 _KIND = "gmmcore corpus 2"
+_OPEN_SHARDS = 256
+"""Largest number of shards that are open at a time."""
+
+Frames = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CorpusShard:
-    """Entry of one shard in a corpus.
+    """Entry of one shard in a corpus: its name, its file beside the corpus, and digest of frames.
 
-    Attributes
-    ----------
-    shard : str
-        Name of the shard.
-    file : str
-        Name of the shard's file, without the folder.
-    subsets : tuple of int
-        Number of frames of the subset of each level, which is the beginning of the shard.
-    content_digest : str
-        Digest of the frames: the same frames have the same digest on any machine.
+    `subsets` are the numbers of frames of the subset of each level, a beginning of the shard.
     """
 
     shard: str
@@ -62,19 +54,10 @@ class CorpusShard:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All shards that a run trains on.
+    """All shards that a run trains on, with the moments of their frames.
 
-    Attributes
-    ----------
-    shards : tuple of CorpusShard
-    dimension : int
-        Dimension of a frame.
-    mean, second : tuple of float
-        Mean of all frames, and sum of the squared differences from it, both of length D.
-    skipped : int
-        Number of faulty shows that were left out.
-    skipped_digest : str
-        SHA-256 of the table of these shows, ``skipped.tsv``.
+    `second` is the sum of the squared differences from the mean. So many faulty shows were skipped,
+    whose table ``skipped.tsv`` has the SHA-256 `skipped_digest`.
     """
 
     shards: tuple[CorpusShard, ...]
@@ -112,13 +95,7 @@ class Corpus:
 
     @classmethod
     def read(cls, path: PathLike) -> Corpus:
-        """Read and verify a file that `write` wrote.
-
-        Raises
-        ------
-        DamagedFileError
-            If the file is truncated or altered.
-        """
+        """Read and verify a file that `write` wrote."""
         try:
             values = json.loads(read_bytes(path))
             check = values.pop("check")
@@ -138,11 +115,6 @@ class Corpus:
             ) from None
 
 
-Frames = npt.NDArray[np.float32]
-# Largest number of shards that are open at a time.
-_OPEN_SHARDS = 256
-
-
 @contextmanager
 def reading_frames(path: PathLike) -> Iterator[None]:
     """Remove a shard that is found to be damaged within the block, so that it is made again."""
@@ -157,20 +129,11 @@ def reading_frames(path: PathLike) -> Iterator[None]:
 
 
 class CorpusFrames:
-    """The subsets of all frames of a corpus.
+    """The subsets of all frames of a corpus, whose shards lie beside the file `path`.
 
-    Frames that were read are kept: as many as `memory` allows of the subset that is the largest
-    one to fit. Others are read each time. Whether they are kept or read, they are verified.
-
-    Parameters
-    ----------
-    corpus : Corpus
-    path : path
-        Its file; the shards lie beside it.
-    memory : int
-        Largest number of bytes of frames that are kept.
-    is_shared : bool
-        Whether forks of this process share the frames that any of them reads.
+    Frames that were read are kept: as many as `memory` bytes allow of the subset that is the
+    largest one to fit. Others are read each time. Whether they are kept or read, they are verified.
+    Forks of this process share what any of them reads if the memory `is_shared`.
     """
 
     def __init__(
@@ -262,35 +225,13 @@ class _Subset:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-SAMPLE_FRAMES = 131_072
-"""Number of frames that a sample has at most."""
-
-
 def sample_frames(
     corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES
 ) -> npt.NDArray[np.float32]:
-    """Read all frames, or blocks of frames that lie evenly over all shards.
+    """Read all frames, or blocks of frames that lie evenly over all shards, at most `limit`.
 
     The frames of the random subsets come first in a shard. Evenly spaced blocks have their share of
     them, so that a mixture trained on a subset is not judged by the frames that it was trained on.
-
-    Parameters
-    ----------
-    corpus : Corpus
-    path
-        Its file, ``corpus.json``; the shards lie beside it.
-    limit : int
-        Largest number of frames.
-
-    Returns
-    -------
-    ndarray, shape (F, D), float32
-        The frames of the sample.
-
-    Raises
-    ------
-    GmmcoreError
-        If a shard is missing, or its frames are not those that it was made with.
     """
     frames = CorpusFrames(corpus, path)
     blocks = [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import FrameSource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, read_bytes, replace_bytes, replace_text
-from gmmcore.formats.hdf5 import save_model
+from gmmcore.formats.hdf5 import hdf5_image, save_model
 
 if TYPE_CHECKING:
     import h5py
@@ -28,21 +27,12 @@ _SILENCE_RUN = 25.0  # Mean length of a silence, in frames.
 _SILENCE_ENERGY = -25.0
 _NEAREST = 3.0  # Half the distance of the closest means, in standard deviations.
 _GROWTH = 1.25
+_RECIPE = "# recipe "
 
 
 @dataclass(frozen=True)
 class Show:
-    """One show of the demonstration corpus.
-
-    Attributes
-    ----------
-    name : str
-        Name of the show, ``<speaker>_<number>``.
-    frames : ndarray, shape (F, D), float32
-        Frames whose first coefficient is the energy.
-    speech : ndarray, shape (F,), bool
-        Whether each frame is speech.
-    """
+    """A show, ``<speaker>_<number>``; the first coefficient of its frames (F, D) is the energy."""
 
     name: str
     frames: npt.NDArray[np.float32]
@@ -56,12 +46,12 @@ def write_corpus(folder: str, settings: DemoSettings, seed: int, recipe: str | N
     truth, shows = draw_shows(rng, mixture, settings)
     save_model(place / "truth.h5", truth, {"stage": "truth", "recipe": recipe}, compress=True)
     for show in shows:
-        energy, frames = show.frames[:, 0], show.frames[:, 1:]
-        write_sidekit_show(place / f"{show.name}.h5", show.name, energy, frames, show.speech)
+        _write_show(place / f"{show.name}.h5", show)
         names.append(show.name)
         total += len(show.frames)
     # The list is written last: if it exists, everything does.
-    write_list(place / "shows.txt", names, recipe)
+    head = [f"{_RECIPE}{recipe}"] if recipe else []
+    replace_text(place / "shows.txt", "\n".join([*head, *names]) + "\n")
     return total
 
 
@@ -70,14 +60,6 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
 
     Each level of the tree moves the means along one coefficient, by less on each further level.
     Each mean has a random displacement.
-
-    Parameters
-    ----------
-    rng : Generator
-    components : int
-        Number of components.
-    dimension : int
-        Dimension of the frames.
     """
     levels = max(1, int(np.ceil(np.log2(components)))) if components > 1 else 0
     leaves = np.arange(components)
@@ -99,22 +81,10 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
 def draw_shows(
     rng: np.random.Generator, mixture: GaussianMixture, settings: DemoSettings
 ) -> tuple[GaussianMixture, Iterator[Show]]:
-    """Draw shows of different lengths whose speech follows a mixture.
+    """Draw shows of different lengths whose speech follows a mixture with full covariances.
 
-    Parameters
-    ----------
-    rng : Generator
-    mixture : GaussianMixture
-        Mixture with full covariances.
-    settings : DemoSettings
-
-    Returns
-    -------
-    truth : GaussianMixture
-        Mixture of the speech of all speakers: `mixture` with the covariance of the speakers'
-        offsets added to each component.
-    shows : iterator of Show
-        The shows, each drawn when it is asked for.
+    The result is the mixture of the speech of all speakers, in which the covariance of the
+    speakers' offsets is added to each component, and the shows, each drawn when it is asked for.
     """
     speakers = settings.speakers
     offsets = settings.offset * rng.standard_normal((speakers, mixture.dimension))
@@ -175,61 +145,24 @@ def _with_silence(rng: np.random.Generator, speech: Array) -> tuple[Array, npt.N
     return frames, labels
 
 
-_RECIPE = "# recipe "
-
-
-def write_sidekit_show(
-    path: str | os.PathLike[str],
-    show: str,
-    energy: npt.NDArray[np.floating],
-    cep: npt.NDArray[np.floating],
-    speech: npt.NDArray[np.bool_],
-) -> None:
-    """Write one show, not compressed, as SIDEKIT's ``write_hdf5`` does.
-
-    Parameters
-    ----------
-    path
-        The file to write, whole or not at all.
-    show
-        Name of the show, and of its group in the file.
-    energy : ndarray, shape (F,)
-        Log-energy of each frame.
-    cep : ndarray, shape (F, D)
-        Cepstral coefficients of each frame.
-    speech : ndarray, shape (F,), bool
-        Voice-activity labels, which are written to the dataset ``vad``.
-    """
-    from gmmcore.formats.hdf5 import hdf5_image
+def _write_show(path: Path, show: Show) -> None:
+    """Write one show, not compressed, as SIDEKIT's ``write_hdf5`` does."""
 
     def build(file: h5py.File) -> None:
         file["compression"] = np.int64(0)
-        group = file.create_group(show)
-        for name, values in (("cep", cep), ("energy", energy)):
-            values = values.astype(np.float32)
+        group = file.create_group(show.name)
+        for name, values in (("cep", show.frames[:, 1:]), ("energy", show.frames[:, 0])):
             group[name] = values
-            chosen = values[speech] if speech.any() else values
+            chosen = values[show.speech] if show.speech.any() else values
             group[f"{name}_mean"] = chosen.mean(axis=0, dtype=np.float64).astype(np.float32)
             group[f"{name}_std"] = chosen.std(axis=0, dtype=np.float64).astype(np.float32)
-        group["vad"] = speech.astype(np.int8)
+        group["vad"] = show.speech.astype(np.int8)
 
     replace_bytes(path, hdf5_image(build, user_block=0))
 
 
-def write_list(path: PathLike, shows: Iterable[str], recipe: str | None) -> None:
-    """Write a list of shows; if there is a `recipe`, the first line is a comment with it."""
-    head = [f"{_RECIPE}{recipe}"] if recipe else []
-    replace_text(path, "\n".join([*head, *shows]) + "\n")
-
-
 def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
-    """Read a list that `write_list` wrote: its recipe, or None, and its shows.
-
-    Raises
-    ------
-    GmmcoreError
-        If the list cannot be read.
-    """
+    """Read the list of a corpus: the recipe that it was written with, or None, and its shows."""
     first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
     if not first.startswith(_RECIPE):
         return None, [first, *shows] if first else shows
@@ -238,16 +171,10 @@ def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Pairs of a true and a trained component, in which each occurs at most once.
+    """Pairs (P, 2) of a true and a trained component, in which each occurs at most once.
 
-    Attributes
-    ----------
-    pairs : ndarray, shape (P, 2)
-        Numbers of the true and of the trained component.
-    mean_errors : ndarray, shape (P, D), float64
-        Differences of the means, in standard deviations of the true component.
-    weight_errors : ndarray, shape (P,), float64
-        Relative differences of the weights.
+    The errors are differences of the means (P, D), in standard deviations of the true component,
+    and relative differences of the weights (P,).
     """
 
     pairs: npt.NDArray[np.intp]

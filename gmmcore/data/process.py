@@ -20,27 +20,11 @@ Labels = npt.NDArray[np.bool_]
 def process(
     frames: Frames, labels: Labels, settings: FeatureSettings, whole: ShowStatistics | None = None
 ) -> tuple[Frames, Labels]:
-    """Process the frames of one show or segment.
+    """Process the frames (N, D) of one show or segment, of which `labels` (N,) says what is speech.
 
-    Parameters
-    ----------
-    frames : ndarray, shape (N, D), float32
-        Frames as they were read, which are not changed.
-    labels : ndarray, shape (N,), bool
-        Whether each frame is speech.
-    settings : FeatureSettings
-    whole : ShowStatistics, optional
-        Statistics of the whole show, for the global normalisations.
+    The result is new frames (M, D'), C-contiguous, and their labels (M,). The global normalisations
+    need the statistics of the `whole` show.
 
-    Returns
-    -------
-    frames : ndarray, shape (M, D'), float32, C-contiguous
-        The processed frames.
-    labels : ndarray, shape (M,), bool
-        Labels of these frames; all are true if ``select_speech`` is.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from gmmcore.data.process import process
     >>> from gmmcore.config.features import FeatureSettings
@@ -50,10 +34,9 @@ def process(
     array([[-0.5],
            [ 0.5]], dtype=float32)
     """
-    given = frames
+    given, reach = frames, settings.context
     frames = static_part(frames, settings)
     labels = speech_labels(labels, settings)
-    reach = settings.context
     # Frames that are not selected need no normalisation, unless they are context of others.
     early = settings.select_speech and reach is None
     if early:
@@ -111,26 +94,12 @@ def output_dimension(dimension: int, settings: FeatureSettings) -> int:
 
 
 def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
-    """Compute the derivative of each coefficient in time.
+    """Compute the derivative of each coefficient in time, shape (N, D).
 
-    Parameters
-    ----------
-    frames : ndarray, shape (N, D), float32
-    taps : tuple of 2n + 1 floats
-        Weights of the frames from n later to n earlier.
-    edges : {'repeat', 'zero'}
-        Frames before the first and after the last one: copies of them, or zeros. SIDEKIT makes
-        copies but filters the frames without them, so that its values are those of zeros.
+    The taps weigh the frames from n later to n earlier. Frames before the first and after the last
+    one are copies of these, or zeros: SIDEKIT makes copies but filters the frames without them.
 
-    Returns
-    -------
-    ndarray, shape (N, D), float32
-        The deltas.
-
-    Examples
-    --------
     >>> import numpy as np
-    >>> from gmmcore.data.process import delta
     >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()
     array([0.5, 1.5, 2.5, 1.5], dtype=float32)
     """
@@ -158,22 +127,11 @@ def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Fra
 
 
 def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
-    """Append shifted delta cepstra to the frames.
+    """Append k blocks of shifted delta cepstra to the frames.
 
     Block i of frame t is x[t + i p - d] - x[t + i p + d], with SIDEKIT's sign. SIDEKIT repeats the
     last frame 3 k + d times, which is too few if p > 3 (it then continues with the beginning of
     the show); here it is repeated k p + d times.
-
-    Parameters
-    ----------
-    frames : ndarray, shape (N, D), float32
-    d, p, k : int
-        Half the span of the difference, shift between blocks, and number of blocks.
-
-    Returns
-    -------
-    ndarray, shape (N, D (1 + k)), float32
-        The frames, each followed by its shifted deltas.
     """
     count = len(frames)
     padded = _padded(frames, d, k * p + d, "repeat")
@@ -211,13 +169,7 @@ def smooth_labels(labels: Labels, window: int = 3) -> Labels:
 
 
 def add_context(frames: Frames, left: int, right: int) -> Frames:
-    """Join each frame with its `left` predecessors and `right` successors; edges are repeated.
-
-    Returns
-    -------
-    ndarray, shape (N, D (left + 1 + right)), float32
-        The joined frames, the earliest first.
-    """
+    """Join each frame with `left` frames before and `right` after it; edges are repeated."""
     count = len(frames)
     padded = _padded(frames, left, right, "repeat")
     return np.concatenate([padded[i : i + count] for i in range(left + 1 + right)], axis=1)

@@ -21,16 +21,8 @@ from gmmcore.errors import GmmcoreError
 class Scores:
     """Log-likelihoods of the shows of a list under some mixtures.
 
-    Attributes
-    ----------
-    shows : list of str
-        Names of the shows, in the order of the list.
-    frames : ndarray, shape (S,), int64
-        Number of processed frames of each show.
-    totals : ndarray, shape (S, M), float64
-        Sum of the log-likelihoods of these frames (natural logarithm) under each mixture.
-    faults : list of Fault
-        Shows that were skipped.
+    Of each show: its name, the number of its processed `frames` (S,), and the sum of their
+    log-likelihoods (natural logarithm) under each mixture, `totals` (S, M).
     """
 
     shows: list[str]
@@ -39,12 +31,9 @@ class Scores:
     faults: list[Fault]
 
     def table(self, names: Sequence[str]) -> str:
-        """Write log-likelihoods per frame as tab-separated text; the last row is of all shows.
+        """Write log-likelihoods per frame under the mixtures of these names as tab-separated text.
 
-        Parameters
-        ----------
-        names : sequence of str
-            Names of the mixtures, for the header line.
+        The last row is that of all shows.
         """
         shows = [*self.shows, "all"]
         frames = np.append(self.frames, self.frames.sum())
@@ -62,24 +51,7 @@ def score_list(
     precision: str = "double",
     threads: int = 1,
 ) -> Scores:
-    """Process the shows of a list, and sum the log-likelihoods of their frames.
-
-    Parameters
-    ----------
-    mixtures : sequence of GaussianMixture
-    settings : FeatureSettings
-        Settings of the features, with the list.
-    precision : {'double', 'single'}
-        Precision of the matrix products.
-    threads : int
-        Number of threads. The result does not depend on it.
-
-    Raises
-    ------
-    GmmcoreError
-        If a show is faulty and ``on_error`` is ``stop``, if none is left, or if the frames have
-        another dimension than a mixture.
-    """
+    """Process the shows of a list, and sum the log-likelihoods of their frames."""
     checked = check_list(settings)
     facts, faults = checked.table.facts, list(checked.faults)
     for mixture in mixtures:

@@ -30,7 +30,7 @@ from gmmcore.core.nesting import frame_levels
 from gmmcore.core.schedule import LARGEST_LEVEL
 from gmmcore.data.check import recipe_digests
 from gmmcore.data.readers import Fault, FaultyShowError, report
-from gmmcore.data.shows import ShowReader, ShowTable
+from gmmcore.data.shows import ShowReader, ShowTable, changed_show
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, PathLike, digest_of, writing
 
@@ -73,15 +73,8 @@ class ShardWriter:
     """Writes the frames of a shard, show by show, to an open file.
 
     Frames of high levels come first, so that each subset is a beginning of the shard: reading a
-    subset costs what it holds. The frames of a level keep their order.
-
-    Parameters
-    ----------
-    stream : binary file
-        File open at its beginning; see `gmmcore.files.writing`.
-    dimension : int
-    folder : path, optional
-        Folder for files without a name, which hold the frames until `finish`.
+    subset costs what it holds. The frames of a level keep their order; until `finish`, they are in
+    memory or in a file without a name in `folder`.
     """
 
     def __init__(self, stream: IO[bytes], dimension: int, folder: PathLike | None = None) -> None:
@@ -91,7 +84,6 @@ class ShardWriter:
         self._moments = Moments.none(dimension)
         self._dimension = dimension
         where = None if folder is None else os.fspath(folder)
-        # The frames of each level, in memory or in a file without a name.
         self._levels = [
             tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=where)  # noqa: SIM115
             for _ in range(LARGEST_LEVEL + 1)
@@ -164,15 +156,7 @@ def _header(frames: int, dimension: int) -> bytes:
 
 
 def read_facts(path: PathLike) -> dict[str, Any]:
-    """Read and verify the facts of a shard.
-
-    Raises
-    ------
-    DamagedFileError
-        If the file was truncated or altered; the frames are not verified.
-    GmmcoreError
-        If the file is missing or unreadable.
-    """
+    """Read and verify the facts of a shard, but not its frames."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -210,7 +194,6 @@ class Shard:
 
     Attributes
     ----------
-    path : str
     frames, dimension : int
         Number of frames, and dimension of a frame.
     subsets : list of int
@@ -219,17 +202,10 @@ class Shard:
         Facts of the shard: ``shard`` (its name), ``shows`` and others.
     faults : list of Fault
         Faulty shows that were found when the shard was written, in their order.
-    recipe_digest : str
-        Digest of what the shard is made from: one of `gmmcore.data.check.recipe_digests`.
-    content_digest : str
-        Digest of the frames.
+    recipe_digest, content_digest : str
+        Digests of what the shard is made from, and of its frames.
     moments : Moments
         Moments of the frames.
-
-    Raises
-    ------
-    DamagedFileError
-        If the file was truncated or altered.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -263,15 +239,7 @@ class Shard:
         self._close()
 
     def read(self, start: int, stop: int) -> Frames:
-        """Read and verify the frames start <= i < stop, shape (stop - start, D), float32.
-
-        The array may be read-only.
-
-        Raises
-        ------
-        GmmcoreError
-            If the frames are not those that the shard was made with.
-        """
+        """Read and verify the frames start <= i < stop, shape (stop - start, D), read-only."""
         if not 0 <= start <= stop <= self.frames:
             raise IndexError(f"frames {start} to {stop} of {self.frames}")
         if start == stop:
@@ -328,32 +296,11 @@ def _damaged(path: PathLike, reason: str) -> DamagedFileError:
 def pack_shard(
     settings: FeatureSettings, table: PathLike, shard: str, output: PathLike
 ) -> tuple[dict[str, Any], bool]:
-    """Process the shows of one shard and write its file, unless it is there and intact.
+    """Process the shows of one shard of a table and write its file, unless it is intact.
 
-    Shows with faults that appear only now (values that are not finite, no frame selected) are
-    left out and recorded: they are the `faults` of the `gmmcore.data.shards.Shard`.
-
-    Parameters
-    ----------
-    settings : FeatureSettings
-    table : path
-        Path of ``shows.tsv``.
-    shard : str
-        Name of a shard in the table.
-    output : path
-        File to write.
-
-    Returns
-    -------
-    facts : dict
-        The facts of the shard.
-    written : bool
-        Whether the file was not there already.
-
-    Raises
-    ------
-    GmmcoreError
-        If feature files changed since the list was checked, or while they were read.
+    The result is the facts of the shard, and whether its file was written. Shows with faults that
+    appear only now (values that are not finite, no frame selected) are left out: they are the
+    `faults` of the `Shard`. Feature files that changed since the list was checked are an error.
     """
     content = ShowTable.read(table)
     content.check_shard(table, shard)
@@ -374,12 +321,8 @@ def pack_shard(
             try:
                 frames = reader.frames(row)
                 if frames.shape[1] != dimension:
-                    raise FaultyShowError(
-                        f"{frames.shape[1]} coefficients after processing",
-                        f"{dimension}, as when the list was checked",
-                        "give the same command again",
-                        changed=True,
-                    )
+                    what = f"{frames.shape[1]} coefficients after processing"
+                    raise changed_show(what, str(dimension))
                 key = f"{row.show} {row.first}"
                 writer.add(frames, frame_levels(settings.seed, key, len(frames)))
             except FaultyShowError as error:

@@ -29,12 +29,12 @@ from gmmcore.files import PathLike, read_bytes, remembered, replace_text
 _FIRST = "# gmmcore shows: "
 _COLUMNS = ("show", "path", "first", "last", "frames", "shard")
 
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
+
 
 class Row(NamedTuple):
-    """A show, or a segment of a show, that is used.
-
-    The frames first <= i < last are used, of the `frames` that the show had when it was checked.
-    """
+    """The frames first <= i < last of a show, which had `frames` frames when it was checked."""
 
     show: str
     path: str
@@ -51,16 +51,11 @@ def shard_name(index: int, shards: int) -> str:
 
 @dataclass(frozen=True)
 class ShowTable:
-    """The content of ``shows.tsv``.
+    """The content of ``shows.tsv``: rows in the order of the list, and facts.
 
-    Attributes
-    ----------
-    facts : dict
-        ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension`` (of
-        frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
-        shows that were skipped), ``fingerprint``, and ``recipe_digests``, by shard.
-    rows : list of Row
-        Rows in the order of the list.
+    The facts are ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension``
+    (of frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
+    shows that were skipped), ``fingerprint``, and ``recipe_digests``, by shard.
     """
 
     facts: dict[str, Any]
@@ -88,13 +83,7 @@ class ShowTable:
 
     @classmethod
     def read(cls, path: PathLike) -> ShowTable:
-        """Read a table that `write` wrote.
-
-        Raises
-        ------
-        DamagedFileError
-            If the file is truncated or altered.
-        """
+        """Read and verify a table that `write` wrote."""
         facts, body = _verified(path)
         rows = []
         try:
@@ -159,21 +148,8 @@ def _digest(facts: dict[str, Any], body: str) -> str:
     return hashlib.sha256(f"{first}\n{body}".encode()).hexdigest()
 
 
-Frames = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.bool_]
-
-
 class ShowReader:
-    """Reads and processes the shows of a list.
-
-    Parameters
-    ----------
-    settings : FeatureSettings
-
-    Notes
-    -----
-    The methods that read raise `FaultyShowError` for a show that cannot be used.
-    """
+    """Reads and processes the shows of a list; raises `FaultyShowError` for a faulty one."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.settings = settings
@@ -207,10 +183,7 @@ class ShowReader:
             # The show was valid when the list was checked.
             raise FaultyShowError(error.found, error.expected, error.remedy, changed=True) from None
         if found != row.frames:
-            raise FaultyShowError(
-                f"{found} frames", f"{row.frames}, as when the list was checked",
-                "give the same command again", changed=True,
-            )  # fmt: skip
+            raise changed_show(f"{found} frames", str(row.frames))
         try:
             frames, labels = self._raw(row, source, place)
             frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
@@ -228,10 +201,7 @@ class ShowReader:
     def _raw(self, row: Row, source: Source, place: Place) -> tuple[Frames, Labels]:
         frames = source.read(row.show, place, row.first, row.last)
         if len(frames) != row.last - row.first:
-            raise FaultyShowError(
-                f"{len(frames)} frames could be read", f"{row.last - row.first}",
-                "give the same command again", changed=True,
-            )  # fmt: skip
+            raise changed_show(f"{len(frames)} frames could be read", str(row.last - row.first))
         _check_finite(frames, "in the file")
         labels = self.label_source.read(row.show, source, place, row.first, row.last, row.frames)
         return frames, labels
@@ -248,25 +218,17 @@ class ShowReader:
 
 
 def statistics_of_show(frames: Frames, labels: Labels, settings: FeatureSettings) -> ShowStatistics:
-    """Compute the statistics of a whole show, for the global normalisations of its segments.
-
-    Parameters
-    ----------
-    frames : ndarray, shape (N, D), float32
-        All frames of the show, as they were read.
-    labels : ndarray, shape (N,), bool
-        Their labels.
-    settings : FeatureSettings
-
-    Raises
-    ------
-    FaultyShowError
-        If the labels select no frame.
-    """
+    """Compute the statistics of a whole show, from all frames as they were read, and labels."""
     labels = speech_labels(labels, settings)
     if not labels.any():
         raise _without_speech(len(labels))
     return ShowStatistics.of(static_part(frames, settings)[labels])
+
+
+def changed_show(found: str, expected: str) -> FaultyShowError:
+    """Return the error of a show that is not what it was when the list was checked."""
+    expected = f"{expected}, as when the list was checked"
+    return FaultyShowError(found, expected, "give the same command again", changed=True)
 
 
 def _without_speech(frames: int) -> FaultyShowError:

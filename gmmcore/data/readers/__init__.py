@@ -18,7 +18,6 @@ import importlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, NamedTuple
 
@@ -29,21 +28,17 @@ from gmmcore.config.features import READERS
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import reason_of
 
+_HEAD = 4096
+_OPEN_FILES = 8
+_HDF5_SUFFIXES = (".h5", ".hdf5")
 _TOLD = 3
 _PARTICULAR = re.compile(r"\S*[/\d]\S*")
+_PLACE = re.compile(r"(?P<file>.+?)(?::(?P<offset>\d{1,18}))?(?P<rows>\[[\d:, ]*\])?", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of one show.
-
-    Attributes
-    ----------
-    show, path : str
-        As in the list.
-    found, expected, remedy : str
-        What there is, what should be there, and what to do.
-    """
+    """A fault of a show, which has its name and path from the list."""
 
     show: str
     path: str
@@ -52,45 +47,38 @@ class Fault:
     remedy: str
 
     def line(self) -> str:
-        """The fault as one line of text."""
+        """Return the fault as one line of text."""
         where = f"show {printable(self.show)}" + (f" ({printable(self.path)})" if self.path else "")
         return f"{where}: {self.found}; expected {self.expected}; {self.remedy}"
 
     def facts(self) -> dict[str, str]:
-        """JSON values; ``Fault(**facts)`` is the same fault."""
+        """Return JSON values; ``Fault(**facts)`` is the same fault."""
         return asdict(self)
 
 
 class FaultyShowError(GmmcoreError):
-    """A show that cannot be used, raised where its name and list are not known.
+    """A fault of a show, raised where name and path of the show are not known.
 
-    Parameters
-    ----------
-    found, expected, remedy : str
-    changed : bool
-        Whether the show has changed since the list was checked.
+    `changed` says that the show has changed since the list was checked.
     """
 
     def __init__(self, found: str, expected: str, remedy: str, *, changed: bool = False) -> None:
         super().__init__(f"{found}; expected {expected}; {remedy}")
-        self.found = found
-        self.expected = expected
-        self.remedy = remedy
-        self.changed = changed
+        self.found, self.expected, self.remedy, self.changed = found, expected, remedy, changed
 
     def fault(self, show: str, path: str) -> Fault:
-        """The fault as one of this show."""
+        """Return the fault as one of this show."""
         return Fault(show, path, self.found, self.expected, self.remedy)
 
 
-@contextmanager
+@contextlib.contextmanager
 def reading(
     expected: str = "a feature file in a known format", remedy: str = "extract it again"
 ) -> Iterator[None]:
     """Turn any error while a feature file is read into a `FaultyShowError`.
 
-    All errors but those of the system and of memory are taken for damage, and have `expected` and
-    `remedy`: no library documents the errors that a damaged file leads to.
+    No library documents the errors that a damaged file leads to, so that all errors but those of
+    the system and of memory are taken for damage; they get `expected` and `remedy`.
     """
     try:
         yield
@@ -116,7 +104,7 @@ def report(
     what: str = "features",
     remedy: str = "fix or remove these shows, or set features: on_error: skip",
 ) -> str:
-    """All faults as one message: a line that counts them, then one line each.
+    """Return all faults as one message: a line that counts them, then one line each.
 
     Of the faults that differ only in numbers and paths, the first three are listed.
     """
@@ -134,27 +122,24 @@ def report(
 
 
 def fault_table(faults: Iterable[Fault]) -> str:
-    """The faults as tab-separated text with a header line."""
+    """Return the faults as tab-separated text with a header line."""
     head = "\t".join(each.name for each in fields(Fault))
     rows = ["\t".join(map(printable, astuple(fault))) for fault in faults]
     return "\n".join([head, *rows]) + "\n"
 
 
 def printable(text: str) -> str:
-    """`text` on one line and without control characters, for terminals and tables."""
+    """Return `text` on one line, without control characters, for terminals and tables."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def quiet() -> np.errstate:
-    """Silence warnings of NumPy for damaged numbers, which are checked after they are read."""
+    """Silence NumPy's warnings of damaged numbers, which are checked after they are read."""
     return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 class Description(NamedTuple):
-    """Size of a show, as a source has it without reading the frames.
-
-    ``labels`` is the number of voice-activity labels beside the frames, None if there are none.
-    """
+    """Size of a show, which is known without its frames; `labels` is None if there are none."""
 
     frames: int
     dimension: int
@@ -176,56 +161,36 @@ class Source:
         """Open the file; `datasets` are for formats that hold several matrices a show."""
 
     def describe(self, show: str, place: Place) -> Description:
-        """Size of a show; reads no frames."""
+        """Return the size of a show; this reads no frames."""
         raise NotImplementedError
 
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
-        """Return frames first <= i < last, shape (last - first, D), C-contiguous."""
+        """Return the frames first <= i < last, shape (last - first, D), C-contiguous."""
         raise NotImplementedError
 
     def labels(
         self, show: str, place: Place, first: int, last: int
     ) -> npt.NDArray[np.bool_] | None:
-        """Voice-activity labels of these frames, shape (last - first,); None if there are none."""
+        """Return the voice-activity labels of these frames; None if there are none."""
         return None
 
     def close(self) -> None:
         """Close the file."""
 
 
-_PLACE = re.compile(r"(?P<file>.+?)(?::(?P<offset>\d{1,18}))?(?P<rows>\[[\d:, ]*\])?", re.DOTALL)
-
-
 def parse_place(text: str, root: str = "") -> Place:
-    """Split ``file``, ``file:offset`` or ``file:offset[first:last]``, as in a Kaldi scp.
-
-    Parameters
-    ----------
-    text : str
-    root : str
-        Folder of relative paths.
-    """
+    """Split ``file``, ``file:offset`` or ``file:offset[first:last]``, as in a Kaldi scp."""
     if text and not text.endswith("]") and ":" not in text:
         return Place(os.path.join(root, text))
     match = _PLACE.fullmatch(text)
     if match is None:
         raise FaultyShowError("an empty path", "the path of a feature file", "correct the list")
-    offset = match["offset"]
-    return Place(
-        os.path.join(root, match["file"]),
-        None if offset is None else int(offset),
-        (match["rows"] or "")[1:-1].strip(),
-    )
+    offset = None if match["offset"] is None else int(match["offset"])
+    return Place(os.path.join(root, match["file"]), offset, (match["rows"] or "")[1:-1].strip())
 
 
 def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Convert numbers to voice-activity labels.
-
-    Raises
-    ------
-    FaultyShowError
-        For anything else: the text "0" and NaN would count as speech.
-    """
+    """Convert numbers to voice-activity labels; the text "0" and NaN would count as speech."""
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         raise FaultyShowError(
             f"voice-activity labels that are no numbers (type {values.dtype})",
@@ -235,25 +200,11 @@ def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return values.astype(bool)
 
 
-_HEAD = 4096
-_OPEN_FILES = 8
-_HDF5_SUFFIXES = (".h5", ".hdf5")
-
-
 class Sources:
-    """Opened feature files; the latest eight are kept open.
-
-    Parameters
-    ----------
-    format : str
-        A key of `READERS`, or ``auto``.
-    datasets : tuple of str
-        Datasets of a show to join, for formats that have several.
-    """
+    """Opened feature files of a format, or of all (``auto``); the latest eight are kept open."""
 
     def __init__(self, format: str, datasets: tuple[str, ...]) -> None:
-        self._format = format
-        self._datasets = datasets
+        self._format, self._datasets = format, datasets
         self._open: dict[str, Source] = {}
 
     def __enter__(self) -> Sources:
@@ -268,13 +219,7 @@ class Sources:
             self._open.popitem()[1].close()
 
     def get(self, path: str) -> Source:
-        """The opened file `path`.
-
-        Raises
-        ------
-        FaultyShowError
-            If it is missing, unreadable, or in no known format.
-        """
+        """Return the opened file `path`; raise `FaultyShowError` if it cannot be opened."""
         source = self._open.pop(path, None)
         if source is None:
             while len(self._open) >= _OPEN_FILES:
@@ -285,10 +230,10 @@ class Sources:
 
 
 def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
+    """Open a file with the reader that recognises its content."""
+    where = "correct the list, root or pattern"
     if not os.path.isfile(path) and os.path.exists(path):  # Opening a pipe would wait for a writer.
-        raise FaultyShowError(
-            "not a regular file", "a feature file", "correct the list, root or pattern"
-        )
+        raise FaultyShowError("not a regular file", "a feature file", where)
     if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
         # HDF5 checks the content itself, which saves one opening per file of a long list.
         with contextlib.suppress(FaultyShowError):
@@ -298,24 +243,21 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
             head = stream.read(_HEAD)
             size = os.fstat(stream.fileno()).st_size
     except FileNotFoundError:
-        raise FaultyShowError(
-            f"{os.path.abspath(path)}: no such file",
-            "a feature file",
-            "correct the list, root or pattern",
-        ) from None
+        found = f"{os.path.abspath(path)}: no such file"
+        raise FaultyShowError(found, "a feature file", where) from None
     except (OSError, ValueError) as error:
         raise FaultyShowError(
             f"cannot be read ({reason_of(error)})", "a readable feature file", "fix its permissions"
         ) from None
     if size == 0:
         raise FaultyShowError("an empty file", "a feature file", "extract its features again")
-    for name in READERS if format == "auto" else (format,):
+    names = READERS if format == "auto" else (format,)
+    for name in names:
         if _reader(name).recognises(head, size):
             return _reader(name).Source(path, datasets)
-    wanted = ", ".join(READERS) if format == "auto" else format
     raise FaultyShowError(
         "damaged, or in no known format",
-        f"a feature file in the format {wanted}",
+        f"a feature file in the format {', '.join(names)}",
         "extract its features again or correct features: format",
     )
 

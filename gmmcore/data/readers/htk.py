@@ -17,8 +17,6 @@ import numpy.typing as npt
 from gmmcore.data import readers
 from gmmcore.data.readers import Description, FaultyShowError, Place, quiet
 
-__all__ = ["Source", "recognises"]
-
 _HEADER = struct.Struct(">iihH")
 _COMPRESSED = 0o2000
 _CHECKSUM = 0o10000

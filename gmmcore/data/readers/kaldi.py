@@ -19,8 +19,6 @@ from gmmcore.data import readers
 from gmmcore.data.readers import Description, FaultyShowError, Place, quiet, reading
 from gmmcore.files import check_regular, reason_of
 
-__all__ = ["Source", "read_vector", "recognises"]
-
 _BINARY = b"\0B"
 # Of each kind of matrix, the header after its name, and the type of its values.
 _LAYOUTS: dict[bytes, tuple[str, Any]] = {
@@ -85,10 +83,8 @@ class Source(readers.Source):
     def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
         matrix = self._matrix(show, place)
         rows, columns = _ranges(place.rows, matrix)
-        chosen = self._values(matrix)[rows.start : rows.stop, columns.start : columns.stop][
-            first:last
-        ]
-        return np.array(chosen, dtype=np.float32, order="C")
+        chosen = self._values(matrix)[rows.start : rows.stop, columns.start : columns.stop]
+        return np.array(chosen[first:last], dtype=np.float32, order="C")
 
     @_reading()
     def vector(self, place: Place) -> npt.NDArray[Any]:
@@ -148,13 +144,7 @@ class Source(readers.Source):
 
 
 def read_vector(place: Place) -> npt.NDArray[Any]:
-    """The vector at a place of an archive.
-
-    Raises
-    ------
-    FaultyShowError
-        If it is missing or damaged.
-    """
+    """Return the vector at a place of an archive."""
     try:
         check_regular(place.file)
         source = Source(place.file, ())

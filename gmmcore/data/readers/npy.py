@@ -19,8 +19,6 @@ import numpy.typing as npt
 from gmmcore.data import readers
 from gmmcore.data.readers import Description, FaultyShowError, Place, as_labels, quiet, reading
 
-__all__ = ["Source", "recognises"]
-
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
 _reading = partial(reading, "a whole .npy or .npz file", "write it again")

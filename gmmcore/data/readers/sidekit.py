@@ -20,8 +20,6 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 from gmmcore.data import readers
 from gmmcore.data.readers import Description, FaultyShowError, Place, as_labels, quiet, reading
 
-__all__ = ["Source", "read_dataset", "recognises"]
-
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NONE, _HTK, _PERCENTILE = 0, 1, 2
 # Deflate packs at most 1032:1; a dataset with no stored bytes would be all fill values.
