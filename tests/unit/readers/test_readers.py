@@ -19,7 +19,7 @@ from features_files import (
     write_htk,
 )
 
-from gmmcore.data.readers import Description, FaultyShowError, Sources, parse_place
+from gmmcore.data.readers import Description, Fault, FaultyShowError, Sources, parse_place, report
 from gmmcore.data.readers.kaldi import read_vector
 from gmmcore.errors import GmmcoreError
 
@@ -333,3 +333,13 @@ def test_few_files_stay_open(tmp_path: Path) -> None:
             assert (sources.get(place.file).read("s", place, 0, 40) == frames_of(i)).all()
         assert len(os.listdir("/proc/self/fd")) <= before + 8
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_many_equal_faults_are_told_once():
+    faults = [Fault(f"s{i}", f"s{i}.h5", f"/a/s{i}.h5: no such file", "a", "b") for i in range(40)]
+    faults.insert(7, Fault("other", "other.h5", "an empty file", "a", "b"))
+    lines = report(faults, "list").splitlines()
+    assert lines[0].startswith("list: 41 faults; ")
+    assert len(lines) == 6
+    assert "and 37 more shows with this fault" in lines[4]
+    assert "show other" in lines[5]
