@@ -109,9 +109,7 @@ def _labelled(
     if not any(show.labelled for show in probed):
         return replace(settings, vad=None), probed
     faults += [
-        Fault(
-            show.row.show,
-            show.row.path,
+        show.row.fault(
             "no voice-activity labels in the file",
             "one per frame, as in other shows",
             "set features: vad to null (all frames), or to a vad.scp or a segments file",
@@ -127,9 +125,7 @@ def _of_one_dimension(probed: list[Probed], faults: list[Fault]) -> list[Probed]
     counts = Counter(show.dimension for show in probed)
     usual = max(counts, key=lambda dimension: (counts[dimension], -dimension), default=0)
     faults += [
-        Fault(
-            show.row.show,
-            show.row.path,
+        show.row.fault(
             f"{show.dimension} coefficients",
             f"{usual}, as in {counts[usual]} other shows",
             "extract it as the others, or remove it",
@@ -152,8 +148,7 @@ def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
             result.append(row)
         else:
             found = f"frames {row.first} to {row.last} when {clash[0]} to {clash[1]} are listed"
-            expected = "each frame of a show once"
-            faults.append(Fault(row.show, row.path, found, expected, "remove the duplicate"))
+            faults.append(row.fault(found, "each frame of a show once", "remove the duplicate"))
     return result
 
 

@@ -231,9 +231,6 @@ class Shard:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __len__(self) -> int:
-        return self.frames
-
     def close(self) -> None:
         """Close the file."""
         self._close()

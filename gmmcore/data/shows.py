@@ -15,6 +15,7 @@ from gmmcore.data.lists import LabelSource
 from gmmcore.data.normalise import ShowStatistics
 from gmmcore.data.process import process, speech_labels, static_part
 from gmmcore.data.readers import (
+    Fault,
     FaultyShowError,
     Place,
     Source,
@@ -42,6 +43,10 @@ class Row(NamedTuple):
     last: int
     frames: int
     shard: str
+
+    def fault(self, found: str, expected: str, remedy: str) -> Fault:
+        """Return a fault of this show."""
+        return Fault(self.show, self.path, found, expected, remedy)
 
 
 def shard_name(index: int, shards: int) -> str:

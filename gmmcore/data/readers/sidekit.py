@@ -93,10 +93,8 @@ class Source(readers.Source):
 
     @cached_property
     def _compression(self) -> int:
-        root = h5g.open(self.file, b"/")
-        value = _NONE
-        if _is_here(root, b"compression"):
-            value = int(_values(h5d.open(root, b"compression")).reshape(-1)[0])
+        dataset = _dataset_in(h5g.open(self.file, b"/"), "compression")
+        value = _NONE if dataset is None else int(_values(dataset).reshape(-1)[0])
         if value not in (_NONE, _HTK, _PERCENTILE):
             raise FaultyShowError(
                 f"compression {value}",
@@ -123,10 +121,7 @@ class Source(readers.Source):
         )
 
     def _dataset(self, show: str, name: str) -> Any:
-        group = self._opened_group(show)
-        if not _is_here(group, name.encode()):
-            return None
-        return h5d.open(group, name.encode())
+        return _dataset_in(self._opened_group(show), name)
 
     def _shape(self, show: str) -> tuple[int, int]:
         """Frames and dimension of all datasets together."""
@@ -202,6 +197,11 @@ def _is_here(group: Any, name: bytes) -> bool:
     return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
 
 
+def _dataset_in(group: Any, name: str) -> Any:
+    """Open a dataset that a group holds itself; None if there is none."""
+    return h5d.open(group, name.encode()) if _is_here(group, name.encode()) else None
+
+
 def _check_stored(dataset: Any) -> None:
     """Refuse a dataset whose values lie elsewhere, or are fewer than it claims."""
     creation = dataset.get_create_plist()
@@ -248,11 +248,10 @@ def _values(dataset: Any, first: int = 0, last: int | None = None) -> npt.NDArra
 
 @_reading()
 def read_dataset(source: Source, name: str) -> npt.NDArray[Any] | None:
-    """A dataset at the root of a file, None if there is none."""
-    root = h5g.open(source.file, b"/")
-    if not _is_here(root, name.encode()):
+    """Return a dataset at the root of a file; None if there is none."""
+    dataset = _dataset_in(h5g.open(source.file, b"/"), name)
+    if dataset is None:
         return None
-    dataset = h5d.open(root, name.encode())
     if dataset.dtype.kind == "O" and len(dataset.shape) == 1:  # texts of various lengths
         _check_stored(dataset)
         texts = np.empty(dataset.shape, dataset.dtype)
