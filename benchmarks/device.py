@@ -26,15 +26,15 @@ from typing import Any
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import numpy as np
+from gmmcore.core.gpu.choice import chosen
+from gmmcore.core.gpu.device import find, prepare
+from gmmcore.core.gpu.program import PRODUCTS
 
 from benchmarks.speeds.clock import ON_DEVICE, measure, processor, table
 from benchmarks.speeds.data import Frames, Repeated, clusters, mixtures
 from benchmarks.workflow import make_features, run_workflow
 from gmmcore.config.steps import FullMStep, MStep
 from gmmcore.core.estep import accumulate
-from gmmcore.core.gpu.choice import chosen
-from gmmcore.core.gpu.device import find, prepare
-from gmmcore.core.gpu.program import PRODUCTS
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import Update, maximise
 from gmmcore.core.train import TrainingSettings, train, uniform_start

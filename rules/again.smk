@@ -9,8 +9,8 @@ import functools
 import glob
 import time
 
-from gmmcore.core.gpu.choice import chosen
 from gmmcore.data.demo import recipe_of
+from gmmcore.core.gpu import check_gpu
 from gmmcore.workflow.validity import look_at_corpus, run_problems
 
 
@@ -71,7 +71,7 @@ def write_notes():
         if ON_CLUSTER or is_finished or run.settings.device != "cuda":
             continue
         try:
-            chosen("cuda")
+            check_gpu()
         except GmmcoreError as error:
             sys.exit(f"gmmcore: error: run {name}: {error}")
     finals = {f"{places[run.name]}/ubm.h5" for run in COMPARED}

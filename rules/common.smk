@@ -238,11 +238,7 @@ def kept_frames(wildcards):
 
 def ranks(wildcards):
     """Return the number of MPI ranks that share a stage; small stages have one."""
-    run = RUNS[wildcards.run]
-    stage = run.stage(wildcards.stage)
-    if stage.components < 64 or (ON_CLUSTER and is_local(stage, run)):
-        return 1
-    return run.settings.mpi.ranks
+    return 1
 
 
 def launcher(wildcards):

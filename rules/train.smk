@@ -107,9 +107,9 @@ rule iterate:
         settings=maximising,
         twin=lambda wildcards, input: ["--twin", input.twin] if input.twin else [],
     shell:
-        "{resources.start} gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q}"
+        "gmmcore iterate --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " {params.twin:q} {params.settings:q} {resources.device} --memory {resources.frames_mb}"
-        " --ranks {resources.tasks} --threads {threads} --output {output:q} --log {log:q}"
+        " --threads {threads} --output {output:q} --log {log:q}"
 
 
 # On a cluster, stages that take less than a minute are made on the submitting machine.

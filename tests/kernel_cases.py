@@ -1,4 +1,4 @@
-"""Frames and mixtures on which kernels are tried, of the processor and of devices."""
+"""Frames and mixtures on which E-steps are tried, of the CPU and of the GPU."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import threadpoolctl
+from gmmcore.core.teams.base import Work as TeamWork
+from gmmcore.core.teams.processes import Processes
 
 from gmmcore.config.steps import MStep
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
-from gmmcore.core.teams.base import Work as TeamWork
-from gmmcore.core.teams.processes import Processes
 
 __all__ = ["floor", "kaldi", "missing", "ours", "scikit_learn", "sidekit", "team"]
 

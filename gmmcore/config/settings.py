@@ -19,7 +19,6 @@ from gmmcore.config.steps import (
     MStep,
     Split,
 )
-from gmmcore.core.gpu.choice import DEVICES
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
 from gmmcore.files import MIXTURE_FILES, WRITTEN
 
@@ -132,12 +131,10 @@ class Settings(Options):
     pruning: float = same(IterationSettings, "pruning")
     processor: str | None = same(IterationSettings, "processor")
     device: str = option(
-        "auto",
-        "what computes E-steps. cuda: a graphics processor of NVIDIA does in stages that can take "
-        "long (needs `pip install 'gmmcore[gpu]'`); cpu: none does; auto: a training goes on where "
-        "it was begun, and a new one has a graphics processor, if there is one, in stages of more "
-        "than a minute on one core",
-        enum=[*DEVICES],
+        "cpu",
+        "what computes E-steps; cuda: a GPU of NVIDIA (needs `pip install 'gmmcore[gpu]'`) does in "
+        "stages that take more than a minute on one core",
+        enum=["cpu", "cuda"],
     )
     jobs: int | str = option(
         "auto",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gmmcore.core.density import component_log_likelihoods
 from gmmcore.core.initial import split
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
-from gmmcore.core.threads import ordered_map, single_blas
+from gmmcore.core.parallel import single_blas, threads_map
 
 __all__ = ["divide", "sample_size"]
 
@@ -124,7 +124,7 @@ def divide(
         def work(part: _Half) -> tuple[float, tuple[_Half, _Half]] | None:
             return _halves(part, least[part.origin])
 
-        for number, found in enumerate(ordered_map(work, tuple(parts), threads)):
+        for number, found in enumerate(threads_map(threads)(work, tuple(parts))):
             if found is not None:
                 heapq.heappush(heap, (-found[0], number, found[1]))
         for _ in range(components - mixture.components):
@@ -148,7 +148,7 @@ def _most_likely(mixture: GaussianMixture, sample: _Frames, threads: int) -> npt
         return np.asarray(logs.argmax(axis=1))
 
     with single_blas():
-        found = list(ordered_map(work, range(0, len(sample), _BLOCK), threads))
+        found = list(threads_map(threads)(work, range(0, len(sample), _BLOCK)))
     return np.concatenate([np.empty(0, np.intp), *found])
 
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import isnan, nan
 
-from gmmcore.core.estep import Statistics
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import Update, maximise
 from gmmcore.core.schedule import Course, Stage
 from gmmcore.core.settings import MStep
+from gmmcore.core.sums import Statistics
 
 __all__ = ["history_entry", "iterations"]
 

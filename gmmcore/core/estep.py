@@ -1,258 +1,79 @@
-"""Sufficient statistics of frames under a mixture, and the E-step that computes them."""
+"""The E-step: sufficient statistics and log-likelihoods of frames under a mixture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from math import nan
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.costs import useful_workers
 from gmmcore.core.density import InvalidFramesError
-from gmmcore.core.frames import FrameSource, as_source
-from gmmcore.core.gpu.choice import chosen
-from gmmcore.core.kernels import Kernel, make_kernel
+from gmmcore.core.frames import FrameSource, Slice, as_source
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.core.summation import SumTree, pieces
-from gmmcore.core.threads import ordered_map, single_blas
-
-if TYPE_CHECKING:
-    from gmmcore.core.gpu.blocks import DeviceSums
-
-__all__ = [
-    "Expectation",
-    "Statistics",
-    "accumulate",
-    "pack",
-    "unpack",
-]
+from gmmcore.core.parallel import Map, single_blas, threads_map
+from gmmcore.core.pruned import LEAST_COMPONENTS, PrunedSums
+from gmmcore.core.sums import Statistics, Sums
 
 Array = npt.NDArray[np.float64]
+# Largest number of parts that frames are divided into, and what their length is a multiple of.
+_PARTS = 64
+_PART_FRAMES = 2048
 
 
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """Sufficient statistics of order zero, one and two about an origin.
+def parts(source: FrameSource) -> list[Slice]:
+    """Divide frames into parts of equal length, whose number depends on that of the frames only.
 
-    Attributes
-    ----------
-    count : ndarray, shape (C,), float64
-        Occupancies: sums of posteriors, in frames.
-    first : ndarray, shape (C, D), float64
-        Sums of posterior x (frame - origin).
-    second : ndarray, shape (C, D) or (C, D (D + 1) / 2), float64
-        Sums of posterior x (frame - origin)^2; for full covariances, the lower triangles of
-        posterior x (frame - origin) (frame - origin)', by rows.
-    origin : ndarray, shape (D,), float64
-        Overall mean of the mixture, or zero if the mean is near zero: there, the sums lose no
-        digits by cancellation.
-    log_likelihood : float
-        Sum of the frames' log-likelihoods (natural logarithm).
-    frames : int
-        Number of frames.
-    is_full : bool
-        Whether the second order statistics are packed symmetric matrices.
+    One worker sums a part, and the sums are added in the order of the parts, so that no bit of
+    the result depends on the number of workers.
     """
-
-    count: Array
-    first: Array
-    second: Array
-    origin: Array
-    log_likelihood: float
-    frames: int
-    is_full: bool
-
-    @property
-    def log_likelihood_per_frame(self) -> float:
-        """Mean log-likelihood of a frame (natural logarithm); NaN without frames."""
-        return self.log_likelihood / self.frames if self.frames else float("nan")
-
-    def __add__(self, other: Statistics) -> Statistics:
-        """Add the statistics of other frames; the origins must be the same."""
-        if not np.array_equal(self.origin, other.origin):
-            raise ValueError("statistics about different origins cannot be added")
-        if self.second.shape != other.second.shape or self.is_full != other.is_full:
-            raise ValueError(
-                f"statistics of shape {self.second.shape} and {other.second.shape} cannot be added"
-            )
-        return Statistics(
-            self.count + other.count,
-            self.first + other.first,
-            self.second + other.second,
-            self.origin,
-            self.log_likelihood + other.log_likelihood,
-            self.frames + other.frames,
-            self.is_full,
-        )
-
-    def is_finite(self) -> bool:
-        """Whether every number is finite."""
-        return bool(
-            np.isfinite(self.log_likelihood)
-            and np.isfinite(self.count).all()
-            and np.isfinite(self.first).all()
-            and np.isfinite(self.second).all()
-            and np.isfinite(self.origin).all()
-        )
+    length = max(1, -(-source.frames // (_PARTS * _PART_FRAMES))) * _PART_FRAMES
+    starts = range(0, max(source.frames, 1), length)
+    return [Slice(source, start, min(start + length, source.frames)) for start in starts]
 
 
-class Expectation:
-    """The E-step under one mixture: sums over pieces of the frames, by whom ever and in any order.
+def sums_under(
+    mixture: GaussianMixture, precision: str, pruning: float, device: str = "cpu"
+) -> Sums:
+    """Choose how the E-step sums under a mixture, by the mixture alone."""
+    if not 0.0 <= pruning < 1.0:
+        raise ValueError(f"pruning is {pruning!r}, a number from 0 to below 1 was expected")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device is {device!r}, 'cpu' or 'cuda' was expected")
+    with single_blas():
+        if device == "cuda":
+            from gmmcore.core.gpu import GpuSums
 
-    Parameters
-    ----------
-    kernel : Kernel
-        That of the mixture, whose way to process blocks is chosen here.
-    source : FrameSource
-    choice : tuple of (bool, bool), optional
-        The `choice` of an object with the same arguments, if its sample need not be read again.
-    has_statistics : bool
-        Whether the sums are statistics and the log-likelihood, or only the latter, which takes two
-        thirds of the time.
-    device : {'cpu', 'cuda'}
-        What computes them.
+            return GpuSums(mixture, precision)
+        if pruning and mixture.components >= LEAST_COMPONENTS:
+            pruned = PrunedSums(mixture, precision, pruning)
+            if pruned.pays(mixture):
+                return pruned
+        return Sums(mixture, precision)
 
-    Attributes
-    ----------
-    source : FrameSource
-        The frames. They are not pickled with the object, and must be set after that.
-    pieces : list of (int, int)
-        First and last frame of each piece; see `gmmcore.core.summation.pieces`.
-    choice : tuple of (bool, bool)
-        How blocks are processed, which a sample of the frames decides.
-    size : int
-        Length of the sums of a piece.
 
-    Raises
-    ------
-    InvalidFramesError
-        If the frames have another dimension than the mixture.
-    """
+def statistics_over(sums: Sums, frames: Sequence[Slice], map: Map) -> Statistics:
+    """Compute the statistics of all parts of some frames; any `map` may call the workers."""
+    _check_dimension(sums, frames)
+    with single_blas():
+        total = sums.total(frames, map)
+        return sums.statistics(total, sum(part.frames for part in frames))
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        source: FrameSource,
-        choice: tuple[bool, bool] | None = None,
-        *,
-        has_statistics: bool = True,
-        device: str = "cpu",
-    ) -> None:
-        if source.dimension != kernel.dimension:
-            raise InvalidFramesError(
-                f"frames have dimension {source.dimension}, the mixture has {kernel.dimension}"
-            )
-        self.source = source
-        self.has_statistics = has_statistics
-        self._frames = source.frames
-        self._kernel = kernel
-        self._device: DeviceSums | None = None
-        if device not in ("cpu", "cuda"):
-            raise ValueError(f"device is {device!r}, 'cpu' or 'cuda' was expected")
-        if device != "cpu":
-            from gmmcore.core.gpu.blocks import DeviceSums
 
-            self._device = DeviceSums(kernel, has_statistics)
-            choice = False, False
-        if choice is None:
-            with single_blas():
-                kernel.prepare(source)
-        else:
-            kernel.is_sparse, kernel.is_referenced = choice
-        self.choice = kernel.is_sparse, kernel.is_referenced
-        self.size = kernel.padded_components * kernel.width * has_statistics + 1
-        self.pieces = pieces(source.frames, (self._device or kernel).piece)
+def log_likelihood_over(sums: Sums, frames: Sequence[Slice], map: Map) -> float:
+    """Compute the log-likelihood of all parts of some frames, without statistics."""
+    _check_dimension(sums, frames)
+    with single_blas():
+        return float(sum(map(sums.log_likelihood, frames)))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "source"}
 
-    def sums(self, piece: int, out: Array | None = None) -> Array:
-        """Compute the sums of a piece; threads of BLAS are the caller's business.
-
-        Parameters
-        ----------
-        piece : int
-            Position in `pieces`.
-        out : ndarray, shape (size,), float64, optional
-            Where the sums are written to.
-
-        Returns
-        -------
-        ndarray, shape (size,), float64
-            Sums in the order of the kernel, and at the end the sum of log-likelihoods.
-
-        Raises
-        ------
-        FloatingPointError
-            If a frame is not finite, or so far from every component that its log-likelihood is not.
-        """
-        first, last = self.pieces[piece]
-        found = np.empty(self.size) if out is None else out
-        if self.has_statistics:
-            found[-1] = self._kernel.sums(self.source, first, last, found[:-1])
-        else:
-            found[-1] = self._kernel.log_likelihood(self.source, first, last)
-        if not np.isfinite(found[-1]):
-            raise self._not_finite(piece)
-        return found
-
-    def _not_finite(self, piece: int) -> FloatingPointError:
-        first, last = self.pieces[piece]
-        return FloatingPointError(
-            f"the log-likelihood of frames {first} to {last} is not finite: a frame is not "
-            "finite, or far outside the range of the mixture"
-        )
-
-    def tree(
-        self,
-        threads: int = 1,
-        bounds: tuple[int, int] | None = None,
-        count: Callable[[int], None] = lambda _: None,
-    ) -> SumTree:
-        """Compute the sums of all pieces, or of those within bounds, with threads or a device.
-
-        `count` is called with each piece that is done.
-        """
-        chosen = range(*(bounds or (0, len(self.pieces))))
-        if self._device is not None:
-            return self._device_tree(self._device, chosen, count)
-        tree = SumTree(len(self.pieces))
-        with single_blas():
-            for piece, sums in zip(chosen, ordered_map(self.sums, chosen, threads), strict=True):
-                tree.add((0, piece), sums)
-                count(piece)
-        return tree
-
-    def _device_tree(
-        self, device: DeviceSums, chosen: Sequence[int], count: Callable[[int], None]
-    ) -> SumTree:
-        tree = device.tree(self.source, self.pieces, chosen, count)
-        if not all(np.isfinite(sums[-1]) for sums in tree.nodes.values()):
-            for piece in chosen:
-                alone = device.tree(self.source, self.pieces, [piece], lambda _: None)
-                if not all(np.isfinite(sums[-1]) for sums in alone.nodes.values()):
-                    raise self._not_finite(piece)
-        return tree
-
-    def log_likelihood(self, total: Array | None) -> float:
-        """Return the sum of the log-likelihoods of all pieces; 0 where there is no piece."""
-        return 0.0 if total is None else float(total[-1])
-
-    def finish(self, total: Array | None) -> Statistics:
-        """Return the statistics with the sums of all pieces; None where there is no piece."""
-        kernel = self._kernel
-        values = np.zeros(self.size) if total is None else total
-        with single_blas():
-            count, first, second = kernel.finish(kernel.arranged(values[:-1]))
-        return Statistics(
-            count,
-            first,
-            second,
-            kernel.origin,
-            self.log_likelihood(total),
-            self._frames,
-            kernel.is_full,
+def _check_dimension(sums: Sums, frames: Sequence[Slice]) -> None:
+    if frames[0].dimension != sums.dimension:
+        raise InvalidFramesError(
+            f"frames have dimension {frames[0].dimension}, the mixture has {sums.dimension}"
         )
 
 
@@ -273,8 +94,8 @@ def accumulate(
     source : FrameSource or array_like, shape (F, D)
     precision : {'double', 'single'}
         Precision of the matrix products. Sums over blocks of frames are always float64. How far
-        single precision may be from double is `gmmcore.core.kernels.lost_digits`: it depends on the
-        smallest variances relative to the overall ones. Where it is more than 0.05 for a frame,
+        single precision may be from double is `lost_digits`: the error depends on the smallest
+        variances relative to the overall ones. Where the error is more than 0.05 for a frame,
         double is used instead.
     pruning : float
         Posteriors below this may be left out of the statistics, so that a component's occupancy
@@ -285,11 +106,9 @@ def accumulate(
         than that share, times the distance of these frames in its deviations, or its square.
     threads : int
         Number of threads. The result does not depend on it.
-    device : {'cpu', 'cuda', 'auto'}
-        What computes: the processor, a graphics processor, or that if there is one. A graphics
-        processor leaves nothing out, so that `pruning` has no part there. Frames of a source
-        stay on it as long as the source exists, and must not change; those of an array are read
-        each time. It needs ``pip install 'gmmcore[gpu]'``; docs/gpu.md says more.
+    device : {'cpu', 'cuda'}
+        What computes: the CPU, or a GPU, which needs ``pip install 'gmmcore[gpu]'`` and leaves
+        nothing out, so that `pruning` has no effect there; see docs/gpu.md.
 
     Returns
     -------
@@ -301,11 +120,11 @@ def accumulate(
     InvalidFramesError
         If the frames have another dimension than the mixture, are masked, or are not real numbers.
     ValueError
-        If `precision` or `pruning` has no valid value.
+        If `precision`, `pruning` or `device` has no valid value.
     FloatingPointError
         If a frame is not finite, or so far from every component that its log-likelihood is not.
     GmmcoreError
-        If `device` has no valid value, or there is none.
+        If there is no GPU.
 
     Examples
     --------
@@ -318,23 +137,128 @@ def accumulate(
     >>> round(statistics.log_likelihood_per_frame, 3)
     -2.961
     """
-    kernel = make_kernel(mixture, precision, pruning)
-    expectation = Expectation(kernel, as_source(source), device=chosen(device))
-    return expectation.finish(expectation.tree(threads).total)
+    sums = sums_under(mixture, precision, pruning, device)
+    mapped = threads_map(threads) if device == "cpu" else map  # JAX's settings are of one thread.
+    return statistics_over(sums, parts(as_source(source)), mapped)
 
 
-def pack(matrices: Array) -> Array:
-    """Pack symmetric matrices (C, D, D) to lower triangles by rows, (C, D (D + 1) / 2)."""
-    rows, columns = np.tril_indices(matrices.shape[-1])
-    return np.ascontiguousarray(matrices[..., rows, columns])
+def log_likelihood(
+    mixture: GaussianMixture,
+    source: FrameSource | npt.ArrayLike,
+    *,
+    precision: str = "double",
+    threads: int = 1,
+    device: str = "cpu",
+) -> float:
+    """Sum the log-likelihoods of frames under all components, which takes less than `accumulate`.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.core.estep import log_likelihood
+    >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
+    >>> round(log_likelihood(mixture, [[0.0], [1.0]]), 3)
+    -2.904
+    """
+    sums = sums_under(mixture, precision, 0.0, device)
+    return log_likelihood_over(sums, parts(as_source(source)), threads_map(threads))
 
 
-def unpack(packed: Array) -> Array:
-    """Unpack lower triangles by rows, (C, D (D + 1) / 2), to symmetric matrices (C, D, D)."""
-    size = packed.shape[-1]
-    dimension = (int(np.sqrt(8 * size + 1)) - 1) // 2
-    rows, columns = np.tril_indices(dimension)
-    result = np.empty((*packed.shape[:-1], dimension, dimension))
-    result[..., rows, columns] = packed
-    result[..., columns, rows] = packed
-    return result
+def lost_digits(mixture: GaussianMixture, precision: str, pruning: float) -> float:
+    """Bound the error of the log-likelihood per frame that rounding and pruning cause.
+
+    Rounding: for a frame of each component, the spacing of numbers near one in the precision in
+    use, times the sum of the absolute terms of the frame's expanded quadratic, averaged with the
+    weights. Measured errors are a quarter of that or less. Pruning: what is passed over of a frame
+    is at most 50 times `pruning`.
+    """
+    rounding = Sums(mixture, precision).rounding[: mixture.components]
+    return float(mixture.weights @ rounding) + 50.0 * pruning
+
+
+class ESteps:
+    """The E-steps of a training, which share their frames and workers.
+
+    Parameters
+    ----------
+    frames : callable
+        Function that returns the frames of the subset of a level.
+    precision : {'double', 'single'}
+    pruning : float
+        See `accumulate`.
+    device : {'cpu', 'cuda'}
+    workers : int
+        Largest number of workers.
+    map_of : callable
+        Function that makes a map of some workers, such as `gmmcore.core.parallel.threads_map`.
+    held_out : callable, optional
+        Function that returns the held-out frames that are read with the subset of a level.
+    report : callable, optional
+        Function that is called with the number of parts that are done, and of all parts.
+    """
+
+    def __init__(
+        self,
+        frames: Callable[[int], FrameSource],
+        *,
+        precision: str,
+        pruning: float,
+        device: str = "cpu",
+        workers: int = 1,
+        map_of: Callable[[int], Map] = threads_map,
+        held_out: Callable[[int], FrameSource] | None = None,
+        report: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.precision, self.pruning, self.device, self.workers = (
+            precision,
+            pruning,
+            device,
+            workers,
+        )
+        self.report = report
+        self._map_of = map_of
+        # Parts of the latest subset stay, because a GPU keeps their frames.
+        self.parts = lru_cache(1)(lambda level: parts(frames(level)))
+        self._held_out_parts = None
+        if held_out is not None:
+            self._held_out_parts = lru_cache(1)(lambda level: parts(held_out(level)))
+
+    def statistics(self, mixture: GaussianMixture, level: int) -> Statistics:
+        """Compute the statistics of the subset of a level."""
+        sums = self.sums(mixture)
+        return statistics_over(sums, self.parts(level), self.map(mixture, self.parts(level)))
+
+    def held_out(self, mixture: GaussianMixture, level: int) -> float:
+        """Compute the log-likelihood per held-out frame; NaN if no frames are held out."""
+        if self._held_out_parts is None:
+            return nan
+        chosen = self._held_out_parts(level)
+        sums = sums_under(mixture, self.precision, 0.0, self.device)
+        total = log_likelihood_over(sums, chosen, self.map(mixture, chosen))
+        return total / sum(part.frames for part in chosen)
+
+    def sums(self, mixture: GaussianMixture) -> Sums:
+        """Return how the statistics under a mixture are summed."""
+        return sums_under(mixture, self.precision, self.pruning, self.device)
+
+    def map(self, mixture: GaussianMixture, chosen: Sequence[Slice]) -> Map:
+        """Make a map of as many workers as some parts are worth."""
+        workers = useful_workers(
+            sum(part.frames for part in chosen),
+            mixture.components,
+            mixture.dimension,
+            full=mixture.is_full,
+            most=min(self.workers, len(chosen)),
+        )
+        mapped = self._map_of(workers) if self.device == "cpu" else map
+        if self.report is None:
+            return mapped
+        report = self.report
+
+        def reporting(function: Any, items: Iterable[Any]) -> Iterator[Any]:
+            report(0, len(chosen))
+            for done, result in enumerate(mapped(function, items), 1):
+                report(done, len(chosen))
+                yield result
+
+        return reporting

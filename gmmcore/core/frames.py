@@ -60,14 +60,29 @@ class ArraySource:
 
 
 class Slice:
-    """`FrameSource` of the frames first <= i < last of another source."""
+    """`FrameSource` of the frames first <= i < last of another source.
+
+    A slice that is pickled, for a worker without the source, takes its frames along.
+    """
 
     def __init__(self, source: FrameSource, first: int, last: int) -> None:
         self._source, self._first = source, first
+        self.offset = first  # Number of the first frame, for messages.
+        self.kept: dict[Any, Any] = {}  # The same frames on a GPU, by their layout.
         self.frames, self.dimension = last - first, source.dimension
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
         return self._source.read(self._first + start, self._first + stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _taken, (self.read(0, self.frames), self.offset)
+
+
+def _taken(frames: npt.NDArray[np.floating], first: int) -> Slice:
+    """Make a slice that holds its frames, and has the number of its first one."""
+    taken = Slice(ArraySource(frames), 0, len(frames))
+    taken.offset = first
+    return taken
 
 
 def as_source(source: Any) -> FrameSource:

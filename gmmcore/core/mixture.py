@@ -31,7 +31,7 @@ class InvalidMixtureError(GmmcoreError, ValueError):
 
 
 class GaussianMixture:
-    """A Gaussian mixture with diagonal or full covariances.
+    """A Gaussian mixture with spherical, diagonal, tied or full covariances.
 
     Precisions (inverse covariances) are stored, because every file format but one stores them:
     a mixture that is read and written again keeps its bytes.
@@ -46,6 +46,10 @@ class GaussianMixture:
         Inverse variances (diagonal), or symmetric positive definite inverse covariances (full).
     variance_control : array_like, shape (C, D), optional
         Variances that the floor and the ceiling are relative to: SIDEKIT's ``cov_var_ctl``.
+    kind : {'spherical', 'diag', 'tied', 'full'}, optional
+        Kind of the covariances, by default ``diag`` or ``full``, as the shape says. The precisions
+        of a spherical mixture have the shape (C, D) and are equal in all dimensions; those of a
+        tied one have the shape (C, D, D) and are equal for all components.
 
     Raises
     ------
@@ -72,6 +76,7 @@ class GaussianMixture:
     means: Array
     precisions: Array
     variance_control: Array | None
+    kind: str
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class GaussianMixture:
         means: npt.ArrayLike,
         precisions: npt.ArrayLike,
         variance_control: npt.ArrayLike | None = None,
+        kind: str | None = None,
     ) -> None:
         self._set("weights", _frozen("weights", weights))
         self._set("means", _frozen("means", means))
@@ -87,6 +93,7 @@ class GaussianMixture:
         if variance_control is not None:
             control = _frozen("variance_control", variance_control)
         self._set("variance_control", control)
+        self._set("kind", kind or ("full" if self.is_full else "diag"))
         self._check()
 
     @classmethod
@@ -96,9 +103,10 @@ class GaussianMixture:
         means: npt.ArrayLike,
         covariances: npt.ArrayLike,
         variance_control: npt.ArrayLike | None = None,
+        kind: str | None = None,
     ) -> GaussianMixture:
         """Make a mixture from variances (C, D) or covariances (C, D, D) instead of precisions."""
-        return cls(weights, means, covariance_to_precision(covariances), variance_control)
+        return cls(weights, means, covariance_to_precision(covariances), variance_control, kind)
 
     @classmethod
     def merged(cls, mixtures: Sequence[GaussianMixture]) -> GaussianMixture:
@@ -124,6 +132,7 @@ class GaussianMixture:
             np.concatenate([one.means for one in mixtures]),
             np.concatenate([one.precisions for one in mixtures]),
             np.concatenate(controls) if len(controls) == len(mixtures) else None,
+            mixtures[0].kind if mixtures[0].kind != "tied" else "full",
         )
 
     @property
@@ -145,8 +154,9 @@ class GaussianMixture:
     def parameters(self) -> int:
         """Number of free parameters: weights, means and covariances."""
         size = self.dimension
-        square = size * (size + 1) // 2 if self.is_full else size
-        return self.components * (1 + size + square) - 1
+        one = {"spherical": 1, "diag": size}.get(self.kind, size * (size + 1) // 2)
+        matrices = 1 if self.kind == "tied" else self.components
+        return self.components * (1 + size) - 1 + matrices * one
 
     @cached_property
     def covariances(self) -> Array:
@@ -222,7 +232,7 @@ class GaussianMixture:
         return draw(self.weights, self.means, factors, frames, seed)
 
     def __repr__(self) -> str:
-        kind = "full" if self.is_full else "diagonal"
+        kind = "diagonal" if self.kind == "diag" else self.kind
         return (
             f"<GaussianMixture: {self.components} {kind} components of dimension {self.dimension}>"
         )
@@ -232,7 +242,8 @@ class GaussianMixture:
             return NotImplemented
         mine, theirs = self.variance_control, other.variance_control
         return (
-            np.array_equal(self.weights, other.weights)
+            self.kind == other.kind
+            and np.array_equal(self.weights, other.weights)
             and np.array_equal(self.means, other.means)
             and np.array_equal(self.precisions, other.precisions)
             and (mine is None) == (theirs is None)
@@ -250,6 +261,7 @@ class GaussianMixture:
             self.means,
             self.precisions,
             self.variance_control,
+            self.kind,
         )
 
     def _set(self, name: str, value: object) -> None:
@@ -269,6 +281,12 @@ class GaussianMixture:
                 f"precisions have shape {precisions.shape}, {(count, dimension)} or "
                 f"{(count, dimension, dimension)} was expected"
             )
+        if self.kind not in (("tied", "full") if self.is_full else ("spherical", "diag")):
+            raise InvalidMixtureError(f"precisions of shape {precisions.shape} are not {self.kind}")
+        if (self.kind == "spherical" and (precisions != precisions[:, :1]).any()) or (
+            self.kind == "tied" and (precisions != precisions[0]).any()
+        ):
+            raise InvalidMixtureError(f"the precisions are not {self.kind}: they differ")
         control = self.variance_control
         if control is not None:
             if control.shape != (count, dimension):
@@ -355,6 +373,22 @@ def is_definite(matrix: Array) -> bool:
 def first_indefinite(matrices: Array) -> int:
     """Index of the first of the matrices (N, D, D) that is not positive definite; -1 if all are."""
     return next((index for index, one in enumerate(matrices) if not is_definite(one)), -1)
+
+
+def pack(matrices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Pack symmetric matrices (C, D, D) to lower triangles by rows, (C, D (D + 1) / 2)."""
+    rows, columns = np.tril_indices(matrices.shape[-1])
+    return np.ascontiguousarray(matrices[..., rows, columns])
+
+
+def unpack(packed: npt.NDArray[Any]) -> Array:
+    """Unpack lower triangles by rows, (C, D (D + 1) / 2), to symmetric matrices (C, D, D)."""
+    dimension = (int(np.sqrt(8 * packed.shape[-1] + 1)) - 1) // 2
+    rows, columns = np.tril_indices(dimension)
+    result = np.empty((*packed.shape[:-1], dimension, dimension))
+    result[..., rows, columns] = packed
+    result[..., columns, rows] = packed
+    return result
 
 
 def _read_only(values: npt.NDArray[Any]) -> Array:

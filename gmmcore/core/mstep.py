@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import nan
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.bounds import bounded_precisions, bounded_variances
-from gmmcore.core.estep import Statistics, unpack
 from gmmcore.core.initial import named, split
-from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, covariance_to_precision
+from gmmcore.core.kinds import KINDS
+from gmmcore.core.mixture import (
+    GaussianMixture,
+    InvalidMixtureError,
+    unpack,
+)
+from gmmcore.core.parallel import single_blas, threads_map
 from gmmcore.core.settings import MStep
-from gmmcore.core.threads import ordered_map, single_blas
+from gmmcore.core.sums import Statistics
 
 __all__ = [
     "ARITHMETIC",
@@ -26,7 +29,7 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
-ARITHMETIC = 4
+ARITHMETIC = 5
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
 # component without frames can win some again. Of fewer frames, nothing else is computed.
@@ -153,51 +156,33 @@ def maximise(
     means[~kept] = statistics.origin + offsets[~kept]
     precisions = mixture.precisions.copy()
     growth = np.zeros(mixture.components)
-    if mixture.is_full:
-        floored = ceiled = 0
-        axis = np.arange(mixture.dimension)
-        with single_blas():
-            pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
+    kind, floored, ceiled = KINDS[mixture.kind], 0, 0
 
-        def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
-            mean = offsets[piece]
-            moments = unpack(statistics.second[piece]) / count[piece, np.newaxis, np.newaxis]
-            moments -= mean[:, :, np.newaxis] * mean[:, np.newaxis, :]
-            plain = moments.copy() if prior else moments
-            if prior:
-                _share_correlations(moments, pooled, count[piece] / (count[piece] + prior))
-            if low[piece].any():
-                share = np.minimum(count[piece] / least, 1.0)[:, np.newaxis]
-                moments *= share[:, :, np.newaxis]
-                moments[:, axis, axis] += (1.0 - share) * control[piece]
-            values, below, above = bounded_precisions(
-                moments, control[piece], (settings.floor, settings.ceiling), piece
-            )
-            grown = _growth(mixture, piece, plain, means[piece], values) if prior else growth[piece]
-            return values, below, above, grown
+    def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
+        plain = kind.moments(statistics.second[piece], count[piece], offsets[piece])
+        moments = plain
+        if prior:
+            moments = _sharing(plain, pooled, count[piece] / (count[piece] + prior))
+        if low[piece].any():
+            moments = kind.mixed(moments, np.minimum(count[piece] / least, 1.0), control[piece])
+        bounds = settings.floor, settings.ceiling
+        values, below, above = kind.bounded(moments, control[piece], bounds, piece)
+        grown = _growth(mixture, piece, plain, means[piece], values) if prior else growth[piece]
+        return values, below, above, grown
 
-        pieces = np.array_split(np.flatnonzero(~kept), -(-mixture.components // _PIECE_COMPONENTS))
-        with single_blas():
-            if mapped is None:
-                mapped = partial(ordered_map, threads=threads)
-            done = mapped(work, pieces)
-            for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
-                precisions[piece] = values
-                growth[piece] = grown
-                floored += below
-                ceiled += above
-    else:
-        raw = statistics.second / safe - offsets * offsets
-        if low.any():
-            share = np.minimum(count / least, 1.0)[:, np.newaxis]
-            raw = np.where(low[:, np.newaxis], share * raw + (1.0 - share) * control, raw)
-        variances, floored, ceiled = bounded_variances(
-            raw, control, (settings.floor, settings.ceiling), ~kept
-        )
-        precisions[~kept] = covariance_to_precision(variances[~kept])
+    with single_blas():
+        pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
+        chosen = np.flatnonzero(~kept | kind.is_shared)
+        pieces = np.array_split(chosen, -(-mixture.components // kind.piece))
+        done = (mapped or threads_map(threads))(work, pieces)
+        for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
+            precisions[piece] = values
+            growth[piece] = grown
+            floored += below
+            ceiled += above
     occupancy = np.maximum(count, _LEAST_OCCUPANCY)
     updated = GaussianMixture(
-        occupancy / occupancy.sum(), means, precisions, mixture.variance_control
+        occupancy / occupancy.sum(), means, precisions, mixture.variance_control, mixture.kind
     )
     allowance = 0.0
     if mixture.is_full and prior:
@@ -223,19 +208,19 @@ def _pooled_correlations(statistics: Statistics, offsets: Array) -> Array:
     return np.asarray(scatter / np.multiply.outer(deviations, deviations))
 
 
-def _share_correlations(covariances: Array, pooled: Array, shares: Array) -> None:
-    """Move the correlations of covariances (N, D, D), in place, to pooled ones (D, D).
+def _sharing(covariances: Array, pooled: Array, shares: Array) -> Array:
+    """Move the correlations of covariances (N, D, D) to pooled ones (D, D).
 
     A covariance keeps its diagonal, every bit of it, and a share (N,) of its correlations.
     """
     axis = np.arange(len(pooled))
     variances = covariances[:, axis, axis]
     deviations = np.sqrt(np.maximum(variances, 0.0))
-    rest = (1.0 - shares)[:, np.newaxis, np.newaxis] * pooled
-    rest *= deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]
-    covariances *= shares[:, np.newaxis, np.newaxis]
-    covariances += rest
-    covariances[:, axis, axis] = variances
+    moved = (1.0 - shares)[:, np.newaxis, np.newaxis] * pooled
+    moved *= deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :]
+    moved += covariances * shares[:, np.newaxis, np.newaxis]
+    moved[:, axis, axis] = variances
+    return moved
 
 
 def _growth(

@@ -92,7 +92,7 @@ def in_use(wanted: str | None = None) -> str:
     """
     import numpy as np
 
-    from gmmcore.core.threads import blas
+    from gmmcore.core.parallel import blas
 
     numpy_code = _numpy_code()
     # Where scipy is loaded, its own BLAS is there too, and the order of the two may be any.

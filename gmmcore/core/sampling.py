@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.threads import single_blas
+from gmmcore.core.parallel import single_blas
 
 __all__ = ["draw"]
 

@@ -12,12 +12,10 @@ import numpy.typing as npt
 
 from gmmcore.core.divide import divide, sample_size
 from gmmcore.core.em import iterations
-from gmmcore.core.estep import Statistics, accumulate
+from gmmcore.core.estep import ESteps
 from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source
-from gmmcore.core.gpu.choice import chosen
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import controlled, jittered, one_gaussian, split, to_full
-from gmmcore.core.likelihood import LogLikelihood
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
@@ -53,9 +51,8 @@ class TrainingSettings:
         Posterior below which a component may be skipped; see `gmmcore.core.estep.accumulate`.
     threads : int
         Number of threads. The result does not depend on it.
-    device : {'cpu', 'cuda', 'auto'}
-        What computes the E-steps; ``auto`` is a graphics processor for stages that take more than a
-        minute on one core, if there is one.
+    device : {'cpu', 'cuda'}
+        What computes the E-steps.
     diag : MStep
         Settings of the M-step in stages with diagonal covariances.
     full : FullMStep
@@ -169,37 +166,29 @@ def iterate(
     """
 
     subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
-    device = settings.device
-    if device == "auto" and not course.takes_long(subsets.of(0).frames, mixture.dimension):
-        device = "cpu"
-    device = chosen(device)
 
-    def statistics(current: GaussianMixture, level: int) -> Statistics:
-        return accumulate(
-            current,
-            subsets.of(level),
-            precision=settings.precision,
-            pruning=settings.pruning,
-            threads=settings.threads,
-            device=device,
-        )
-
-    def outside(current: GaussianMixture, level: int) -> tuple[float, int]:
+    def outside(level: int) -> FrameSource:
         assert held_out is not None
-        frames = held_out.of(held_out_level(level, held_out.of(0).frames))
-        function = LogLikelihood(current, settings.precision, settings.threads, device)
-        return function(frames), frames.frames
+        return held_out.of(held_out_level(level, held_out.of(0).frames))
 
+    steps = ESteps(
+        subsets.of,
+        precision=settings.precision,
+        pruning=settings.pruning,
+        device=settings.device,
+        workers=settings.threads,
+        held_out=None if held_out is None else outside,
+    )
     if mixture.variance_control is None:  # The frames are read once more only then.
         mixture = controlled(mixture, moments(subsets.of(0)))
     history: list[HistoryEntry] = []
     for entry, update in iterations(
         mixture,
-        statistics,
+        steps.statistics,
         course,
         settings.full if mixture.is_full else settings.diag,
         update_of=partial(maximise, threads=settings.threads),
-        held_out=None if held_out is None else outside,
+        held_out=lambda current, level: (steps.held_out(current, level), 1),
     ):
         mixture = update.mixture
         history.append(entry)

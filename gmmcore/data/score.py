@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.features import FeatureSettings
-from gmmcore.core.likelihood import LogLikelihood
+from gmmcore.core.estep import log_likelihood_over, parts, sums_under
+from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.data.check import check_list
 from gmmcore.data.readers import Fault, FaultyShowError, report
+from gmmcore.core.parallel import threads_map
 from gmmcore.data.shows import ShowReader
 from gmmcore.errors import GmmcoreError
 
@@ -61,7 +63,7 @@ def score_list(
                 f"expected {mixture.dimension}, as {mixture!r} has; choose the configuration that "
                 "it was trained with"
             )
-    functions = [LogLikelihood(mixture, precision, threads) for mixture in mixtures]
+    prepared = [sums_under(mixture, precision, pruning=0.0) for mixture in mixtures]
     frames: dict[str, int] = {}
     totals: dict[str, npt.NDArray[np.float64]] = {}
     with ShowReader(replace(settings, vad=facts["vad"])) as reader:
@@ -72,7 +74,10 @@ def score_list(
                 faults.append(error.fault(row.show, row.path))
                 continue
             try:
-                found = np.array([function(values) for function in functions])
+                of_show = parts(ArraySource(values))
+                found = np.array(
+                    [log_likelihood_over(sums, of_show, threads_map(threads)) for sums in prepared]
+                )
             except FloatingPointError as error:
                 raise GmmcoreError(f"show {row.show} ({row.path}): {error}") from error
             # Segments of a show are added up.

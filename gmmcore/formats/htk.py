@@ -10,8 +10,7 @@ import re
 
 import numpy as np
 
-from gmmcore.core.estep import pack, unpack
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture, pack, unpack
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
     MAX_COMPONENTS,

@@ -12,8 +12,7 @@ import re
 import numpy as np
 
 from gmmcore.core.density import constants
-from gmmcore.core.estep import pack, unpack
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture, pack, unpack
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import Array, Format, Reading, check_single, parse_numbers, read_back
 

@@ -1,26 +1,25 @@
-"""Statistics files: sums of some pieces of an E-step, which other files have the rest of."""
+"""Statistics files: the sums of some parts of the frames, of which other files have the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gmmcore.core.estep import Expectation, Statistics
-from gmmcore.core.gpu.choice import kind_of, one_of
-from gmmcore.core.summation import SumTree
-from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import REMEDY, PathLike
 from gmmcore.formats.hdf5 import hdf5_image, open_image, seal, unseal
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["StatisticsFacts", "join_statistics", "save_statistics"]
+__all__ = ["StatisticsFacts", "read_statistics", "save_statistics"]
 
+Array = npt.NDArray[np.float64]
 KIND = "statistics"
 
 
@@ -38,128 +37,75 @@ class StatisticsFacts:
         Level of the subset of the frames; see `gmmcore.core.schedule.Course`.
     settings : str
         Digest of the E-step's settings.
+    device : str
+        ``cpu`` or ``cuda``, whose sums lie in another order.
     """
 
     mixture: str
     corpus: str
     level: int
     settings: str
+    device: str
 
 
 def save_statistics(
-    path: PathLike,
-    tree: SumTree,
-    facts: StatisticsFacts,
-    *,
-    choice: tuple[bool, bool],
-    arithmetic: str | None = None,
-    device: str | None = None,
+    path: PathLike, sums: Mapping[int, Array], facts: StatisticsFacts, **more: str | None
 ) -> str:
-    """Write the sums of some pieces.
-
-    Parameters
-    ----------
-    path
-        The file to write, whole or not at all.
-    tree
-        The sums; see `gmmcore.core.estep.Expectation`.
-    facts
-        What they belong to.
-    choice
-        The ``choice`` of the E-step.
-    arithmetic
-        What computed them, in the words of `gmmcore.core.processor.in_use`.
-    device
-        What device did, in the words of `gmmcore.core.gpu.device.words_of`.
-
-    Returns
-    -------
-    str
-        The file's digest.
-    """
+    """Write the sums of some parts by their numbers, and facts; return the digest of the file."""
 
     def build(file: h5py.File) -> None:
-        for (level, index), sums in sorted(tree.nodes.items()):
-            file[f"{level}/{index}"] = sums
+        for part, values in sums.items():
+            file[str(part)] = values
 
-    more = {"choice": list(choice), "arithmetic": arithmetic, "device": device}
     return seal(path, KIND, hdf5_image(build), **asdict(facts), **more)
 
 
-def join_statistics(
-    paths: Iterable[PathLike],
-    facts: StatisticsFacts,
-    expectation_of: Callable[[tuple[bool, bool], str | None], Expectation],
-) -> tuple[Statistics, list[str | None], str | None]:
-    """Add the sums in some files, which together must have all pieces.
-
-    Parameters
-    ----------
-    paths
-        Statistics files, at least one.
-    facts
-        Those that the files must carry.
-    expectation_of
-        Function that returns the E-step with a ``choice``, which all files must share, and the
-        ``device`` of one of them, of whose kind all others must be.
-
-    Returns
-    -------
-    statistics : Statistics
-        The sums over all frames.
-    makers : list of str or None
-        The ``arithmetic`` of each file.
-    device : str or None
-        The ``device`` of all files; of several types of one kind, one is named.
+def read_statistics(
+    paths: Iterable[PathLike], facts: StatisticsFacts, parts: int, size: int
+) -> tuple[list[Array], list[dict[str, Any]]]:
+    """Read the sums of all parts, in their order, and the facts of each file.
 
     Raises
     ------
     DamagedFileError
         If a file is truncated or altered.
     GmmcoreError
-        If a file belongs to another E-step, if pieces are missing or there twice, or if a number
+        If a file belongs to another E-step, if a part is missing or there twice, or if a number
         is not finite.
     """
-    wanted, makers, devices = asdict(facts), [], []
-    paths = [*paths]
-    expectation: Expectation | None = None
+    sums: dict[int, Array] = {}
+    found = []
     for path in paths:
-        found, content = unseal(path, KIND)
-        if expectation is None:
-            wanted["choice"] = found["choice"]
-            expectation = expectation_of(tuple(found["choice"]), found.get("device"))
-            tree = SumTree(len(expectation.pieces))
-        devices.append(found.get("device"))
-        if kind_of(devices[-1]) != kind_of(devices[0]):
-            # It was changed while some parts were there already. Their pieces do not fit together.
-            for one in paths:
-                Path(one).unlink(missing_ok=True)
-            raise GmmcoreError(
-                f"{path}: the device is {devices[-1] or 'cpu'}, and that of other parts "
-                f"{devices[0] or 'cpu'}; all were removed; give the same command again, which "
-                "makes them anew"
-            )
-        for name, value in wanted.items():
-            if found.get(name) != value:
+        try:
+            here, content = unseal(path, KIND)
+        except DamagedFileError as error:
+            Path(path).unlink(missing_ok=True)
+            raise DamagedFileError(
+                f"{str(error).removesuffix(REMEDY)}removed; give the same command again"
+            ) from error
+        for name, value in asdict(facts).items():
+            if here.get(name) != value:
+                Path(path).unlink(missing_ok=True)
                 raise GmmcoreError(
-                    f"{path}: statistics of another {name} "
-                    f"({str(found.get(name))[:12]}, not {str(value)[:12]}); remove the file"
+                    f"{path}: statistics of another {name} ({str(here.get(name))[:12]}, not "
+                    f"{str(value)[:12]}); removed; give the same command again"
                 )
-        makers.append(found.get("arithmetic"))
+        found.append(here)
         with open_image(path, content) as file:
-            nodes = [((int(k), int(i)), file[k][i][()]) for k in file for i in file[k]]
-        for node, sums in nodes:
-            if sums.shape != (expectation.size,) or not np.isfinite(sums).all():
+            of_file = {int(name): file[name][()] for name in file}
+        for part, values in of_file.items():
+            if part in sums or values.shape != (size,) or not np.isfinite(values).all():
+                Path(path).unlink(missing_ok=True)
                 raise GmmcoreError(
-                    f"{path}: node {node[1]} of level {node[0]} holds a number that is not finite, "
-                    "or not as many as expected; remove the file"
+                    f"{path}: part {part} is there twice, holds a number that is not finite, or "
+                    "not as many as expected; removed; give the same command again"
                 )
-            try:
-                tree.add(node, sums)
-            except ValueError as error:
-                raise GmmcoreError(f"{path}: {error}; remove the file") from None
-    if expectation is None or len(tree.nodes) > 1 or (tree.count and tree.total is None):
+        sums |= of_file
+    if sorted(sums) != [*range(parts)]:
+        for path in paths:
+            Path(path).unlink(missing_ok=True)
         raise GmmcoreError(
-            "the statistics files do not have each piece of the frames once; remove them"
+            f"the statistics files do not have each of {parts} parts of the frames; removed; "
+            "give the same command again"
         )
-    return expectation.finish(tree.total), makers, one_of(devices)
+    return [sums[part] for part in range(parts)], found

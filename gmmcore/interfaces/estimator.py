@@ -13,7 +13,7 @@ from gmmcore.config.steps import Bounds, LowCount
 from gmmcore.core import density
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.core.threads import ordered_map, single_blas
+from gmmcore.core.parallel import single_blas, threads_map
 from gmmcore.errors import GmmcoreError
 from gmmcore.interfaces.fitting import Frames, mixture_of, processors, train
 from gmmcore.interfaces.frames import is_shows, opened
@@ -279,7 +279,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         with single_blas():
             threads = self.threads or processors()
-            return np.concatenate([*ordered_map(work, range(0, source.frames, _BLOCK), threads)])
+            return np.concatenate([*threads_map(threads)(work, range(0, source.frames, _BLOCK))])
 
 
 def _is_read(X: Any) -> bool:  # noqa: N803

@@ -37,7 +37,6 @@ def save_iteration(
     course: Course,
     seconds: float | None = None,
     device: str | None = None,
-    chosen: str | None = None,
 ) -> Model:
     """Print the line of an iteration in the training log, and write its mixture.
 
@@ -59,8 +58,8 @@ def save_iteration(
         Course of the stage.
     seconds
         How long the iteration took; None if only a part of it is known.
-    device, chosen
-        As those of `gmmcore.workflow.provenance.provenance`.
+    device
+        As that of `gmmcore.workflow.provenance.provenance`.
 
     Returns
     -------
@@ -87,7 +86,6 @@ def save_iteration(
         settings=settings_digest("maximise", settings),
         arithmetic=arithmetic,
         device=device,
-        chosen=chosen,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,
@@ -138,7 +136,7 @@ def _look_at_decrease(
         return
     if previous.floored or previous.ceiled or previous.low_count:
         return  # The M-step before was constrained, so that a decrease is possible.
-    from gmmcore.core.kernels import lost_digits
+    from gmmcore.core.estep import lost_digits
 
     lost = lost_digits(before.mixture, settings.precision, settings.pruning)
     # EM raises the likelihood by at least as much as its lower bound, which the prior may lower.

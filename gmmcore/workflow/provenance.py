@@ -24,7 +24,6 @@ def provenance(
     settings: str | None = None,
     arithmetic: str | None = None,
     device: str | None = None,
-    chosen: str | None = None,
     **of_iteration: float | str | bool | None,
 ) -> dict[str, Any]:
     """Return the origin of a mixture, as the facts in the header of its file.
@@ -52,9 +51,6 @@ def provenance(
         made from without sums. Iterations of other processors are valid all the same.
     device : str, optional
         Type of the device that computed the sums, and the path on it; None for the processor.
-    chosen : str, optional
-        The `device` of the training where another mixture was computed there, and this one was
-        not (`gmmcore.core.gpu.choice.settled`).
     **of_iteration
         What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
         that led to it, as in `gmmcore.core.history.HistoryEntry`, and ``allowance`` of
@@ -72,7 +68,6 @@ def provenance(
         "settings": settings,
         "arithmetic": arithmetic,
         **({} if device is None else {"device": device}),
-        **({} if chosen is None else {"chosen": chosen}),
         **of_iteration,
     }
 

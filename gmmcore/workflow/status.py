@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmmcore.config.options import mapping
 from gmmcore.core.costs import megabytes, seconds, useful_workers
-from gmmcore.core.gpu.choice import lacking
+from gmmcore.core.gpu import lacking
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.schedule import Course, Stage, place_of
 from gmmcore.data.corpus import Corpus

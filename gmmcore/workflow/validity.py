@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from gmmcore.config.features import FeatureSettings
-from gmmcore.core.gpu.choice import kind_of
 from gmmcore.core.schedule import Stage
 from gmmcore.data.check import fingerprint, shard_paths
 from gmmcore.data.corpus import Corpus
@@ -180,11 +179,8 @@ def _look_at_stage(
         wanted = walk[0].digest, run.digest("accumulate")
         for path in Path(folder).glob("*/*.stats.h5"):
             facts, fault = sealed_state(str(path), "statistics")
-            told, device = run.settings.device, facts.get("device")
             if fault or (facts.get("mixture"), facts.get("settings")) != wanted:
                 chain.beside[str(path)] = fault or "of another mixture or other settings"
-            elif device is not None and told not in ("auto", kind_of(device)):
-                chain.beside[str(path)] = f"computed by {device}, and device is {told}"
     chain.look(last, judge_last)
     if chain.asked and run.settings.jobs != "auto" and os.path.lexists(last):
         # Snakemake remembers iterations that were removed since. With the same inputs as then it

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from gmmcore.cli.main import main
 from gmmcore.config.options import words
 from gmmcore.config.steps import FullMStep, IterationSettings, MStep
-from gmmcore.core.estep import Expectation, accumulate
+from gmmcore.core.estep import accumulate, parts, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import one_gaussian, split, to_full
-from gmmcore.core.kernels import make_kernel
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
 from gmmcore.core.train import moments
@@ -148,11 +147,10 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     mixture = GaussianMixture([0.5, 0.5], means, precisions, np.ones((2, 1)))
     values = np.random.default_rng(1).standard_normal((1000, 1))
     used = IterationSettings(**settings)
-    expectation = Expectation(
-        make_kernel(mixture, used.precision, used.pruning), ArraySource(values)
-    )
-    tree = expectation.tree()
-    statistics = expectation.finish(tree.total)
+    sums = sums_under(mixture, used.precision, used.pruning)
+    chosen = parts(ArraySource(values))
+    found = dict(enumerate(map(sums.over, chosen)))
+    statistics = sums.statistics(sums.total(chosen, map), len(values))
     corpus = Corpus((CorpusShard("000", "000.npy", (1000,), "a"),), 1, (0.0,), (1.0,))
     corpus.write(folder / "corpus.json")
     before = statistics.log_likelihood_per_frame + fall
@@ -164,9 +162,8 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     digest = save_model(folder / "001.h5", mixture, facts, [entry])
     save_statistics(
         folder / "0.stats.h5",
-        tree,
-        StatisticsFacts(digest, corpus.digest, 0, settings_digest("accumulate", used)),
-        choice=expectation.choice,
+        found,
+        StatisticsFacts(digest, corpus.digest, 0, settings_digest("accumulate", used), "cpu"),
     )
     return main(
         [
@@ -245,18 +242,18 @@ def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
     mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
     facts = {"stage": "diag", "components": 1, "corpus": digest, "iteration": 0}
     mixture_digest = save_model(tmp_path / "0.h5", mixture, facts)
-    expectation = Expectation(make_kernel(mixture, "single", 2e-8), ArraySource(np.ones((5, 2))))
-    tree = expectation.tree()
-    tree.nodes[tree.root][0] = np.nan
+    values = sums_under(mixture, "single", 2e-8).over(ArraySource(np.ones((5, 2))))
+    values[0] = np.nan
     settings = settings_digest("accumulate", IterationSettings())
     save_statistics(
         tmp_path / "0.stats.h5",
-        tree,
-        StatisticsFacts(mixture_digest, digest, 0, settings),
-        choice=expectation.choice,
+        {0: values},
+        StatisticsFacts(mixture_digest, digest, 0, settings, "cpu"),
     )
     names = {name: str(tmp_path / name) for name in ("0.h5", "c.json", "0.stats.h5", "1.h5")}
     command = ["maximise", "--mixture", names["0.h5"], "--corpus", names["c.json"], "--statistics"]
     command += [names["0.stats.h5"], "--output", names["1.h5"]]
     assert main(command) == 1
-    assert "0.stats.h5: node 0 of level 0 holds a number that is not" in capsys.readouterr().err
+    assert "0.stats.h5: part 0 is there twice, holds a number that is not" in (
+        capsys.readouterr().err
+    )

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmmcore.core import density
-from gmmcore.core.estep import accumulate, pack
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.estep import accumulate
+from gmmcore.core.mixture import GaussianMixture, pack
 
 
 def mixture(rng: np.random.Generator, components: int, dimension: int, full: bool):

@@ -16,9 +16,9 @@ from gmmcore.config.steps import FullMStep
 from gmmcore.core.density import log_likelihood
 from gmmcore.core.em import iterations
 from gmmcore.core.estep import accumulate
+from gmmcore.core.estep import log_likelihood as sum_of_log_likelihoods
 from gmmcore.core.history import HistoryEntry, history_table
 from gmmcore.core.initial import to_full
-from gmmcore.core.likelihood import LogLikelihood
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import Update
 from gmmcore.core.schedule import Course, Stage
@@ -144,18 +144,19 @@ def test_the_log_likelihood_is_that_of_the_densities(full, components, precision
     mixture = uniform_start(frames, components)
     mixture = to_full(mixture) if full else mixture
     expected = log_likelihood(mixture, frames).sum()
-    found = LogLikelihood(mixture, precision)(frames)
+    found = sum_of_log_likelihoods(mixture, frames, precision=precision)
     assert found == pytest.approx(expected, rel=1e-12 if precision == "double" else 1e-5)
-    assert LogLikelihood(mixture, precision, threads=3)(frames) == found
-    assert LogLikelihood(mixture)(frames[:0]) == 0
+    more = sum_of_log_likelihoods(mixture, frames, precision=precision, threads=3)
+    assert more == found
+    assert sum_of_log_likelihoods(mixture, frames[:0]) == 0
 
 
 def test_frames_that_have_no_log_likelihood_are_refused():
     mixture = GaussianMixture([1.0], [[0.0]], [[1.0]])
     with pytest.raises(FloatingPointError, match="not finite"):
-        LogLikelihood(mixture)([[np.nan]])
+        sum_of_log_likelihoods(mixture, [[np.nan]])
     with pytest.raises(GmmcoreError, match="dimension 2, the mixture has 1"):
-        LogLikelihood(mixture)([[1.0, 2.0]])
+        sum_of_log_likelihoods(mixture, [[1.0, 2.0]])
 
 
 def stage_of(

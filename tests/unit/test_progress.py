@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from gmmcore import GaussianMixture
+from gmmcore.core import estep
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mstep import Update
-from gmmcore.core.teams.base import Work
-from gmmcore.core.teams.processes import Processes
-from gmmcore.core.teams.threads import Threads
+from gmmcore.core.parallel import processes_map, threads_map
 from gmmcore.workflow.iteration import duration, log_line, progress_line
 
 MIXTURE = GaussianMixture.from_covariances([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
@@ -124,27 +123,29 @@ def test_files_and_absent_streams_have_no_line(tmp_path):
         assert line is None
 
 
-@pytest.mark.parametrize("kind", [Threads, Processes])
-def test_a_team_reports_all_frames_it_reads(kind):
-    frames = np.random.default_rng(1).standard_normal((50_000, 1)).astype("f")
-    work = Work(lambda level: ArraySource(frames), "single", 2e-8, lambda _: ArraySource(frames))
-    team = Threads(work, 2) if kind is Threads else Processes(work, 2, MIXTURE)
+@pytest.mark.parametrize("map_of", [threads_map, processes_map])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_e_steps_report_each_part_that_is_done(map_of, workers, monkeypatch):
+    monkeypatch.setattr(estep, "useful_workers", lambda *_, most, **__: most)
+    frames = ArraySource(np.random.default_rng(1).standard_normal((50_000, 1)).astype("f"))
     told: list[tuple[int, int]] = []
-    try:
-        silent = team.statistics(MIXTURE, 0)
-        team.report = lambda done, of: told.append((done, of))
-        assert team.statistics(MIXTURE, 0).count.tobytes() == silent.count.tobytes()
-        assert told[0] == (0, 50_000)
-        assert told[-1] == (50_000, 50_000)
-        assert told == sorted(told)
-        told.clear()
-        team.held_out(MIXTURE, 0)
-        assert (told[0], told[-1]) == ((0, 50_000), (50_000, 50_000))
-        expectation = work.expectation(MIXTURE, 0)
-        told.clear()
-        team.sums(expectation, 0, (1, 3))
-        (_, middle), (first, last) = expectation.pieces[1], expectation.pieces[2]
-        assert middle == first
-        assert told[-1] == (last - expectation.pieces[1][0],) * 2
-    finally:
-        team.close()
+    given = {"precision": "single", "pruning": 2e-8, "workers": workers, "map_of": map_of}
+    steps = estep.ESteps(
+        lambda _: frames,
+        **given,
+        held_out=lambda _: frames,
+        report=lambda done, of: told.append((done, of)),
+    )
+    silent = estep.ESteps(lambda _: frames, **given)
+    expected = [(done, 25) for done in range(26)]
+    found = steps.statistics(MIXTURE, 0)
+    assert found.count.tobytes() == silent.statistics(MIXTURE, 0).count.tobytes()
+    assert told == expected
+    told.clear()
+    assert steps.held_out(MIXTURE, 0) == pytest.approx(found.log_likelihood_per_frame)
+    assert told == expected
+    told.clear()
+    # A job has some of the parts.
+    chosen = steps.parts(0)[3:7]
+    assert len(list(steps.map(MIXTURE, chosen)(steps.sums(MIXTURE).over, chosen))) == 4
+    assert told == [(done, 4) for done in range(5)]

@@ -8,12 +8,13 @@ from scipy.stats import multivariate_normal
 
 from gmmcore.config.steps import MStep
 from gmmcore.core import density
-from gmmcore.core.estep import Statistics, accumulate, pack, unpack
+from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.initial import one_gaussian, split, to_full
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture, pack, unpack
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
+from gmmcore.core.sums import Statistics
 from gmmcore.errors import GmmcoreError
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)

@@ -114,12 +114,12 @@ OUT_OF_MEMORY = """
 import sys
 import numpy
 from gmmcore.cli.main import main
-from gmmcore.core.estep import Expectation
-# Memory is refused at work, in a large piece. With a limit of the system, it may be refused in any
+from gmmcore.core.sums import Sums
+# Memory is refused at work, in a large array. With a limit of the system, it may be refused in any
 # place: Python's compiler, HDF5 and OpenBLAS then say so in ways of their own, or crash.
 def refused(*_):
     numpy.empty(1 << 60, dtype=numpy.uint8)
-Expectation.sums = refused
+Sums.over = refused
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 from gmmcore.config.options import add_options, mapping, options_of
 from gmmcore.config.steps import IterationSettings, Limits, Memory
 from gmmcore.core.cautions import few_frames
-from gmmcore.core.gpu.choice import DEVICES
 from gmmcore.core.schedule import place_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
 
 if TYPE_CHECKING:
+    from gmmcore.core.estep import ESteps
     from gmmcore.core.frames import FrameSource
     from gmmcore.core.history import HistoryEntry
     from gmmcore.core.mixture import GaussianMixture
     from gmmcore.core.schedule import Course
-    from gmmcore.core.teams.base import Work
     from gmmcore.data.corpus import Corpus
     from gmmcore.formats.hdf5 import Model
 
@@ -32,15 +31,14 @@ __all__ = [
     "add_reading",
     "check_held_out",
     "course_of",
-    "device_of",
+    "e_steps_of",
     "entries_of_stage",
     "explained",
+    "gpu_of",
     "load_of_corpus",
     "next_level",
-    "note_device",
     "read_any",
     "warn_of_few_frames",
-    "work_of",
 ]
 
 
@@ -53,11 +51,7 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
     parser.add_argument("--iterations", type=int, default=999, help="of the stage, at most")
     parser.add_argument("--final", action="store_true", help="the stage is the last one")
     parser.add_argument(
-        "--device",
-        choices=DEVICES,
-        help="what computes the E-steps. auto: what did before, or a graphics processor, if there "
-        "is one, where the stage takes more than a minute; left out: the processor, and the "
-        "training stays free to choose in a later stage",
+        "--device", choices=["cpu", "cuda"], default="cpu", help="what computes the E-steps"
     )
     add_options(parser, Memory)
     add_options(parser, IterationSettings)
@@ -94,29 +88,19 @@ def next_level(arguments: argparse.Namespace, model: Model, course: Course) -> i
     return level
 
 
-def work_of(
-    arguments: argparse.Namespace,
-    corpus: Corpus,
-    *,
-    share: float = 1.0,
-    is_shared: bool = False,
-    device: str | None = None,
-    place: int = 0,
-) -> Work:
-    """Return what the E-steps of a stage have in common, with the arguments of `add_maximising`.
+def e_steps_of(arguments: argparse.Namespace, corpus: Corpus, *, share: float = 1.0) -> ESteps:
+    """Return the E-steps of a stage, with the arguments of `add_maximising`.
 
-    `share` is that of the frames which this process reads, `device` what `device_of` returns, and
-    `place` the number of this process among those of the machine that share its devices.
+    `share` is that of the frames which this process reads.
     """
-    from gmmcore.core.gpu.device import prepare
+    from gmmcore.core.estep import ESteps
+    from gmmcore.core.parallel import processes_map
     from gmmcore.core.schedule import held_out_level
-    from gmmcore.core.teams.base import Work
     from gmmcore.data.corpus import Corpus, CorpusFrames
 
-    if device == "cuda":
-        prepare(place)
     settings = options_of(arguments, IterationSettings)
     memory = int(1_000_000 * options_of(arguments, Memory).memory / share)
+    is_shared = arguments.threads > 1
 
     @cache
     def frames() -> CorpusFrames:
@@ -130,72 +114,24 @@ def work_of(
     def held_out(level: int) -> FrameSource:
         return outside().at(held_out_level(level, outside().at(0).frames))
 
-    return Work(
+    return ESteps(
         lambda level: frames().at(level),
-        settings.precision,
-        settings.pruning,
-        held_out if arguments.held_out else None,
-        device or "cpu",
+        precision=settings.precision,
+        pruning=settings.pruning,
+        device=arguments.device,
+        workers=arguments.threads,
+        map_of=processes_map,
+        held_out=held_out if arguments.held_out else None,
     )
 
 
-def device_of(
-    arguments: argparse.Namespace,
-    model: Model,
-    corpus: Corpus,
-    course: Course,
-    *,
-    is_alone: bool = True,
-) -> str | None:
-    """Choose what computes the iterations of a stage.
-
-    Jobs that share an iteration (not `is_alone`) cannot choose together. They do as the training
-    did before, or as they are told, or else the processor computes.
-
-    Returns
-    -------
-    str or None
-        ``cpu``, ``cuda``, or None for the processor where the stage is too short to have a choice.
-
-    Raises
-    ------
-    GmmcoreError
-        If a device is needed and cannot be had.
-    """
-    from gmmcore.core.gpu.choice import followed, settled
-
-    wanted, before = arguments.device, settled(model.facts, model.history, corpus.dimension)
-    if wanted == "auto" and before is None:
-        if not course.takes_long(corpus.frames, corpus.dimension):
-            return None
-        if not is_alone:
-            return "cpu"
-    elif wanted is None:
+def gpu_of(arguments: argparse.Namespace) -> str | None:
+    """Return the name of the GPU that computes, for the facts of a file; None for the CPU."""
+    if arguments.device == "cpu":
         return None
-    return followed(wanted, before)
+    from gmmcore.core.gpu import gpu_name
 
-
-def note_device(computed_by: str | None, model: Model) -> tuple[str | None, str | None]:
-    """Return ``device`` and ``chosen`` of the next mixture's file, and print a line of it.
-
-    `computed_by` is what `gmmcore.core.gpu.device.words_of` returns, and `model` the mixture
-    before.
-    """
-    from gmmcore.core.gpu.choice import kind_of, settled
-
-    before = settled(model.facts, model.history, model.mixture.dimension)
-    if computed_by is None:
-        if kind_of(before) == "cpu":
-            return None, None
-        print("device: the processor, because the stage is short", flush=True)
-        return None, before
-    if before not in (None, computed_by):
-        print(
-            f"device: the training goes on with {computed_by}; before, it was {before}", flush=True
-        )
-    elif computed_by != "cpu":
-        print(f"device: {computed_by}", flush=True)
-    return (None if computed_by == "cpu" else computed_by), None
+    return gpu_name()
 
 
 def check_held_out(arguments: argparse.Namespace, model: Model) -> None:

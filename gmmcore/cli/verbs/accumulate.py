@@ -10,11 +10,11 @@ import argparse
 from gmmcore.cli.verbs._common import (
     add_maximising,
     course_of,
-    device_of,
+    e_steps_of,
     explained,
+    gpu_of,
     load_of_corpus,
     next_level,
-    work_of,
 )
 from gmmcore.config.options import options_of
 from gmmcore.config.steps import IterationSettings
@@ -35,14 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the sums of the pieces in the part.
+    """Write the sums of the parts of the frames that are this job's.
 
     If the next mixture exists already, the file has none.
     """
-    from gmmcore.core.gpu.device import words_of
+    import numpy as np
+
     from gmmcore.core.processor import in_use
-    from gmmcore.core.summation import SumTree, shares
-    from gmmcore.core.teams.choice import local_team
     from gmmcore.data.corpus import Corpus
     from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
     from gmmcore.workflow.provenance import settings_digest
@@ -56,26 +55,21 @@ def run(arguments: argparse.Namespace) -> None:
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    device = device_of(arguments, model, corpus, course, is_alone=False)
-    work = work_of(
-        arguments, corpus, share=1 / parts, is_shared=arguments.threads > 1, device=device
-    )
-    with explained(arguments.mixture):
-        expectation = work.expectation(model.mixture, level)
-        bounds = shares([last - first for first, last in expectation.pieces], parts)[part]
-        tree = SumTree(len(expectation.pieces))
-        if not arguments.unless or not is_iteration(
-            arguments.unless, model.digest, settings, level, course
-        ):
-            with local_team(work, model.mixture, level, arguments.threads) as team:
-                tree = team.sums(expectation, level, bounds)
+    found = {}
+    if not arguments.unless or not is_iteration(
+        arguments.unless, model.digest, settings, level, course
+    ):
+        steps = e_steps_of(arguments, corpus, share=1 / parts)
+        numbers = np.array_split(np.arange(len(steps.parts(level))), parts)[part].tolist()
+        with explained(arguments.mixture):
+            chosen = [steps.parts(level)[number] for number in numbers]
+            sums = steps.map(model.mixture, chosen)(steps.sums(model.mixture).over, chosen)
+            found = dict(zip(numbers, sums, strict=True))
+    digest = settings_digest("accumulate", settings)
     save_statistics(
         arguments.output,
-        tree,
-        StatisticsFacts(
-            model.digest, corpus.digest, level, settings_digest("accumulate", settings)
-        ),
-        choice=expectation.choice,
+        found,
+        StatisticsFacts(model.digest, corpus.digest, level, digest, arguments.device),
         arithmetic=in_use(settings.processor),
-        device=words_of(device, settings.precision),
+        gpu=gpu_of(arguments),
     )

@@ -18,7 +18,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with full covariances."""
-    from gmmcore.core.gpu.choice import device_named
     from gmmcore.core.initial import to_full
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.workflow.provenance import provenance, settings_digest
@@ -31,6 +30,5 @@ def run(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("diag2full"),
         arithmetic=model.facts.get("arithmetic"),
-        chosen=device_named(model.facts),
     )
     save_model(arguments.output, to_full(model.mixture), facts, model.history)

@@ -6,35 +6,24 @@ Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.sta
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
-from functools import partial
+import operator
+from functools import partial, reduce
 from math import nan
-from typing import TYPE_CHECKING, TypeAlias
 
 from gmmcore.cli.verbs._common import (
     add_maximising,
     check_held_out,
     course_of,
+    e_steps_of,
     entries_of_stage,
     explained,
     load_of_corpus,
     next_level,
-    note_device,
     warn_of_few_frames,
-    work_of,
 )
 from gmmcore.config.options import options_of
 from gmmcore.config.steps import IterationSettings
-from gmmcore.errors import GmmcoreError
 from gmmcore.workflow.iteration import save_iteration
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gmmcore.core.estep import Expectation
-    from gmmcore.core.mixture import GaussianMixture
-
-    HeldOut: TypeAlias = Callable[[GaussianMixture, int], tuple[float, int]]
 
 __all__ = ["configure", "run"]
 
@@ -52,12 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     If the mixture exists already, it is kept, and the statistics are not read.
     """
     from gmmcore.core.em import iterations
-    from gmmcore.core.gpu.choice import kind_of, lacking
     from gmmcore.core.mstep import maximise
     from gmmcore.core.processor import in_use, warn_of_others
-    from gmmcore.core.teams.threads import Threads
     from gmmcore.data.corpus import Corpus
-    from gmmcore.formats.statistics_file import StatisticsFacts, join_statistics
+    from gmmcore.formats.statistics_file import StatisticsFacts, read_statistics
     from gmmcore.workflow.provenance import settings_digest
     from gmmcore.workflow.resume import is_iteration
 
@@ -70,30 +57,22 @@ def run(arguments: argparse.Namespace) -> None:
         return
     warn_of_few_frames(model, corpus)
     check_held_out(arguments, model)
-    work = work_of(arguments, corpus)
     now = in_use(settings.processor)
     warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
-
-    def expectation_of(choice: tuple[bool, bool], device: str | None) -> Expectation:
-        return replace(work, device=kind_of(device)).expectation(model.mixture, level, choice)
-
-    def held_out_of(device: str | None) -> HeldOut:
-        kind = kind_of(device)
-        if kind != "cpu" and (reason := lacking()) is not None:
-            raise GmmcoreError(
-                f"device: {device} made the statistics, and is to score the held-out frames; "
-                f"{reason}, or set device: cpu"
-            )
-        used = work_of(arguments, corpus, device=kind)
-        return Threads(used, arguments.threads).held_out
-
+    steps = e_steps_of(arguments, corpus)
     with explained(arguments.mixture):
+        sums = steps.sums(model.mixture)
         digest = settings_digest("accumulate", settings)
-        total, makers, device = join_statistics(
+        found, files = read_statistics(
             arguments.statistics,
-            StatisticsFacts(model.digest, corpus.digest, level, digest),
-            expectation_of,
+            StatisticsFacts(model.digest, corpus.digest, level, digest, arguments.device),
+            len(steps.parts(level)),
+            sums.size,
         )
+        total = sums.statistics(
+            reduce(operator.iadd, found), sum(part.frames for part in steps.parts(level))
+        )
+        makers = [facts.get("arithmetic") for facts in files]
         arithmetic = warn_of_others(arguments.statistics[0], makers, now)
         entry, update = next(
             iterations(
@@ -103,11 +82,10 @@ def run(arguments: argparse.Namespace) -> None:
                 settings,
                 previous=entries_of_stage(model),
                 update_of=partial(maximise, threads=arguments.threads),
-                held_out=held_out_of(device) if arguments.held_out else None,
+                held_out=lambda mixture, level: (steps.held_out(mixture, level), 1),
                 reached=model.facts.get("held_out", nan),
             )
         )
-    computed_by, chosen = note_device(device, model)
     save_iteration(
         arguments.output,
         model,
@@ -116,6 +94,5 @@ def run(arguments: argparse.Namespace) -> None:
         settings,
         arithmetic,
         course,
-        device=computed_by,
-        chosen=chosen,
+        device=files[0].get("gpu"),
     )

@@ -33,7 +33,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
     from gmmcore.core.divide import divide
-    from gmmcore.core.gpu.choice import device_named
     from gmmcore.core.initial import jittered, split
     from gmmcore.core.processor import in_use
     from gmmcore.formats.hdf5 import load_model, save_model
@@ -61,7 +60,6 @@ def run(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split", settings),
         arithmetic=arithmetic,
-        chosen=device_named(model.facts),
     )
     save_model(arguments.output, mixture, facts, model.history)
 

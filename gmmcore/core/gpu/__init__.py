@@ -1,1 +1,0 @@
-"""E-steps on a graphics processor, with JAX."""

@@ -1,1 +1,0 @@
-"""Teams of workers, which compute the iterations of a stage."""
