@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import threadpoolctl
-from gmmcore.core.teams.base import Work as TeamWork
-from gmmcore.core.teams.processes import Processes
 
 from gmmcore.config.steps import MStep
-from gmmcore.core.estep import accumulate
+from gmmcore.core.estep import ESteps, accumulate
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
+from gmmcore.core.parallel import processes_map
 
 __all__ = ["floor", "kaldi", "missing", "ours", "scikit_learn", "sidekit", "team"]
 
@@ -71,16 +70,19 @@ def team(
     frames: Frames, workers: int, pruning: float, first: GaussianMixture
 ) -> Iterator[Callable[[GaussianMixture], GaussianMixture]]:
     """Do the same with worker processes, which are there before the clock starts."""
-    work = TeamWork(lambda _: ArraySource(frames), "single", pruning)
-    processes = Processes(work, workers, first)
+    source = ArraySource(frames)
+    steps = ESteps(
+        lambda _: source,
+        precision="single",
+        pruning=pruning,
+        workers=workers,
+        map_of=processes_map,
+    )
 
     def step(mixture: GaussianMixture) -> GaussianMixture:
-        return processes.maximise(mixture, processes.statistics(mixture, 0), SETTINGS).mixture
+        return maximise(mixture, steps.statistics(mixture, 0), SETTINGS, threads=workers).mixture
 
-    try:
-        yield step
-    finally:
-        processes.close()
+    yield step
 
 
 def scikit_learn(mixture: GaussianMixture, frames: npt.NDArray[Any], threads: int) -> Work:

@@ -515,9 +515,7 @@ def test_a_whole_training_ends_where_that_of_the_cpu_does(precision):
     frames, _ = trained(64, False)
     ends = []
     for name in ("cpu", "cuda"):
-        settings = TrainingSettings(
-            -np.inf, precision, device=name, frames_per_component=None
-        )
+        settings = TrainingSettings(-np.inf, precision, device=name, frames_per_component=None)
         mixture, history = train(
             frames, 8, (1, 2, 3), 2, settings, held_out=ArraySource(frames[::9])
         )
