@@ -12,9 +12,9 @@ from gmmcore.config.features import FeatureSettings
 from gmmcore.core.estep import log_likelihood_over, parts, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.parallel import threads_map
 from gmmcore.data.check import check_list
 from gmmcore.data.readers import Fault, FaultyShowError, report
-from gmmcore.core.parallel import threads_map
 from gmmcore.data.shows import ShowReader
 from gmmcore.errors import GmmcoreError
 

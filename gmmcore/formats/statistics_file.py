@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import REMEDY, PathLike
 from gmmcore.formats.hdf5 import hdf5_image, open_image, seal, unseal
 
@@ -74,7 +74,7 @@ def read_statistics(
         is not finite.
     """
     sums: dict[int, Array] = {}
-    found = []
+    found, strangers = [], []
     for path in paths:
         try:
             here, content = unseal(path, KIND)
@@ -83,13 +83,12 @@ def read_statistics(
             raise DamagedFileError(
                 f"{str(error).removesuffix(REMEDY)}removed; give the same command again"
             ) from error
-        for name, value in asdict(facts).items():
-            if here.get(name) != value:
-                Path(path).unlink(missing_ok=True)
-                raise GmmcoreError(
-                    f"{path}: statistics of another {name} ({str(here.get(name))[:12]}, not "
-                    f"{str(value)[:12]}); removed; give the same command again"
-                )
+        wrong = [name for name, value in asdict(facts).items() if here.get(name) != value]
+        if wrong:
+            Path(path).unlink(missing_ok=True)
+            told, wanted = (str(one)[:12] for one in (here.get(wrong[0]), asdict(facts)[wrong[0]]))
+            strangers.append(f"{path}: statistics of another {wrong[0]} ({told}, not {wanted})")
+            continue
         found.append(here)
         with open_image(path, content) as file:
             of_file = {int(name): file[name][()] for name in file}
@@ -101,6 +100,11 @@ def read_statistics(
                     "not as many as expected; removed; give the same command again"
                 )
         sums |= of_file
+    if strangers:
+        raise GmmcoreError(
+            f"{strangers[0]}; {counted(len(strangers), 'such file')} removed; give the same "
+            "command again"
+        )
     if sorted(sums) != [*range(parts)]:
         for path in paths:
             Path(path).unlink(missing_ok=True)

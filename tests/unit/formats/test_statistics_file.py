@@ -74,11 +74,22 @@ def test_strangers_are_removed_and_told(tmp_path, other):
     facts = replace(FACTS, **{other: {"level": 3, "device": "cuda"}.get(other, "x" * 64)})
     paths = save_parts(tmp_path, 2)
     save_parts(tmp_path, 1, facts=facts)
-    message = rf"0\.stats\.h5: statistics of another {other} \((x+|3|cuda), not .*\); removed; give"
+    message = (
+        rf"0\.stats\.h5: statistics of another {other} \((x+|3|cuda), not .*\); 1 such file rem"
+    )
     with pytest.raises(GmmcoreError, match=message) as raised:
         read(paths)
     assert "\n" not in str(raised.value)
     assert [path.exists() for path in paths] == [False, True]
+
+
+def test_all_strangers_are_removed_at_once(tmp_path):
+    paths = save_parts(tmp_path, 3, facts=replace(FACTS, device="cuda"))
+    save_parts(tmp_path, 1)
+    message = r"1\.stats\.h5: .* device \(cuda, not cpu\); 2 such files removed; give the same"
+    with pytest.raises(GmmcoreError, match=message):
+        read([paths[1], paths[2], paths[0]])
+    assert [path.exists() for path in paths] == [True, False, False]
 
 
 def test_files_of_another_version_are_strangers(tmp_path):
