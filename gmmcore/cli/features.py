@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
 
-from gmmcore.cli.verb import argument, options, verb
-from gmmcore.errors import counted
+from gmmcore.cli.verb import PREFIX, THREADS, argument, options, verb
+from gmmcore.errors import GmmcoreError, counted
 
 
 @verb(
@@ -32,3 +35,106 @@ def shows(arguments: argparse.Namespace) -> None:
         f"{counted(facts['shards'], 'shard')}, dimension {facts['dimension']}, "
         f"{counted(len(facts['faults']), 'show')} skipped"
     )
+
+
+@verb(
+    argument("--shows", required=True, help="the table that `gmmcore shows` wrote"),
+    argument("--shard", required=True, help="name of the shard, as in the table"),
+    argument("--output", required=True, help="shard file to write"),
+    options("config.features.FeaturePart"),
+)
+def shard(arguments: argparse.Namespace) -> None:
+    """Process the shows of one shard and pack their frames.
+
+    Example: gmmcore shard --list features --shows shows.tsv --shard 000 --output 000.npy
+    """
+    from gmmcore.config.features import FeaturePart
+    from gmmcore.config.options import options_of
+    from gmmcore.data.shards import pack_shard
+
+    settings = options_of(arguments, FeaturePart).for_run(None)
+    facts, written = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
+    if not written:
+        print(f"shard {arguments.shard}: verified")
+        return
+    faults = f", {len(facts['faults'])} faulty" if facts["faults"] else ""
+    print(
+        f"shard {arguments.shard}: {counted(facts['shows'], 'show')}, "
+        f"{counted(facts['frames'], 'frame')}{faults}"
+    )
+
+
+@verb(
+    argument("--shows", required=True, help="shows.tsv; its shards lie beside it"),
+    argument("--on-error", choices=["stop", "skip"], default="stop"),
+    argument("--output", required=True, help="corpus.json"),
+    argument("--skipped", required=True, help="a table of the faulty shows"),
+)
+def corpus(arguments: argparse.Namespace) -> None:
+    """Gather the shards, their faults and their moments.
+
+    Example: gmmcore corpus --shows shows.tsv --output corpus.json --skipped skipped.tsv
+    """
+    from gmmcore.data.corpus import gather
+    from gmmcore.files import replace_text
+
+    found, table = gather(arguments.shows, skip=arguments.on_error == "skip")
+    replace_text(arguments.skipped, table)
+    found.write(arguments.output)
+    shards = set(map(Path, found.paths(arguments.shows)))
+    for old in set(Path(arguments.shows).parent.glob("*.npy")) - shards:
+        old.unlink(missing_ok=True)  # It is a shard of an earlier table.
+    skipped = ""
+    if found.skipped:
+        skipped = f"; {counted(found.skipped, 'faulty show')} skipped, named in {arguments.skipped}"
+    print(
+        f"{found.frames} frames of dimension {found.dimension} in "
+        f"{counted(len(shards), 'shard')}{skipped}"
+    )
+
+
+@verb(
+    argument("mixtures", metavar="MODEL", nargs="+", help="mixtures of any format"),
+    argument("--config", default="config.yaml", help="what says how features are processed"),
+    argument("--run", help="which of the configuration's runs; by default the first"),
+    argument("--list", help="the shows; by default those that the run holds out"),
+    THREADS,
+    argument("--output", help="the table; by default it is printed"),
+    PREFIX,
+)
+def score(arguments: argparse.Namespace) -> None:
+    """Compute the log-likelihood of shows under mixtures, processed as in training.
+
+    Example: gmmcore score results/demo/diag/*.h5 --list held-out.txt
+    """
+    from gmmcore.config.configuration import read_configuration, resolve_runs
+    from gmmcore.data.score import score_list
+    from gmmcore.files import replace_text
+    from gmmcore.formats.registry import read_mixture
+    from gmmcore.workflow.runs import feature_parts
+
+    config = arguments.config
+    runs = resolve_runs(read_configuration(config), config)
+    name = arguments.run or next(iter(runs))
+    if name not in runs:
+        raise GmmcoreError(f"{config}: has no run {name}; its runs are {', '.join(runs)}")
+    settings = runs[name]
+    shows = feature_parts(settings)[1]
+    if arguments.list is not None:
+        shows = replace(settings.features, list=arguments.list)
+    if shows is None:
+        raise GmmcoreError(f"{config}: run {name} holds no shows out; give --list, or set held_out")
+    scores = score_list(
+        [read_mixture(path, prefix=arguments.prefix) for path in arguments.mixtures],
+        shows.for_run(settings.seed),
+        precision=settings.precision,
+        threads=arguments.threads,
+    )
+    for fault in scores.faults:
+        print(f"warning: skipped: {fault.line()}", file=sys.stderr)
+    table = scores.table(arguments.mixtures)
+    if arguments.output is None:
+        print(table, end="")
+        return
+    replace_text(arguments.output, table)
+    print(f"{arguments.output}: {counted(len(scores.shows), 'show')}, {scores.frames.sum()} frames")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import os
@@ -14,9 +15,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.moments import Moments
+from gmmcore.core.moments import Moments, merge_moments
+from gmmcore.data.check import shard_paths
+from gmmcore.data.readers import Fault, fault_table, report
 from gmmcore.data.shards import BLOCK_FRAMES, Shard
-from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.data.shows import ShowTable
+from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import REMEDY, PathLike, digest_of, read_bytes, replace_text
 
 SAMPLE_FRAMES = 131_072
@@ -113,6 +117,37 @@ class Corpus:
             raise DamagedFileError(
                 f"{path}: damaged; remove it and give the same command again"
             ) from None
+
+
+def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
+    """Verify the shards of ``shows.tsv``; return their corpus, and the table of all faulty shows.
+
+    Faults that were found as the shards were packed are errors, unless they are to `skip`.
+    """
+    shards = []
+    for path in shard_paths(shows).values():
+        with Shard(path) as shard:
+            shards.append(shard)
+    found = [fault for shard in shards for fault in shard.faults]
+    faults = [*(Fault(**facts) for facts in ShowTable.read_facts(shows)["faults"]), *found]
+    moments = merge_moments(shard.moments for shard in shards)
+    if moments.count < 2:
+        left = f"{shows}: {counted(moments.count, 'frame')} left; expected 2 or more"
+        if not faults:
+            raise GmmcoreError(f"{left}; add shows, or set features: vad to null (all frames)")
+        raise GmmcoreError(report(faults, left, "fix these shows, or add others"))
+    if found and not skip:
+        raise GmmcoreError(report(found))
+    table = fault_table(faults)
+    corpus = Corpus(
+        tuple(map(CorpusShard.of, shards)),
+        shards[0].dimension,
+        tuple(moments.mean.tolist()),
+        tuple(moments.scatter.tolist()),
+        len(faults),
+        hashlib.sha256(table.encode()).hexdigest(),
+    )
+    return corpus, table
 
 
 @contextmanager
