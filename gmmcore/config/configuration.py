@@ -21,6 +21,10 @@ REMOVED: dict[str, str] = {
     "features.list",
     "features.frames": "set frames_per_component, which has stages read nested random subsets",
     "features.pack": "a shard always holds its frames; remove the key",
+    "stop_on": (
+        "a warning says where the held-out log-likelihood falls; lower iterations, or keep a "
+        "smaller size"
+    ),
     "weak": "it is called low_count",
 }
 """Keys and words of earlier versions, with their sections, and what to do instead."""

@@ -115,7 +115,6 @@ class Settings(Options):
     method: str = same(Split, "method")
     frames_per_component: int | None = same(Limits, "frames_per_component")
     last_iterations: int = same(Limits, "last_iterations")
-    stop_on: str = same(Limits, "stop_on")
     variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
     full: Full = section(
         Full,
@@ -185,10 +184,6 @@ class Settings(Options):
             )
         if len(set(self.export)) < len(self.export):
             raise OptionsError(f"export is {[*self.export]}: each format once was expected")
-        if self.stop_on == "held_out" and not self.held_out:
-            raise OptionsError(
-                "stop_on is held_out, but no shows are; hold some out, such as held_out: 0.05"
-            )
 
     @property
     def limits(self) -> Limits:
@@ -197,7 +192,6 @@ class Settings(Options):
             llk_gain=self.llk_gain,
             frames_per_component=self.frames_per_component if self.method == "principal" else None,
             last_iterations=self.last_iterations,
-            stop_on=self.stop_on,
         )
 
     @property

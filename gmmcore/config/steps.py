@@ -185,12 +185,6 @@ class Limits(Options):
         type="integer",
         minimum=1,
     )
-    stop_on: str = option(
-        "gain",
-        "held_out ends a stage also where an update would lower the log-likelihood of the held-out "
-        "frames; the update is dropped",
-        enum=["gain", "held_out"],
-    )
 
 
 @dataclass(frozen=True)

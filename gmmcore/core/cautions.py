@@ -108,8 +108,6 @@ def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
         The last known gain. The first iteration on other frames has none, so that the one before
         counts; NaN if the stage has too few iterations to tell.
     """
-    if entries and entries[-1].step == "dropped":
-        return None
     known = [entry.gain for entry in entries if isfinite(entry.gain)]
     if not known:
         return nan if entries else None
@@ -122,8 +120,7 @@ def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
     known = [
         entry
         for entry in history
-        if isfinite(entry.held_out) and entry.step != "dropped"
-        if entry.level == history[-1].level
+        if isfinite(entry.held_out) and entry.level == history[-1].level
     ]
     if not known:
         return ""

@@ -24,7 +24,6 @@ def history_entry(
     update: Update,
     settings: MStep,
     gain: float,
-    step: str = "plain",
     held_out: float = nan,
 ) -> HistoryEntry:
     """Make the history entry of an iteration."""
@@ -41,7 +40,6 @@ def history_entry(
         low_count=len(update.low_count),
         action=settings.action if update.low_count else "",
         smallest_occupancy=update.smallest_occupancy,
-        step=step,
         held_out=held_out,
     )
 
@@ -87,8 +85,8 @@ def iterations(
 
     Notes
     -----
-    Held-out frames are read after each update, so that one that makes them less likely can be
-    dropped at once, and the last mixture of a stage has its held-out log-likelihood too.
+    Held-out frames are read after each update, so that the last mixture of a stage has its held-out
+    log-likelihood, too.
     """
     entries = list(previous)
 
@@ -103,16 +101,11 @@ def iterations(
         gain = _gain(found, level, entries)
         update = update_of(mixture, found, settings)
         entry = history_entry(
-            course.stage, len(entries) + 1, level, found, update, settings, gain, "plain", reached
+            course.stage, len(entries) + 1, level, found, update, settings, gain, reached
         )
         entries.append(entry)
-        after = value_of(update.mixture, level)
-        update = replace(update, held_out=after, held_out_gain=after - reached)
-        if course.falls(update.held_out_gain):
-            update = replace(update, mixture=mixture, held_out=reached)
-            entries[-1] = entry = replace(entry, step="dropped")
-        reached = update.held_out
-        mixture = update.mixture
+        mixture, reached = update.mixture, value_of(update.mixture, level)
+        update = replace(update, held_out=reached)
         yield entry, update
 
 

@@ -39,9 +39,6 @@ class HistoryEntry:
         were none.
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
-    step : str
-        ``plain``. With ``stop_on: held_out``, an iteration whose update
-        lowers the held-out log-likelihood is ``dropped``: its result is what it started from.
     held_out : float
         Held-out log-likelihood per frame (natural logarithm), before the update as well; NaN if no
         frames are held out. Like the gain, it can be compared with iterations of the same level.
@@ -59,7 +56,6 @@ class HistoryEntry:
     low_count: int
     action: str
     smallest_occupancy: float
-    step: str = "plain"
     held_out: float = nan
 
 

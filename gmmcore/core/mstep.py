@@ -60,8 +60,6 @@ class Update:
         what the lower bound that EM maximises lost with this update; 0 if it grew.
     held_out : float
         Held-out log-likelihood per frame of `mixture`; NaN if no frames are held out.
-    held_out_gain : float
-        Its growth by the update, which was dropped if `mixture` is the one before; NaN likewise.
     """
 
     mixture: GaussianMixture
@@ -71,7 +69,6 @@ class Update:
     smallest_occupancy: float = 0.0
     allowance: float = 0.0
     held_out: float = nan
-    held_out_gain: float = nan
 
 
 def maximise(

@@ -171,8 +171,6 @@ class Course:
         First iteration after which the stage may end because of its gain.
     last_iterations : int
         Least number of iterations on all frames in the final stage of a training.
-    stop_on : {'gain', 'held_out'}
-        Whether the stage also ends when the held-out log-likelihood falls.
     held_out : str or None
         Digest of the held-out frames; None if there are none.
     """
@@ -182,7 +180,6 @@ class Course:
     level: int = 0
     least: int = 1
     last_iterations: int = 1
-    stop_on: str = "gain"
     held_out: str | None = None
 
     @classmethod
@@ -195,7 +192,6 @@ class Course:
         dimension: int,
         frames_per_component: int | None,
         last_iterations: int = 1,
-        stop_on: str = "gain",
         held_out: str | None = None,
     ) -> Course:
         """Choose the subset of a stage.
@@ -215,23 +211,16 @@ class Course:
             for all frames.
         last_iterations : int
             Least number of iterations on all frames in the final stage.
-        stop_on, held_out
-            As the attributes.
+        held_out
+            As the attribute.
         """
         if frames_per_component is None:
-            return cls(stage, llk_gain, stop_on=stop_on, held_out=held_out)
+            return cls(stage, llk_gain, held_out=held_out)
         wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
         level = level_of(frames, wanted)
-        return cls(
-            stage,
-            llk_gain,
-            level,
-            last_iterations=last_iterations,
-            stop_on=stop_on,
-            held_out=held_out,
-        )
+        return cls(stage, llk_gain, level, last_iterations=last_iterations, held_out=held_out)
 
     @property
     def lowest(self) -> int:
@@ -264,23 +253,9 @@ class Course:
         if previous is None:
             return self.next_level(0, 0, None)
         gain = None if isnan(previous.gain) else previous.gain
-        return self.next_level(previous.iteration, previous.level, gain, previous.step)
+        return self.next_level(previous.iteration, previous.level, gain)
 
-    def falls(self, held_out_gain: float | None) -> bool:
-        """Whether an iteration drops its update, because the held-out log-likelihood would fall.
-
-        Parameters
-        ----------
-        held_out_gain : float or None
-            Growth of the held-out log-likelihood per frame by the update; None if it is not known.
-        """
-        if self.stop_on != "held_out" or held_out_gain is None:
-            return False
-        return held_out_gain < 0
-
-    def next_level(
-        self, done: int, level: int, gain: float | None, step: str = "plain"
-    ) -> int | None:
+    def next_level(self, done: int, level: int, gain: float | None) -> int | None:
         """Return the level of the subset that the next iteration reads; None if the stage ended.
 
         The final stage of a training goes on with all frames when its subset has nothing more to
@@ -295,16 +270,11 @@ class Course:
         gain : float or None
             Growth of the log-likelihood per frame in the last of them; None if the iteration
             before read other frames, or there was none.
-        step : str
-            What it started from; see `gmmcore.core.history.HistoryEntry`. Only the gain of EM ends
-            a
-            stage, or an update that was dropped.
         """
         limit = self.stage.iterations
         if done >= limit:
             return None
         ended = gain is not None and gain < self.llk_gain and done >= self.least
-        ended = ended or step == "dropped"
         if not self.level or (done and not level):
             return None if ended else 0
         if self.stage.final:
@@ -312,17 +282,16 @@ class Course:
         return None if ended else self.level
 
 
-def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None, str]:
+def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None]:
     """Return the arguments of `Course.next_level` from the facts in the file of a mixture.
 
     Examples
     --------
     >>> from gmmcore.core.schedule import place_of
     >>> place_of({"iteration": 0, "level": 0})
-    (0, 0, None, 'plain')
+    (0, 0, None)
     """
-    level, step = facts.get("level", 0), facts.get("step", "plain")
-    return facts["iteration"], level, facts.get("gain"), step
+    return facts["iteration"], facts.get("level", 0), facts.get("gain")
 
 
 def iteration_name(iteration: int) -> str:

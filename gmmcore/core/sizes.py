@@ -37,8 +37,7 @@ class Size:
     held_out : float
         The same on the held-out frames; NaN if there are none.
     ended : str
-        ``converged``, ``limit`` (of iterations), ``held-out`` (``stop_on``), or empty without
-        iterations.
+        ``converged``, ``limit`` (of iterations), or empty without iterations.
     gain : float
         The gain that was left at the limit; NaN if there is none or it is not known.
     """
@@ -114,6 +113,4 @@ def sizes(
 def _ended(entries: Sequence[HistoryEntry], gain: float | None) -> str:
     if not entries:
         return ""
-    if entries[-1].step == "dropped":
-        return "held-out"
     return "converged" if gain is None else "limit"

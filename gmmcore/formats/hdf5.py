@@ -250,7 +250,7 @@ class _Datasets(Reading):
         if not is_known or table.ndim != 1 or table.nbytes > size:
             self.refuse("its history is not one that this version of gmmcore writes")
         rows = np.zeros(len(table), HISTORY_TYPE)
-        rows["step"], rows["held_out"] = b"plain", np.nan
+        rows["held_out"] = np.nan
         for name in kept:
             rows[name] = table[name]
         entries: list[list[Any]] = [

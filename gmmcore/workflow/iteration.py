@@ -89,12 +89,10 @@ def save_iteration(
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,
-        step=entry.step,
     )
     if course.held_out is not None:
         facts |= {
             "held_out": update.held_out,
-            "held_out_gain": update.held_out_gain,
             "held_out_frames": course.held_out,
         }
     digest = save_model(path, update.mixture, facts, history)
@@ -114,8 +112,6 @@ def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) 
         line += f"  held-out {entry.held_out:.6f}"
     if seconds is not None:
         line += f"  {seconds:.2f} s  {entry.frames / max(seconds, 1e-9):.0f} frames/s"
-    if entry.step == "dropped":
-        return f"{line}  held-out falls by {-update.held_out_gain:.6f}, update dropped"
     if entry.floored or entry.ceiled:
         line += f"  floored {entry.floored}  ceiled {entry.ceiled}"
     if update.low_count:
@@ -161,7 +157,7 @@ def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: C
     A fall is one by more than ``llk_gain`` below the highest of the stage, on the same frames.
     """
     entry = history[-1]
-    if entry.step == "dropped" or entry.gain < 0:
+    if entry.gain < 0:
         return
     highest: dict[int, float] = {}
     slack = max(course.llk_gain, 0.0)
@@ -181,7 +177,7 @@ def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: C
         f"log-likelihood per frame falls, from {highest[entry.level]:.4f} to "
         f"{update.held_out:.4f}, while that of the training frames rises "
         f"({entry.log_likelihood:.4f}{gain}): the mixture may fit these frames only; train fewer "
-        f"components, bring more shows{prior} or set stop_on: held_out",
+        f"components{prior} or bring more shows",
         file=sys.stderr,
     )
 

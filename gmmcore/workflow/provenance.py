@@ -52,11 +52,9 @@ def provenance(
     device : str, optional
         Type of the device that computed the sums, and the path on it; None for the processor.
     **of_iteration
-        What a first mixture has not: ``log_likelihood`` per frame, its ``gain`` and the ``step``
-        that led to it, as in `gmmcore.core.history.HistoryEntry`, and ``allowance`` of
-        `gmmcore.core.mstep.Update`; where frames are held out, also ``held_out`` and
-        ``held_out_gain`` of
-        the `Update`, and as ``held_out_frames`` the digest of these frames.
+        What a first mixture has not: ``log_likelihood`` per frame, and its ``gain``, as
+        in `gmmcore.core.history.HistoryEntry`, ``allowance`` of `gmmcore.core.mstep.Update`, and,
+        where frames are held out, its ``held_out`` and as ``held_out_frames`` their digest.
     """
     return {
         "stage": stage,

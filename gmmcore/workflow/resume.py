@@ -89,7 +89,7 @@ def walk_iterations(
         fault = fault or stale(facts, last + 1, settings, corpus, digest)
         if not fault and facts.get("held_out_frames") != course.held_out:
             fault = "made with other held-out frames"
-        if not fault and not _of_course(facts, level, course):
+        if not fault and facts["level"] != level:
             fault = OTHER_SETTINGS
         if fault:
             return Walk(last, digest, False, fault)
@@ -103,15 +103,9 @@ def is_iteration(
 ) -> bool:
     """Whether a file is the mixture made from the one with digest `before` in this way."""
     facts, fault = sealed_state(path)
-    found = tuple(map(facts.get, ("parent", "settings", "held_out_frames")))
-    wanted = (before, settings_digest("maximise", settings), course.held_out)
-    return not fault and found == wanted and _of_course(facts, level, course)
-
-
-def _of_course(facts: dict[str, Any], level: int, course: Course) -> bool:
-    """Whether an iteration read what the course says, and did with its update what it says."""
-    is_dropped = facts["step"] == "dropped"
-    return facts["level"] == level and is_dropped == course.falls(facts.get("held_out_gain"))
+    found = tuple(map(facts.get, ("parent", "settings", "held_out_frames", "level")))
+    wanted = (before, settings_digest("maximise", settings), course.held_out, level)
+    return not fault and found == wanted
 
 
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:

@@ -71,7 +71,7 @@ def cost(
     read: list[int] = []
     total, workers = 0.0, 1
     while (level := course.next_level(*place)) is not None:
-        place = place[0] + 1, level, None, "plain"
+        place = place[0] + 1, level, None
         read.append(frames.training >> level)
         used = useful_workers(read[-1], *size, full=is_full, most=cores)
         total += scored * seconds(read[-1], *size, full=is_full) / used

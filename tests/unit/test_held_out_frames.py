@@ -106,7 +106,6 @@ def test_what_is_wrong_with_speakers_is_one_line(tmp_path, text, message):
         ({"held_out": "x.txt"}, "held_out.share is 'x.txt': a number"),
         ({"held_out": {"share": 0.1, "list": "y"}}, "held_out.list excludes share"),
         ({"held_out": {"speakers": "y"}}, "held_out.speakers is set, but share is not"),
-        ({"stop_on": "held_out"}, "stop_on is held_out, but no shows are"),
     ],
 )
 def test_mistakes_are_told_in_one_line(values, message):
@@ -160,12 +159,12 @@ def test_frames_that_have_no_log_likelihood_are_refused():
 
 
 def stage_of(
-    training: np.ndarray, others: np.ndarray, stop_on: str, first: int = 0, **of_course: object
+    training: np.ndarray, others: np.ndarray, first: int = 0, **of_course: object
 ) -> list[tuple[HistoryEntry, Update]]:
     """A stage of full covariances, whose iterations begin after iteration `first`."""
     mixture = to_full(uniform_start(training, 6))
     stage = Stage("full", 6, 8, "diag2full", final=True)
-    course = Course(stage, -math.inf, stop_on=stop_on, held_out="x", **of_course)
+    course = Course(stage, -math.inf, held_out="x", **of_course)
     calls: list[GaussianMixture] = []
 
     def held_out(mixture: GaussianMixture, level: int) -> tuple[float, int]:
@@ -201,7 +200,7 @@ def frames() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_history_has_the_value_before_the_update_and_the_update_that_after_it(frames):
     training, others = frames
-    done = stage_of(training, others, "gain")
+    done = stage_of(training, others)
     values = [log_likelihood(update.mixture, others).mean() for _, update in done]
     for (_, update), value in zip(done, values, strict=True):
         assert update.held_out == pytest.approx(value)
@@ -210,41 +209,13 @@ def test_the_history_has_the_value_before_the_update_and_the_update_that_after_i
     assert values[-1] < values[0]  # It over-fits.
 
 
-def test_a_stage_stops_with_the_highest_value(frames):
-    training, others = frames
-    free = stage_of(training, others, "gain")
-    stopped = stage_of(training, others, "held_out")
-    first = to_full(uniform_start(training, 6))
-    values = [log_likelihood(first, others).mean()]
-    values += [update.held_out for _, update in free]
-    best = next(i for i, value in enumerate(values[1:]) if value < values[i])
-    assert values[best] == max(values)
-    entry, update = stopped[-1]
-    assert (entry.step, entry.iteration) == ("dropped", best + 1)
-    assert update.held_out == pytest.approx(values[best])
-    assert update.held_out_gain == pytest.approx(values[best + 1] - values[best])
-    expected = free[best - 1][1].mixture if best else first
-    assert np.array_equal(update.mixture.means, expected.means)
-    assert all(entry.step == "plain" for entry, _ in stopped[:-1])
-
-
 @pytest.mark.parametrize("first", [1, 2])
 def test_a_stage_that_goes_on_ends_alike(frames, first):
     training, others = frames
-    whole = stage_of(training, others, "gain")
-    again = stage_of(training, others, "gain", first=first)
+    whole = stage_of(training, others)
+    again = stage_of(training, others, first=first)
     assert [entry for entry, _ in whole][1:] == [entry for entry, _ in again][1:]
     assert whole[-1][1].held_out == again[-1][1].held_out
-
-
-def test_the_last_stage_reads_all_frames_after_a_fall_on_some(frames):
-    training, others = frames
-    done = stage_of(training, others, "held_out", level=1)
-    steps = [(entry.level, entry.step) for entry, _ in done]
-    assert (1, "dropped") in steps
-    assert steps[-1][0] == 0
-    after = next(entry for entry, _ in done if entry.level == 0)
-    assert math.isnan(after.gain)
 
 
 def entry_of(iteration: int, held_out: float, gain: float = 0.5, level: int = 0) -> HistoryEntry:
@@ -290,5 +261,5 @@ def test_a_warning_needs_the_same_frames_and_a_training_that_rises(capsys):
 def test_the_table_has_the_column_only_where_something_is_held_out():
     plain, held = entry_of(1, math.nan), entry_of(1, -60.0)
     assert "held_out" not in history_table([plain])
-    assert history_table([plain, held]).splitlines()[0].endswith("\tstep\theld_out")
+    assert history_table([plain, held]).splitlines()[0].endswith("\tsmallest_occupancy\theld_out")
     assert history_table([held]).splitlines()[1].endswith("\t-60.0")

@@ -22,7 +22,7 @@ from gmmcore.workflow.iteration import duration, log_line, progress_line
 
 MIXTURE = GaussianMixture.from_covariances([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
 ENTRY = HistoryEntry("diag", 64, 3, 1, 50_000, -33.7, 0.5, 0, 0, 0, "", 80.0)
-UPDATE = Update(MIXTURE, 0, 0, (), 80.0, held_out_gain=-0.01)
+UPDATE = Update(MIXTURE, 0, 0, (), 80.0)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,6 @@ UPDATE = Update(MIXTURE, 0, 0, (), 80.0, held_out_gain=-0.01)
     [
         (ENTRY, ()),
         (replace(ENTRY, gain=nan, level=0, held_out=-34.0), ()),
-        (replace(ENTRY, step="dropped", held_out=-34.0), ()),
         (replace(ENTRY, floored=3, low_count=2, action="keep"), ((4, 0.5), (9, 1.5))),
     ],
 )

@@ -66,8 +66,6 @@ def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Co
     facts, limits = model.facts, options_of(arguments, Limits)
     stage = Stage(facts["stage"], facts["components"], arguments.iterations, "", arguments.final)
     held_out = Corpus.read(arguments.held_out).digest if arguments.held_out else None
-    if limits.stop_on == "held_out" and held_out is None and stage.iterations:
-        raise GmmcoreError("--stop-on held_out: expected --held-out, a corpus to hold out")
     return Course.of(
         stage,
         frames=corpus.frames,
