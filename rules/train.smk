@@ -47,9 +47,7 @@ rule split:
         components=lambda wildcards: RUNS[wildcards.run]
         .stage(wildcards.stage)
         .components,
-        settings=lambda wildcards: words(
-            RUNS[wildcards.run].split(RUNS[wildcards.run].stage(wildcards.stage))
-        ),
+        settings=lambda wildcards: words(RUNS[wildcards.run].settings.split),
     shell:
         "gmmcore split --mixture {input.mixture:q} --corpus {input.corpus:q}"
         " --components {params.components} {params.settings:q} --threads {threads}"

@@ -21,6 +21,7 @@ REMOVED: dict[str, str] = {
     "features.list",
     "features.frames": "set frames_per_component, which has stages read nested random subsets",
     "features.pack": "a shard always holds its frames; remove the key",
+    "init.jitter": "runs with several values of seed show how much depends on chance",
     "stop_on": (
         "a warning says where the held-out log-likelihood falls; lower iterations, or keep a "
         "smaller size"

@@ -12,7 +12,6 @@ from gmmcore.config.steps import (
     FullBounds,
     FullCounts,
     IterationSettings,
-    JitteredSplit,
     Limits,
     LowCount,
     Memory,
@@ -51,7 +50,6 @@ class Init(Options):
     prefix: str = option(
         "", "prefix of the datasets, in a SIDEKIT file with several mixtures", type="string"
     )
-    jitter: float = same(JitteredSplit, "jitter")
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,7 @@ class Settings(Options):
     )
     seed: int = option(
         1,
-        "of the demonstration corpus, of random subsets of frames, of the shows to hold out and of "
-        "`init.jitter`",
+        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
         type="integer",
         minimum=0,
     )

@@ -15,7 +15,6 @@ __all__ = [
     "FullCounts",
     "FullMStep",
     "IterationSettings",
-    "JitteredSplit",
     "Limits",
     "LowCount",
     "MStep",
@@ -200,18 +199,3 @@ class Split(Options):
     )
     floor: float = same(Bounds, "floor")
     processor: str | None = same(EStep, "processor")
-
-
-@dataclass(frozen=True)
-class JitteredSplit(Split):
-    """How the first division of a training is made whose start is perturbed."""
-
-    jitter: float = option(
-        0.0,
-        "after the first division, means are shifted at random by about so many standard "
-        "deviations, drawn with `seed`: runs of several seeds show how much depends on the start",
-        type="number",
-        minimum=0,
-        maximum=10,
-    )
-    seed: int = option(1, "seed of the shifts", type="integer", minimum=0)

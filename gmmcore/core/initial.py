@@ -8,7 +8,7 @@ import numpy.typing as npt
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.moments import Moments
 
-__all__ = ["controlled", "jittered", "named", "one_gaussian", "split", "to_full"]
+__all__ = ["controlled", "named", "one_gaussian", "split", "to_full"]
 
 Array = npt.NDArray[np.float64]
 # Deviations of frames, relative to their mean, up to which a dimension is taken for constant: with
@@ -121,33 +121,6 @@ def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMi
         np.concatenate([mixture.precisions, mixture.precisions[chosen]]),
         None if control is None else np.concatenate([control, control[chosen]]),
     )
-
-
-def jittered(mixture: GaussianMixture, jitter: float, seed: int) -> GaussianMixture:
-    """Shift the means of diagonal components at random.
-
-    Parameters
-    ----------
-    mixture : GaussianMixture
-        Mixture with diagonal covariances.
-    jitter : float
-        Standard deviation of the shifts, in those of the component in each dimension; with 0, the
-        mixture is returned as it is.
-    seed : int
-
-    Examples
-    --------
-    >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.core.initial import jittered
-    >>> mixture = GaussianMixture.from_covariances([1.0], [[1.0, 4.0]], [[1.0, 16.0]])
-    >>> jittered(mixture, 0.1, seed=1).means.round(2)
-    array([[1.03, 4.33]])
-    """
-    if not jitter:
-        return mixture
-    shifts = np.random.default_rng(seed).standard_normal(mixture.means.shape)
-    means = mixture.means + jitter * shifts / np.sqrt(mixture.precisions)
-    return GaussianMixture(mixture.weights, means, mixture.precisions, mixture.variance_control)
 
 
 def to_full(mixture: GaussianMixture) -> GaussianMixture:

@@ -15,7 +15,7 @@ from gmmcore.core.em import iterations
 from gmmcore.core.estep import ESteps
 from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.initial import controlled, jittered, one_gaussian, split, to_full
+from gmmcore.core.initial import controlled, one_gaussian, split, to_full
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
@@ -67,9 +67,7 @@ class TrainingSettings:
     last_iterations : int
         Least number of iterations on all frames at the end of the training.
     seed : int
-        Seed of the random subsets of frames, and of the shifts of `jitter`.
-    jitter : float
-        How far the means are shifted after the first division; see `gmmcore.core.initial.jittered`.
+        Seed of the random subsets of frames.
     """
 
     llk_gain: float = 0.01
@@ -83,7 +81,6 @@ class TrainingSettings:
     frames_per_component: int | None = 500
     last_iterations: int = 1
     seed: int = 1
-    jitter: float = 0.0
 
 
 def moments(source: FrameSource) -> Moments:
@@ -277,8 +274,6 @@ def train(
                 )
             else:
                 mixture = split(mixture, wanted)
-            if stage is plan[1]:
-                mixture = jittered(mixture, settings.jitter, settings.seed)
         elif stage.origin == "diag2full":
             mixture = to_full(mixture)
         elif stage.origin != "initialise":

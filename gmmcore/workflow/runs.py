@@ -10,7 +10,6 @@ from gmmcore.config.configuration import resolve_runs
 from gmmcore.config.features import FeaturePart, FeatureSettings
 from gmmcore.config.options import Options, mapping, option, same
 from gmmcore.config.settings import EXPORTS, Init, Settings
-from gmmcore.config.steps import JitteredSplit, Split
 from gmmcore.core.schedule import Course, Stage, stages
 from gmmcore.data.corpus import Corpus
 from gmmcore.errors import GmmcoreError
@@ -130,22 +129,15 @@ class Run:
             [self.digest("maximise", kind) for kind in sorted({part.kind for part in plan})],
         )
 
-    def split(self, stage: Stage) -> Split:
-        """Return how the components of a stage are divided: the first ones perturbed, if wanted."""
-        settings, init = self.settings.split, self.settings.init
-        if not init.jitter or stage != self.plan[1]:
-            return settings
-        return JitteredSplit(**vars(settings), jitter=init.jitter, seed=self.settings.seed)
-
     def digest_of_first(self, stage: Stage) -> str:
         """Compute the digest of the settings that decide the first mixture of a stage."""
-        settings = self.split(stage) if stage.origin == "split" else None
-        return settings_digest("split", settings) if settings else self.digest(stage.origin)
+        return self.digest(stage.origin)
 
     def digest(self, verb: str, kind: str = "") -> str:
         """Compute the digest of a verb's settings that the verb writes into its files."""
         settings: Options | None = {
             "initialise": self.initialise,
+            "split": self.settings.split,
             "accumulate": self.settings.iteration("diag"),
             "maximise": self.settings.iteration(kind),
         }.get(verb)
@@ -209,10 +201,6 @@ def _run(settings: Settings, source: str) -> Run:
             start=initial.components if initial else 1,
             start_full=initial.is_full if initial else False,
         )
-        if settings.init.jitter and all(stage.origin != "split" for stage in plan):
-            raise ValueError(
-                f"init.jitter: {settings.init.jitter}, but no components are divided; remove it"
-            )
         features, held_out = feature_parts(settings)
     except ValueError as error:
         raise GmmcoreError(f"{source}: {error}") from error

@@ -15,9 +15,8 @@ from gmmcore.config.configuration import read_configuration, resolve, resolve_ru
 from gmmcore.config.features import FeatureSettings
 from gmmcore.config.options import add_options, build, mapping, options_of, words
 from gmmcore.config.settings import Settings
-from gmmcore.config.steps import IterationSettings, JitteredSplit
+from gmmcore.config.steps import IterationSettings, Split
 from gmmcore.errors import GmmcoreError
-from gmmcore.workflow.provenance import settings_digest
 from gmmcore.workflow.runs import Initialise, read_runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,7 +56,7 @@ def test_the_schema_takes_the_defaults_and_what_is_shipped(capsys):
     [
         FeatureSettings(list="a b", pattern="{show}.h5", mask="[0-3]", vad=None, delta=True),
         FeatureSettings(list="1e3", root="null", sdc=[1, 2, 3], window=7, delta_filter=[1, 0, -1]),
-        JitteredSplit(jitter=0.5, seed=3),
+        Split(method="sidekit", floor=0.5),
         IterationSettings(floor=1e-30, ceiling=float("inf"), precision="double"),
         Initialise(prefix="true", digest="12"),
     ],
@@ -184,7 +183,6 @@ def test_runs_with_the_same_features_share_their_frames():
         ({"precision": "double"}, False),
         ({"low_count": {"action": "remove"}}, False),
         ({"features": {"list": "y"}}, False),
-        ({"init": {"jitter": 0.1}}, False),
     ],
 )
 def test_what_two_runs_have_in_common_up_to_a_stage(change, same):
@@ -192,25 +190,6 @@ def test_what_two_runs_have_in_common_up_to_a_stage(change, same):
     other = read_runs({**BASE, "iterations": [1, 2, 3], **change})["ubm"]
     stages = [run.stage("diag/4") for run in (one, other)]
     assert (one.recipe(stages[0]) == other.recipe(stages[1])) is same
-
-
-def test_only_the_first_division_is_perturbed_and_by_the_seed_of_the_run():
-    features = {"list": "x", "seed": 1}
-
-    def digests(seed: int, **init: float) -> list[str]:
-        run = read_runs({"components": 8, "features": features, "seed": seed, "init": init})["ubm"]
-        return [run.digest_of_first(stage) for stage in run.plan]
-
-    plain = digests(1)
-    assert plain[1:] == [settings_digest("split", Settings().split)] * 3
-    assert digests(2) == digests(2, jitter=0.0) == plain
-    perturbed = digests(1, jitter=0.1)
-    assert [a == b for a, b in zip(plain, perturbed, strict=True)] == [True, False, True, True]
-    assert len({digests(1, jitter=0.2)[1], digests(2, jitter=0.1)[1], perturbed[1]}) == 3
-    with pytest.raises(
-        GmmcoreError, match=r"init\.jitter: 0\.1, but no components are divided; rem"
-    ):
-        read_runs({**BASE, "components": 1, "init": {"jitter": 0.1}})
 
 
 def test_an_unknown_key_with_a_line_end_is_told_in_one_line():

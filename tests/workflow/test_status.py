@@ -7,12 +7,10 @@ import re
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from flows import PLAIN, Workflow, changed
 
 from gmmcore.cli.main import main
-from gmmcore.core.train import TrainingSettings, train
 from gmmcore.files import holding
 from gmmcore.formats.hdf5 import load_model
 
@@ -140,49 +138,3 @@ def levels(text: str, frames: int) -> list[int]:
     """The levels of the subsets that the table's iterations read, by their frames."""
     found = re.findall(r"(\d+) x (\d+)", text)
     return [round(np.log2(frames / int(of))) for count, of in found for _ in range(int(count))]
-
-
-def test_starts_of_several_seeds(fresh, trained):
-    features = {"seed": 1}
-    runs = {
-        "plain": {},
-        "one": {"seed": 1, "init": {"jitter": 0.5}},
-        "two": {"seed": 2, "init": {"jitter": 0.5}},
-    }
-    values = changed(PLAIN, features=features, runs=runs)
-    del values["run"]
-    fresh.configure(values)
-    fresh.run()
-    assert len([*fresh.folder.glob("results/features/*")]) == 1
-    first, other = fresh.digests("results/one/*/**/*.h5"), fresh.digests("results/two/*/**/*.h5")
-    plain = {
-        path.replace("plain", "tiny"): digest
-        for path, digest in fresh.digests("results/plain/*/**/*.h5").items()
-    }
-    # Without jitter, the bytes are those of a training that knows nothing of it.
-    assert plain == trained.digests("results/tiny/*/**/*.h5")
-    before = load_model(fresh.folder / "results/plain/diag/2/000.h5").mixture
-    starts = [
-        load_model(fresh.folder / f"results/{name}/diag/2/000.h5").mixture
-        for name in ("one", "two")
-    ]
-    for start in starts:
-        shifts = (start.means - before.means) * np.sqrt(before.precisions)
-        assert 0.1 < shifts.std() < 1.0
-        assert (start.precisions == before.precisions).all()
-    assert (starts[0].means != starts[1].means).all()
-    assert len({*first.values()} & {*other.values()}) == 1  # The mixture of one component.
-    frames = np.concatenate(
-        [np.load(path) for path in sorted(fresh.folder.glob("results/*/*/*.npy"))]
-    )
-    settings = TrainingSettings(precision="double", jitter=0.5, seed=2)
-    _, history = train(frames, 4, [2, 3], 2, settings)
-    np.testing.assert_allclose(
-        [entry.log_likelihood for entry in history],
-        [e.log_likelihood for e in load_model(fresh.folder / "results/two/ubm.h5").history],
-        atol=1e-5,
-    )
-    fresh.remove("results/one", ".snakemake")
-    fresh.run()
-    assert fresh.digests("results/one/*/**/*.h5") == first
-    assert fresh.verb("check")[0] == 0

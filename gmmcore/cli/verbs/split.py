@@ -9,8 +9,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from gmmcore.cli.verbs._common import explained
-from gmmcore.config.options import add_options, mapping, options_of
-from gmmcore.config.steps import JitteredSplit, Split
+from gmmcore.config.options import add_options, options_of
+from gmmcore.config.steps import Split
 from gmmcore.errors import GmmcoreError
 
 if TYPE_CHECKING:
@@ -27,19 +27,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="corpus.json, whose frames decide; not for sidekit")
     parser.add_argument("--threads", type=int, default=1, help="do not change the result")
     parser.add_argument("--output", required=True)
-    add_options(parser, JitteredSplit)
+    add_options(parser, Split)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
     from gmmcore.core.divide import divide
-    from gmmcore.core.initial import jittered, split
+    from gmmcore.core.initial import split
     from gmmcore.core.processor import in_use
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.workflow.provenance import provenance, settings_digest
 
-    start = options_of(arguments, JitteredSplit)
-    settings = start if start.jitter else Split(**mapping(start, Split))
+    settings = options_of(arguments, Split)
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
@@ -52,7 +51,6 @@ def run(arguments: argparse.Namespace) -> None:
             mixture = divide(
                 model.mixture, sample, wanted, floor=settings.floor, threads=arguments.threads
             )
-        mixture = jittered(mixture, start.jitter, start.seed)
     facts = provenance(
         stage="full" if mixture.is_full else "diag",
         components=components,
