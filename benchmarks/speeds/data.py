@@ -69,7 +69,7 @@ def _delta(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 def mixtures(frames: Frames, sizes: list[int], full: bool) -> dict[int, GaussianMixture]:
     """Mixtures that were trained on the frames by splitting, a few iterations each."""
     mixture = one_gaussian(moments(ArraySource(frames)))
-    settings = MStep(action="resplit")
+    settings = MStep()
     found = {}
     while mixture.components < max(sizes):
         mixture = split(mixture)

@@ -22,6 +22,10 @@ REMOVED: dict[str, str] = {
     "features.frames": "set frames_per_component, which has stages read nested random subsets",
     "features.pack": "a shard always holds its frames; remove the key",
     "init.jitter": "runs with several values of seed show how much depends on chance",
+    "low_count.action": (
+        "a component of few frames is kept, with the global variances for the frames that it "
+        "lacks; remove the key"
+    ),
     "stop_on": (
         "a warning says where the held-out log-likelihood falls; lower iterations, or keep a "
         "smaller size"

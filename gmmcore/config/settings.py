@@ -210,6 +210,5 @@ class Settings(Options):
             ceiling=bounds.ceiling,
             occupancy=occupancy,
             prior=prior,
-            action=self.low_count.action,
             on_decrease=self.on_decrease,
         )

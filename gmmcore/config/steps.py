@@ -77,12 +77,6 @@ class LowCount(Options):
     occupancy: float | None = option(
         10.0, "a component with fewer frames has a low count", type="number", minimum=0
     )
-    action: str = option(
-        "keep",
-        "keep it, with the global variances in the place of the frames that it lacks; resplit: "
-        "replace it by one half of the heaviest component; or remove it",
-        enum=["keep", "resplit", "remove"],
-    )
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def cautions(
         found.append(
             f"{last.low_count} of {mixture.components} components have a low count, and the "
             f"smallest holds {'no frame' if least < 1 else f'{least:.1f} frames'}: train fewer "
-            "components, bring more shows, or set low_count.action to remove or resplit"
+            "components or bring more shows"
         )
     return [line for line in [*found, parted] if line]
 
@@ -118,9 +118,7 @@ def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
     """Say that the held-out likelihood fell while that of the training frames rose."""
     # Iterations on subsets of other sizes have other held-out frames, too.
     known = [
-        entry
-        for entry in history
-        if isfinite(entry.held_out) and entry.level == history[-1].level
+        entry for entry in history if isfinite(entry.held_out) and entry.level == history[-1].level
     ]
     if not known:
         return ""

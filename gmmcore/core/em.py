@@ -22,7 +22,6 @@ def history_entry(
     level: int,
     statistics: Statistics,
     update: Update,
-    settings: MStep,
     gain: float,
     held_out: float = nan,
 ) -> HistoryEntry:
@@ -38,7 +37,6 @@ def history_entry(
         floored=update.floored,
         ceiled=update.ceiled,
         low_count=len(update.low_count),
-        action=settings.action if update.low_count else "",
         smallest_occupancy=update.smallest_occupancy,
         held_out=held_out,
     )
@@ -100,9 +98,7 @@ def iterations(
             reached = value_of(mixture, level)
         gain = _gain(found, level, entries)
         update = update_of(mixture, found, settings)
-        entry = history_entry(
-            course.stage, len(entries) + 1, level, found, update, settings, gain, reached
-        )
+        entry = history_entry(course.stage, len(entries) + 1, level, found, update, gain, reached)
         entries.append(entry)
         mixture, reached = update.mixture, value_of(update.mixture, level)
         update = replace(update, held_out=reached)

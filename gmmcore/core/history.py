@@ -34,9 +34,6 @@ class HistoryEntry:
         Number of variances, or eigenvalues, that were moved to their floor or ceiling.
     low_count : int
         Number of components whose occupancy was below the configured minimum.
-    action : str
-        What was done with these components: ``keep``, ``resplit`` or ``remove``; empty if there
-        were none.
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
     held_out : float
@@ -54,7 +51,6 @@ class HistoryEntry:
     floored: int
     ceiled: int
     low_count: int
-    action: str
     smallest_occupancy: float
     held_out: float = nan
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.initial import named, split
+from gmmcore.core.initial import named
 from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import (
     GaussianMixture,
@@ -88,7 +88,7 @@ def maximise(
     statistics : Statistics
         Sufficient statistics of all frames.
     settings : MStep
-        Bounds of the covariances, and what is done with components that have few frames.
+        Bounds of the covariances, and how many frames a component needs.
     threads : int
         Number of threads. The result does not depend on it.
     mapped : callable, optional
@@ -104,7 +104,7 @@ def maximise(
     ------
     InvalidMixtureError
         If the statistics are not finite, hold no frames or are not those of this mixture, if a
-        covariance is not positive definite and the floor is zero, or if no component is left.
+        covariance is not positive definite and the floor is zero.
 
     Notes
     -----
@@ -188,10 +188,6 @@ def maximise(
         used = count > 0
         allowance = max(0.0, -float(count[used] @ growth[used]) / statistics.frames)
     listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(low))
-    if listed and settings.action == "remove":
-        updated = _without(updated, low)
-    elif listed and settings.action == "resplit":
-        updated = _resplit(updated, low)
     return Update(updated, floored, ceiled, listed, float(count.min()), allowance)
 
 
@@ -260,25 +256,3 @@ def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
             "rounding, and the mixture has no variance_control; leave the dimension out, or set it"
         )
     return np.broadcast_to(variance, mixture.means.shape)
-
-
-def _without(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
-    keep = ~low
-    if not keep.any():
-        raise InvalidMixtureError("no component has enough frames; train fewer components")
-    weights = mixture.weights[keep]
-    control = mixture.variance_control
-    return GaussianMixture(
-        weights / weights.sum(),
-        mixture.means[keep],
-        mixture.precisions[keep],
-        None if control is None else control[keep],
-    )
-
-
-def _resplit(mixture: GaussianMixture, low: npt.NDArray[np.bool_]) -> GaussianMixture:
-    """Replace each component that has a low count by one half of the heaviest component."""
-    current = _without(mixture, low)
-    for _ in range(int(low.sum())):
-        current = split(current, current.components + 1)
-    return current

@@ -9,7 +9,7 @@ __all__ = ["FullMStep", "MStep"]
 
 @dataclass(frozen=True)
 class MStep:
-    """Bounds of covariances, and what is done with components that have few frames.
+    """Bounds of covariances, and how many frames a component needs.
 
     Attributes
     ----------
@@ -18,8 +18,6 @@ class MStep:
         covariances, of the eigenvalues after whitening by it.
     occupancy : float or None
         A component with fewer frames has a low count; None stands for the dimension.
-    action : {'keep', 'resplit', 'remove'}
-        What is done with components of a low count.
     prior : float or None
         Full covariances: number of frames that the correlations of all components together count
         for; None stands for twice the dimension.
@@ -28,7 +26,6 @@ class MStep:
     floor: float = 0.01
     ceiling: float = 10.0
     occupancy: float | None = 10.0
-    action: str = "keep"
     prior: float | None = 0.0
 
     def frames(self, dimension: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ class Size:
     kind : str
         ``diag`` or ``full``.
     components : int
-        Number of components of the stage; ``low_count.action: remove`` may leave fewer.
+        Number of components.
     parameters : int
         Number of free parameters.
     iterations : int

@@ -260,20 +260,18 @@ def train(
         if stage.origin == "split":
             if before_split is not None:
                 before_split(mixture)
-            # With `action="remove"` a stage may end with fewer components than it began with.
-            wanted = min(stage.components, 2 * mixture.components)
             if settings.method == "principal":
-                level = level_of(frames.frames, sample_size(wanted))
+                level = level_of(frames.frames, sample_size(stage.components))
                 sample = subsets.of(level)
                 mixture = divide(
                     mixture,
                     sample.read(0, sample.frames),
-                    wanted,
+                    stage.components,
                     floor=settings.diag.floor,
                     threads=settings.threads,
                 )
             else:
-                mixture = split(mixture, wanted)
+                mixture = split(mixture, stage.components)
         elif stage.origin == "diag2full":
             mixture = to_full(mixture)
         elif stage.origin != "initialise":

@@ -394,7 +394,7 @@ def save_model(
         names = columns(history)
         rows = [tuple(getattr(entry, name) for name in names) for entry in history]
         for entry in history:
-            if max(len(entry.stage), len(entry.action)) > 16:
+            if len(entry.stage) > 16:
                 raise ValueError(f"a history entry holds a word of more than 16 letters: {entry}")
         file.create_group(GROUP)["history"] = np.array(rows, dtype=_type_of(names))
 

@@ -49,7 +49,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
     iterations, llk_gain, method, frames_per_component, last_iterations
         Largest number of EM iterations after each split; gain of log-likelihood per frame below
         which a stage ends; how components are divided; and what early iterations read.
-    floor, ceiling, occupancy, action, full
+    floor, ceiling, occupancy, full
         Bounds of variances, what is done with components of few frames, and the section ``full``
         of config.yaml.
     precision, pruning, seed, features, init, threads, device
@@ -116,7 +116,6 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         floor: float = Bounds.floor,
         ceiling: float = Bounds.ceiling,
         occupancy: float | None = LowCount.occupancy,
-        action: str = LowCount.action,
         full: Mapping[str, Any] | None = None,
         precision: str = Settings.precision,
         pruning: float = Settings.pruning,
@@ -137,7 +136,6 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.floor = floor
         self.ceiling = ceiling
         self.occupancy = occupancy
-        self.action = action
         self.full = full
         self.precision = precision
         self.pruning = pruning

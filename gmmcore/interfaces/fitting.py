@@ -44,7 +44,6 @@ def train(
     floor: float = Bounds.floor,
     ceiling: float = Bounds.ceiling,
     occupancy: float | None = LowCount.occupancy,
-    action: str = LowCount.action,
     full: Mapping[str, Any] | None = None,
     precision: str = Settings.precision,
     pruning: float = Settings.pruning,
@@ -92,8 +91,6 @@ def train(
         Bounds of diagonal variances, relative to those of all frames: ``variance`` in config.yaml.
     occupancy : float
         A diagonal component with fewer frames has a low count.
-    action : {'keep', 'resplit', 'remove'}
-        What is done with components of a low count: ``low_count`` in config.yaml.
     full : mapping, optional
         Keys of the section ``full`` of config.yaml, such as ``{"iterations": 4, "prior": 30}``.
         By default there are as many iterations as the last entry of `iterations`.
@@ -158,7 +155,7 @@ def train(
                 "frames_per_component": frames_per_component,
                 "last_iterations": last_iterations,
                 "variance": {"floor": floor, "ceiling": ceiling},
-                "low_count": {"occupancy": occupancy, "action": action},
+                "low_count": {"occupancy": occupancy},
                 "full": section,
                 "precision": precision,
                 "pruning": pruning,

@@ -117,7 +117,7 @@ def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) 
     if update.low_count:
         shown = ", ".join(f"{index} ({count:.1f} frames)" for index, count in update.low_count[:5])
         more = f" and {len(update.low_count) - 5} more" if len(update.low_count) > 5 else ""
-        line += f"  low count {len(update.low_count)}, {entry.action}: {shown}{more}"
+        line += f"  low count {len(update.low_count)}: {shown}{more}"
     return line
 
 

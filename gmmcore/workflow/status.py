@@ -329,13 +329,10 @@ def _end(results: str, job: str) -> Iterator[str]:
 
 def _components(model: Model) -> Iterator[str]:
     """Say which components have few frames."""
-    left, wanted = model.mixture.components, model.facts["components"]
-    if left < wanted:
-        yield f"  components: {left} are left of {wanted}"
     entry = model.history[-1] if model.history else None
     if entry is not None and entry.low_count:
         yield (
             f"  low count: {counted(entry.low_count, 'component')}, the smallest of "
-            f"{entry.smallest_occupancy:.1f} frames ({entry.action}); "
+            f"{entry.smallest_occupancy:.1f} frames; "
             "train fewer components or bring more shows"
         )

@@ -222,9 +222,7 @@ def test_any_file_is_a_configuration_or_one_line(content):
             "llk_gain": st.floats(-1, 1),
             "precision": st.sampled_from(["single", "double"]),
             "jobs": st.integers(1, 100) | st.just("auto"),
-            "low_count": st.fixed_dictionaries(
-                {"action": st.sampled_from(["keep", "resplit", "remove"])}
-            ),
+            "low_count": st.fixed_dictionaries({"occupancy": st.floats(0, 100)}),
             "full": st.fixed_dictionaries({"iterations": st.integers(0, 9)}),
         },
     )

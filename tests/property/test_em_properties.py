@@ -46,18 +46,17 @@ def start(values, components, full):
 
 
 @few
-@given(frames(), st.integers(1, 6), st.booleans(), st.sampled_from(["keep", "resplit", "remove"]))
-def test_every_update_is_a_mixture_within_its_bounds(values, components, full, action):
+@given(frames(), st.integers(1, 6), st.booleans())
+def test_every_update_is_a_mixture_within_its_bounds(values, components, full):
     mixture = start(values, components, full)
-    settings = (FullMStep if full else MStep)(occupancy=3.0, action=action)
+    settings = (FullMStep if full else MStep)(occupancy=3.0)
     for _ in range(3):
         update = maximise(mixture, accumulate(mixture, values), settings)
         control = mixture.variance_control
         mixture = update.mixture
         assert abs(mixture.weights.sum() - 1) < 1e-9
         assert (mixture.weights > 0).all()
-        if action != "remove":
-            assert mixture.components == components
+        assert mixture.components == components
         assert update.smallest_occupancy >= 0
         assert all(count < 3.0 for _, count in update.low_count)
         if full:
@@ -154,9 +153,7 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     corpus = Corpus((CorpusShard("000", "000.npy", (1000,), "a"),), 1, (0.0,), (1.0,))
     corpus.write(folder / "corpus.json")
     before = statistics.log_likelihood_per_frame + fall
-    entry = HistoryEntry(
-        "diag", 2, 1, 0, 1000, before, float("nan"), previous_floored, 0, 0, "", 100.0
-    )
+    entry = HistoryEntry("diag", 2, 1, 0, 1000, before, float("nan"), previous_floored, 0, 0, 100.0)
     facts = {"stage": "diag", "components": 2, "corpus": corpus.digest, "iteration": 1}
     facts["allowance"] = allowance
     digest = save_model(folder / "001.h5", mixture, facts, [entry])
@@ -219,11 +216,10 @@ def test_how_far_a_likelihood_may_fall_depends_on_precision_and_variances(tmp_pa
 
 
 def test_a_starved_component_is_told_in_the_log_and_the_history(tmp_path, capsys):
-    assert maximised(tmp_path, -0.1, occupancy=500.0, action="remove") == 0
-    assert "low count 1, remove: " in capsys.readouterr().out
+    assert maximised(tmp_path, -0.1, occupancy=500.0) == 0
+    assert "low count 1: " in capsys.readouterr().out
     model = load_model(tmp_path / "002.h5")
-    assert (model.history[-1].low_count, model.history[-1].action) == (1, "remove")
-    assert model.mixture.components == 1
+    assert model.history[-1].low_count == 1
 
 
 def test_a_floor_that_is_reached_is_told(tmp_path, capsys):

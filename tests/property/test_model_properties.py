@@ -50,7 +50,6 @@ entries = st.builds(
     st.integers(0, 10**9),
     st.integers(0, 10**9),
     st.integers(0, 10**6),
-    st.sampled_from(["", "keep", "resplit", "remove"]),
     st.floats(min_value=0, allow_infinity=False),
 )
 

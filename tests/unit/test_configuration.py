@@ -181,7 +181,6 @@ def test_runs_with_the_same_features_share_their_frames():
         ({"iterations": [2, 2]}, False),
         ({"llk_gain": 0.1}, False),
         ({"precision": "double"}, False),
-        ({"low_count": {"action": "remove"}}, False),
         ({"features": {"list": "y"}}, False),
     ],
 )

@@ -220,7 +220,7 @@ def test_a_stage_that_goes_on_ends_alike(frames, first):
 
 def entry_of(iteration: int, held_out: float, gain: float = 0.5, level: int = 0) -> HistoryEntry:
     return HistoryEntry(
-        "diag", 8, iteration, level, 99, -50.0, gain, 0, 0, 0, "", 9.0, held_out=held_out
+        "diag", 8, iteration, level, 99, -50.0, gain, 0, 0, 0, 9.0, held_out=held_out
     )
 
 

@@ -21,7 +21,7 @@ from gmmcore.core.parallel import processes_map, threads_map
 from gmmcore.workflow.iteration import duration, log_line, progress_line
 
 MIXTURE = GaussianMixture.from_covariances([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
-ENTRY = HistoryEntry("diag", 64, 3, 1, 50_000, -33.7, 0.5, 0, 0, 0, "", 80.0)
+ENTRY = HistoryEntry("diag", 64, 3, 1, 50_000, -33.7, 0.5, 0, 0, 0, 80.0)
 UPDATE = Update(MIXTURE, 0, 0, (), 80.0)
 
 
@@ -30,7 +30,7 @@ UPDATE = Update(MIXTURE, 0, 0, (), 80.0)
     [
         (ENTRY, ()),
         (replace(ENTRY, gain=nan, level=0, held_out=-34.0), ()),
-        (replace(ENTRY, floored=3, low_count=2, action="keep"), ((4, 0.5), (9, 1.5))),
+        (replace(ENTRY, floored=3, low_count=2), ((4, 0.5), (9, 1.5))),
     ],
 )
 def test_the_line_of_an_iteration_tells_its_time(entry, low_count):

@@ -33,7 +33,7 @@ def test_each_size_says_how_its_stage_ended():
     one = GaussianMixture([1.0], [[0.0]], [[1.0]])
     rows = [(2, 1, nan), (2, 2, 0.5), (4, 1, nan), (4, 2, 0.001)]
     history = [
-        HistoryEntry("diag", count, number, 0, 50, -1.0, gain, 0, 0, 0, "", 9.0)
+        HistoryEntry("diag", count, number, 0, 50, -1.0, gain, 0, 0, 0, 9.0)
         for count, number, gain in rows
     ]
     made = {("diag", count): (one, -1.0, nan) for count in (1, 2, 4)}

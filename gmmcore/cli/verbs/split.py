@@ -42,14 +42,12 @@ def run(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
-        # If components were removed, those that are left may make fewer than planned.
-        wanted = min(components, 2 * model.mixture.components)
         if settings.method == "sidekit":
-            mixture, arithmetic = split(model.mixture, wanted), model.facts.get("arithmetic")
+            mixture, arithmetic = split(model.mixture, components), model.facts.get("arithmetic")
         else:
-            sample, arithmetic = _sample(arguments, wanted), in_use(settings.processor)
+            sample, arithmetic = _sample(arguments, components), in_use(settings.processor)
             mixture = divide(
-                model.mixture, sample, wanted, floor=settings.floor, threads=arguments.threads
+                model.mixture, sample, components, floor=settings.floor, threads=arguments.threads
             )
     facts = provenance(
         stage="full" if mixture.is_full else "diag",

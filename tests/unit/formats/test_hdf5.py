@@ -47,10 +47,7 @@ def full() -> GaussianMixture:
 
 
 def entries() -> list[HistoryEntry]:
-    return [
-        HistoryEntry("diag", 4, i, 2, 100, -3.5 + i, np.nan, 1, 2, 3, "resplit", 0.25)
-        for i in (1, 2)
-    ]
+    return [HistoryEntry("diag", 4, i, 2, 100, -3.5 + i, np.nan, 1, 2, 3, 0.25) for i in (1, 2)]
 
 
 @pytest.mark.parametrize("compress", [False, True])
@@ -64,7 +61,7 @@ def test_a_model_comes_back_with_its_provenance(
     assert model.mixture == mixture
     assert model.facts == {"run": "a", "gain": 0.5}
     assert [e.log_likelihood for e in model.history] == [-2.5, -1.5]
-    assert model.history[0].action == "resplit"
+    assert model.history[0].stage == "diag"
     assert np.isnan(model.history[1].gain)
     assert model.digest == digest == unseal(path, "mixture")[0]["digest"]
 
@@ -87,9 +84,7 @@ def test_a_history_of_an_earlier_version_has_other_columns(tmp_path: Path) -> No
     seal(path, "mixture", hdf5_image(build()))
     history = load_model(path).history
     assert [entry.log_likelihood for entry in history] == [-2.5, -1.5]
-    assert {(entry.level, entry.action) for entry in history} == {
-        (0, "resplit")
-    }
+    assert {(entry.level, entry.stage) for entry in history} == {(0, "diag")}
     seal(path, "mixture", hdf5_image(build(frames="<f4")))
     with pytest.raises(GmmcoreError, match="its history is not one"):
         load_model(path)

@@ -208,7 +208,6 @@ def test_more_components_than_frames_leave_a_valid_mixture() -> None:
         ({"full": {"iterations": 3}}, "full.iterations: 3"),
         ({"full": {"prio": 3}}, "unknown key full.prio; did you mean prior"),
         ({"floor": -1}, "variance.floor is -1"),
-        ({"action": "drop"}, "low_count.action is 'drop'"),
         ({"held_out": 1.5}, "held_out: 1.5; expected a share of the frames above 0 and below 1"),
         ({"held_out": float("nan")}, "held_out: nan; expected a share"),
         ({"held_out": 1e-6}, "held_out: 1e-06 of 3000 frames; expected some frames"),

@@ -72,7 +72,7 @@ def outcome(name: str = "demo", *, full: bool = False, held_out: float = nan, **
     )
     rows = [(2, 1, nan), (2, 2, 0.3), (4, 1, nan), (4, 2, -0.001), (4, 3, 0.0004)]
     history = tuple(
-        HistoryEntry("diag", count, number, 0, 800, -9 + count / 4, gain, 0, 0, 1, "keep", 8.0)
+        HistoryEntry("diag", count, number, 0, 800, -9 + count / 4, gain, 0, 0, 1, 8.0)
         for count, number, gain in rows
     )
     moments = Moments.of(frames)
@@ -123,7 +123,7 @@ def test_names_are_escaped_and_every_setting_is_there():
     assert "<show>" not in text
     assert "<run>" not in text
     cells = Reader(text).texts["td"]
-    for key in ("features.list", "llk_gain", "low_count.action", "full.prior", "precision"):
+    for key in ("features.list", "llk_gain", "low_count.occupancy", "full.prior", "precision"):
         assert key in cells
 
 

@@ -32,7 +32,7 @@ def full() -> GaussianMixture:
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     path = tmp_path / "m.h5"
-    entry = HistoryEntry("diag", 3, 1, 0, 99, -5.25, float("nan"), 0, 0, 0, "", 12.5)
+    entry = HistoryEntry("diag", 3, 1, 0, 99, -5.25, float("nan"), 0, 0, 0, 12.5)
     save_model(path, mixture(), {"run": "demo", "stage": "diag"}, [entry])
     return path
 
