@@ -26,6 +26,7 @@ REMOVED: dict[str, str] = {
         "a component of few frames is kept, with the global variances for the frames that it "
         "lacks; remove the key"
     ),
+    "on_decrease": "a likelihood that falls is always warned of; remove the key",
     "stop_on": (
         "a warning says where the held-out log-likelihood falls; lower iterations, or keep a "
         "smaller size"

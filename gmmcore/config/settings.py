@@ -119,7 +119,6 @@ class Settings(Options):
         "the global variances, after whitening",
     )
     low_count: LowCount = section(LowCount, "components with few frames")
-    on_decrease: str = same(IterationSettings, "on_decrease")
     init: Init = section(
         Init, "where a training starts; by default from the Gaussian of all frames"
     )
@@ -210,5 +209,4 @@ class Settings(Options):
             ceiling=bounds.ceiling,
             occupancy=occupancy,
             prior=prior,
-            on_decrease=self.on_decrease,
         )

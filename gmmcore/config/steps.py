@@ -133,12 +133,6 @@ class FullMStep(MStep):
 class IterationSettings(EStep, MStep):
     """Settings of an EM iteration."""
 
-    on_decrease: str = option(
-        "warn",
-        "or stop, when the log-likelihood falls although neither bounds nor the prior explain it",
-        enum=["warn", "stop"],
-    )
-
 
 @dataclass(frozen=True)
 class Memory(Options):

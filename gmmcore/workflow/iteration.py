@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from gmmcore.errors import GmmcoreError
-
 if TYPE_CHECKING:
     from gmmcore.config.steps import IterationSettings
     from gmmcore.core.history import HistoryEntry
@@ -127,7 +125,7 @@ def _look_at_decrease(
     settings: IterationSettings,
     before: Model,
 ) -> None:
-    """Warn or stop if the log-likelihood fell by more than precision and shrinkage explain."""
+    """Warn if the log-likelihood fell by more than precision and shrinkage explain."""
     if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
         return
     if previous.floored or previous.ceiled or previous.low_count:
@@ -140,15 +138,13 @@ def _look_at_decrease(
     if entry.gain >= -lost - allowance - _ROUNDING * abs(entry.log_likelihood):
         return
     shrinkage = f", and the prior {allowance:.1g}" if allowance else ""
-    message = (
-        f"{entry.stage} {entry.components}, iteration {entry.iteration}: the log-likelihood "
-        f"per frame fell by {-entry.gain:.3g} although nothing bounded the last update, and "
+    print(
+        f"warning: {entry.stage} {entry.components}, iteration {entry.iteration}: the "
+        f"log-likelihood per frame fell by {-entry.gain:.3g} although nothing bounded the last update, and "
         f"rounding explains no more than {lost:.1g}{shrinkage}; try precision: double and "
-        "pruning: 0"
+        "pruning: 0",
+        file=sys.stderr,
     )
-    if settings.on_decrease == "stop":
-        raise GmmcoreError(message)
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _look_at_held_out(history: Sequence[HistoryEntry], update: Update, course: Course) -> None:

@@ -142,7 +142,6 @@ CHANGES: list[tuple[str, Any]] = [
     ("full.floor", 0.3),
     ("full.ceiling", 2.0),
     ("low_count.occupancy", 900.0),
-    ("on_decrease", "stop"),
     ("precision", "double"),
     ("pruning", 0.0),
     ("pruning", 1.0e-3),

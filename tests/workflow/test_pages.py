@@ -81,9 +81,9 @@ def test_without_its_records_a_run_rests_and_other_settings_make_other_pages(com
     flow = compared.copy_to(tmp_path / "run")
     flow.remove(".snakemake")
     assert "Nothing to be done" in flow.run()
-    flow.configure(changed(RUNS, runs={"a": {"on_decrease": "stop", "export": ["alize"]}}))
+    flow.configure(changed(RUNS, runs={"a": {"pruning": 0.0, "export": ["alize"]}}))
     flow.run()
-    assert "on_decrease" in (flow.folder / "results/comparison.tsv").read_text()
+    assert "pruning" in (flow.folder / "results/comparison.tsv").read_text()
     assert "Nothing to be done" in flow.run()
 
 
