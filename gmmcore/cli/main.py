@@ -19,7 +19,6 @@ from gmmcore.cli import (  # noqa: F401 (they make the verbs)
     training,
 )
 from gmmcore.cli.verb import VERBS
-from gmmcore.core.processor import pin
 from gmmcore.errors import GmmcoreError
 
 # Verbs of an earlier version, and what to give instead.
@@ -114,8 +113,6 @@ def _run(argv: list[str], chosen: str | None) -> int:
         for declare in verb.arguments if name == chosen else ():
             declare(subparser)
     arguments = parser.parse_args(argv)
-    # No verb imports numpy before it runs, and numpy reads the environment once.
-    pin(getattr(arguments, "processor", None))
     if arguments.version:
         from gmmcore import __version__
 

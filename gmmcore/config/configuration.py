@@ -27,6 +27,7 @@ REMOVED: dict[str, str] = {
         "lacks; remove the key"
     ),
     "on_decrease": "a likelihood that falls is always warned of; remove the key",
+    "processor": "export OPENBLAS_CORETYPE=Haswell makes machines compute alike",
     "stop_on": (
         "a warning says where the held-out log-likelihood falls; lower iterations, or keep a "
         "smaller size"

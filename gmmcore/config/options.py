@@ -137,7 +137,7 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
     >>> from gmmcore.config.options import build
     >>> from gmmcore.config.steps import EStep
     >>> build(EStep, {"precision": "double"})
-    EStep(precision='double', pruning=2e-08, processor=None)
+    EStep(precision='double', pruning=2e-08)
     """
     known = {_key(each.name): each for each in fields(kind)}
     given: dict[str, Any] = {}

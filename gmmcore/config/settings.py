@@ -124,7 +124,6 @@ class Settings(Options):
     )
     precision: str = same(IterationSettings, "precision")
     pruning: float = same(IterationSettings, "pruning")
-    processor: str | None = same(IterationSettings, "processor")
     device: str = option(
         "cpu",
         "what computes E-steps; cuda: a GPU of NVIDIA (needs `pip install 'gmmcore[gpu]'`) does in "
@@ -193,7 +192,7 @@ class Settings(Options):
     @property
     def split(self) -> Split:
         """How components are divided."""
-        return Split(method=self.method, floor=self.variance.floor, processor=self.processor)
+        return Split(method=self.method, floor=self.variance.floor)
 
     def iteration(self, kind: str) -> IterationSettings:
         """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
@@ -204,7 +203,6 @@ class Settings(Options):
         return IterationSettings(
             precision=self.precision,
             pruning=self.pruning,
-            processor=self.processor,
             floor=bounds.floor,
             ceiling=bounds.ceiling,
             occupancy=occupancy,

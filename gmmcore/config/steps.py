@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from gmmcore.config.options import Options, OptionsError, option, same
 from gmmcore.core import settings
-from gmmcore.core.processor import PROCESSORS
 
 __all__ = [
     "Bounds",
@@ -36,13 +35,6 @@ class EStep(Options):
         type="number",
         minimum=0,
         exclusiveMaximum=1,
-    )
-    processor: str | None = option(
-        None,
-        "compute as a processor of this type does, so that bits are the same on newer ones; "
-        "null: as the one at hand",
-        enum=[*PROCESSORS],
-        type="string",
     )
 
 
@@ -186,4 +178,3 @@ class Split(Options):
         enum=["principal", "sidekit"],
     )
     floor: float = same(Bounds, "floor")
-    processor: str | None = same(EStep, "processor")

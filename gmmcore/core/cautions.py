@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gmmcore.core.history import HistoryEntry
 from gmmcore.errors import counted
 
-if TYPE_CHECKING:  # The verbs import this module before they choose the processor's code.
+if TYPE_CHECKING:
     from gmmcore.core.mixture import GaussianMixture
 
 __all__ = ["cautions", "few_frames", "gain_left"]

@@ -16,6 +16,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from gmmcore.errors import GmmcoreError
 
 T = TypeVar("T")
@@ -55,6 +57,20 @@ def blas() -> Any:
         return threadpoolctl.ThreadpoolController().select(user_api="blas")
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def arithmetic() -> str:
+    """Say what computes: numpy and BLAS choose code by the CPU, and sums have other last bits."""
+    try:
+        from numpy.lib.introspect import opt_func_info
+
+        code = opt_func_info(func_name="^exp$")["exp"]["dd"]["current"]
+    except ImportError:  # numpy before 2.1
+        code = ""
+    # Where scipy is loaded, its own BLAS is there too, and the order of the two may be any.
+    found = sorted(blas().info(), key=lambda one: "numpy.libs" not in one["filepath"])
+    words = [f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in found[:1]]
+    return ", ".join([f"numpy {np.__version__} {code}".strip(), *words])
 
 
 def threads_map(threads: int) -> Map:

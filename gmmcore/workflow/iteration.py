@@ -31,7 +31,6 @@ def save_iteration(
     entry: HistoryEntry,
     update: Update,
     settings: IterationSettings,
-    arithmetic: str,
     course: Course,
     seconds: float | None = None,
     device: str | None = None,
@@ -50,8 +49,6 @@ def save_iteration(
         Result of its M-step.
     settings
         Settings of E-step and M-step.
-    arithmetic
-        What computed them, in the words of `gmmcore.core.processor.in_use`.
     course
         Course of the stage.
     seconds
@@ -82,7 +79,6 @@ def save_iteration(
         parent=before.digest,
         corpus=before.facts["corpus"],
         settings=settings_digest("maximise", settings),
-        arithmetic=arithmetic,
         device=device,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
@@ -140,9 +136,9 @@ def _look_at_decrease(
     shrinkage = f", and the prior {allowance:.1g}" if allowance else ""
     print(
         f"warning: {entry.stage} {entry.components}, iteration {entry.iteration}: the "
-        f"log-likelihood per frame fell by {-entry.gain:.3g} although nothing bounded the last update, and "
-        f"rounding explains no more than {lost:.1g}{shrinkage}; try precision: double and "
-        "pruning: 0",
+        f"log-likelihood per frame fell by {-entry.gain:.3g} although nothing bounded the last "
+        f"update, and rounding explains no more than {lost:.1g}{shrinkage}; try precision: double "
+        "and pruning: 0",
         file=sys.stderr,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from gmmcore.config.options import Options, mapping
 from gmmcore.config.steps import EStep
 from gmmcore.core.mstep import ARITHMETIC
+from gmmcore.core.parallel import arithmetic
 from gmmcore.files import digest_of
 
 __all__ = ["provenance", "settings_digest"]
@@ -22,7 +23,6 @@ def provenance(
     parent: str | None = None,
     corpus: str | None = None,
     settings: str | None = None,
-    arithmetic: str | None = None,
     device: str | None = None,
     **of_iteration: float | str | bool | None,
 ) -> dict[str, Any]:
@@ -45,10 +45,6 @@ def provenance(
         Digest of the frames.
     settings : str, optional
         `settings_digest` of the verb that made the mixture.
-    arithmetic : str, optional
-        `gmmcore.core.processor.in_use` of the process that made the mixture, or the mixture that
-        it was
-        made from without sums. Iterations of other processors are valid all the same.
     device : str, optional
         Type of the device that computed the sums, and the path on it; None for the processor.
     **of_iteration
@@ -64,7 +60,7 @@ def provenance(
         "parent": parent,
         "corpus": corpus,
         "settings": settings,
-        "arithmetic": arithmetic,
+        "arithmetic": arithmetic(),
         **({} if device is None else {"device": device}),
         **of_iteration,
     }

@@ -41,7 +41,6 @@ def run(arguments: argparse.Namespace) -> None:
     """
     import numpy as np
 
-    from gmmcore.core.processor import in_use
     from gmmcore.data.corpus import Corpus
     from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
     from gmmcore.workflow.provenance import settings_digest
@@ -70,6 +69,5 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output,
         found,
         StatisticsFacts(model.digest, corpus.digest, level, digest, arguments.device),
-        arithmetic=in_use(settings.processor),
         gpu=gpu_of(arguments),
     )

@@ -29,6 +29,5 @@ def run(arguments: argparse.Namespace) -> None:
         parent=model.digest,
         corpus=model.facts.get("corpus"),
         settings=settings_digest("diag2full"),
-        arithmetic=model.facts.get("arithmetic"),
     )
     save_model(arguments.output, to_full(model.mixture), facts, model.history)

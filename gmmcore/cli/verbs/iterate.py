@@ -78,7 +78,6 @@ def _last_iteration(
     """Continue after the last valid iteration; return the number of the stage's last one."""
     from gmmcore.core.em import iterations
     from gmmcore.core.mstep import maximise
-    from gmmcore.core.processor import in_use, warn_of_others
     from gmmcore.data.corpus import Corpus
     from gmmcore.files import read_bytes, replace_bytes
     from gmmcore.formats.hdf5 import load_model
@@ -132,8 +131,6 @@ def _last_iteration(
         ) as steps.report,
     ):
         start = perf_counter()
-        arithmetic = in_use(settings.processor)
-        warn_of_others(source, [model.facts.get("arithmetic")], arithmetic)
         gpu = gpu_of(arguments)
         for entry, update in iterations(
             model.mixture,
@@ -151,7 +148,6 @@ def _last_iteration(
                 entry,
                 update,
                 settings,
-                arithmetic,
                 course,
                 perf_counter() - start,
                 gpu,

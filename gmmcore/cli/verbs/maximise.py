@@ -42,7 +42,6 @@ def run(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.core.em import iterations
     from gmmcore.core.mstep import maximise
-    from gmmcore.core.processor import in_use, warn_of_others
     from gmmcore.data.corpus import Corpus
     from gmmcore.formats.statistics_file import StatisticsFacts, read_statistics
     from gmmcore.workflow.provenance import settings_digest
@@ -57,8 +56,6 @@ def run(arguments: argparse.Namespace) -> None:
         return
     warn_of_few_frames(model, corpus)
     check_held_out(arguments, model)
-    now = in_use(settings.processor)
-    warn_of_others(arguments.mixture, [model.facts.get("arithmetic")], now)
     steps = e_steps_of(arguments, corpus)
     with explained(arguments.mixture):
         sums = steps.sums(model.mixture)
@@ -72,8 +69,6 @@ def run(arguments: argparse.Namespace) -> None:
         total = sums.statistics(
             reduce(operator.iadd, found), sum(part.frames for part in steps.parts(level))
         )
-        makers = [facts.get("arithmetic") for facts in files]
-        arithmetic = warn_of_others(arguments.statistics[0], makers, now)
         entry, update = next(
             iterations(
                 model.mixture,
@@ -92,7 +87,6 @@ def run(arguments: argparse.Namespace) -> None:
         entry,
         update,
         settings,
-        arithmetic,
         course,
         device=files[0].get("gpu"),
     )

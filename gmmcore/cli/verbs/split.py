@@ -34,7 +34,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
     from gmmcore.core.divide import divide
     from gmmcore.core.initial import split
-    from gmmcore.core.processor import in_use
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.workflow.provenance import provenance, settings_digest
 
@@ -43,9 +42,9 @@ def run(arguments: argparse.Namespace) -> None:
     components = arguments.components or 2 * model.mixture.components
     with explained(arguments.mixture):
         if settings.method == "sidekit":
-            mixture, arithmetic = split(model.mixture, components), model.facts.get("arithmetic")
+            mixture = split(model.mixture, components)
         else:
-            sample, arithmetic = _sample(arguments, components), in_use(settings.processor)
+            sample = _sample(arguments, components)
             mixture = divide(
                 model.mixture, sample, components, floor=settings.floor, threads=arguments.threads
             )
@@ -55,7 +54,6 @@ def run(arguments: argparse.Namespace) -> None:
         parent=model.digest,
         corpus=model.facts.get("corpus"),
         settings=settings_digest("split", settings),
-        arithmetic=arithmetic,
     )
     save_model(arguments.output, mixture, facts, model.history)
 

@@ -30,7 +30,7 @@ from gmmcore.core.estep import (
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.initial import to_full
 from gmmcore.core.mstep import maximise
-from gmmcore.core.parallel import blas, processes_map, threads_map
+from gmmcore.core.parallel import arithmetic, blas, processes_map, threads_map
 from gmmcore.core.sums import Statistics
 from gmmcore.errors import GmmcoreError
 
@@ -395,3 +395,11 @@ def test_an_interruption_while_the_libraries_are_looked_up_is_not_lost(monkeypat
     monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Controller)
     with pytest.raises(KeyboardInterrupt):
         blas.__wrapped__()
+
+
+@pytest.mark.parametrize("first", ["numpy", "scipy.linalg", "scipy.linalg, h5py"])
+def test_what_computes_does_not_depend_on_what_is_loaded(first):
+    script = f"import {first}; from gmmcore.core.parallel import arithmetic; print(arithmetic())"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.stdout.strip() == arithmetic()
+    assert found.stdout.startswith(f"numpy {np.__version__}")
