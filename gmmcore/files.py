@@ -55,7 +55,7 @@ MIXTURE_FILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "alize-xml": ("alize", (".xml", ".alize-xml")),
     "alize": ("alize", (".gmm", ".alize", ".raw")),
 }
-"""Formats of mixture files: their modules in `gmmcore.formats` and the extensions of their files.
+"""Formats of mixture files: their modules in ``gmmcore.formats`` and the extensions of their files.
 
 The order is that in which they are asked whether content is theirs: a format without a magic
 number comes after those that have one. The first extension is the one that `export` gives.
