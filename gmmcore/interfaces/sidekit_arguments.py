@@ -1,32 +1,23 @@
-"""Checks of the arguments that SIDEKIT's interface takes: what is wrong is told in one line."""
+"""What SIDEKIT's methods take: numbers, names of files, and frames; what is wrong is one line."""
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
+from collections.abc import Iterable, Iterator
 from numbers import Real
 from typing import Any, NoReturn
 
 import numpy as np
+import numpy.typing as npt
 
+from gmmcore.core.density import checked_frames
+from gmmcore.core.frames import ArraySource
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.registry import format_by_extension, format_by_name
-
-__all__ = [
-    "bounds",
-    "check_extension",
-    "check_folder",
-    "choice",
-    "frames",
-    "limits",
-    "per_component",
-    "real",
-    "refuse",
-    "shown",
-    "type_of",
-    "whole",
-]
+from gmmcore.interfaces.frames import spooled
 
 _WRITERS = {
     "sidekit": "write",
@@ -67,27 +58,11 @@ def whole(name: str, value: Any, least: int) -> int:
     return number
 
 
-def limits(values: Any) -> list[int]:
-    """The numbers of iterations after each split."""
-    numbers = list(values) if np.iterable(values) and not isinstance(values, str) else []
-    if not numbers:
-        expected = "a sequence such as (1, 2, 4)"
-        refuse("iterations", shown(values), expected, "(0,) makes no iterations")
-    return [whole("iterations", number, 0) for number in numbers]
-
-
 def real(name: str, value: Any) -> float:
     """An argument that is a real number and not NaN, as a float."""
     if not isinstance(value, Real) or np.isnan(float(value)):
         refuse(name, shown(value), "a number")
     return float(value)
-
-
-def choice(name: str, value: Any, *known: str) -> str:
-    """An argument that is one of some words."""
-    if not isinstance(value, str) or value not in known:
-        refuse(name, shown(value), f"one of {', '.join(known)}")
-    return value
 
 
 def frames(name: str, value: Any) -> float:
@@ -97,9 +72,13 @@ def frames(name: str, value: Any) -> float:
     return number
 
 
-def per_component(value: Any) -> int | None:
-    """The argument `frames_per_component`."""
-    return None if value is None else whole("frames_per_component", value, 1)
+def limits(values: Any) -> list[int]:
+    """The numbers of iterations after each split."""
+    numbers = list(values) if np.iterable(values) and not isinstance(values, str) else []
+    if not numbers:
+        expected = "a sequence such as (1, 2, 4)"
+        refuse("iterations", shown(values), expected, "(0,) makes no iterations")
+    return [whole("iterations", number, 0) for number in numbers]
 
 
 def bounds(**values: Any) -> list[float]:
@@ -121,14 +100,124 @@ def check_folder(output_file_name: Any) -> None:
         refuse("output_file_name", found, "an existing folder", "make it first")
 
 
-def check_extension(path: PathLike, *names: str) -> None:
-    """Refuse a file name with the extension of a format that is none of `names`."""
+def check_extension(path: PathLike, name: str) -> None:
+    """Refuse a file name with the extension of another format than that of this name."""
     found = format_by_extension(path)
-    if found is not None and found.name not in names:
-        wanted, other = format_by_name(names[0]), _WRITERS.get(found.name, "gmmcore.write_mixture")
+    if found is not None and found.name != name:
+        wanted, other = format_by_name(name), _WRITERS.get(found.name, "gmmcore.write_mixture")
         refuse(
             str(path),
             f"the extension of {found.title}",
             f"that of {wanted.title}, such as {wanted.extensions[0]}",
             f"change it, or write that format with {other}",
         )
+
+
+def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
+    """The frames of a server and a list of shows or an IdMap, or of an array (F, D) and None.
+
+    Each show is loaded once, where SIDEKIT processes it again in every iteration. Of a SIDEKIT
+    server only the selected frames are taken, as SIDEKIT does in a training.
+    """
+    if isinstance(features_server, np.ndarray):
+        if feature_list is not None:
+            found = f"{shown(feature_list)} beside frames in an array"
+            expected = "None, for an array has no shows"
+            refuse("feature_list", found, expected, "give a features server, or None")
+        return array_source(features_server)
+    is_class = isinstance(features_server, type)
+    if is_class or not callable(getattr(features_server, "load", None)):
+        refuse(
+            "features_server",
+            f"the class {features_server.__name__}" if is_class else type_of(features_server),
+            "an object with load(show, start=, stop=), or one array of frames (F, D) with None "
+            "as the list",
+            "make a FeaturesServer, or join arrays with numpy.concatenate",
+        )
+    segments = _segments(feature_list)
+    with _selected_frames_only(features_server):
+        return spooled((show, _loaded(features_server, show, part)) for show, part in segments)
+
+
+def array_source(values: npt.ArrayLike) -> ArraySource:
+    """An array (F, D) of one frame or more, all of them finite."""
+    source = ArraySource(checked_frames(values, finite=True))
+    if not source.frames:
+        refuse("frames", "none were given", "an array (F, D)", "check where it is made")
+    return source
+
+
+def _loaded(server: Any, show: str, segment: dict[str, int | None]) -> npt.NDArray[Any]:
+    try:
+        loaded = server.load(show, **segment)
+    # An OSError would be taken for one of the file that the frames are kept in.
+    except (OSError, LookupError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GmmcoreError(
+            f"show {show}: the features server cannot load it ({reason}); "
+            "expected a show that it knows; correct the list or the server"
+        ) from error
+    if not isinstance(loaded, tuple | list) or len(loaded) != 2:
+        size = f" and length {len(loaded)}" if isinstance(loaded, tuple | list) else ""
+        refuse(
+            f"show {show}",
+            f"the features server's load returned {type_of(loaded)}{size}",
+            "(frames, label), with frames of shape (n, D)",
+            "correct the server",
+        )
+    return checked_frames(loaded[0], f"show {show}")
+
+
+def _segments(feature_list: Any) -> list[tuple[str, dict[str, int | None]]]:
+    """The shows of a list or an IdMap, each with the arguments ``start`` and ``stop`` it has."""
+    if not hasattr(feature_list, "rightids"):
+        # A set has another order in every process, and results depend on it.
+        unfit = isinstance(feature_list, str | bytes | set | frozenset)
+        if unfit or not isinstance(feature_list, Iterable):
+            raise GmmcoreError(
+                f"the feature list: {type_of(feature_list)}; a list of shows, or an IdMap, "
+                "was expected; put the names into a list"
+            )
+        return [(_show(name), {}) for name in feature_list]
+    columns = [
+        np.ravel(np.asarray(getattr(feature_list, name, ()), dtype=object)).tolist()
+        for name in ("rightids", "start", "stop")
+    ]
+    if len({len(column) for column in columns}) > 1:
+        found = "an IdMap with {} rightids, {} start and {} stop".format(*map(len, columns))
+        refuse("the feature list", found, "as many of each", "make the IdMap again")
+    result = []
+    for name, start, stop in zip(*columns, strict=True):
+        show = _show(name)
+        for limit in (start, stop):
+            if limit is not None and not (isinstance(limit, Real) and float(limit).is_integer()):
+                found = f"its segment has the limit {limit!r}"
+                refuse(f"show {show}", found, "a whole number, or None", "correct the IdMap")
+        if start is not None and stop is not None and stop < start:
+            found = f"its segment goes from {start} to {stop}"
+            refuse(f"show {show}", found, "a start before the stop", "correct the IdMap")
+        ends = {"start": start, "stop": stop}
+        result.append((show, {end: None if at is None else int(at) for end, at in ends.items()}))
+    return result
+
+
+def _show(name: Any) -> str:
+    if not isinstance(name, str | int | np.integer | os.PathLike):
+        raise GmmcoreError(
+            f"the feature list: {type_of(name)} where the name of a show was expected; "
+            "give names as text, or frames as one array instead of the server"
+        )
+    return str(name)
+
+
+@contextlib.contextmanager
+def _selected_frames_only(features_server: Any) -> Iterator[None]:
+    if not hasattr(features_server, "keep_all_features"):
+        yield
+        return
+    before = features_server.keep_all_features
+    features_server.keep_all_features = False
+    try:
+        yield
+    finally:
+        features_server.keep_all_features = before

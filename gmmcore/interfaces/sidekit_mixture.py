@@ -1,7 +1,4 @@
-"""`Mixture`: one class with all methods of ``sidekit.Mixture``, hence the length of this file.
-
-Its methods check their arguments and call the core.
-"""
+"""`Mixture`: all methods of ``sidekit.Mixture``, which check their arguments and call the core."""
 
 from __future__ import annotations
 
@@ -29,9 +26,6 @@ from gmmcore.formats.registry import (
     write_mixture,
 )
 from gmmcore.interfaces import sidekit_arguments as arguments
-from gmmcore.interfaces.sidekit_served import array_source, frame_source
-
-__all__ = ["Mixture"]
 
 Array = npt.NDArray[np.float64]
 # SIDEKIT shrinks no correlations.
@@ -49,21 +43,18 @@ class Mixture:
 
     Attributes
     ----------
-    w : ndarray, shape (C,), float64
-        Weights.
-    mu : ndarray, shape (C, D), float64
-        Means.
+    w, mu : ndarray, shape (C,) and (C, D), float64
+        Weights and means.
     invcov : ndarray, shape (C, D) or (C, D, D), float64
         Precisions: inverse variances, or inverse covariances.
     invchol : ndarray, shape (C, D, D), float64
         Upper Cholesky factors U of full precisions U' U; empty for diagonal covariances.
     cov_var_ctl : ndarray, shape (C, D), float64
         Variances that the floor and the ceiling of a training refer to; may be empty.
-    cst, det : ndarray, shape (C,), float64
-        Normalising factors of the densities, and determinants of the covariances. They may
-        overflow; nothing is computed from them.
-    A : ndarray, shape (C,), float64
-        ``sum(mu^2 invcov) - 2 (log w + log cst)``; zeros for full covariances.
+    cst, det, A : ndarray, shape (C,), float64
+        Normalising factors of the densities, determinants of the covariances, and
+        ``sum(mu^2 invcov) - 2 (log w + log cst)``, zeros for full covariances. They may overflow;
+        nothing is computed from them.
     name : str
 
     Notes
@@ -100,26 +91,13 @@ class Mixture:
 
     @classmethod
     def from_gaussian_mixture(cls, mixture: GaussianMixture, name: str = "empty") -> Mixture:
-        """Make a `Mixture` of a `gmmcore.GaussianMixture`.
-
-        Examples
-        --------
-        >>> from gmmcore import GaussianMixture, Mixture
-        >>> Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]), "one")
-        <Mixture one: 1 diagonal of dimension 2>
-        """
+        """Make a `Mixture` of a `gmmcore.GaussianMixture`."""
         result = cls(name=name)
         result._adopt(core_mixture("mixture", mixture))
         return result
 
     def gaussian_mixture(self) -> GaussianMixture:
-        """Make a `gmmcore.GaussianMixture` of the parameters.
-
-        Raises
-        ------
-        InvalidMixtureError
-            If they are no mixture, or there are none yet.
-        """
+        """Make a `gmmcore.GaussianMixture` of the parameters, which must be a mixture."""
         self._filled(self.w)
         control = np.asarray(self.cov_var_ctl)
         usable = control.ndim == 2 and control.shape == np.shape(self.mu)
@@ -144,13 +122,7 @@ class Mixture:
         return self._filled(self.mu).flatten()
 
     def get_invcov_super_vector(self) -> Array:
-        """Inverse variances of all components, shape (C D,).
-
-        Raises
-        ------
-        GmmcoreError
-            If the mixture is empty or has full covariances.
-        """
+        """Return the inverse variances of all components of a diagonal mixture, shape (C D,)."""
         if self._filled(self.invcov).ndim != 2:
             raise GmmcoreError(f"mixture {self.name}: only a diagonal mixture has such a vector")
         return self.invcov.flatten()
@@ -164,14 +136,7 @@ class Mixture:
         return self.cst.shape == (count,) and self.det.shape == (count,)
 
     def read(self, mixture_file_name: PathLike, prefix: str = "") -> None:
-        """Read a mixture of any format.
-
-        Parameters
-        ----------
-        mixture_file_name : path
-        prefix : str, optional
-            What the names of its datasets begin with, in an HDF5 file of several mixtures.
-        """
+        """Read a mixture of any format, or that of this prefix in an HDF5 file of several."""
         self._adopt(read_mixture(mixture_file_name, prefix=prefix))
 
     def write(self, mixture_file_name: PathLike, prefix: str = "", mode: str = "w") -> None:
@@ -186,23 +151,6 @@ class Mixture:
             What the names of the datasets begin with.
         mode : {'w', 'a'}
             ``a`` adds to a file that may hold other mixtures.
-
-        Raises
-        ------
-        GmmcoreError
-            If the extension is another format's, the mixture is empty, or the file cannot be
-            written.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> from gmmcore import GaussianMixture, Mixture
-        >>> ubm = Mixture.from_gaussian_mixture(GaussianMixture([1], [[0, 0]], [[1, 4]]))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = os.path.join(folder, "ubm.h5")
-        ...     ubm.write(path)
-        ...     Mixture(path, name="again")
-        <Mixture again: 1 diagonal of dimension 2>
         """
         arguments.check_extension(mixture_file_name, "sidekit")
         write_hdf5(mixture_file_name, self.gaussian_mixture(), prefix=prefix, mode=mode)
@@ -251,12 +199,6 @@ class Mixture:
         -------
         ndarray, shape (F, C), float64
             Not normalised over the components, as in SIDEKIT.
-
-        Raises
-        ------
-        GmmcoreError
-            If the mixture is empty, `cep` or `mu` has another shape, or one of them is masked or
-            holds anything but finite real numbers.
 
         Examples
         --------
@@ -323,34 +265,23 @@ class Mixture:
             Number of threads; does not change the result.
         llk_gain : float, optional
             Smallest gain of log-likelihood per frame for which another iteration follows.
-        save_partial : bool, optional
-            Write ``<output_file_name>_<C>g.h5`` before each split.
-        output_file_name : path, optional
-            What the names of these files begin with, in an existing folder.
+        save_partial, output_file_name : bool and path, optional
+            Write ``<output_file_name>_<C>g.h5``, in an existing folder, before each split.
         ceil_cov, floor_cov : float, optional
             Bounds of the variances, relative to those of all frames.
         method : {'sidekit', 'principal'}, optional
             Divide all components along their axis of largest variance, or where the likelihood
             gains most, which ends higher after fewer iterations.
-        frames_per_component : int, optional
+        frames_per_component, seed : int, optional
             Read about as many random frames per component until the last iterations, which read
             all frames; None reads all frames in every iteration.
-        seed : int, optional
-            Seed of the random frames.
         occupancy : float, optional
-            Components of fewer frames are shrunk towards the variances of all frames; 0 for none.
-            See `gmmcore.core.mstep.maximise`.
+            Components of fewer frames are shrunk towards the variances of all frames.
 
         Returns
         -------
         list of float
             Log-likelihood per frame of every iteration, before its update.
-
-        Raises
-        ------
-        GmmcoreError
-            If an argument makes no sense, which is told before anything is loaded; or if a show
-            cannot be used.
 
         Examples
         --------
@@ -364,19 +295,18 @@ class Mixture:
         """
         components = arguments.whole("distrib_nb", distrib_nb, 1)
         limits = arguments.limits(iterations)
-        threads = arguments.whole("num_thread", num_thread, 1)
         floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
+        if method not in ("sidekit", "principal"):
+            arguments.refuse("method", arguments.shown(method), "one of sidekit, principal")
         settings = training.TrainingSettings(
             llk_gain=arguments.real("llk_gain", llk_gain),
-            method=arguments.choice("method", method, "sidekit", "principal"),
-            frames_per_component=arguments.per_component(frames_per_component),
-            seed=arguments.whole("seed", seed, 0),
-            threads=threads,
+            method=method,
             diag=MStep(
                 floor=floor,
                 ceiling=ceiling,
                 occupancy=arguments.frames("occupancy", occupancy),
             ),
+            **_common(num_thread, frames_per_component, seed),
         )
         if save_partial:
             arguments.check_folder(output_file_name)
@@ -385,7 +315,7 @@ class Mixture:
             write_hdf5(f"{output_file_name}_{mixture.components}g.h5", mixture)
 
         trained = training.train(
-            frame_source(features_server, feature_list),
+            arguments.frame_source(features_server, feature_list),
             components,
             limits,
             settings=settings,
@@ -402,38 +332,11 @@ class Mixture:
         llk_gain: float = 0.01,
         do_init: bool = True,
     ) -> list[float]:
-        """Train from components that are equal slices of the frames.
+        """Train from components that are equal slices of the frames `cep`, of shape (F, D).
 
-        Parameters
-        ----------
-        cep : array_like, shape (F, D)
-            Frames.
-        distrib_nb : int
-            Number of components.
-        iteration_min, iteration_max : int, optional
-            Least and largest number of iterations.
-        llk_gain : float, optional
-            Smallest gain of log-likelihood per frame for which another iteration follows.
-        do_init : bool, optional
-            False continues the training of the mixture as it is, with its `distrib_nb` components.
-
-        Returns
-        -------
-        list of float
-            Log-likelihood per frame of every iteration, before its update.
-
-        Raises
-        ------
-        GmmcoreError
-            If an argument makes no sense.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from gmmcore import Mixture
-        >>> frames = np.random.default_rng(0).normal(size=(500, 3))
-        >>> len(Mixture().EM_uniform(frames, 2, iteration_max=5, llk_gain=0))
-        5
+        There are `iteration_min` to `iteration_max` iterations; a further one follows if the gain
+        of log-likelihood per frame is `llk_gain` or more. Without `do_init` the training of the
+        mixture as it is continues, with its `distrib_nb` components. Returns what `EM_split` does.
         """
         components = arguments.whole("distrib_nb", distrib_nb, 1)
         least = arguments.whole("iteration_min", iteration_min, 0) + 1
@@ -443,7 +346,7 @@ class Mixture:
         if not do_init and components != self.gaussian_mixture().components:
             expected = f"{self.distrib_nb()}, the components of the mixture that is continued"
             arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
-        frames = array_source(cep)
+        frames = arguments.array_source(cep)
         start = training.uniform_start(frames, components) if do_init else self.gaussian_mixture()
         stage = Stage("full" if start.is_full else "diag", start.components, most, "initialise")
         course = Course(stage, settings.llk_gain, least=least)
@@ -469,20 +372,17 @@ class Mixture:
         diagonal_mixture : Mixture
         features_server, featureList
             As `features_server` and `feature_list` of `EM_split`.
-        iterations : int, optional
-            Number of iterations.
-        num_thread : int, optional
-            Number of threads; does not change the result.
+        iterations, num_thread : int, optional
+            Numbers of iterations and of threads.
         prior : float or None, optional
             Number of frames that the correlations of all components together count for: of n
             frames, a component keeps n / (n + prior) of its own, so that it does not fit these
             frames only. 0 gives SIDEKIT's numbers; None, twice as many as dimensions, is the
-            default of the workflow, and what new trainings should use. See
-            `gmmcore.core.mstep.maximise`.
+            default of the workflow, and what new trainings should use.
         occupancy : float or None, optional
             Components of fewer frames are shrunk towards the variances of all frames; None for as
-            many as dimensions. See `gmmcore.core.mstep.maximise`.
-        frames_per_component, seed
+            many as dimensions.
+        frames_per_component, seed : int, optional
             As those of `EM_split`; a full component gets (D + 3) / 4 times as many frames.
 
         Returns
@@ -503,18 +403,15 @@ class Mixture:
         """
         start = to_full(core_mixture("diagonal_mixture", diagonal_mixture))
         limit = arguments.whole("iterations", iterations, 0)
-        threads = arguments.whole("num_thread", num_thread, 1)
         settings = training.TrainingSettings(
             llk_gain=-np.inf,
-            frames_per_component=arguments.per_component(frames_per_component),
-            seed=arguments.whole("seed", seed, 0),
-            threads=threads,
             full=FullMStep(
                 prior=None if prior is None else arguments.frames("prior", prior),
                 occupancy=None if occupancy is None else arguments.frames("occupancy", occupancy),
             ),
+            **_common(num_thread, frames_per_component, seed),
         )
-        source = frame_source(features_server, featureList)
+        source = arguments.frame_source(features_server, featureList)
         course = Course.of(
             Stage("full", start.components, limit, "diag2full", final=True),
             llk_gain=settings.llk_gain,
@@ -532,13 +429,7 @@ class Mixture:
         self.name = getattr(diag_mixture, "name", self.name)
 
     def merge(self, model_list: Sequence[Mixture]) -> None:
-        """Take the components of several mixtures, with weights divided by their sum.
-
-        Raises
-        ------
-        GmmcoreError
-            If there are none, or they differ in dimension or in the kind of covariances.
-        """
+        """Take the components of several mixtures, with weights divided by their sum."""
         models = list(model_list) if np.iterable(model_list) else []
         if not models:
             found = arguments.shown(model_list)
@@ -558,19 +449,7 @@ class Mixture:
     def variance_control(
         cov: npt.ArrayLike, flooring: float, ceiling: float, cov_ctl: npt.ArrayLike
     ) -> Array:
-        """Limit variances to ``flooring x cov_ctl`` and ``ceiling x cov_ctl``, in a new array.
-
-        Raises
-        ------
-        GmmcoreError
-            If the floor is negative or above the ceiling.
-
-        Examples
-        --------
-        >>> from gmmcore import Mixture
-        >>> Mixture.variance_control([[0.1, 2.0, 9.0]], 0.5, 2, [[1.0, 1.0, 1.0]])
-        array([[0.5, 2. , 2. ]])
-        """
+        """Limit variances to ``flooring x cov_ctl`` and ``ceiling x cov_ctl``, in a new array."""
         arguments.bounds(flooring=flooring, ceiling=ceiling)
         control = np.asarray(cov_ctl, dtype=np.float64)
         return np.clip(np.asarray(cov, dtype=np.float64), flooring * control, ceiling * control)
@@ -621,3 +500,14 @@ class Mixture:
             return f"<Mixture {self.name}: empty>"
         kind = "full" if self.invcov.ndim == 3 else "diagonal"
         return f"<Mixture {self.name}: {self.distrib_nb()} {kind} of dimension {self.dim()}>"
+
+
+def _common(num_thread: Any, frames_per_component: Any, seed: Any) -> dict[str, Any]:
+    """The settings that two trainings share."""
+    if frames_per_component is not None:
+        frames_per_component = arguments.whole("frames_per_component", frames_per_component, 1)
+    return {
+        "threads": arguments.whole("num_thread", num_thread, 1),
+        "frames_per_component": frames_per_component,
+        "seed": arguments.whole("seed", seed, 0),
+    }

@@ -19,8 +19,6 @@ from gmmcore.data.shows import statistics_of_show
 from gmmcore.errors import GmmcoreError
 from gmmcore.interfaces.sidekit_arguments import refuse, type_of
 
-__all__ = ["FeaturesServer"]
-
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
 
@@ -57,11 +55,6 @@ class FeaturesServer:
         False keeps the speech frames only.
     dct_pca, dct_pca_config, traps_dct_nb
         Not available.
-
-    Raises
-    ------
-    GmmcoreError
-        If an argument asks for what is not available or makes no sense.
 
     Notes
     -----
@@ -103,17 +96,19 @@ class FeaturesServer:
         rasta: bool | None = None,
         keep_all_features: bool = True,
     ) -> None:
-        for name, value in (
-            ("features_extractor", features_extractor),
-            ("dct_pca", dct_pca),
-            ("traps_dct_nb", traps_dct_nb),
-        ):
+        not_available = {
+            "features_extractor": features_extractor,
+            "dct_pca": dct_pca,
+            "traps_dct_nb": traps_dct_nb,
+        }
+        for name, value in not_available.items():
             if value:
                 found, remedy = f"{name} is not available", "store such features in files first"
                 refuse("FeaturesServer", found, "None", remedy)
+        pairs = "pairs (server, whether its labels are taken)"
         for argument, given, kind, expected in (
             ("feature_filename_structure", feature_filename_structure, str | os.PathLike, "a path"),
-            ("sources", sources, Iterable, "pairs (server, whether its labels are taken)"),
+            ("sources", sources, Iterable, pairs),
             ("dataset_list", dataset_list, Iterable, f"some of {', '.join(DATASETS)}"),
             ("sdc_config", sdc_config, Iterable, "(d, p, k)"),
             ("context", context, Iterable, "(left, right)"),
@@ -126,20 +121,18 @@ class FeaturesServer:
         self.global_cmvn = bool(global_cmvn)
         self.context = tuple(context or (0, 0))
         if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in self.sources):
-            expected = "pairs (server, whether its labels are taken)"
-            refuse("FeaturesServer: sources", "something else", expected)
+            refuse("FeaturesServer: sources", "something else", pairs)
         whole = all(isinstance(n, int | np.integer) and n >= 0 for n in self.context)
         if len(self.context) != 2 or not whole:
             expected = "(left, right), two numbers of frames"
             refuse("FeaturesServer: context", f"{self.context}", expected)
-        norm = feat_norm
-        if self.global_cmvn and norm in ("cms", "cmvn"):
-            norm = f"{norm}_global"
+        if self.global_cmvn and feat_norm in ("cms", "cmvn"):
+            feat_norm = f"{feat_norm}_global"
         options: dict[str, Any] = {
             "list": "-",
             "datasets": list(self.dataset_list or DATASETS[:2]),
             "mask": list(mask) if isinstance(mask, tuple) else mask,
-            "normalisation": norm,
+            "normalisation": feat_norm,
             "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
             "delta": bool(delta),
             # SIDEKIT looks at double_delta only where delta is set.
@@ -197,15 +190,8 @@ class FeaturesServer:
 
         Returns
         -------
-        frames : ndarray, shape (N, D), float32
-            The processed frames.
-        label : ndarray, shape (N,), bool
-            Whether each of them is speech.
-
-        Raises
-        ------
-        GmmcoreError
-            If the file or the show is missing or damaged, naming both.
+        frames, label : ndarray, shapes (N, D) and (N,), float32 and bool
+            The processed frames, and whether each of them is speech.
         """
         if not isinstance(show, str):
             refuse("show", type_of(show), "its name as text")
@@ -240,14 +226,9 @@ class FeaturesServer:
         stop: int | None = None,
         label: npt.ArrayLike | None = None,
     ) -> tuple[Frames, Labels | None]:
-        """Join frames start <= i < stop of `feat` (N, D) with their neighbours.
+        """Join frames start <= i < stop of `feat` (N, D) with their neighbours, the earliest first.
 
-        Returns
-        -------
-        frames : ndarray, shape (stop - start, D (left + 1 + right)), float32
-            The joined frames, the earliest first.
-        label : ndarray or None
-            Those of the same frames, if given.
+        Returns the frames, of shape (stop - start, D (left + 1 + right)), and their labels.
         """
         values = checked_frames(feat)
         if values.ndim != 2:
@@ -283,10 +264,11 @@ class FeaturesServer:
         first, last = start or 0, count if stop is None else stop
         low, high = max(first, 0), min(last, count)
         if low >= high:
-            expected = f"one within its frames 0 to {count}"
-            raise FaultyShowError(
-                f"the segment {first} to {last}", expected, "correct start and stop"
+            found, expected = (
+                f"the segment {first} to {last}",
+                f"one within its frames 0 to {count}",
             )
+            raise FaultyShowError(found, expected, "correct start and stop")
         frames = source.read(show, place, low, high)
         missing = (low - first, last - high)
         frames = np.pad(frames, (missing, (0, 0)), mode="edge")
@@ -295,9 +277,8 @@ class FeaturesServer:
             label = np.ones(high - low, dtype=bool) if label is None else label
             label = np.pad(label, missing, mode="edge") if len(label) else label
         if label.shape != (len(frames),):
-            raise FaultyShowError(
-                f"{label.size} labels", f"{len(frames)}, one per frame", "make the labels again"
-            )
+            expected = f"{len(frames)}, one per frame"
+            raise FaultyShowError(f"{label.size} labels", expected, "make the labels again")
         return frames, label
 
 

@@ -15,7 +15,7 @@ from gmmcore.config.steps import MStep
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.data.check import check_list
 from gmmcore.data.shows import ShowReader
-from gmmcore.interfaces.sidekit_served import frame_source
+from gmmcore.interfaces.sidekit_arguments import frame_source
 
 
 @pytest.fixture(scope="module")
