@@ -82,11 +82,6 @@ def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None)
     format : str, optional
         Name of the format, where neither the content nor the name of the file tells it.
 
-    Returns
-    -------
-    GaussianMixture
-        The mixture, whose parameters are checked.
-
     Raises
     ------
     GmmcoreError
@@ -107,12 +102,11 @@ def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None)
 
 
 def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> None:
-    """Write a mixture; a file that is read and written again keeps its bytes.
+    """Write a mixture, whole or not at all; one that was read from a file keeps its bytes.
 
     Parameters
     ----------
     path : path
-        The file, written whole or not at all.
     mixture : GaussianMixture or Mixture
     format : str, optional
         Name of the format; by default that of the extension of `path`.
@@ -120,8 +114,7 @@ def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> No
     Raises
     ------
     GmmcoreError
-        If the format is unknown or cannot hold the mixture, the file cannot be written, or
-        `mixture` is neither kind of mixture, or an empty one.
+        If the format is unknown or cannot hold the mixture, or the file cannot be written.
 
     Examples
     --------

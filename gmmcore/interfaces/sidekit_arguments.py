@@ -19,13 +19,6 @@ from gmmcore.files import PathLike
 from gmmcore.formats.registry import format_by_extension, format_by_name
 from gmmcore.interfaces.frames import spooled
 
-_WRITERS = {
-    "sidekit": "write",
-    "alize": "write_alize",
-    "alize-xml": "write_alize, as .gmm",
-    "htk": "write_htk",
-}
-
 
 def refuse(name: str, found: str, expected: str, remedy: str = "correct it") -> NoReturn:
     """Raise the error of an argument that makes no sense."""
@@ -104,12 +97,12 @@ def check_extension(path: PathLike, name: str) -> None:
     """Refuse a file name with the extension of another format than that of this name."""
     found = format_by_extension(path)
     if found is not None and found.name != name:
-        wanted, other = format_by_name(name), _WRITERS.get(found.name, "gmmcore.write_mixture")
+        wanted = format_by_name(name)
         refuse(
             str(path),
             f"the extension of {found.title}",
             f"that of {wanted.title}, such as {wanted.extensions[0]}",
-            f"change it, or write that format with {other}",
+            "change it, or write that format with gmmcore.write_mixture",
         )
 
 

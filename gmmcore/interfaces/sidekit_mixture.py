@@ -296,7 +296,7 @@ class Mixture:
         components = arguments.whole("distrib_nb", distrib_nb, 1)
         limits = arguments.limits(iterations)
         floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
-        if method not in ("sidekit", "principal"):
+        if not isinstance(method, str) or method not in ("sidekit", "principal"):
             arguments.refuse("method", arguments.shown(method), "one of sidekit, principal")
         settings = training.TrainingSettings(
             llk_gain=arguments.real("llk_gain", llk_gain),

@@ -705,20 +705,17 @@ def test_files(tmp_path: Path) -> None:
 
 def test_an_extension_of_another_format_is_refused(tmp_path: Path) -> None:
     mixture, _ = trained()
-    for method, names, instead in (
-        ("write", ("a.dubm", "a.txt"), "write_mixture"),
-        ("write", ("a.gmm", "a.XML"), "write_alize"),
-        ("write", ("a.mmf",), "write_htk"),
-        ("write_alize", ("a.h5",), "write"),
-        ("write_htk", ("a.gmm",), "write_alize"),
+    for method, names in (
+        ("write", ("a.dubm", "a.txt", "a.gmm", "a.XML", "a.mmf")),
+        ("write_alize", ("a.h5", "a.xml")),
+        ("write_htk", ("a.gmm",)),
     ):
         for name in names:
-            refused(f"{name}: .*{instead}", getattr(mixture, method), tmp_path / name)
+            refused(f"{name}: .*write_mixture", getattr(mixture, method), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
     for name in ("ubm", "ubm.model", "ubm.512"):
         mixture.write(tmp_path / name)
         assert Mixture(tmp_path / name).gaussian_mixture() == mixture.gaussian_mixture()
-    refused("a.xml: .*ALIZE XML; expected that of ALIZE RAW", mixture.write_alize, "a.xml")
 
 
 def test_names_of_files_that_are_none() -> None:
