@@ -14,7 +14,7 @@ import gmmcore
 from gmmcore.config.configuration import changed
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.check import shard_paths
-from gmmcore.core.costs import megabytes, seconds
+from gmmcore.core.schedule import megabytes, seconds
 from gmmcore.config.demo import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import remembered

@@ -21,8 +21,8 @@ def walk(wildcards):
     if fault or is_pending(first):
         return None
     settings = run.digest("maximise", stage.kind)
-    course = run.course(stage, corpus, held_out)
-    return walk_iterations(folder, facts["digest"], corpus.digest, settings, course)
+    course = run.course(stage, corpus)
+    return walk_iterations(folder, facts["digest"], corpus, held_out, settings, course)
 
 
 def scattered(wildcards):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gmmcore.core.moments import merge_moments
-from gmmcore.core.nesting import frame_levels
+from gmmcore.core.schedule import frame_levels
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.data.shards import Shard, ShardWriter
 from gmmcore.data.shows import Row, ShowTable

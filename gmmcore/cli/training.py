@@ -22,7 +22,7 @@ def initialise(arguments: argparse.Namespace) -> None:
     Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
     """
     from gmmcore.config.options import options_of
-    from gmmcore.core.cautions import few_frames
+    from gmmcore.core.describe import few_frames
     from gmmcore.core.initial import controlled, one_gaussian
     from gmmcore.data.corpus import Corpus
     from gmmcore.files import sha256_of
@@ -80,7 +80,7 @@ def finish(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.config.options import options_of
     from gmmcore.config.steps import Limits
-    from gmmcore.core.cautions import cautions
+    from gmmcore.core.describe import cautions
     from gmmcore.formats.hdf5 import load_model, save_model
 
     model = load_model(arguments.mixture)

@@ -1,18 +1,22 @@
-"""Descriptions of a mixture, and differences between two."""
+"""What is said of a mixture and of its training: sizes, differences, and cautions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, isnan, log, nan
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
-
-__all__ = ["Difference", "condition_numbers", "describe", "difference"]
+from gmmcore.errors import counted
 
 Array = npt.NDArray[np.float64]
+# Least number of coefficients of frames for each free parameter, without a caution.
+_NUMBERS = 5
 
 
 def describe(mixture: GaussianMixture) -> dict[str, Any]:
@@ -31,7 +35,7 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
         ``condition_largest_component`` are the numbers of the components, from 0.
     """
     spread = _spread(mixture)
-    condition = condition_numbers(mixture)
+    condition = spread.max(axis=1) / spread.min(axis=1)
     weights = mixture.weights / mixture.weights.sum()
     positive = weights[weights > 0]
     entropy = float(-(positive * np.log(positive)).sum())
@@ -55,25 +59,12 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
     }
 
 
-def condition_numbers(mixture: GaussianMixture) -> Array:
-    """Return the ratio of each component's largest and smallest variance, or eigenvalue: (C,)."""
-    spread = _spread(mixture)
-    return np.asarray(spread.max(axis=1) / spread.min(axis=1))
-
-
 @dataclass(frozen=True)
 class Difference:
     """Largest differences between two mixtures of one shape, component by component.
 
-    Attributes
-    ----------
-    weights : float
-        Largest difference of two weights.
-    means : float
-        Largest difference of two means, in standard deviations of the first mixture.
-    covariances : float
-        Largest difference of two covariances, relative to the product of the two standard
-        deviations of the first mixture.
+    Means are in standard deviations of the first mixture, covariances relative to the product of
+    two of its standard deviations.
     """
 
     weights: float
@@ -123,3 +114,178 @@ def _covariances(mixture: GaussianMixture, full: bool) -> Array:
     if full and not mixture.is_full:
         return mixture.covariances[:, :, np.newaxis] * np.eye(mixture.dimension)
     return mixture.covariances
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is known of the last mixture of a stage, as a model to choose.
+
+    Attributes
+    ----------
+    kind : str
+        ``diag`` or ``full``.
+    components, parameters, iterations : int
+        Numbers of components, of free parameters, and of iterations of the stage.
+    trained_on, frames : int
+        Number of frames that the last iteration read, and of all frames.
+    log_likelihood, held_out : float
+        Log-likelihood per frame of the mixture (natural logarithm), on frames that are the same for
+        all sizes, and on the held-out frames; NaN if there are none.
+    ended : str
+        ``converged``, ``limit`` (of iterations), or empty without iterations.
+    gain : float
+        The gain that was left at the limit; NaN if there is none or it is not known.
+    """
+
+    kind: str
+    components: int
+    parameters: int
+    iterations: int
+    trained_on: int
+    frames: int
+    log_likelihood: float
+    held_out: float
+    ended: str
+    gain: float
+
+    @property
+    def name(self) -> str:
+        """Name of the stage, such as ``diag/64``."""
+        return f"{self.kind}/{self.components}"
+
+    @property
+    def bic(self) -> float:
+        """Bayesian information criterion, as in scikit-learn; lower is better."""
+        return -2 * self.frames * self.log_likelihood + self.parameters * log(self.frames)
+
+    @property
+    def aic(self) -> float:
+        """Akaike information criterion, as in scikit-learn; lower is better."""
+        return -2 * self.frames * self.log_likelihood + 2 * self.parameters
+
+
+def sizes(
+    mixtures: Mapping[tuple[str, int], tuple[GaussianMixture, float, float]],
+    history: Sequence[HistoryEntry],
+    frames: int,
+    llk_gain: float,
+) -> tuple[Size, ...]:
+    """Gather what is known of the last mixture of each stage.
+
+    `mixtures` has, by kind and components, the mixture and its log-likelihoods per training and
+    held-out frame. A stage has converged if its likelihood grew by less than `llk_gain`.
+    """
+    result = []
+    for (kind, components), (mixture, value, held_out) in mixtures.items():
+        entries = [e for e in history if (e.stage, e.components) == (kind, components)]
+        gain = gain_left(entries, llk_gain)
+        result.append(
+            Size(
+                kind,
+                components,
+                mixture.parameters,
+                iterations=len(entries),
+                trained_on=entries[-1].frames if entries else 0,
+                frames=frames,
+                log_likelihood=value,
+                held_out=held_out,
+                ended="" if not entries else "converged" if gain is None else "limit",
+                gain=nan if gain is None else gain,
+            )
+        )
+    return tuple(result)
+
+
+def cautions(
+    mixture: GaussianMixture, history: Sequence[HistoryEntry], llk_gain: float
+) -> list[str]:
+    """Say what a person should know before the final mixture of a training is used, in lines."""
+    if not history:
+        return []
+    last = history[-1]
+    frames = max(entry.frames for entry in history)
+    found = [few_frames(frames, mixture.components, mixture.dimension, full=mixture.is_full)]
+    parted = _parted(history, llk_gain)
+    gain = gain_left([e for e in history if _words(e) == _words(last)], llk_gain)
+    # More iterations would only fit the training frames better still.
+    if gain is not None and not parted:
+        raised = "full.iterations" if last.stage == "full" else "iterations"
+        still = (
+            ", too few to tell whether more would gain"
+            if isnan(gain)
+            else f", and still gained {gain:.3g} per frame in the last of them, more than llk_gain "
+            f"({llk_gain:g})"
+        )
+        found.append(
+            f"{_words(last)} ended after {counted(last.iteration, 'iteration')}, all that it is "
+            f"allowed{still}: raise {raised}"
+        )
+    if last.low_count:
+        least = last.smallest_occupancy
+        found.append(
+            f"{last.low_count} of {mixture.components} components have a low count, and the "
+            f"smallest holds {'no frame' if least < 1 else f'{least:.1f} frames'}: train fewer "
+            "components or bring more shows"
+        )
+    return [line for line in [*found, parted] if line]
+
+
+def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:
+    """Say in one line that components have few frames for their parameters; empty if they have not.
+
+    Few are less than 5 numbers for each free parameter: 10 frames for a diagonal component, and
+    (D + 3) / 4 times as many for a full one.
+
+    Examples
+    --------
+    >>> from gmmcore.core.describe import few_frames
+    >>> few_frames(300, 16, 60, full=False)
+    ''
+    """
+    parameters = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
+    if frames * dimension >= _NUMBERS * components * parameters:
+        return ""
+    needed = -(-_NUMBERS * parameters // dimension)
+    kind = "full" if full else "diagonal"
+    remedy = ", bring more shows or raise full.prior" if full else " or bring more shows"
+    return (
+        f"{frames} frames are {frames / components:.1f} for each of {components} {kind} "
+        f"components of {parameters} parameters; with fewer than {needed} they may fit these "
+        f"frames only: train fewer components{remedy}"
+    )
+
+
+def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
+    """Return the last gain of a stage that ended by its limit; None if it converged.
+
+    The first iteration on other frames has no gain, so that the one before counts; NaN if the stage
+    has too few iterations to tell.
+    """
+    known = [entry.gain for entry in entries if isfinite(entry.gain)]
+    if not known:
+        return nan if entries else None
+    return known[-1] if known[-1] >= llk_gain else None
+
+
+def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
+    """Say that the held-out likelihood fell while that of the training frames rose."""
+    # Iterations on subsets of other sizes have other held-out frames, too.
+    known = [
+        entry for entry in history if isfinite(entry.held_out) and entry.level == history[-1].level
+    ]
+    if not known:
+        return ""
+    best, last = max(known, key=lambda entry: entry.held_out), known[-1]
+    fell = best.held_out - last.held_out
+    if fell < max(llk_gain, 0) or last.log_likelihood <= best.log_likelihood:
+        return ""
+    return (
+        f"the held-out log-likelihood per frame fell from {best.held_out:.4f} (before "
+        f"iteration {best.iteration} of {_words(best)}) to {last.held_out:.4f}, while that of "
+        f"the training frames rose from {best.log_likelihood:.4f} to {last.log_likelihood:.4f}: "
+        f"the training fits its own frames only; end at {_words(best)}, or bring more shows"
+    )
+
+
+def _words(entry: HistoryEntry) -> str:
+    return f"{entry.stage} {entry.components}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.density import component_log_likelihoods
+from gmmcore.core.frames import FrameSource
 from gmmcore.core.initial import split
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
 from gmmcore.core.parallel import single_blas, threads_map
-
-__all__ = ["divide", "sample_size"]
+from gmmcore.core.schedule import level_of
 
 Array = npt.NDArray[np.float64]
 _Frames = npt.NDArray[np.floating]
@@ -33,7 +33,27 @@ _SQUARINGS = 7
 _FARTHEST = 1e6
 
 
-def sample_size(components: int) -> int:
+def divided(
+    mixture: GaussianMixture,
+    components: int,
+    subset: Callable[[int], FrameSource],
+    *,
+    method: str = "principal",
+    floor: float = 0.0,
+    threads: int = 1,
+) -> GaussianMixture:
+    """Divide the components of a mixture as one of the two methods does.
+
+    ``sidekit`` is `gmmcore.core.initial.split`, and reads no frames. ``principal`` is `divide`,
+    with the random frames that `subset` returns for a level; level 0 are all frames.
+    """
+    if method == "sidekit":
+        return split(mixture, components)
+    sample = subset(level_of(subset(0).frames, _sample_size(components)))
+    return divide(mixture, sample.read(0, sample.frames), components, floor=floor, threads=threads)
+
+
+def _sample_size(components: int) -> int:
     """Return the number of frames that `divide` should have for a result of `components`."""
     return max(20_000, 100 * components)
 
@@ -67,7 +87,7 @@ def divide(
     mixture : GaussianMixture
         Mixture of C components with diagonal covariances.
     sample : ndarray, shape (N, D)
-        Random frames; see `sample_size`. Their order only matters to the rounding of sums.
+        Random frames. Their order only matters to the rounding of sums.
     components : int
         Number of components of the result, at least C.
     floor : float

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.costs import useful_workers
 from gmmcore.core.density import InvalidFramesError
 from gmmcore.core.frames import FrameSource, Slice, as_source
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map, single_blas, threads_map
 from gmmcore.core.pruned import LEAST_COMPONENTS, PrunedSums
+from gmmcore.core.schedule import useful_workers
 from gmmcore.core.sums import Statistics, Sums
 
 Array = npt.NDArray[np.float64]

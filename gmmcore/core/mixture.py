@@ -9,16 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.sampling import draw
+from gmmcore.core.parallel import single_blas
 from gmmcore.errors import GmmcoreError
-
-__all__ = [
-    "GaussianMixture",
-    "InvalidMixtureError",
-    "covariance_to_precision",
-    "first_indefinite",
-    "is_definite",
-]
 
 Array = npt.NDArray[np.float64]
 
@@ -228,8 +220,20 @@ class GaussianMixture:
         >>> frames.shape, components[:5]
         ((1000, 1), array([1, 1, 0, 1, 1]))
         """
-        factors = self.precision_factors if self.is_full else self.precisions
-        return draw(self.weights, self.means, factors, frames, seed)
+        rng = np.random.default_rng(seed)
+        components = rng.choice(self.components, frames, p=self.weights / self.weights.sum())
+        values = rng.standard_normal((frames, self.dimension))
+        if not self.is_full:
+            values /= np.sqrt(self.precisions)[components]
+        else:
+            with single_blas():
+                for component in np.unique(components):
+                    chosen = components == component
+                    # If z has the covariance I, then U^-1 z has (U' U)^-1.
+                    factor = self.precision_factors[component]
+                    values[chosen] = np.linalg.solve(factor, values[chosen].T).T
+        values += self.means[components]
+        return values, components
 
     def __repr__(self) -> str:
         kind = "diagonal" if self.kind == "diag" else self.kind

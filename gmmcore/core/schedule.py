@@ -1,26 +1,16 @@
-"""The stages of a training, what each of them reads, and when it ends."""
+"""The stages of a training: what each of them reads, when it ends, and what it costs."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 from typing import Any
 
-from gmmcore.core.costs import LONG_SECONDS, seconds
-from gmmcore.core.history import HistoryEntry
+import numpy as np
+import numpy.typing as npt
 
-__all__ = [
-    "LARGEST_LEVEL",
-    "SIDEKIT_ITERATIONS",
-    "Course",
-    "Stage",
-    "held_out_level",
-    "iteration_name",
-    "level_of",
-    "place_of",
-    "stages",
-]
+from gmmcore.core.history import HistoryEntry
 
 SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
@@ -30,24 +20,24 @@ LARGEST_LEVEL = 20
 _LEAST_HELD_OUT = 4096
 # Fewer components read as many frames as so many do: their iterations cost little anyway.
 _LEAST_COMPONENTS = 200
+# The subset of level k has the frames whose hash is below 2^(64 - k).
+_LIMITS = np.array([1 << (64 - k) for k in range(LARGEST_LEVEL, 0, -1)], dtype=np.uint64)
+LONG_SECONDS = 60
+"""Seconds on one core from which a stage is worth a job of a cluster, or the start of a GPU."""
+# On one core of a CPU of 2020, in single precision (docs/scaling.md measures them): what a frame
+# costs by itself, and what an operation of the two matrix products does.
+_SECONDS_PER_FRAME = 2e-7
+_SECONDS_PER_OPERATION = 1e-11
+# A worker pays if it has this long to do in an iteration: a message to it costs a hundredth of it.
+_LEAST_SECONDS = 5e-3
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Part of a training with one kind of covariances and one number of components.
+    """Part of a training with one kind of covariances (diag or full) and number of components.
 
-    Attributes
-    ----------
-    kind : str
-        ``diag`` or ``full``.
-    components : int
-        Number of components.
-    iterations : int
-        Largest number of EM iterations.
-    origin : str
-        Verb that makes the first mixture: ``initialise``, ``split`` or ``diag2full``.
-    final : bool
-        Whether this is the last stage of the training, which ends with iterations on all frames.
+    `iterations` is their largest number, `origin` the verb that makes the first mixture
+    (initialise, split or diag2full), and `final` whether the training ends with this stage.
     """
 
     kind: str
@@ -72,20 +62,10 @@ def stages(
 ) -> tuple[Stage, ...]:
     """Plan the stages of a training.
 
-    Parameters
-    ----------
-    components : int
-        Number of components of the final mixture. Each split doubles the number; the last one
-        divides only as many of the heaviest components as are wanted.
-    iterations : sequence of int
-        Largest number of iterations after each split; the last entry is used for all further
-        splits. If `start` is above 1, the first entry is for the initial mixture.
-    full_iterations : int
-        Largest number of iterations with full covariances; 0 for a diagonal mixture.
-    start : int
-        Number of components of the initial mixture.
-    start_full : bool
-        Whether the initial mixture has full covariances, so that it is not split.
+    Each split doubles the number of components; the last one divides only as many of the heaviest
+    as are wanted. The last entry of `iterations` is used for all further splits. A training may
+    start from a mixture of `start` components, for which the first entry is then; one with full
+    covariances (`start_full`) is not split.
 
     Raises
     ------
@@ -163,16 +143,13 @@ class Course:
     ----------
     stage : Stage
     llk_gain : float
-        The stage ends when the log-likelihood per frame grows by less than this (natural
-        logarithm).
+        The stage ends when the log-likelihood per frame grows by less (natural logarithm).
     level : int
         Level of the subset that the stage reads; 0 for all frames.
     least : int
         First iteration after which the stage may end because of its gain.
     last_iterations : int
         Least number of iterations on all frames in the final stage of a training.
-    held_out : str or None
-        Digest of the held-out frames; None if there are none.
     """
 
     stage: Stage
@@ -180,7 +157,6 @@ class Course:
     level: int = 0
     least: int = 1
     last_iterations: int = 1
-    held_out: str | None = None
 
     @classmethod
     def of(
@@ -192,35 +168,20 @@ class Course:
         dimension: int,
         frames_per_component: int | None,
         last_iterations: int = 1,
-        held_out: str | None = None,
     ) -> Course:
-        """Choose the subset of a stage.
+        """Choose the subset of a stage, of so many frames of a dimension.
 
-        Parameters
-        ----------
-        stage : Stage
-        llk_gain : float
-        frames : int
-            Number of all frames.
-        dimension : int
-            Dimension D of a frame.
-        frames_per_component : int or None
-            Wanted number of frames per component with a diagonal covariance; fewer than 200
-            components get as many frames as 200. A component with a full covariance has
-            (D + 3) / 4 times as many parameters, and gets as many times the frames. None stands
-            for all frames.
-        last_iterations : int
-            Least number of iterations on all frames in the final stage.
-        held_out
-            As the attribute.
+        Fewer than 200 components get as many frames as 200. A component with a full covariance has
+        (D + 3) / 4 times as many parameters as one with a diagonal covariance, and gets as many
+        times the frames. If `frames_per_component` is None, all frames are read.
         """
         if frames_per_component is None:
-            return cls(stage, llk_gain, held_out=held_out)
+            return cls(stage, llk_gain)
         wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
         level = level_of(frames, wanted)
-        return cls(stage, llk_gain, level, last_iterations=last_iterations, held_out=held_out)
+        return cls(stage, llk_gain, level, last_iterations=last_iterations)
 
     @property
     def lowest(self) -> int:
@@ -230,7 +191,7 @@ class Course:
     def largest(self, frames: int, dimension: int) -> tuple[int, int, int, bool]:
         """Return frames, components, dimension and kind of the largest E-step, of so many frames.
 
-        They are the arguments of ``seconds`` in gmmcore/core/costs.py, the last one as ``full``.
+        They are the arguments of `seconds`, the last one as ``full``.
         """
         stage = self.stage
         return frames >> self.lowest, stage.components, dimension, stage.kind == "full"
@@ -248,28 +209,13 @@ class Course:
         *sizes, full = self.largest(frames, dimension)
         return self.stage.iterations * seconds(*sizes, full=full) >= LONG_SECONDS
 
-    def after(self, previous: HistoryEntry | None) -> int | None:
-        """Return the `next_level` after an iteration, None for the first mixture of the stage."""
-        if previous is None:
-            return self.next_level(0, 0, None)
-        gain = None if isnan(previous.gain) else previous.gain
-        return self.next_level(previous.iteration, previous.level, gain)
-
     def next_level(self, done: int, level: int, gain: float | None) -> int | None:
         """Return the level of the subset that the next iteration reads; None if the stage ended.
 
-        The final stage of a training goes on with all frames when its subset has nothing more to
-        gain, or when only `last_iterations` are left.
-
-        Parameters
-        ----------
-        done : int
-            Number of iterations that are done.
-        level : int
-            Level of the subset that the last of them read.
-        gain : float or None
-            Growth of the log-likelihood per frame in the last of them; None if the iteration
-            before read other frames, or there was none.
+        `done` iterations were made, the last of which read the subset of `level` and gained `gain`
+        per frame; NaN or None if it was the first on its frames. The final stage of a training goes
+        on with all frames when its subset has nothing more to gain, or when only `last_iterations`
+        are left.
         """
         limit = self.stage.iterations
         if done >= limit:
@@ -280,6 +226,13 @@ class Course:
         if self.stage.final:
             return 0 if ended or limit - done <= self.last_iterations else self.level
         return None if ended else self.level
+
+    def after(self, history: Sequence[HistoryEntry]) -> int | None:
+        """Return the `next_level` after the iterations of the stage so far."""
+        if not history:
+            return self.next_level(0, 0, None)
+        last = history[-1]
+        return self.next_level(last.iteration, last.level, last.gain)
 
 
 def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None]:
@@ -297,3 +250,87 @@ def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None]:
 def iteration_name(iteration: int) -> str:
     """Return the name of an iteration's file, without extension."""
     return f"{iteration:03d}"
+
+
+def frame_levels(seed: int, show: str, frames: int) -> npt.NDArray[np.intp]:
+    """Draw the level of each frame of a show; a frame is in the subsets up to its level.
+
+    A level is k with probability 2^-(k + 1), at most `LARGEST_LEVEL`. It depends on the seed, the
+    name of the show and the position in it alone, which SplitMix64 hashes (Steele, Lea and Flood,
+    OOPSLA 2014).
+
+    Examples
+    --------
+    >>> from gmmcore.core.schedule import frame_levels
+    >>> frame_levels(1, "show", 1000)[:8]
+    array([0, 0, 1, 0, 0, 0, 0, 0])
+    """
+    start = hashlib.sha256(f"{seed} {show}".encode()).digest()[:8]
+    # Sums and products of unsigned integers wrap around without a warning, as intended.
+    value = np.arange(1, frames + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    value = splitmix(value + np.frombuffer(start, dtype="<u8"))
+    return LARGEST_LEVEL - np.searchsorted(_LIMITS, value, side="right")
+
+
+def splitmix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scatter the bits of each value with a bijection, the finaliser of SplitMix64."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)))
+
+
+def seconds(frames: int, components: int, dimension: int, *, full: bool) -> float:
+    """Estimate the seconds that an E-step takes on one core.
+
+    Examples
+    --------
+    >>> from gmmcore.core.schedule import seconds
+    >>> round(seconds(1_000_000, 512, 60, full=False), 1)
+    2.7
+    """
+    width = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
+    operations = 4 * components * width
+    return frames * (_SECONDS_PER_FRAME + operations * _SECONDS_PER_OPERATION)
+
+
+def useful_workers(
+    frames: int,
+    components: int,
+    dimension: int,
+    *,
+    full: bool,
+    most: int,
+    least: float = _LEAST_SECONDS,
+) -> int:
+    """Choose how many workers an E-step is worth, each with `least` seconds to do or more.
+
+    Examples
+    --------
+    >>> from gmmcore.core.schedule import useful_workers
+    >>> [useful_workers(10_000, c, 60, full=False, most=16) for c in (2, 64, 512)]
+    [1, 1, 5]
+    """
+    wanted = seconds(frames, components, dimension, full=full) / least
+    return max(1, min(most, int(wanted)))
+
+
+def megabytes(
+    components: int,
+    dimension: int,
+    *,
+    full: bool,
+    workers: int = 1,
+    kept: int = 0,
+    devices: int = 0,
+) -> int:
+    """Estimate the memory of a stage: processes, frames kept in memory, and GPUs that are driven.
+
+    Examples
+    --------
+    >>> from gmmcore.core.schedule import megabytes
+    >>> megabytes(2048, 60, full=True, workers=2)
+    1443
+    """
+    size = 8 * components * dimension * (dimension if full else 1)
+    bytes_ = 12 * size + workers * (50_000_000 + 2 * size) + 4 * dimension * kept
+    return 400 + bytes_ // 1_000_000 + 3000 * devices

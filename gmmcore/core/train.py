@@ -10,27 +10,23 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.divide import divide, sample_size
+from gmmcore.core.divide import divided
 from gmmcore.core.em import iterations
 from gmmcore.core.estep import ESteps
 from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.initial import controlled, one_gaussian, split, to_full
+from gmmcore.core.initial import controlled, one_gaussian, to_full
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
-from gmmcore.core.nesting import frame_levels
-from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, held_out_level, level_of, stages
+from gmmcore.core.schedule import (
+    SIDEKIT_ITERATIONS,
+    Course,
+    frame_levels,
+    held_out_level,
+    stages,
+)
 from gmmcore.core.settings import FullMStep, MStep
-
-__all__ = [
-    "Subsets",
-    "TrainingSettings",
-    "iterate",
-    "moments",
-    "train",
-    "uniform_start",
-]
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[HistoryEntry, GaussianMixture], None]
@@ -39,7 +35,7 @@ _MOMENT_FRAMES = 8192
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Settings of a training.
+    """Settings of a training; those of the configuration have the same names.
 
     Attributes
     ----------
@@ -91,13 +87,7 @@ def moments(source: FrameSource) -> Moments:
 
 
 class Subsets:
-    """Subsets of the frames of a source, each read into memory once; level 0 is the source.
-
-    Parameters
-    ----------
-    source : FrameSource
-    seed : int
-        Seed of the levels of the frames.
+    """Random subsets of the frames of a source, each read into memory once; level 0 is the source.
 
     Examples
     --------
@@ -137,31 +127,12 @@ def iterate(
     report: Report | None = None,
     held_out: Subsets | None = None,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
-    """Run the `iterations` of a stage over one source of frames.
+    """Make the iterations of a stage over one source of frames, or subsets of it.
 
-    Parameters
-    ----------
-    mixture : GaussianMixture
-        The first mixture of the stage.
-    source : FrameSource or Subsets
-        All frames; `Subsets` of them if several stages read the same ones.
-    course : Course
-    settings : TrainingSettings
-    report : callable, optional
-        Function that is called after each iteration with its history entry and mixture.
-    held_out : Subsets, optional
-        Frames whose log-likelihood under the mixture of each iteration is computed. Iterations on
-        subsets of the frames read a subset of these too; see
-        `gmmcore.core.schedule.held_out_level`.
-
-    Returns
-    -------
-    mixture : GaussianMixture
-        The last mixture of the stage.
-    history : list of HistoryEntry
-        Entries of its iterations.
+    `report` is called after each iteration with its history entry and mixture. Of `held_out`
+    frames, the log-likelihood is computed; iterations on a subset of the frames read a subset of
+    these, too. The result is the last mixture of the stage, and the entries of its iterations.
     """
-
     subsets = source if isinstance(source, Subsets) else Subsets(source, settings.seed)
 
     def outside(level: int) -> FrameSource:
@@ -178,14 +149,14 @@ def iterate(
     )
     if mixture.variance_control is None:  # The frames are read once more only then.
         mixture = controlled(mixture, moments(subsets.of(0)))
+    step = settings.full if mixture.is_full else settings.diag
     history: list[HistoryEntry] = []
     for entry, update in iterations(
         mixture,
         steps.statistics,
-        course,
-        settings.full if mixture.is_full else settings.diag,
-        update_of=partial(maximise, threads=settings.threads),
-        held_out=lambda current, level: (steps.held_out(current, level), 1),
+        partial(maximise, settings=step, threads=settings.threads),
+        course.after,
+        held_out=steps.held_out,
     ):
         mixture = update.mixture
         history.append(entry)
@@ -208,31 +179,10 @@ def train(
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Train a mixture by splitting and EM, at the end with full covariances if wanted.
 
-    Parameters
-    ----------
-    source : FrameSource or array_like, shape (F, D)
-    components : int
-        Number of components of the final mixture; any positive number.
-    iterations : sequence of int
-        Largest number of iterations after each split; see `gmmcore.core.schedule.stages`.
-    full_iterations : int
-        Largest number of iterations with full covariances; 0 for a diagonal mixture.
-    settings : TrainingSettings, optional
-    start : GaussianMixture, optional
-        Mixture to start from instead of the Gaussian of all frames.
-    report : callable, optional
-        Function that is called after each iteration with its history entry and mixture.
-    before_split : callable, optional
-        Function that is called with the mixture before each split.
-    held_out : FrameSource, optional
-        Frames that are not trained on; see `iterate`.
-
-    Returns
-    -------
-    mixture : GaussianMixture
-        The final mixture.
-    history : list of HistoryEntry
-        Entries of all iterations.
+    `iterations` and `full_iterations` limit the stages, as in `gmmcore.core.schedule.stages`.
+    Without `start`, the training starts from the Gaussian of all frames. `report` is called after
+    each iteration with its history entry and mixture, `before_split` with the mixture before each
+    split. The result is the final mixture, and the entries of all iterations.
 
     Examples
     --------
@@ -260,22 +210,16 @@ def train(
         if stage.origin == "split":
             if before_split is not None:
                 before_split(mixture)
-            if settings.method == "principal":
-                level = level_of(frames.frames, sample_size(stage.components))
-                sample = subsets.of(level)
-                mixture = divide(
-                    mixture,
-                    sample.read(0, sample.frames),
-                    stage.components,
-                    floor=settings.diag.floor,
-                    threads=settings.threads,
-                )
-            else:
-                mixture = split(mixture, stage.components)
+            mixture = divided(
+                mixture,
+                stage.components,
+                subsets.of,
+                method=settings.method,
+                floor=settings.diag.floor,
+                threads=settings.threads,
+            )
         elif stage.origin == "diag2full":
             mixture = to_full(mixture)
-        elif stage.origin != "initialise":
-            raise ValueError(f"a stage that begins with {stage.origin} was not expected")
         course = Course.of(
             stage,
             llk_gain=settings.llk_gain,

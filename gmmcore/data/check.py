@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.features import FEATURES_VERSION, FeaturePart, FeatureSettings
-from gmmcore.core.nesting import splitmix
+from gmmcore.core.schedule import splitmix
 from gmmcore.data.lists import Entry, LabelSource, Listing, read_list, read_speakers
 from gmmcore.data.process import output_dimension
 from gmmcore.data.readers import Fault, FaultyShowError, parse_place, reading, report

@@ -26,8 +26,7 @@ import numpy.typing as npt
 
 from gmmcore.config.features import FeatureSettings
 from gmmcore.core.moments import Moments
-from gmmcore.core.nesting import frame_levels
-from gmmcore.core.schedule import LARGEST_LEVEL
+from gmmcore.core.schedule import LARGEST_LEVEL, frame_levels
 from gmmcore.data.check import recipe_digests
 from gmmcore.data.readers import Fault, FaultyShowError, report
 from gmmcore.data.shows import ShowReader, ShowTable, changed_show

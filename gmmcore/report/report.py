@@ -18,11 +18,9 @@ import numpy.typing as npt
 from gmmcore.config.configuration import changed
 from gmmcore.config.options import mapping
 from gmmcore.config.settings import Settings
-from gmmcore.core.cautions import cautions
-from gmmcore.core.describe import describe
+from gmmcore.core.describe import Size, cautions, describe, sizes
 from gmmcore.core.estep import accumulate
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.core.sizes import Size, sizes
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import counted

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gmmcore.core.history import HistoryEntry
     from gmmcore.core.mstep import Update
     from gmmcore.core.schedule import Course
+    from gmmcore.data.corpus import Corpus
     from gmmcore.formats.hdf5 import Model
 
 # Largest relative decrease of a log-likelihood per frame that sums in double precision can cause.
@@ -32,6 +33,7 @@ def save_iteration(
     update: Update,
     settings: IterationSettings,
     course: Course,
+    held_out: Corpus | None = None,
     seconds: float | None = None,
     device: str | None = None,
 ) -> Model:
@@ -51,6 +53,8 @@ def save_iteration(
         Settings of E-step and M-step.
     course
         Course of the stage.
+    held_out
+        The held-out frames, if there are any.
     seconds
         How long the iteration took; None if only a part of it is known.
     device
@@ -84,10 +88,10 @@ def save_iteration(
         gain=None if math.isnan(entry.gain) else entry.gain,
         allowance=update.allowance,
     )
-    if course.held_out is not None:
+    if held_out is not None:
         facts |= {
             "held_out": update.held_out,
-            "held_out_frames": course.held_out,
+            "held_out_frames": held_out.digest,
         }
     digest = save_model(path, update.mixture, facts, history)
     return Model(update.mixture, facts, history, digest)

@@ -15,6 +15,7 @@ from typing import Any
 
 from gmmcore.config.steps import IterationSettings
 from gmmcore.core.schedule import Course, iteration_name, place_of
+from gmmcore.data.corpus import Corpus
 from gmmcore.files import digest_of, sha256_of
 from gmmcore.workflow.provenance import settings_digest
 from gmmcore.workflow.verified import sealed_state
@@ -65,7 +66,8 @@ def mixture_path(folder: str | os.PathLike[str], iteration: int) -> str:
 def walk_iterations(
     folder: str | os.PathLike[str],
     first: str,
-    corpus: str,
+    corpus: Corpus,
+    held_out: Corpus | None,
     settings: str,
     course: Course,
 ) -> Walk:
@@ -75,8 +77,10 @@ def walk_iterations(
     ----------
     folder
         Folder of the stage.
-    first, corpus, settings
-        Digests of the stage's first mixture, of the frames, and of the settings of ``maximise``.
+    first, settings
+        Digests of the stage's first mixture and of the settings of ``maximise``.
+    corpus, held_out
+        The frames to train on, and those that are held out.
     course
         What each iteration reads, and when the stage ends.
     """
@@ -86,8 +90,8 @@ def walk_iterations(
         if not os.path.lexists(path):
             return Walk(last, digest, False)
         facts, fault = sealed_state(path)
-        fault = fault or stale(facts, last + 1, settings, corpus, digest)
-        if not fault and facts.get("held_out_frames") != course.held_out:
+        fault = fault or stale(facts, last + 1, settings, corpus.digest, digest)
+        if not fault and facts.get("held_out_frames") != digest_of_held_out(held_out):
             fault = "made with other held-out frames"
         if not fault and facts["level"] != level:
             fault = OTHER_SETTINGS
@@ -98,13 +102,18 @@ def walk_iterations(
     return Walk(last, digest, True)
 
 
+def digest_of_held_out(held_out: Corpus | None) -> str | None:
+    """Return what mixtures say of the held-out frames."""
+    return None if held_out is None else held_out.digest
+
+
 def is_iteration(
-    path: str, before: str, settings: IterationSettings, level: int, course: Course
+    path: str, before: str, settings: IterationSettings, level: int, held_out: Corpus | None
 ) -> bool:
     """Whether a file is the mixture made from the one with digest `before` in this way."""
     facts, fault = sealed_state(path)
     found = tuple(map(facts.get, ("parent", "settings", "held_out_frames", "level")))
-    wanted = (before, settings_digest("maximise", settings), course.held_out, level)
+    wanted = (before, settings_digest("maximise", settings), digest_of_held_out(held_out), level)
     return not fault and found == wanted
 
 

@@ -107,13 +107,12 @@ class Run:
         """Return the stage whose last mixture `stage` starts from."""
         return self.plan[self.plan.index(stage) - 1]
 
-    def course(self, stage: Stage, corpus: Corpus, held_out: Corpus | None) -> Course:
+    def course(self, stage: Stage, corpus: Corpus) -> Course:
         """Choose what the iterations of a stage read of a corpus, and when the stage ends."""
         return Course.of(
             stage,
             frames=corpus.frames,
             dimension=corpus.dimension,
-            held_out=None if held_out is None else held_out.digest,
             **mapping(self.settings.limits),
         )
 

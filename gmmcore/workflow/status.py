@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gmmcore.config.options import mapping
-from gmmcore.core.costs import megabytes, seconds, useful_workers
 from gmmcore.core.gpu import lacking
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.schedule import Course, Stage, place_of
+from gmmcore.core.schedule import Course, Stage, megabytes, place_of, seconds, useful_workers
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import GmmcoreError, counted
@@ -190,8 +189,8 @@ def _look(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None = None)
             found.stage, found.begun = stage, os.path.lexists(first)
             found.fault = f"{first}: {fault}" if found.begun else ""
             break
-        settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus, held_out)
-        walk = walk_iterations(beside, facts["digest"], corpus.digest, settings, course)
+        settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus)
+        walk = walk_iterations(beside, facts["digest"], corpus, held_out, settings, course)
         parent, found.path = walk.digest, mixture_path(beside, walk.last)
         found.done[stage] = walk.last
         if not walk.complete:

@@ -170,9 +170,17 @@ def _look_at_stage(
         # The first mixtures of stages do not depend on them.
         chain.join(held_out[0])
     if is_valid and chain.whole and corpus is not None:
-        course = run.course(stage, corpus, held_out[1] if held_out else None)
         settings = run.digest("maximise", stage.kind)
-        walk.append(walk_iterations(folder, _sealed(first)["digest"], digest, settings, course))
+        walk.append(
+            walk_iterations(
+                folder,
+                _sealed(first)["digest"],
+                corpus,
+                held_out[1] if held_out else None,
+                settings,
+                run.course(stage, corpus),
+            )
+        )
         at = walk[0].last
         if walk[0].fault:
             chain.beside[mixture_path(folder, at + 1)] = walk[0].fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from gmmcore.core.estep import log_likelihood as sum_of_log_likelihoods
 from gmmcore.core.history import HistoryEntry, history_table
 from gmmcore.core.initial import to_full
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.core.mstep import Update
+from gmmcore.core.mstep import Update, maximise
 from gmmcore.core.schedule import Course, Stage
 from gmmcore.core.train import uniform_start
 from gmmcore.data.check import part_of
@@ -164,27 +165,26 @@ def stage_of(
     """A stage of full covariances, whose iterations begin after iteration `first`."""
     mixture = to_full(uniform_start(training, 6))
     stage = Stage("full", 6, 8, "diag2full", final=True)
-    course = Course(stage, -math.inf, held_out="x", **of_course)
+    course = Course(stage, -math.inf, **of_course)
     calls: list[GaussianMixture] = []
 
-    def held_out(mixture: GaussianMixture, level: int) -> tuple[float, int]:
+    def held_out(mixture: GaussianMixture, level: int) -> float:
         calls.append(mixture)
-        read = others[: len(others) >> level]
-        return float(log_likelihood(mixture, read).sum()), len(read)
+        return float(log_likelihood(mixture, others[: len(others) >> level]).mean())
 
     def run(mixture, **more):
         step = FullMStep(prior=0)
         read = {0: training, 1: training[::2]}
         return iterations(
-            mixture, lambda m, level: accumulate(m, read[level]), course, step,
-            held_out=held_out, **more,
+            mixture, lambda m, level: accumulate(m, read[level]), partial(maximise, settings=step),
+            course.after, held_out=held_out, **more,
         )  # fmt: skip
 
     done = list(run(mixture))
     if first:
         kept = done[:first]
         previous, reached = [entry for entry, _ in kept], kept[-1][1].held_out
-        done = kept + list(run(kept[-1][1].mixture, previous=previous, reached=reached))
+        done = kept + list(run(kept[-1][1].mixture, history=previous, reached=reached))
     else:
         # One reading per iteration, and one more for the first mixture on a subset.
         assert len(calls) == len(done) + len({entry.level for entry, _ in done})

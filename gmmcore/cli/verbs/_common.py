@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gmmcore.config.options import add_options, mapping, options_of
 from gmmcore.config.steps import IterationSettings, Limits, Memory
-from gmmcore.core.cautions import few_frames
+from gmmcore.core.describe import few_frames
 from gmmcore.core.schedule import place_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
@@ -25,21 +25,6 @@ if TYPE_CHECKING:
     from gmmcore.core.schedule import Course
     from gmmcore.data.corpus import Corpus
     from gmmcore.formats.hdf5 import Model
-
-__all__ = [
-    "add_maximising",
-    "add_reading",
-    "check_held_out",
-    "course_of",
-    "e_steps_of",
-    "entries_of_stage",
-    "explained",
-    "gpu_of",
-    "load_of_corpus",
-    "next_level",
-    "read_any",
-    "warn_of_few_frames",
-]
 
 
 def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
@@ -61,16 +46,13 @@ def add_maximising(parser: argparse.ArgumentParser, mixture: str) -> None:
 def course_of(arguments: argparse.Namespace, model: Model, corpus: Corpus) -> Course:
     """Choose what the iterations of the stage read, with the arguments of `add_maximising`."""
     from gmmcore.core.schedule import Course, Stage
-    from gmmcore.data.corpus import Corpus
 
     facts, limits = model.facts, options_of(arguments, Limits)
     stage = Stage(facts["stage"], facts["components"], arguments.iterations, "", arguments.final)
-    held_out = Corpus.read(arguments.held_out).digest if arguments.held_out else None
     return Course.of(
         stage,
         frames=corpus.frames,
         dimension=corpus.dimension,
-        held_out=held_out,
         **mapping(limits),
     )
 
@@ -130,6 +112,13 @@ def gpu_of(arguments: argparse.Namespace) -> str | None:
     from gmmcore.core.gpu import gpu_name
 
     return gpu_name()
+
+
+def held_out_of(arguments: argparse.Namespace) -> Corpus | None:
+    """Return the held-out frames, if there are any."""
+    from gmmcore.data.corpus import Corpus
+
+    return Corpus.read(arguments.held_out) if arguments.held_out else None
 
 
 def check_held_out(arguments: argparse.Namespace, model: Model) -> None:

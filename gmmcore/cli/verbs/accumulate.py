@@ -13,6 +13,7 @@ from gmmcore.cli.verbs._common import (
     e_steps_of,
     explained,
     gpu_of,
+    held_out_of,
     load_of_corpus,
     next_level,
 )
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
     found = {}
     if not arguments.unless or not is_iteration(
-        arguments.unless, model.digest, settings, level, course
+        arguments.unless, model.digest, settings, level, held_out_of(arguments)
     ):
         steps = e_steps_of(arguments, corpus, share=1 / parts)
         numbers = np.array_split(np.arange(len(steps.parts(level))), parts)[part].tolist()

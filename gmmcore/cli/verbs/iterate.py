@@ -21,6 +21,7 @@ from gmmcore.cli.verbs._common import (
     entries_of_stage,
     explained,
     gpu_of,
+    held_out_of,
     load_of_corpus,
     warn_of_few_frames,
 )
@@ -88,13 +89,14 @@ def _last_iteration(
     settings = options_of(arguments, IterationSettings)
     corpus = Corpus.read(arguments.corpus)
     first = load_of_corpus(arguments, corpus)
-    course = course_of(arguments, first, corpus)
+    course, held_out = course_of(arguments, first, corpus), held_out_of(arguments)
 
     def walk(place: str | Path) -> Walk:
         return walk_iterations(
             place,
             first.digest,
-            corpus.digest,
+            corpus,
+            held_out,
             settings_digest("maximise", settings),
             course,
         )
@@ -135,11 +137,10 @@ def _last_iteration(
         for entry, update in iterations(
             model.mixture,
             steps.statistics,
-            course,
-            settings,
-            previous=entries_of_stage(model),
-            update_of=partial(maximise, threads=arguments.threads),
-            held_out=lambda mixture, level: (steps.held_out(mixture, level), 1),
+            partial(maximise, settings=settings, threads=arguments.threads),
+            course.after,
+            history=entries_of_stage(model),
+            held_out=steps.held_out,
             reached=model.facts.get("held_out", nan),
         ):
             model = save_iteration(
@@ -149,6 +150,7 @@ def _last_iteration(
                 update,
                 settings,
                 course,
+                held_out,
                 perf_counter() - start,
                 gpu,
             )

@@ -17,6 +17,7 @@ from gmmcore.cli.verbs._common import (
     e_steps_of,
     entries_of_stage,
     explained,
+    held_out_of,
     load_of_corpus,
     next_level,
     warn_of_few_frames,
@@ -51,8 +52,8 @@ def run(arguments: argparse.Namespace) -> None:
     corpus = Corpus.read(arguments.corpus)
     model = load_of_corpus(arguments, corpus)
     course = course_of(arguments, model, corpus)
-    level = next_level(arguments, model, course)
-    if is_iteration(arguments.output, model.digest, settings, level, course):
+    level, held_out = next_level(arguments, model, course), held_out_of(arguments)
+    if is_iteration(arguments.output, model.digest, settings, level, held_out):
         return
     warn_of_few_frames(model, corpus)
     check_held_out(arguments, model)
@@ -73,11 +74,10 @@ def run(arguments: argparse.Namespace) -> None:
             iterations(
                 model.mixture,
                 lambda *_: total,
-                course,
-                settings,
-                previous=entries_of_stage(model),
-                update_of=partial(maximise, threads=arguments.threads),
-                held_out=lambda mixture, level: (steps.held_out(mixture, level), 1),
+                partial(maximise, settings=settings, threads=arguments.threads),
+                course.after,
+                history=entries_of_stage(model),
+                held_out=steps.held_out,
                 reached=model.facts.get("held_out", nan),
             )
         )
@@ -88,5 +88,6 @@ def run(arguments: argparse.Namespace) -> None:
         update,
         settings,
         course,
+        held_out,
         device=files[0].get("gpu"),
     )

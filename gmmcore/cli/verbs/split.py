@@ -6,6 +6,7 @@ Example: gmmcore split --mixture diag/32.h5 --corpus corpus.json --components 64
 from __future__ import annotations
 
 import argparse
+from functools import cache
 from typing import TYPE_CHECKING
 
 from gmmcore.cli.verbs._common import explained
@@ -14,8 +15,8 @@ from gmmcore.config.steps import Split
 from gmmcore.errors import GmmcoreError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from gmmcore.core.frames import FrameSource
+    from gmmcore.data.corpus import CorpusFrames
 
 __all__ = ["configure", "run"]
 
@@ -32,22 +33,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the mixture with divided components."""
-    from gmmcore.core.divide import divide
-    from gmmcore.core.initial import split
+    from gmmcore.core.divide import divided
+    from gmmcore.data.corpus import Corpus, CorpusFrames
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.workflow.provenance import provenance, settings_digest
 
     settings = options_of(arguments, Split)
     model = load_model(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
+
+    @cache
+    def frames() -> CorpusFrames:
+        if arguments.corpus is None:
+            raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")
+        return CorpusFrames(Corpus.read(arguments.corpus), arguments.corpus)
+
+    def subset(level: int) -> FrameSource:
+        return frames().at(level)
+
     with explained(arguments.mixture):
-        if settings.method == "sidekit":
-            mixture = split(model.mixture, components)
-        else:
-            sample = _sample(arguments, components)
-            mixture = divide(
-                model.mixture, sample, components, floor=settings.floor, threads=arguments.threads
-            )
+        mixture = divided(
+            model.mixture,
+            components,
+            subset,
+            method=settings.method,
+            floor=settings.floor,
+            threads=arguments.threads,
+        )
     facts = provenance(
         stage="full" if mixture.is_full else "diag",
         components=components,
@@ -56,17 +68,3 @@ def run(arguments: argparse.Namespace) -> None:
         settings=settings_digest("split", settings),
     )
     save_model(arguments.output, mixture, facts, model.history)
-
-
-def _sample(arguments: argparse.Namespace, components: int) -> npt.NDArray[np.float32]:
-    """Read the random frames that decide on the divisions."""
-    from gmmcore.core.divide import sample_size
-    from gmmcore.core.schedule import level_of
-    from gmmcore.data.corpus import Corpus, CorpusFrames
-
-    if arguments.corpus is None:
-        raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")
-    corpus = Corpus.read(arguments.corpus)
-    level = level_of(corpus.frames, sample_size(components))
-    sample = CorpusFrames(corpus, arguments.corpus).at(level)
-    return sample.read(0, sample.frames)

@@ -14,8 +14,7 @@ from features_files import frames_of, speech_of, write_hdf5
 
 from gmmcore.config.features import FeatureSettings
 from gmmcore.core.moments import Moments, merge_moments
-from gmmcore.core.nesting import frame_levels
-from gmmcore.core.schedule import LARGEST_LEVEL
+from gmmcore.core.schedule import LARGEST_LEVEL, frame_levels
 from gmmcore.data import shards
 from gmmcore.data.check import check_list
 from gmmcore.data.shards import BLOCK_FRAMES, Shard, ShardWriter, block_checksum, pack_shard

@@ -16,9 +16,9 @@ import pytest
 
 from gmmcore import GaussianMixture
 from gmmcore.config.configuration import resolve
+from gmmcore.core.describe import sizes
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.moments import Moments
-from gmmcore.core.sizes import sizes
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.data.shows import ShowTable
 from gmmcore.formats.hdf5 import Model

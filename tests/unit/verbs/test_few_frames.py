@@ -11,7 +11,7 @@ from features_files import write_hdf5
 from gmmcore.cli.main import main
 from gmmcore.config.options import words
 from gmmcore.config.settings import Settings
-from gmmcore.core.cautions import few_frames
+from gmmcore.core.describe import few_frames
 from gmmcore.data.check import shard_paths
 from gmmcore.formats.hdf5 import load_model
 
