@@ -27,18 +27,11 @@ def test_the_quality_benchmark_runs(tmp_path):
     def run():
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        return done.stdout, (tmp_path / "quality" / "points.tsv").read_bytes()
+        return done.stdout, (tmp_path / "points.tsv").read_bytes()
 
     printed, points = run()
-    page = (tmp_path / "quality.md").read_text()
-    assert printed.endswith(page + "\n")
-    titles = ["Aims", "An archive", "A folder", "Demonstration corpus", "Draws", "side by side"]
-    assert [title in page for title in titles] == [True] * len(titles)
-    pictures = sorted(path.name for path in (tmp_path / "quality").glob("*.svg"))
-    assert pictures == sorted(f"{name.partition('(quality/')[2]}" for name in _links(page))
+    titles = ["an archive, 8", "a folder, 8", "draws, 3,000 frames, 8", "draws, 3,000 frames, 16"]
+    assert [f"### {title} components" in printed for title in titles] == [True] * len(titles)
+    assert len([*tmp_path.glob("*.svg")]) == len(titles)
     # What is there is not measured again.
-    assert run() == (page + "\n", points)
-
-
-def _links(page: str) -> list[str]:
-    return [line.rstrip(")") for line in page.splitlines() if line.startswith("![")]
+    assert run() == (printed, points)

@@ -1,7 +1,8 @@
-"""benchmarks/speed.py runs, small; what it says then means nothing."""
+"""benchmarks/speed.py and gpu.py run, small; what they say then means nothing."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,26 +13,26 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-def test_the_speed_benchmark_runs(tmp_path):
-    pytest.importorskip("sklearn")
-    output = tmp_path / "performance.md"
-    command = [sys.executable, "-m", "benchmarks.speed", "--quick", "--output", str(output)]
-    command += ["--speech", str(tmp_path)]  # the tables of speech are left out
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (["speed"], 3),
+        (["speed", "--against", str(ROOT)], 4),
+        (["speed", "--workers"], 2),
+        (["gpu"], 2),
+    ],
+)
+def test_a_benchmark_runs(arguments, rows):
+    name, *options = arguments
+    if name == "gpu":
+        pytest.importorskip("jax")
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", *options],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
-    page = output.read_text()
-    titles = [
-        "Aims",
-        "Diagonal covariances",
-        "Full covariances",
-        "PyCave",
-        "Growth",
-        "Memory",
-        "Accuracy",
-        "The workflow itself",
-    ]
-    assert [title in page for title in titles] == [True] * len(titles)
-    assert "covariances, speech" not in page
-    # Every table that is printed is in the page.
-    lines = [line for line in done.stdout.splitlines() if line.startswith("|")]
-    assert sorted(lines) == sorted(line for line in page.splitlines() if line.startswith("|"))
+    assert len([line for line in done.stdout.splitlines() if line.startswith("|")]) == 2 + rows
