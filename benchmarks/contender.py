@@ -77,24 +77,27 @@ def _e_step(frames: Any, order: dict[str, Any]) -> float:
     gmmcore.accumulate(mixture, frames[:100], precision="single", pruning=2e-8)
     start = time.perf_counter()
     if order.get("workers"):
-        return _with_workers(mixture, frames, order["workers"])
-    gmmcore.accumulate(mixture, frames, precision="single", pruning=2e-8)
+        _with_workers(mixture, frames, order["workers"])
+    else:
+        gmmcore.accumulate(mixture, frames, precision="single", pruning=2e-8)
     return time.perf_counter() - start
 
 
-def _with_workers(mixture: Any, frames: Any, workers: int) -> float:
-    """Compute the E-step as the workflow does, with workers that are there before."""
+def _with_workers(mixture: Any, frames: Any, workers: int) -> None:
+    """Compute the E-step as the workflow does."""
+    from gmmcore.core.estep import ESteps
     from gmmcore.core.frames import ArraySource
-    from gmmcore.core.teams.base import Work
-    from gmmcore.core.teams.processes import Processes
+    from gmmcore.core.parallel import processes_map
 
-    work = Work(lambda _: ArraySource(frames), "single", 2e-8)
-    team = Processes(work, workers, mixture)
-    start = time.perf_counter()
-    team.statistics(mixture, 0)
-    seconds = time.perf_counter() - start
-    team.close()
-    return seconds
+    source = ArraySource(frames)
+    steps = ESteps(
+        lambda level: source,
+        precision="single",
+        pruning=2e-8,
+        workers=workers,
+        map_of=processes_map,
+    )
+    steps.statistics(mixture, 0)
 
 
 if __name__ == "__main__":
