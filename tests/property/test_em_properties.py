@@ -19,7 +19,7 @@ from gmmcore.core.mstep import maximise
 from gmmcore.core.train import moments
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.formats.hdf5 import load_model, save_model, unseal
-from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
+from gmmcore.formats.statistics import StatisticsFacts, save_statistics
 from gmmcore.workflow.provenance import settings_digest
 
 few = settings(deadline=None, max_examples=40)

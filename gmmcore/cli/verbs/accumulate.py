@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from gmmcore.data.corpus import Corpus
-    from gmmcore.formats.statistics_file import StatisticsFacts, save_statistics
+    from gmmcore.formats.statistics import StatisticsFacts, save_statistics
     from gmmcore.workflow.provenance import settings_digest
     from gmmcore.workflow.resume import is_iteration
 

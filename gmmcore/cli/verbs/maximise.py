@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     from gmmcore.core.em import iterations
     from gmmcore.core.mstep import maximise
     from gmmcore.data.corpus import Corpus
-    from gmmcore.formats.statistics_file import StatisticsFacts, read_statistics
+    from gmmcore.formats.statistics import StatisticsFacts, read_statistics
     from gmmcore.workflow.provenance import settings_digest
     from gmmcore.workflow.resume import is_iteration
 

@@ -15,7 +15,7 @@ from gmmcore.core.frames import ArraySource
 from gmmcore.core.initial import to_full
 from gmmcore.core.sums import Statistics
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.formats.statistics_file import StatisticsFacts, read_statistics, save_statistics
+from gmmcore.formats.statistics import StatisticsFacts, read_statistics, save_statistics
 
 FACTS = StatisticsFacts("m" * 64, "c" * 64, 2, "s" * 64, "cpu")
 FRAMES = np.random.default_rng(1).standard_normal((30_000, 3)).astype("f")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -14,38 +15,24 @@ from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import REMEDY, PathLike
 from gmmcore.formats.hdf5 import hdf5_image, open_image, seal, unseal
 
-if TYPE_CHECKING:
-    import h5py
-
-__all__ = ["StatisticsFacts", "read_statistics", "save_statistics"]
-
 Array = npt.NDArray[np.float64]
 KIND = "statistics"
 
 
 @dataclass(frozen=True)
 class StatisticsFacts:
-    """What the statistics of an E-step must have in common to be added.
-
-    Attributes
-    ----------
-    mixture : str
-        Digest of the mixture file.
-    corpus : str
-        Digest of all frames.
-    level : int
-        Level of the subset of the frames; see `gmmcore.core.schedule.Course`.
-    settings : str
-        Digest of the E-step's settings.
-    device : str
-        ``cpu`` or ``cuda``, whose sums lie in another order.
-    """
+    """What the statistics of an E-step must have in common to be added."""
 
     mixture: str
+    """Digest of the mixture file."""
     corpus: str
+    """Digest of all frames."""
     level: int
+    """Level of the subset of the frames; see `gmmcore.core.schedule.Course`."""
     settings: str
+    """Digest of the E-step's settings."""
     device: str
+    """``cpu`` or ``cuda``, whose sums lie in another order."""
 
 
 def save_statistics(
@@ -65,13 +52,7 @@ def read_statistics(
 ) -> tuple[list[Array], list[dict[str, Any]]]:
     """Read the sums of all parts, in their order, and the facts of each file.
 
-    Raises
-    ------
-    DamagedFileError
-        If a file is truncated or altered.
-    GmmcoreError
-        If a file belongs to another E-step, if a part is missing or there twice, or if a number
-        is not finite.
+    A file that is damaged or belongs to another E-step is removed, and named in the error.
     """
     sums: dict[int, Array] = {}
     found, strangers = [], []
