@@ -14,7 +14,6 @@ from gmmcore.cli import (  # noqa: F401 (they make the verbs)
     demo,
     features,
     mixtures,
-    old,
     runs,
     training,
 )
