@@ -15,7 +15,7 @@ train: $(VENV)/.main
 
 test: $(VENV)/.test lint docs
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest --doctest-modules gmmcore
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-cluster: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-cluster.txt

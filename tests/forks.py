@@ -32,15 +32,20 @@ LOADED = (
     "docutils.parsers.rst.states",
     "docutils.writers",
     "encodings.idna",
+    "encodings.utf_8_sig",
+    "gmmcore.core.gpu",
     "gmmcore.workflow.runs",
     "gmmcore.workflow.validity",
+    "graphlib",
     "h5py",
+    "packaging.version",
     "pygments.formatters.html",
     "scipy.linalg",
     "smart_open",
     "snakemake.benchmark",
     "snakemake.profiles",
     "snakemake.report.html_reporter",
+    "snakemake.storage",
     "yaml",
     "yte",
 )
@@ -98,6 +103,7 @@ def serve(folder: Path) -> None:
 
     for name in LOADED:
         importlib.import_module(name)
+    snakemake.cli.get_argument_parser()  # Looks for plugins in every folder of modules.
     gc.collect()
     gc.freeze()
     programs = {"snakemake": snakemake.cli.main, "gmmcore": gmmcore.cli.main.main}
