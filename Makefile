@@ -1,6 +1,6 @@
 # make train   installs into .venv and trains what config.yaml says
-# make test    installs into .venv and passes the tests; GMMCORE_TESTS=processes takes no
-#              shortcuts (tests/forks.py) and thrice as long
+# make test    installs into .venv and passes the tests; GMMCORE_TESTS=long takes no
+#              shortcuts (tests/forks.py, tests/soak) and a night
 # make docs    installs into .venv and builds the site in build/docs
 # make test-cluster   as root on Debian: the same trainings on a SLURM that it starts on this machine
 PYTHON ?= python3

@@ -20,8 +20,8 @@ from gmmcore.workflow.runs import read_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
-FORKED = os.environ.get("GMMCORE_TESTS", "") != "processes"
-"""Whether runs are forks unless a test says otherwise; `GMMCORE_TESTS=processes` has none."""
+LONG = os.environ.get("GMMCORE_TESTS") == "long"
+"""Whether the tests take no shortcuts: no forks, and as many rounds as a night has time for."""
 
 TINY: dict[str, Any] = {
     "run": "tiny",
@@ -91,7 +91,7 @@ class Workflow:
     `forked` says whether it and its jobs are forks; see forks.py.
     """
 
-    def __init__(self, folder: Path, *, forked: bool = FORKED) -> None:
+    def __init__(self, folder: Path, *, forked: bool = not LONG) -> None:
         self.folder, self.forked = folder, forked
 
     def configure(self, values: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from damage import CHANGES, CONFIG, Damage, cases, changed, files_of, outcome_of, try_damage
-from flows import Workflow
+from flows import LONG, Workflow
 from soak import Fresh, finished_run, try_changes
 
 pytestmark = pytest.mark.slow
@@ -119,7 +119,7 @@ def test_a_sample_of_the_table_of_damages(finished, tmp_path, state):
     flow, fresh = finished
     expected = fresh.of(CONFIG)
     everything = list(cases(files_of(flow), 1, 300))
-    for number, case in enumerate(random.Random(1 + state).sample(everything, 2)):
+    for number, case in enumerate(random.Random(1 + state).sample(everything, 50 if LONG else 2)):
         wrong = try_damage(flow, expected, case, tmp_path / f"run{number}", state=state)
         assert not wrong, f"{case}: {wrong}"
 
