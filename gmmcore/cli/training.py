@@ -289,6 +289,7 @@ def maximise(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore maximise --mixture 1.h5 --corpus c.json --statistics 0.stats.h5 --output 2.h5
     """
+    from gmmcore.core.sums import Sums
     from gmmcore.formats.statistics import read_statistics
     from gmmcore.workflow.iteration import save_iteration
     from gmmcore.workflow.resume import is_iteration
@@ -301,7 +302,10 @@ def maximise(arguments: argparse.Namespace) -> None:
     steps = _steps_of(arguments, stage)
     parts = steps.parts(level)
     with explained(arguments.mixture):
-        sums, facts = steps.sums(model.mixture), _statistics_facts(arguments, stage, level)
+        facts = _statistics_facts(arguments, stage, level)
+        # The sums of a GPU lie as those of a CPU without pruning, and adding them needs no GPU.
+        is_cpu = arguments.device == "cpu"
+        sums = steps.sums(model.mixture) if is_cpu else Sums(model.mixture, steps.precision)
         found, files = read_statistics(arguments.statistics, facts, len(parts), sums.size)
         total = sums.statistics(reduce(operator.iadd, found), sum(part.frames for part in parts))
         entry, update = next(_updates(arguments, stage, model, steps, lambda *_: total))

@@ -169,11 +169,11 @@ def lost_digits(mixture: GaussianMixture, precision: str, pruning: float) -> flo
 
     Rounding: for a frame of each component, the spacing of numbers near one in the precision in
     use, times the sum of the absolute terms of the frame's expanded quadratic, averaged with the
-    weights. Measured errors are a quarter of that or less. Pruning: what is passed over of a frame
-    is at most 50 times `pruning`.
+    weights. Pruning: what is passed over of a frame is at most 50 times `pruning`.
     """
-    rounding = Sums(mixture, precision).rounding[: mixture.components]
-    return float(mixture.weights @ rounding) + 50.0 * pruning
+    sums = sums_under(mixture, precision, pruning)
+    passed_over = 50.0 * pruning if isinstance(sums, PrunedSums) else 0.0
+    return float(mixture.weights @ sums.rounding[: mixture.components]) + passed_over
 
 
 class ESteps:
@@ -209,12 +209,8 @@ class ESteps:
         held_out: Callable[[int], FrameSource] | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.precision, self.pruning, self.device, self.workers = (
-            precision,
-            pruning,
-            device,
-            workers,
-        )
+        self.precision, self.pruning = precision, pruning
+        self.device, self.workers = device, workers
         self.report = report
         self._map_of = map_of
         # Parts of the latest subset stay, because a GPU keeps their frames.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gmmcore.config.steps import FullMStep, MStep
-from gmmcore.core.bounds import bounded_precisions
 from gmmcore.core.estep import Statistics, accumulate
 from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.kinds import Full
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, is_definite
 from gmmcore.core.mstep import maximise
 from gmmcore.core.train import ArraySource, TrainingSettings, moments, train, uniform_start
@@ -146,7 +146,7 @@ def test_a_singular_covariance_is_refused_however_it_is_rounded():
     assert len(found) > 50
     for singular in found:
         with pytest.raises(InvalidMixtureError, match="component 7 is not positive definite; set"):
-            bounded_precisions(singular, np.ones((1, 4)), (0.0, np.inf), np.array([7]))
+            Full.bounded(singular, np.ones((1, 4)), (0.0, np.inf), np.array([7]))
 
 
 @pytest.mark.parametrize("full", [False, True])
