@@ -81,7 +81,7 @@ def test_starved_components_and_skipped_shows(fresh):
     fresh.configure(changed(values, features={"on_error": "skip"}))
     fresh.run()
     text = told(fresh)
-    assert re.search(r"low count: \d+ components, the smallest of \d\.\d frames \(keep\)", text)
+    assert re.search(r"low count: \d+ components, the smallest of \d\.\d frames", text)
     skipped = re.search(r"skipped: 1 show, see (results/features/\w+/skipped.tsv)", text)
     assert skipped is not None, text
     assert (fresh.folder / skipped[1]).exists()
