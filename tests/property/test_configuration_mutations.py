@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmmcore.cli.main import main
-from gmmcore.config.configuration import read_configuration, resolve, resolve_runs
+from gmmcore.config.configuration import REMOVED, read_configuration, resolve, resolve_runs
 from gmmcore.config.options import mapping, schema
 from gmmcore.config.settings import Settings
 from gmmcore.errors import GmmcoreError
 from gmmcore.workflow.runs import read_runs
 
-few = settings(deadline=None, max_examples=60)
+few = settings(max_examples=60)
 SCHEMA = schema(Settings)
 VALID = {"run": "a", "components": 8, "features": {"list": "shows.txt", "pattern": "{show}.h5"}}
 
@@ -59,14 +59,15 @@ def whole_check(values: Any) -> None:
     read_runs(values)
 
 
-def taken_or_one_line(check: Callable[[Any], object], values: Any) -> None:
-    """Whatever is refused is refused in one line."""
+def taken_or_one_line(check: Callable[[Any], object], values: Any) -> bool:
+    """Whether values are taken; whatever is refused is refused in one line."""
     message = ""
     try:
         check(values)
     except GmmcoreError as error:
         message = str(error)
     assert "\n" not in message
+    return not message
 
 
 def refused(values: Any) -> str:
@@ -212,29 +213,66 @@ def test_any_file_is_a_configuration_or_one_line(content):
         taken_or_one_line(lambda file: resolve_runs(read_configuration(file)), path)
 
 
-@few
+def values_of(part: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that a part of the schema allows."""
+    if "anyOf" in part:
+        return st.one_of(*map(values_of, part["anyOf"]))
+    if "enum" in part:
+        return st.sampled_from(part["enum"])
+    least = part.get("minimum", part.get("exclusiveMinimum", -1))
+    if part["type"] == "integer":
+        return st.integers(least, min(least + 40, part.get("maximum", least + 40)))
+    if part["type"] == "number":
+        most = part.get("maximum", part.get("exclusiveMaximum", 40))
+        return st.floats(least, most, exclude_min="minimum" not in part, exclude_max=True)
+    if part["type"] == "array":
+        sizes = {"min_size": part.get("minItems", 0), "max_size": part.get("maxItems", 4)}
+        return st.lists(values_of(part.get("items", {"type": "integer"})), **sizes)
+    return {
+        "boolean": st.booleans(),
+        "null": st.none(),
+        "string": st.sampled_from(["a", "b.h5", "{show}.h5", "one/two"]),
+    }[part["type"]]
+
+
+VALUES = {path: values_of(schema_of(path)) for path in LEAVES}
+
+
+@settings(max_examples=200)
 @given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "components": st.integers(1, 10_000),
-            "iterations": st.lists(st.integers(0, 999), min_size=1, max_size=5),
-            "llk_gain": st.floats(-1, 1),
-            "precision": st.sampled_from(["single", "double"]),
-            "jobs": st.integers(1, 100) | st.just("auto"),
-            "low_count": st.fixed_dictionaries({"occupancy": st.floats(0, 100)}),
-            "full": st.fixed_dictionaries({"iterations": st.integers(0, 9)}),
-        },
+    st.lists(st.sampled_from(LEAVES), max_size=6, unique=True).flatmap(
+        lambda paths: st.fixed_dictionaries({path: VALUES[path] for path in paths})
     )
 )
-def test_what_is_resolved_is_complete_and_stays_as_it_is(values):
-    settings = resolve({**VALID, **values})
-    config = mapping(settings)
-    assert resolve(config) == settings
-    assert resolve(json.loads(json.dumps(config))) == settings
-    assert resolve(yaml.safe_load(yaml.safe_dump(config))) == settings
-    (run,) = read_runs(config).values()
-    assert all(stage.components <= config["components"] for stage in run.plan)
+def test_any_keys_together_are_taken_and_stay_or_are_refused_in_one_line(changes):
+    values = copy.deepcopy(VALID)
+    for (*sections, key), value in changes.items():
+        section: Any = values
+        for name in sections:
+            section = section.setdefault(name, {})
+        section[key] = value
+    if taken_or_one_line(resolve, values):
+        settings = resolve(values)
+        config = mapping(settings)
+        assert resolve(config) == settings
+        assert resolve(json.loads(json.dumps(config))) == settings
+        assert resolve(yaml.safe_load(yaml.safe_dump(config))) == settings
+        taken_or_one_line(whole_check, config)
+
+
+@given(st.integers(1, 10_000), st.lists(st.integers(0, 999), min_size=1, max_size=5))
+def test_stages_end_at_the_components_asked_for(components, iterations):
+    (run,) = read_runs({**VALID, "components": components, "iterations": iterations}).values()
+    assert max(stage.components for stage in run.plan) == components
+
+
+@pytest.mark.parametrize("key", REMOVED)
+def test_a_key_that_is_gone_is_told_with_what_to_do_instead(key):
+    *sections, last = key.split(".")
+    values: Any = {last: 1} if sections != ["export"] else [last]
+    for section in reversed(sections):
+        values = {section: values}
+    assert refused({**VALID, **values}).endswith(f": {key} is gone: {REMOVED[key]}")
 
 
 def test_the_command_exits_with_one(tmp_path, capsys):

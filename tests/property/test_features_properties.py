@@ -23,7 +23,7 @@ from gmmcore.data.shards import ShardWriter, block_checksum, read_facts
 from gmmcore.data.shows import Row, ShowTable
 from gmmcore.errors import GmmcoreError
 
-few = settings(deadline=None, max_examples=50)
+few = settings(max_examples=50)
 values = st.floats(-1e3, 1e3, width=32)
 frames = st.tuples(st.integers(1, 40), st.integers(1, 4)).flatmap(
     lambda shape: arrays(np.float32, shape, elements=values)

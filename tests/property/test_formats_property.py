@@ -35,7 +35,7 @@ def mixtures(draw: st.DrawFn) -> GaussianMixture:
     return GaussianMixture.from_covariances(weights, means, covariances)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(mixture=mixtures())
 def test_what_is_read_is_written_with_the_same_bytes(
     tmp_path_factory: pytest.TempPathFactory, mixture: GaussianMixture

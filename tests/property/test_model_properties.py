@@ -15,7 +15,7 @@ from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import hdf5_image, load_model, save_model, seal
 
-few = settings(deadline=None, max_examples=40)
+few = settings(max_examples=40)
 
 
 @st.composite

@@ -33,7 +33,7 @@ CASES = {
 }
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(**CASES, pruning=st.sampled_from([0.0, 1e-12]))
 def test_statistics_are_sums_of_posteriors(seed, components, dimension, frames, full, pruning):
     rng = np.random.default_rng(seed)
@@ -54,7 +54,7 @@ def test_statistics_are_sums_of_posteriors(seed, components, dimension, frames, 
     np.testing.assert_allclose(statistics.log_likelihood, expected, rtol=1e-9, atol=1e-7)
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20)
 @given(**CASES, cut=st.integers(0, 700))
 def test_parts_add_up(seed, components, dimension, frames, full, cut):
     rng = np.random.default_rng(seed)

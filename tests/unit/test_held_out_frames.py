@@ -48,7 +48,7 @@ def drawn(share: float, given: list[Row], seed: int = 1, speakers: str | None = 
     return [row.show for row in held]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.dictionaries(st.text("abc", min_size=1), st.integers(1, 1000), min_size=3),
     st.floats(0.01, 0.3),
