@@ -15,13 +15,13 @@ from gmmcore.config.configuration import changed
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.check import shard_paths
 from gmmcore.core.schedule import megabytes, seconds
-from gmmcore.config.demo import DemoSettings
+from gmmcore.config.keys import DemoSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import remembered
 from gmmcore.config.options import mapping, words
 from gmmcore.workflow.runs import made_lists, read_runs
 from gmmcore.core.schedule import Course, iteration_name
-from gmmcore.config.settings import COMPARISON, EXPORTS
+from gmmcore.config.keys import COMPARISON, EXPORTS
 from gmmcore.workflow.verified import recall, remember, sealed_state
 
 # A closed pipe, as in `snakemake | head`, ends Snakemake. Otherwise it would wait for ever, because

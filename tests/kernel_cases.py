@@ -7,11 +7,11 @@ import functools
 import numpy as np
 
 from gmmcore import GaussianMixture
-from gmmcore.config.steps import FullMStep, MStep
 from gmmcore.core.estep import accumulate
 from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
+from gmmcore.core.settings import FullMStep, MStep
 
 Case = tuple[np.ndarray, GaussianMixture]
 

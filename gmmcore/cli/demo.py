@@ -11,14 +11,14 @@ from gmmcore.cli.verb import CORPUS, OUTPUT, argument, explained, options, verb
     argument("--output", required=True, help="the folder to write"),
     argument("--recipe", help="a word for the list's first line, to recognise it by"),
     argument("--seed", type=int, default=1),
-    options("config.demo.DemoSettings"),
+    options("config.keys.DemoSettings"),
 )
 def demo(arguments: argparse.Namespace) -> None:
     """Make the demonstration corpus.
 
     Example: gmmcore demo --components 16 --output corpus
     """
-    from gmmcore.config.demo import DemoSettings
+    from gmmcore.config.keys import DemoSettings
     from gmmcore.config.options import options_of
     from gmmcore.data.demo import write_corpus
 

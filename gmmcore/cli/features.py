@@ -13,14 +13,14 @@ from gmmcore.errors import GmmcoreError, counted
 
 @verb(
     argument("--output", required=True, help="shows.tsv to write"),
-    options("config.features.FeaturePart"),
+    options("config.keys.FeaturePart"),
 )
 def shows(arguments: argparse.Namespace) -> None:
     """Check the feature list and deal its shows to shards.
 
     Example: gmmcore shows --list features --pattern {show}.h5 --normalisation cmvn --output s.tsv
     """
-    from gmmcore.config.features import FeaturePart
+    from gmmcore.config.keys import FeaturePart
     from gmmcore.config.options import options_of
     from gmmcore.data.check import check_list
 
@@ -41,14 +41,14 @@ def shows(arguments: argparse.Namespace) -> None:
     argument("--shows", required=True, help="the table that `gmmcore shows` wrote"),
     argument("--shard", required=True, help="name of the shard, as in the table"),
     argument("--output", required=True, help="shard file to write"),
-    options("config.features.FeaturePart"),
+    options("config.keys.FeaturePart"),
 )
 def shard(arguments: argparse.Namespace) -> None:
     """Process the shows of one shard and pack their frames.
 
     Example: gmmcore shard --list features --shows shows.tsv --shard 000 --output 000.npy
     """
-    from gmmcore.config.features import FeaturePart
+    from gmmcore.config.keys import FeaturePart
     from gmmcore.config.options import options_of
     from gmmcore.data.shards import pack_shard
 

@@ -236,8 +236,8 @@ def validate(arguments: argparse.Namespace) -> None:
     import yaml
 
     from gmmcore.config.configuration import read_configuration, resolve_runs
+    from gmmcore.config.keys import Settings
     from gmmcore.config.options import mapping, schema
-    from gmmcore.config.settings import Settings
 
     def rows(schema: dict[str, Any], indent: str = "") -> None:
         for key, part in schema["properties"].items():

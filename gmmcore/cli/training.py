@@ -17,7 +17,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY
 
 if TYPE_CHECKING:
-    from gmmcore.config.steps import IterationSettings
+    from gmmcore.config.keys import IterationSettings
     from gmmcore.core.estep import ESteps
     from gmmcore.core.frames import FrameSource
     from gmmcore.core.history import HistoryEntry
@@ -36,9 +36,9 @@ _ITERATIONS = (
     argument("--iterations", type=int, default=999, help="of the stage, at most"),
     argument("--final", action="store_true", help="the stage is the last one"),
     argument("--device", choices=["cpu", "cuda"], default="cpu", help="what computes the E-steps"),
-    options("config.steps.Memory"),
-    options("config.steps.IterationSettings"),
-    options("config.steps.Limits"),
+    options("config.keys.Memory"),
+    options("config.keys.IterationSettings"),
+    options("config.keys.Limits"),
 )
 
 
@@ -107,15 +107,15 @@ def initialise(arguments: argparse.Namespace) -> None:
     argument("--corpus", help="corpus.json, whose frames decide; not for sidekit"),
     THREADS,
     OUTPUT,
-    options("config.steps.Split"),
+    options("config.keys.Split"),
 )
 def split(arguments: argparse.Namespace) -> None:
     """Divide components in two.
 
     Example: gmmcore split --mixture diag/32.h5 --corpus corpus.json --components 64 --output 000.h5
     """
+    from gmmcore.config.keys import Split
     from gmmcore.config.options import options_of
-    from gmmcore.config.steps import Split
     from gmmcore.core.divide import divided
     from gmmcore.data.corpus import Corpus, CorpusFrames
     from gmmcore.formats.hdf5 import load_model, save_model
@@ -324,15 +324,15 @@ def maximise(arguments: argparse.Namespace) -> None:
 @verb(
     argument("--mixture", required=True, help="the last stage's"),
     argument("--output", required=True, help="the final mixture"),
-    options("config.steps.Limits"),
+    options("config.keys.Limits"),
 )
 def finish(arguments: argparse.Namespace) -> None:
     """Write the last mixture of a training as the final one.
 
     Example: gmmcore finish --mixture full/64.h5 --output ubm.h5
     """
+    from gmmcore.config.keys import Limits
     from gmmcore.config.options import options_of
-    from gmmcore.config.steps import Limits
     from gmmcore.core.describe import cautions
     from gmmcore.formats.hdf5 import load_model, save_model
 
@@ -359,8 +359,8 @@ class _Stage(NamedTuple):
 
 def _stage_of(arguments: argparse.Namespace) -> _Stage:
     """Read the mixture and the frames of an iteration, with the arguments of `_ITERATIONS`."""
+    from gmmcore.config.keys import IterationSettings, Limits
     from gmmcore.config.options import mapping, options_of
-    from gmmcore.config.steps import IterationSettings, Limits
     from gmmcore.core.schedule import Course, Stage
     from gmmcore.data.corpus import Corpus
     from gmmcore.formats.hdf5 import load_model
@@ -410,8 +410,8 @@ def _begin(arguments: argparse.Namespace, corpus: Corpus, model: Model) -> None:
 
 def _steps_of(arguments: argparse.Namespace, stage: _Stage, *, share: float = 1.0) -> ESteps:
     """Return the E-steps of a stage, in a process that reads a share of the frames."""
+    from gmmcore.config.keys import Memory
     from gmmcore.config.options import options_of
-    from gmmcore.config.steps import Memory
     from gmmcore.core.estep import ESteps
     from gmmcore.core.parallel import processes_map
     from gmmcore.core.schedule import held_out_level

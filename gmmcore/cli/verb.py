@@ -43,7 +43,7 @@ def argument(*names: str, **options: object) -> Declare:
 
 
 def options(name: str) -> Declare:
-    """Declare the options of a class such as ``config.steps.Split``, loaded for its verb only."""
+    """Declare the options of a class such as ``config.keys.Split``, loaded for its verb only."""
 
     def declare(parser: argparse.ArgumentParser) -> None:
         from gmmcore.config.options import add_options

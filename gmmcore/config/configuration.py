@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from gmmcore.config.keys import Settings
 from gmmcore.config.options import OptionsError, build, mapping
-from gmmcore.config.settings import Settings
 from gmmcore.errors import GmmcoreError
 
 REMOVED: dict[str, str] = {
@@ -20,6 +20,7 @@ REMOVED: dict[str, str] = {
     "audio": "docs/features.md has a script that computes features from recordings; name them in "
     "features.list",
     "features.frames": "set frames_per_component, which has stages read nested random subsets",
+    "mpi": "one machine shares a stage among its cores; with jobs: N, a cluster shares iterations",
     "features.pack": "a shard always holds its frames; remove the key",
     "init.jitter": "runs with several values of seed show how much depends on chance",
     "low_count.action": (

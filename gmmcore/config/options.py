@@ -1,12 +1,13 @@
 """Options: fields of frozen dataclasses, each with a default, rules and a help text.
 
 The configuration, its documentation and the arguments of the verbs are derived from these fields.
-The rules are keywords of JSON Schema.
+The rules are keywords of JSON Schema; numbers must be finite unless `infinite` is true.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import math
 import operator
@@ -17,27 +18,9 @@ from typing import Any, TypeVar
 
 from gmmcore.errors import GmmcoreError
 
-__all__ = [
-    "FOLDER",
-    "Options",
-    "OptionsError",
-    "add_options",
-    "build",
-    "mapping",
-    "option",
-    "options_of",
-    "same",
-    "schema",
-    "section",
-    "within",
-    "words",
-]
-
 T = TypeVar("T", bound="Options")
 R = TypeVar("R")
-
-FOLDER = {"type": "string", "pattern": r"^[A-Za-z0-9_./-]+\Z"}
-"""Rule for a folder that the workflow writes to."""
+Rule = dict[str, Any]
 
 _TYPES: dict[str, tuple[Any, str]] = {
     "integer": (int, "a whole number"),
@@ -62,34 +45,10 @@ class OptionsError(GmmcoreError, ValueError):
     """Error raised for an invalid option; the message has the key, its value and what is valid."""
 
 
-def option(default: Any, help: str, *rules: Mapping[str, Any], **rule: Any) -> Any:
-    """Declare an option: a field of a subclass of `Options`.
-
-    Parameters
-    ----------
-    default
-        Default value. If it is None, or if `nullable` is true, the option may be None.
-    help : str
-        One line for the documentation and the command line.
-    *rules, **rule
-        What values are valid, in keywords of JSON Schema; with several rules, a value must fit
-        one of them. Numbers must be finite unless `infinite` is true.
-
-    Examples
-    --------
-    >>> from dataclasses import dataclass
-    >>> from gmmcore.config.options import Options, build, option
-    >>> @dataclass(frozen=True)
-    ... class Settings(Options):
-    ...     shards: int = option(4, "number of files", type="integer", minimum=1)
-    >>> build(Settings, {"shards": 8})
-    Settings(shards=8)
-    """
-    nullable = rule.pop("nullable", default is None)
-    rules = rules or (rule,)
-    return field(
-        default=default, metadata={"help": help, "rules": rules, "nullable": nullable}, kw_only=True
-    )
+def option(default: Any, help: str, *rules: Rule, nullable: bool = False) -> Any:
+    """Declare an option, which fits one of the rules; it may be None if that is its default."""
+    metadata = {"help": help, "rules": rules, "nullable": nullable or default is None}
+    return field(default=default, metadata=metadata, kw_only=True)
 
 
 def same(kind: type[Options], name: str) -> Any:
@@ -110,10 +69,8 @@ class Options:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if "rules" not in each.metadata:
-                continue
-            value, rules = getattr(self, each.name), each.metadata["rules"]
-            if value is None and each.metadata["nullable"]:
+            value, rules = getattr(self, each.name), each.metadata.get("rules")
+            if rules is None or (value is None and each.metadata["nullable"]):
                 continue
             if not any(_fits(value, rule) for rule in rules):
                 wanted = " or ".join(map(_expectation, rules))
@@ -127,15 +84,10 @@ class Options:
 def build(kind: type[T], values: Mapping[str, Any]) -> T:
     """Make options from a mapping; missing keys have their defaults.
 
-    Raises
-    ------
-    OptionsError
-        If a key is unknown or has an invalid value.
-
     Examples
     --------
+    >>> from gmmcore.config.keys import EStep
     >>> from gmmcore.config.options import build
-    >>> from gmmcore.config.steps import EStep
     >>> build(EStep, {"precision": "double"})
     EStep(precision='double', pruning=2e-08)
     """
@@ -143,18 +95,20 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
     given: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise OptionsError(_unknown(key, [*known]))
-        inner = known[key].metadata.get("section")
-        if inner is None:
-            given[known[key].name] = value
-            continue
-        short = known[key].metadata["short"]
-        if short is not None and not isinstance(value, Mapping | None):
-            value = {short: value}
-        # An empty section, such as `variance:`, has its defaults, as one that is left out.
-        if not isinstance(value, Mapping | None):
-            raise OptionsError(f"{key} is {value!r}: keys with values were expected")
-        given[known[key].name] = within(key, build, inner, value or {})
+            shown = key if isinstance(key, str) and key.isprintable() else repr(key)
+            guess = difflib.get_close_matches(str(key), known, n=1)
+            names = ", ".join(sorted(known))
+            advice = f"did you mean {guess[0]}?" if guess else f"known here: {names}"
+            raise OptionsError(f"unknown key {shown}; {advice}")
+        if inner := known[key].metadata.get("section"):
+            short = known[key].metadata["short"]
+            if short is not None and not isinstance(value, Mapping | None):
+                value = {short: value}
+            # An empty section, such as `variance:`, has its defaults, as one that is left out.
+            if not isinstance(value, Mapping | None):
+                raise OptionsError(f"{key} is {value!r}: keys with values were expected")
+            value = within(key, build, inner, value or {})
+        given[known[key].name] = value
     return kind(**given)
 
 
@@ -163,16 +117,12 @@ def within(key: str, function: Callable[..., R], *arguments: Any) -> R:
     try:
         return function(*arguments)
     except OptionsError as error:
-        text = str(error)
-        at = len("unknown key ") * text.startswith("unknown key ")
-        raise OptionsError(f"{text[:at]}{key}.{text[at:]}") from None
+        start = "unknown key " * str(error).startswith("unknown key ")
+        raise OptionsError(f"{start}{key}.{str(error).removeprefix(start)}") from None
 
 
-def mapping(options: Options, kind: type[Options] | None = None) -> dict[str, Any]:
-    """Return JSON values of which `build` makes the same options.
-
-    If `kind` is given, only the options of this class are returned.
-    """
+def mapping(options: Options, kind: type[Any] | None = None) -> dict[str, Any]:
+    """Return JSON values of which `build` makes the same options, or those of the class `kind`."""
     result = {}
     for each in fields(kind or options):
         value = getattr(options, each.name)
@@ -219,20 +169,17 @@ def add_options(parser: argparse.ArgumentParser, kind: type[Options]) -> None:
 
 def options_of(arguments: argparse.Namespace, kind: type[T]) -> T:
     """Make options from the arguments of a verb."""
-    names = [each.name for each in fields(kind)]
-    given = {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
+    given = {f.name: getattr(arguments, f.name) for f in fields(kind) if hasattr(arguments, f.name)}
     return build(kind, {_key(name): value for name, value in given.items()})
 
 
 def words(options: Options, kind: type[Options] | None = None) -> list[str]:
-    """Return the arguments that give a verb these options, without those that are defaults.
-
-    If `kind` is given, only the options of this class are returned.
+    """Return the arguments of a verb for the options, or those of `kind`, that are no defaults.
 
     Examples
     --------
+    >>> from gmmcore.config.keys import EStep
     >>> from gmmcore.config.options import words
-    >>> from gmmcore.config.steps import EStep
     >>> words(EStep(precision="double"))
     ['--precision=double']
     """
@@ -243,7 +190,7 @@ def words(options: Options, kind: type[Options] | None = None) -> list[str]:
     ]
 
 
-def _fits(value: Any, rule: Mapping[str, Any]) -> bool:
+def _fits(value: Any, rule: Rule) -> bool:
     if "enum" in rule:
         return isinstance(value, str) and value in rule["enum"]
     kind = rule["type"]
@@ -254,7 +201,7 @@ def _fits(value: Any, rule: Mapping[str, Any]) -> bool:
     return all(_BOUNDS[key][0](value, bound) for key, bound in rule.items() if key in _BOUNDS)
 
 
-def _expectation(rule: Mapping[str, Any]) -> str:
+def _expectation(rule: Rule) -> str:
     if "enum" in rule:
         return f"one of {', '.join(rule['enum'])}"
     items = [f"each entry {_expectation(rule['items'])}"] if "items" in rule else []
@@ -263,27 +210,16 @@ def _expectation(rule: Mapping[str, Any]) -> str:
 
 
 def _found(value: Any) -> str:
-    if isinstance(value, str):
-        try:
-            float(value)
-        except ValueError:
-            return repr(value)
-        return f"{value!r} (YAML reads this as text; write 1.0e-3 for 1e-3)"
+    try:
+        if isinstance(value, str) and math.isfinite(float(value)):
+            return f"{value!r} (YAML reads this as text; write 1.0e-3 for 1e-3)"
+    except ValueError:
+        pass
     return repr(value)
 
 
-def _unknown(key: Any, known: list[str]) -> str:
-    import difflib
-
-    shown = key if isinstance(key, str) and key.isprintable() else repr(key)
-    guess = difflib.get_close_matches(str(key), known, n=1)
-    advice = f"did you mean {guess[0]}?" if guess else f"known here: {', '.join(sorted(known))}"
-    return f"unknown key {shown}; {advice}"
-
-
 def _key(name: str) -> str:
-    # `from` is a keyword of Python, so the field is called `from_`.
-    return name.rstrip("_")
+    return name.rstrip("_")  # `from` is a keyword of Python, so that the field is `from_`.
 
 
 def _flag(name: str) -> str:
@@ -292,8 +228,8 @@ def _flag(name: str) -> str:
 
 def _word(value: Any) -> str:
     """Write a value as one word; text stays as it is unless it would be read as something else."""
-    text = isinstance(value, str) and _value(value) == value
-    return str(value) if text else json.dumps(value)
+    is_plain = isinstance(value, str) and _value(value) == value
+    return str(value) if is_plain else json.dumps(value)
 
 
 def _value(word: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import FEATURES_VERSION, FeaturePart, FeatureSettings
+from gmmcore.config.keys import FEATURES_VERSION, FeaturePart, FeatureSettings
 from gmmcore.core.schedule import splitmix
 from gmmcore.data.lists import Entry, LabelSource, Listing, read_list, read_speakers
 from gmmcore.data.process import output_dimension

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.demo import DemoSettings
+from gmmcore.config.keys import DemoSettings
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import FrameSource
 from gmmcore.core.mixture import GaussianMixture

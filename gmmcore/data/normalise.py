@@ -1,7 +1,7 @@
 """Normalisation of the frames of one show, by its statistics or those of a sliding window.
 
 To add a method, write its function, and name it in `METHODS` and in
-`gmmcore.config.features.NORMALISATIONS`.
+`gmmcore.config.keys.NORMALISATIONS`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.normalise import ShowStatistics, normalise
 
 Frames = npt.NDArray[np.float32]
@@ -27,7 +27,7 @@ def process(
 
     >>> import numpy as np
     >>> from gmmcore.data.process import process
-    >>> from gmmcore.config.features import FeatureSettings
+    >>> from gmmcore.config.keys import FeatureSettings
     >>> frames = np.array([[1], [2], [9]], np.float32)
     >>> settings = FeatureSettings(list="shows.txt", normalisation="cms")
     >>> process(frames, np.array([True, True, False]), settings)[0]

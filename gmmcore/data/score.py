@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.estep import log_likelihood_over, parts, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture

@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.moments import Moments
 from gmmcore.core.schedule import LARGEST_LEVEL, frame_levels
 from gmmcore.data.check import recipe_digests

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.lists import LabelSource
 from gmmcore.data.normalise import ShowStatistics
 from gmmcore.data.process import process, speech_labels, static_part

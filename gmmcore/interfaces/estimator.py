@@ -8,8 +8,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.settings import Settings
-from gmmcore.config.steps import Bounds, LowCount
+from gmmcore.config.keys import Bounds, LowCount, Settings
 from gmmcore.core import density
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.core.mixture import GaussianMixture

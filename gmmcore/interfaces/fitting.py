@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.options import build, mapping
-from gmmcore.config.settings import Settings
-from gmmcore.config.steps import Bounds, FullMStep, LowCount
+from gmmcore.config.keys import Bounds, LowCount, Settings
+from gmmcore.config.options import build
 from gmmcore.core import train as training
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import FrameSource
@@ -186,7 +185,7 @@ def train(
             threads=threads,
             device=settings.device,
             diag=settings.iteration("diag"),
-            full=build(FullMStep, mapping(settings.iteration("full"), FullMStep)),
+            full=settings.iteration("full"),
             method=settings.method,
             seed=settings.seed,
         ),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.density import InvalidFramesError, checked_frames
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.data.check import check_list, drawn

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.steps import FullMStep, MStep
 from gmmcore.core import density
 from gmmcore.core import train as training
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import to_full
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
+from gmmcore.core.settings import FullMStep, MStep
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.base import linear_constants

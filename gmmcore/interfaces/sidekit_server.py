@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import DATASETS, FeatureSettings
+from gmmcore.config.keys import DATASETS, FeatureSettings
 from gmmcore.core.density import checked_frames
 from gmmcore.data.process import add_context, process, speech_labels
 from gmmcore.data.readers import FaultyShowError, Place, Source, Sources, parse_place, reading

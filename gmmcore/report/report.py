@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.configuration import changed
+from gmmcore.config.keys import Settings
 from gmmcore.config.options import mapping
-from gmmcore.config.settings import Settings
 from gmmcore.core.describe import Size, cautions, describe, sizes
 from gmmcore.core.estep import accumulate
 from gmmcore.core.mixture import GaussianMixture

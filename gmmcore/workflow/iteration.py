@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from gmmcore.config.steps import IterationSettings
+    from gmmcore.config.keys import IterationSettings
     from gmmcore.core.history import HistoryEntry
     from gmmcore.core.mstep import Update
     from gmmcore.core.schedule import Course

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from gmmcore.config.keys import EStep
 from gmmcore.config.options import Options, mapping
-from gmmcore.config.steps import EStep
 from gmmcore.core.mstep import ARITHMETIC
 from gmmcore.core.parallel import arithmetic
 from gmmcore.files import digest_of

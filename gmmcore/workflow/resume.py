@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gmmcore.config.steps import IterationSettings
+from gmmcore.config.keys import IterationSettings
 from gmmcore.core.schedule import Course, iteration_name, place_of
 from gmmcore.data.corpus import Corpus
 from gmmcore.files import digest_of, sha256_of

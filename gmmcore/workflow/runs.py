@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.config.configuration import resolve_runs
-from gmmcore.config.features import FeaturePart, FeatureSettings
+from gmmcore.config.keys import EXPORTS, FeaturePart, FeatureSettings, Init, Settings
 from gmmcore.config.options import Options, mapping, option, same
-from gmmcore.config.settings import EXPORTS, Init, Settings
 from gmmcore.core.schedule import Course, Stage, stages
 from gmmcore.data.corpus import Corpus
 from gmmcore.errors import GmmcoreError
@@ -28,7 +27,7 @@ class Initialise(Options):
 
     prefix: str = same(Init, "prefix")
     digest: str | None = option(
-        None, "SHA-256 of the file that the mixture is read from", type="string"
+        None, "SHA-256 of the file that the mixture is read from", {"type": "string"}
     )
 
 

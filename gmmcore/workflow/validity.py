@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.schedule import Stage
 from gmmcore.data.check import fingerprint, shard_paths
 from gmmcore.data.corpus import Corpus

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from gmmcore.cli.main import main
 from gmmcore.config.configuration import REMOVED, read_configuration, resolve, resolve_runs
+from gmmcore.config.keys import Settings
 from gmmcore.config.options import mapping, schema
-from gmmcore.config.settings import Settings
 from gmmcore.errors import GmmcoreError
 from gmmcore.workflow.runs import read_runs
 

@@ -8,14 +8,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gmmcore.cli.main import main
+from gmmcore.config.keys import IterationSettings
 from gmmcore.config.options import words
-from gmmcore.config.steps import FullMStep, IterationSettings, MStep
 from gmmcore.core.estep import accumulate, parts, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
+from gmmcore.core.settings import FullMStep, MStep
 from gmmcore.core.train import moments
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.formats.hdf5 import load_model, save_model, unseal

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.data.check import check_list, deal
 from gmmcore.data.normalise import normalise

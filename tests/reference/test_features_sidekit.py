@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.check import check_list
 from gmmcore.data.readers import Sources, parse_place
 from gmmcore.data.shows import Row, ShowReader

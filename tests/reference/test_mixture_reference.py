@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gmmcore import FeaturesServer, GaussianMixture, Mixture
-from gmmcore.config.features import FeatureSettings
-from gmmcore.config.steps import MStep
+from gmmcore.config.keys import FeatureSettings
+from gmmcore.core.settings import MStep
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.data.check import check_list
 from gmmcore.data.shows import ShowReader

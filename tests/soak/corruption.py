@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from gmmcore.cli.main import main as gmmcore
-from gmmcore.config.demo import DemoSettings
+from gmmcore.config.keys import DemoSettings
 from gmmcore.config.options import words
 from gmmcore.data.check import shard_paths
 

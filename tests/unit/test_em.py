@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gmmcore.config.steps import FullMStep, MStep
 from gmmcore.core.estep import Statistics, accumulate
 from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.kinds import Full
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, is_definite
 from gmmcore.core.mstep import maximise
+from gmmcore.core.settings import FullMStep, MStep
 from gmmcore.core.train import ArraySource, TrainingSettings, moments, train, uniform_start
 from gmmcore.data.demo import DemoSettings, compare_to_truth, draw_shows, known_mixture
 

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmmcore.config.configuration import resolve
-from gmmcore.config.features import FeaturePart, FeatureSettings
+from gmmcore.config.keys import FeaturePart, FeatureSettings
 from gmmcore.config.options import mapping
-from gmmcore.config.steps import FullMStep
 from gmmcore.core.density import log_likelihood
 from gmmcore.core.em import iterations
 from gmmcore.core.estep import accumulate
@@ -23,6 +22,7 @@ from gmmcore.core.initial import to_full
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import Update, maximise
 from gmmcore.core.schedule import Course, Stage
+from gmmcore.core.settings import FullMStep
 from gmmcore.core.train import uniform_start
 from gmmcore.data.check import part_of
 from gmmcore.data.shows import Row

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from gmmcore.config.steps import MStep
 from gmmcore.core import density
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource
@@ -14,6 +13,7 @@ from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.mixture import GaussianMixture, pack, unpack
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
+from gmmcore.core.settings import MStep
 from gmmcore.core.sums import Statistics
 from gmmcore.errors import GmmcoreError
 

@@ -7,7 +7,7 @@ A reader is a module with
 ``Source(path, datasets)``
     the opened file, a `gmmcore.data.readers.Source`.
 
-To add a format, write such a module and name it in `gmmcore.config.features.READERS`.
+To add a format, write such a module and name it in `gmmcore.config.keys.READERS`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.features import READERS
+from gmmcore.config.keys import READERS
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import reason_of
 

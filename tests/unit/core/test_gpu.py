@@ -30,7 +30,6 @@ from kernel_cases import (
 )
 
 from gmmcore import GaussianMixture
-from gmmcore.config.steps import MStep
 from gmmcore.core import density, gpu
 from gmmcore.core.estep import (
     ESteps,
@@ -46,6 +45,7 @@ from gmmcore.core.gpu import GpuSums, check_gpu, gpu_name, lacking
 from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
+from gmmcore.core.settings import MStep
 from gmmcore.core.sums import Statistics
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError

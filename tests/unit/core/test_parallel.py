@@ -17,7 +17,6 @@ import pytest
 import threadpoolctl
 
 from gmmcore import GaussianMixture
-from gmmcore.config.steps import FullMStep, MStep
 from gmmcore.core.estep import (
     ESteps,
     accumulate,
@@ -31,6 +30,7 @@ from gmmcore.core.frames import ArraySource
 from gmmcore.core.initial import to_full
 from gmmcore.core.mstep import maximise
 from gmmcore.core.parallel import arithmetic, blas, processes_map, threads_map
+from gmmcore.core.settings import FullMStep, MStep
 from gmmcore.core.sums import Statistics
 from gmmcore.errors import GmmcoreError
 
@@ -318,7 +318,7 @@ import hashlib
 import numpy as np
 from gmmcore.core.mstep import maximise
 from gmmcore.core.initial import to_full
-from gmmcore.config.steps import MStep
+from gmmcore.core.settings import MStep
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.estep import accumulate
 

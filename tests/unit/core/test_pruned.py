@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from kernel_cases import crowded, overlapping, shifted, trained, with_frame
 
-from gmmcore.config.steps import MStep
 from gmmcore.core import density, pruned
 from gmmcore.core.estep import accumulate, parts, statistics_over, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
 from gmmcore.core.pruned import PrunedSums
+from gmmcore.core.settings import MStep
 from gmmcore.core.sums import Statistics, Sums
 
 FREE = MStep(floor=0.0, ceiling=np.inf, occupancy=0.0)

@@ -13,7 +13,6 @@ from kernel_cases import (
     with_frame,
 )
 
-from gmmcore.config.steps import MStep
 from gmmcore.core import density, pruned
 from gmmcore.core.estep import accumulate, lost_digits, parts, statistics_over, sums_under
 from gmmcore.core.frames import ArraySource
@@ -21,6 +20,7 @@ from gmmcore.core.initial import one_gaussian, split, to_full
 from gmmcore.core.mixture import GaussianMixture, pack
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
+from gmmcore.core.settings import MStep
 from gmmcore.core.sums import Sums
 
 

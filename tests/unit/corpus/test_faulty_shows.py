@@ -14,7 +14,7 @@ import pytest
 from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
 from gmmcore.cli.main import main
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.config.options import words
 from gmmcore.data import shows
 from gmmcore.data.check import check_list, shard_paths

@@ -19,7 +19,7 @@ from features_files import (
 )
 
 from gmmcore.cli.main import main
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.data import check
 from gmmcore.data.check import check_list, fingerprint, recipe_digests
 from gmmcore.data.lists import LabelSource, read_list

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from features_files import frames_of, speech_of, write_hdf5
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.schedule import LARGEST_LEVEL, frame_levels
 from gmmcore.data import shards

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from gmmcore.config.features import NORMALISATIONS, FeatureSettings
+from gmmcore.config.keys import NORMALISATIONS, FeatureSettings
 from gmmcore.data.normalise import METHODS, ShowStatistics, normalise
 from gmmcore.data.process import (
     add_context,

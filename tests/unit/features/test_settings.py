@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gmmcore.config.features import FeatureSettings
+from gmmcore.config.keys import FeatureSettings
 from gmmcore.config.options import mapping
 from gmmcore.errors import GmmcoreError
 

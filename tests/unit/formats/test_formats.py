@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmmcore.config.settings import EXPORTS
+from gmmcore.config.keys import EXPORTS
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import MIXTURE_FILES, WRITTEN

@@ -13,8 +13,8 @@ from features_files import write_hdf5
 
 import gmmcore
 from gmmcore import GaussianMixture, GaussianMixtureModel, GmmcoreError, Mixture
+from gmmcore.config.keys import Settings
 from gmmcore.config.options import mapping
-from gmmcore.config.settings import Settings
 from gmmcore.core.density import log_likelihood
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry, history_table

@@ -16,8 +16,8 @@ from scipy.stats import multivariate_normal
 
 import gmmcore
 from gmmcore import GaussianMixture, Mixture
-from gmmcore.config.steps import MStep
 from gmmcore.core.estep import accumulate
+from gmmcore.core.settings import MStep
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
 

@@ -9,8 +9,8 @@ import pytest
 from features_files import write_hdf5
 
 from gmmcore.cli.main import main
+from gmmcore.config.keys import Settings
 from gmmcore.config.options import words
-from gmmcore.config.settings import Settings
 from gmmcore.core.describe import few_frames
 from gmmcore.data.check import shard_paths
 from gmmcore.formats.hdf5 import load_model

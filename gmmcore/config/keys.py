@@ -1,0 +1,544 @@
+"""The keys of config.yaml: the bounds of each, its default, and a line that says what it does.
+
+The defaults of the training itself are those of `gmmcore.core`, which a key refers to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from gmmcore.config.options import (
+    Options,
+    OptionsError,
+    Rule,
+    build,
+    mapping,
+    option,
+    same,
+    section,
+    within,
+)
+from gmmcore.core.schedule import SIDEKIT_ITERATIONS
+from gmmcore.core.settings import FullMStep, MStep
+from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
+
+EXPORTS = {name: f"ubm{MIXTURE_FILES[name][1][0]}" for name in WRITTEN if name != "sidekit"}
+"""Formats that `export` may name, and the files they are written to."""
+
+COMPARISON = "comparison.tsv"
+"""Name of the file that compares the runs, beside their folders."""
+
+READERS = ("npy", "htk", "kaldi", "sidekit")
+"""Formats of feature files, in the order in which a file is looked at."""
+
+DATASETS = ("energy", "cep", "fb", "bnf")
+"""SIDEKIT's datasets, in the order in which they are joined."""
+
+NORMALISATIONS = (
+    *("cms", "cmvn", "stg", "cms_sliding", "cmvn_sliding"),
+    *("cms_global", "cmvn_global"),
+)
+"""Names of the functions in `gmmcore.data.normalise.METHODS`."""
+
+DELTA_FILTERS: dict[str, tuple[float, ...]] = {
+    "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
+    "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
+}
+"""Filters of the deltas, with the weight of the latest frame first: that of SIDEKIT, and the
+least-squares slope over two frames on each side, as in HTK (DELTAWINDOW=2) and Kaldi."""
+
+FEATURES_VERSION = 2
+"""Version of the processing: it is raised with every change of results, which renews all shards."""
+
+# Keys that decide where frames come from or how work is shared, but not the values of frames.
+_NOT_NUMBERS = (
+    *("list", "root", "pattern", "format", "vad", "on_error", "shards"),
+    *("share", "speakers", "part"),
+)
+# Keys of earlier versions, whose defaults remain part of digests: no frames are packed anew.
+_GONE = {"frames": None}
+_MASKED = 100_000
+
+FLAG: Rule = {"type": "boolean"}
+TEXT: Rule = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
+FOLDER: Rule = {"type": "string", "pattern": r"^[A-Za-z0-9_./-]+\Z"}
+AMOUNT: Rule = {"type": "number", "minimum": 0}
+FRACTION: Rule = {**AMOUNT, "exclusiveMaximum": 1}
+CEILING: Rule = {"type": "number", "exclusiveMinimum": 0, "infinite": True}
+
+
+def whole(minimum: int, **bounds: int) -> Rule:
+    """Make the rule for a whole number."""
+    return {"type": "integer", "minimum": minimum, **bounds}
+
+
+def several(rule: Rule, least: int = 1, **bounds: int) -> Rule:
+    """Make the rule for a list."""
+    return {"type": "array", "items": rule, "minItems": least, **bounds}
+
+
+def one_of(*names: str) -> Rule:
+    """Make the rule for one of some words."""
+    return {"enum": [*names]}
+
+
+@dataclass(frozen=True)
+class EStep(Options):
+    """Settings of the E-step."""
+
+    precision: str = option(
+        "single", "of the E-step's matrix products; sums are double", one_of("single", "double")
+    )
+    pruning: float = option(2e-8, "smaller posteriors may be left out; 0 is exact", FRACTION)
+
+
+@dataclass(frozen=True)
+class Bounds(Options):
+    """Bounds of diagonal variances, relative to the variances of all frames."""
+
+    floor: float = option(MStep.floor, "lower bound", AMOUNT)
+    ceiling: float = option(MStep.ceiling, "upper bound", CEILING)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.floor > self.ceiling:
+            raise OptionsError(f"floor is {self.floor}, above ceiling, {self.ceiling}")
+
+
+_FEW = "a component with fewer frames has a low count"
+
+
+@dataclass(frozen=True)
+class LowCount(Options):
+    """Components that have few frames."""
+
+    occupancy: float | None = option(MStep.occupancy, _FEW, AMOUNT)
+
+
+@dataclass(frozen=True)
+class Full(Bounds):
+    """Full covariances; the bounds are those of eigenvalues, which may be as many as dimensions."""
+
+    floor: float = option(FullMStep.floor, "lower bound", AMOUNT)
+    ceiling: float = option(FullMStep.ceiling, "upper bound", CEILING)
+    occupancy: float | None = option(
+        FullMStep.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT
+    )
+    prior: float | None = option(
+        FullMStep.prior,
+        "the correlations of all components together count for so many frames: of n frames, a "
+        "component keeps n / (n + prior) of its own; null: twice as many as dimensions; 0: none",
+        AMOUNT,
+    )
+    iterations: int = option(0, "how many, at most", whole(0, maximum=999))
+
+
+@dataclass(frozen=True)
+class IterationSettings(EStep, Bounds, MStep):
+    """Settings of an EM iteration, as verbs take them."""
+
+    occupancy: float | None = option(
+        MStep.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT, nullable=True
+    )
+    prior: float | None = option(
+        MStep.prior, "that of full covariances; null: 2 per dimension", AMOUNT, nullable=True
+    )
+
+
+@dataclass(frozen=True)
+class Limits(Options):
+    """What decides which frames a stage reads, and when it ends."""
+
+    llk_gain: float = option(
+        0.01,
+        "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
+        {"type": "number", "infinite": True},
+    )
+    frames_per_component: int | None = option(
+        500,
+        "about as many random frames per component are read until the last iteration or more, "
+        "which read all frames (fewer than 200 components get as many as 200; with full "
+        "covariances (D + 3) / 4 times as many); null reads all frames in every iteration",
+        whole(1),
+        nullable=True,
+    )
+    last_iterations: int = option(
+        1, "so many iterations of the last stage, or more, read all frames", whole(1)
+    )
+
+
+@dataclass(frozen=True)
+class Split(Options):
+    """How components are divided."""
+
+    method: str = option(
+        "principal",
+        "principal divides components where the likelihood of a sample gains most; sidekit "
+        "divides all of them along their axis of largest variance, and reads all frames in every "
+        "iteration",
+        one_of("principal", "sidekit"),
+    )
+    floor: float = same(Bounds, "floor")
+
+
+@dataclass(frozen=True)
+class Memory(Options):
+    """What a job may keep from one iteration to the next."""
+
+    memory: int = option(
+        4000,
+        "megabytes of frames that a job keeps in memory; others are read in each iteration",
+        whole(0),
+    )
+
+
+@dataclass(frozen=True)
+class Init(Options):
+    """The start of a training: by default, the Gaussian of all frames."""
+
+    from_: str | None = option(
+        None,
+        "a mixture file: SIDEKIT, Kaldi, ALIZE or HTK; diagonal ones are split further, "
+        "full ones iterated",
+        {"type": "string"},
+    )
+    prefix: str = option(
+        "", "prefix of the datasets, in a SIDEKIT file with several mixtures", {"type": "string"}
+    )
+
+
+@dataclass(frozen=True)
+class DemoSettings(Options):
+    """What the demonstration corpus is like."""
+
+    components: int = option(64, "components of the mixture", whole(1))
+    dimension: int = option(20, "coefficients of a frame", whole(2))
+    shows: int = option(40, "how many shows", whole(1))
+    speakers: int = option(10, "how many speakers", whole(1))
+    frames: int = option(120_000, "frames of speech, in all shows", whole(100))
+    offset: float = option(0.1, "standard deviation of the speakers' offsets", AMOUNT)
+    persistence: float = option(0.8, "chance that the next frame has the same component", FRACTION)
+    correlation: float = option(0.5, "correlation of neighbouring frames' noise", FRACTION)
+
+
+@dataclass(frozen=True)
+class Demo(DemoSettings):
+    """The demonstration corpus, and where it is written."""
+
+    folder: str | None = option(None, "where it is written; null makes none", FOLDER)
+
+
+@dataclass(frozen=True)
+class FeatureSettings(Options):
+    """Where the frames come from and how they are processed."""
+
+    # The list and the seed may be None before `for_run`.
+    list: str = option(None, "the shows: a text, TSV, scp or IdMap file, or a folder", TEXT)
+    root: str | None = option(
+        None, "folder that relative paths start from; by default that of the list", TEXT
+    )
+    pattern: str | None = option(None, 'file of a show, such as "{show}.h5"', TEXT)
+    format: str = option(
+        "auto", f"{', '.join(READERS)}; auto looks into the files", one_of("auto", *READERS)
+    )
+    datasets: tuple[str, ...] = option(
+        DATASETS[:2],
+        "datasets of SIDEKIT files, joined in the order energy, cep, fb, bnf",
+        several(one_of(*DATASETS)),
+    )
+    vad: str | None = option(
+        "file",
+        "labels: file (beside the frames), a Kaldi vad.scp, or a segments file; null takes all "
+        "frames",
+        TEXT,
+        nullable=True,
+    )
+    select_speech: bool = option(True, "keep only the frames labelled as speech", FLAG)
+    label_fusion: bool = option(False, "smooth the labels", FLAG)
+    mask: Any = option(
+        None,
+        'coefficients to keep, after the deltas, such as "[0-4,7]"',
+        {"type": "string"},
+        several(whole(0, exclusiveMaximum=_MASKED)),
+    )
+    rasta: bool = option(False, "RASTA filter", FLAG)
+    delta: bool = option(False, "append deltas", FLAG)
+    double_delta: bool = option(False, "append deltas of the deltas", FLAG)
+    delta_filter: Any = option(
+        "sidekit",
+        "sidekit, regression, or an odd number of weights, that of the latest frame first",
+        one_of(*DELTA_FILTERS),
+        several({"type": "number", "minimum": -1e6, "maximum": 1e6}, 3),
+    )
+    delta_edges: str = option(
+        "repeat", "zero gives SIDEKIT's values at the ends of a show", one_of("repeat", "zero")
+    )
+    sdc: tuple[int, ...] | None = option(
+        None, "shifted deltas [d, p, k] instead of deltas", several(whole(1), 3, maxItems=3)
+    )
+    context: tuple[int, ...] | None = option(
+        None, "neighbouring frames to append, [left, right]", several(whole(0), 2, maxItems=2)
+    )
+    normalisation: str | None = option(
+        None, f"{', '.join(NORMALISATIONS)}, or null", one_of(*NORMALISATIONS)
+    )
+    window: int = option(301, "frames of the sliding normalisations, an odd number", whole(3))
+    on_error: str = option(
+        "stop",
+        "what a faulty show does: stop, or skip (it is listed in skipped.tsv)",
+        one_of("stop", "skip"),
+    )
+    shards: int | str = option(
+        "auto",
+        "how many files the frames are dealt to",
+        whole(1, maximum=100_000),
+        one_of("auto"),
+    )
+    seed: int = option(None, "of random subsets of frames; by default that of the run", whole(0))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "datasets", tuple(d for d in DATASETS if d in self.datasets))
+        if self.mask is not None:
+            try:
+                object.__setattr__(self, "mask", parse_mask(self.mask))
+            except ValueError as error:
+                raise OptionsError(f"mask is {self.mask!r}: {error}") from None
+        if not isinstance(self.delta_filter, str):
+            taps = tuple(map(float, self.delta_filter))
+            if len(taps) % 2 == 0:
+                raise OptionsError(f"delta_filter is {taps}: an odd number of weights was expected")
+            object.__setattr__(self, "delta_filter", taps)
+        if self.window % 2 == 0:
+            raise OptionsError(f"window is {self.window}: an odd number of frames was expected")
+        if self.double_delta and not self.delta:
+            raise OptionsError("double_delta is true, but delta is false; set delta: true")
+        if self.delta and self.sdc is not None:
+            raise OptionsError("sdc excludes delta; set delta: false or sdc: null")
+
+    @property
+    def delta_taps(self) -> tuple[float, ...]:
+        """The filter of the deltas, the weight of the latest frame first."""
+        taps = self.delta_filter
+        return DELTA_FILTERS[taps] if isinstance(taps, str) else taps
+
+    @property
+    def is_global(self) -> bool:
+        """Whether segments are normalised with the statistics of their whole show."""
+        return (self.normalisation or "").endswith("_global")
+
+    @property
+    def folder(self) -> str:
+        """The folder that relative paths of feature files start from."""
+        if self.root is not None:
+            return self.root
+        return self.list if os.path.isdir(self.list) else os.path.dirname(self.list)
+
+    def digest(self) -> str:
+        """Compute a digest of all settings that decide the numbers of a show's processed frames."""
+        values = {name: value for name, value in asdict(self).items() if name not in _NOT_NUMBERS}
+        return digest_of(FEATURES_VERSION, {**values, **_GONE, "vad": self.vad is not None})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that identify the frames."""
+        return {**mapping(self), **_GONE}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], seed: int | None = None) -> FeatureSettings:
+        """Make settings from the keys of the section, which needs a `list`; it may have a seed."""
+        return within("features", build, cls, values).for_run(seed)
+
+    def for_run(self, seed: int | None) -> FeatureSettings:
+        """Check that there is a list, and set the seed to that of the run if it is not set."""
+        if not self.list:
+            raise OptionsError(
+                "features.list is required: the path of a list of shows, or of a folder"
+            )
+        return self if isinstance(self.seed, int) else replace(self, seed=seed or 0)
+
+
+@dataclass(frozen=True)
+class HeldOut(Options):
+    """Which shows are held out."""
+
+    share: float = option(
+        0.0,
+        "share of the frames to hold out, in whole shows drawn by a hash of `features.seed` and "
+        "show; `held_out: 0.05` says the same",
+        FRACTION,
+    )
+    speakers: str | None = option(
+        None,
+        "a text with a line `show speaker` for each show: all shows of a speaker are held out, or "
+        "none",
+        TEXT,
+    )
+    list: str | None = option(
+        None, "the shows to hold out, a list as that of the features, instead of a share", TEXT
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.list and (self.share or self.speakers):
+            raise OptionsError("list excludes share and speakers; remove one or the other")
+        if self.speakers and not self.share:
+            raise OptionsError("speakers is set, but share is not; set it, such as share: 0.05")
+
+    def __bool__(self) -> bool:
+        """Whether anything is held out."""
+        return bool(self.share or self.list)
+
+
+@dataclass(frozen=True)
+class FeaturePart(FeatureSettings):
+    """Settings of one of the two parts of a list of which a share is held out."""
+
+    share: float = same(HeldOut, "share")
+    speakers: str | None = same(HeldOut, "speakers")
+    part: str = option(
+        "training",
+        "training takes the shows that are not held out",
+        one_of("training", "held_out"),
+    )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Settings that identify the frames."""
+        return {**mapping(self, None if self.share else FeatureSettings), **_GONE}
+
+
+@dataclass(frozen=True)
+class Settings(Options):
+    """The configuration of one run."""
+
+    run: str = option(
+        "ubm",
+        "name of the run; its files are in results/NAME/",
+        {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z"},
+    )
+    seed: int = option(
+        1,
+        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
+        whole(0),
+    )
+    components: int = option(
+        512,
+        "components of the final mixture, any number; stages double, the last one divides only "
+        "as many of the heaviest components as are wanted",
+        whole(1),
+    )
+    iterations: tuple[int, ...] = option(
+        SIDEKIT_ITERATIONS,
+        "EM iterations after each split, at most; the last entry serves all further splits",
+        several(whole(0, maximum=999)),
+    )
+    llk_gain: float = same(Limits, "llk_gain")
+    method: str = same(Split, "method")
+    frames_per_component: int | None = same(Limits, "frames_per_component")
+    last_iterations: int = same(Limits, "last_iterations")
+    variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
+    full: Full = section(
+        Full,
+        "full covariances after the last diagonal stage; bounds of the eigenvalues, relative to "
+        "the global variances, after whitening",
+    )
+    low_count: LowCount = section(LowCount, "components with few frames")
+    init: Init = section(
+        Init, "where a training starts; by default from the Gaussian of all frames"
+    )
+    precision: str = same(EStep, "precision")
+    pruning: float = same(EStep, "pruning")
+    device: str = option(
+        "cpu",
+        "what computes E-steps; cuda: a GPU of NVIDIA (needs `pip install 'gmmcore[gpu]'`) does in "
+        "stages that take more than a minute on one core",
+        one_of("cpu", "cuda"),
+    )
+    jobs: int | str = option(
+        "auto",
+        "auto: one job makes all iterations of a stage; a number: so many E-step jobs per "
+        "iteration, with statistics as files; the result does not depend on it",
+        whole(1),
+        one_of("auto"),
+    )
+    memory: int = same(Memory, "memory")
+    export: tuple[str, ...] = option(
+        (),
+        f"formats written beside ubm.h5: {', '.join(EXPORTS)}",
+        several(one_of(*EXPORTS), 0),
+    )
+    keep: tuple[int, ...] = option(
+        (),
+        "numbers of components, such as [64, 256], whose last mixtures get the formats of export "
+        "too",
+        several(whole(1), 0),
+    )
+    report: bool = option(
+        True,
+        "write report.html, with plots; two runs or more with one are compared in "
+        "results/comparison.tsv",
+        FLAG,
+    )
+    demo: Demo = section(Demo, "make a demonstration corpus, and compare the result with its truth")
+    features: FeatureSettings = section(
+        FeatureSettings, "where the frames come from and what is done to them"
+    )
+    held_out: HeldOut = section(
+        HeldOut,
+        "shows that are not trained on, whose log-likelihood stands beside that of the training",
+        short="share",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.run in ("features", COMPARISON):
+            raise OptionsError(f"a run cannot be called {self.run}; choose another name")
+        if self.keep and not self.export:
+            raise OptionsError(
+                f"keep is {[*self.keep]}, but export names no format; add one, such as kaldi (the "
+                "last mixtures of all stages are kept as .h5 anyway)"
+            )
+        if len(set(self.export)) < len(self.export):
+            raise OptionsError(f"export is {[*self.export]}: each format once was expected")
+
+    @property
+    def limits(self) -> Limits:
+        """What decides which frames a stage reads, and when it ends."""
+        limits = Limits(**mapping(self, Limits))
+        return limits if self.method == "principal" else replace(limits, frames_per_component=None)
+
+    @property
+    def split(self) -> Split:
+        """How components are divided."""
+        return Split(method=self.method, floor=self.variance.floor)
+
+    def iteration(self, kind: str) -> IterationSettings:
+        """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
+        diagonal = vars(self.variance) | vars(self.low_count)
+        own = mapping(self.full, MStep) if kind == "full" else diagonal
+        return IterationSettings(precision=self.precision, pruning=self.pruning, **own)
+
+
+def parse_mask(value: Any) -> tuple[int, ...]:
+    """Return the sorted coefficients that a list, or a text in SIDEKIT's notation, keeps.
+
+    >>> parse_mask("[0-4,7]")
+    (0, 1, 2, 3, 4, 7)
+    """
+    if not isinstance(value, str):
+        return tuple(sorted({*value}))
+    chosen: set[int] = set()
+    for part in value.strip().removeprefix("[").removesuffix("]").split(","):
+        match = re.fullmatch(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?", part)
+        if match is None:
+            raise ValueError("expected numbers and ranges such as [0-4,7]")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"the range {part.strip()} ends before it begins")
+        chosen.update(range(first, last + 1))
+    return tuple(sorted(chosen))
