@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["DamagedFileError", "GmmcoreError", "counted"]
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class GmmcoreError(Exception):
@@ -20,3 +22,12 @@ class DamagedFileError(GmmcoreError):
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as ``1 show`` or ``2 shows``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+@contextmanager
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn errors of the numerical core into a `GmmcoreError` that names the file."""
+    try:
+        yield
+    except (FloatingPointError, ValueError) as error:
+        raise GmmcoreError(f"{path}: {error}") from error

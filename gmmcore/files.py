@@ -15,30 +15,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import IO, TypeVar
 
 from gmmcore.errors import GmmcoreError
-
-__all__ = [
-    "MIXTURE_FILES",
-    "REMEDY",
-    "WRITTEN",
-    "check_regular",
-    "digest_of",
-    "holder",
-    "holding",
-    "is_temporary",
-    "read_bytes",
-    "reason_of",
-    "remembered",
-    "replace_bytes",
-    "replace_text",
-    "sha256_of",
-    "writing",
-]
 
 _TEMPORARY = ".gmmcore-tmp"
 REMEDY = "remove it and give the same command again"
@@ -291,3 +273,17 @@ def _umask() -> int:
 def reason_of(error: Exception) -> str:
     """Return the message of an error, without the number and the path of an `OSError`."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def checksums(folder: PathLike, names: Sequence[str]) -> str:
+    """Write the text of ``SHA256SUMS``, for ``sha256sum -c``.
+
+    The first line is a comment with a digest of the name of the folder and the other lines.
+    """
+    lines = "".join(f"{sha256_of(f'{folder}/{name}')}  {name}\n" for name in names)
+    return f"{sums_head(folder, lines)}\n{lines}"
+
+
+def sums_head(folder: PathLike, lines: str) -> str:
+    """Return the first line of ``SHA256SUMS``."""
+    return f"# {digest_of(os.path.basename(os.path.normpath(folder)), lines)}"

@@ -1,6 +1,6 @@
 # Iterations as jobs: which is the next one of a stage. This file has no rules.
 
-from gmmcore.workflow.resume import mixture_path, walk_iterations
+from gmmcore.workflow.stage import mixture_path, walk_iterations
 
 
 def walk(wildcards):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from gmmcore.cli.verb import CORPUS, OUTPUT, argument, explained, options, verb
+from gmmcore.cli.verb import CORPUS, OUTPUT, argument, options, verb
+from gmmcore.errors import explained
 
 
 @verb(

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.cli.verb import OUTPUT, PREFIX, argument, explained, verb
-from gmmcore.errors import GmmcoreError
+from gmmcore.cli.verb import OUTPUT, PREFIX, argument, verb
+from gmmcore.errors import GmmcoreError, explained
 from gmmcore.files import WRITTEN
 
 if TYPE_CHECKING:

@@ -212,8 +212,7 @@ def checksums(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
     """
-    from gmmcore.files import replace_text
-    from gmmcore.workflow.resume import checksums
+    from gmmcore.files import checksums, replace_text
 
     output = Path(arguments.output)
     names = [os.path.relpath(name, output.parent) for name in arguments.files]

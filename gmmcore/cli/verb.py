@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import import_module
 from typing import NamedTuple
-
-from gmmcore.errors import GmmcoreError
 
 Declare = Callable[[argparse.ArgumentParser], object]
 Run = Callable[[argparse.Namespace], None]
@@ -58,14 +55,3 @@ CORPUS = argument("--corpus", required=True, help="corpus.json; the shards lie b
 THREADS = argument("--threads", type=int, default=1, help="do not change the result")
 OUTPUT = argument("--output", required=True)
 PREFIX = argument("--prefix", default="", help="of the datasets in a SIDEKIT file read")
-
-
-@contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Turn errors of the numerical core into a `GmmcoreError` that names the file."""
-    from gmmcore.core.mixture import InvalidMixtureError
-
-    try:
-        yield
-    except (InvalidMixtureError, FloatingPointError, ValueError) as error:
-        raise GmmcoreError(f"{path}: {error}") from error

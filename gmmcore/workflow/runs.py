@@ -13,7 +13,7 @@ from gmmcore.core.schedule import Course, Stage, stages
 from gmmcore.data.corpus import Corpus
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import REMEDY, digest_of, sha256_of
-from gmmcore.workflow.provenance import settings_digest
+from gmmcore.workflow.stage import settings_digest
 
 if TYPE_CHECKING:
     from gmmcore.core.mixture import GaussianMixture

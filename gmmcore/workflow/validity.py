@@ -20,18 +20,17 @@ from gmmcore.data.demo import recipe_of
 from gmmcore.data.shards import read_facts
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import DamagedFileError
-from gmmcore.files import read_bytes, remembered, sha256_of
+from gmmcore.files import read_bytes, remembered, sha256_of, sums_head
 from gmmcore.workflow.chain import Chain
-from gmmcore.workflow.resume import (
+from gmmcore.workflow.runs import Run
+from gmmcore.workflow.stage import (
     OTHER_SETTINGS,
     Walk,
     mixture_path,
     stale,
-    sums_head,
     superseded,
     walk_iterations,
 )
-from gmmcore.workflow.runs import Run
 from gmmcore.workflow.verified import checksum_of, sealed_state
 
 __all__ = ["look_at_corpus", "run_problems"]

@@ -21,7 +21,7 @@ from gmmcore.core.train import moments
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.formats.hdf5 import load_model, save_model, unseal
 from gmmcore.formats.statistics import StatisticsFacts, save_statistics
-from gmmcore.workflow.provenance import settings_digest
+from gmmcore.workflow.stage import settings_digest
 
 few = settings(max_examples=40)
 FREE_FULL = FullMStep(floor=0.0, ceiling=np.inf, occupancy=0.0, prior=0.0)

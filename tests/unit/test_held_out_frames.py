@@ -27,8 +27,8 @@ from gmmcore.core.train import uniform_start
 from gmmcore.data.check import part_of
 from gmmcore.data.shows import Row
 from gmmcore.errors import GmmcoreError
-from gmmcore.workflow.iteration import _look_at_held_out
 from gmmcore.workflow.runs import read_runs
+from gmmcore.workflow.stage import _look_at_held_out
 
 BASE = {"features": {"list": "x", "pattern": "{show}.h5"}}
 
@@ -236,12 +236,11 @@ def entry_of(iteration: int, held_out: float, gain: float = 0.5, level: int = 0)
     ],
 )
 def test_a_warning_tells_once_where_held_out_frames_part(capsys, values, llk_gain, warned):
-    course = Course(Stage("diag", 8, 8, "split"), llk_gain)
     mixture = GaussianMixture([1.0], [[0.0]], [[1.0]])
     told = []
     for i, after in enumerate(values[1:], 1):
         history = [entry_of(j, values[j - 1]) for j in range(1, i + 1)]
-        _look_at_held_out(history, Update(mixture, held_out=after), course)
+        _look_at_held_out(history, Update(mixture, held_out=after), llk_gain)
         if message := capsys.readouterr().err:
             told.append(i)
             assert message.startswith(f"warning: diag 8, iteration {i}: the held-out ")
@@ -251,10 +250,9 @@ def test_a_warning_tells_once_where_held_out_frames_part(capsys, values, llk_gai
 
 
 def test_a_warning_needs_the_same_frames_and_a_training_that_rises(capsys):
-    course = Course(Stage("diag", 8, 8, "split"), 0.01)
     update = Update(GaussianMixture([1.0], [[0.0]], [[1.0]]), held_out=-60.0)
-    _look_at_held_out([entry_of(1, -50.0, level=2), entry_of(2, -60.0)], update, course)
-    _look_at_held_out([entry_of(1, -50.0, gain=-0.1)], update, course)
+    _look_at_held_out([entry_of(1, -50.0, level=2), entry_of(2, -60.0)], update, 0.01)
+    _look_at_held_out([entry_of(1, -50.0, gain=-0.1)], update, 0.01)
     assert capsys.readouterr().err == ""
 
 

@@ -18,7 +18,7 @@ from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mstep import Update
 from gmmcore.core.parallel import processes_map, threads_map
-from gmmcore.workflow.iteration import duration, log_line, progress_line
+from gmmcore.workflow.stage import duration, log_line, progress_line
 
 MIXTURE = GaussianMixture.from_covariances([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
 ENTRY = HistoryEntry("diag", 64, 3, 1, 50_000, -33.7, 0.5, 0, 0, 0, 80.0)

@@ -50,7 +50,7 @@ from gmmcore.core.sums import Statistics
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import save_model
-from gmmcore.workflow.provenance import provenance
+from gmmcore.workflow.stage import provenance
 
 FREE = MStep(floor=1e-9, ceiling=np.inf, occupancy=0.0)
 
@@ -701,7 +701,7 @@ import numpy as np
 import gmmcore
 frames = np.random.default_rng(1).standard_normal((500, 2))
 gmmcore.train(frames, components=2)
-import gmmcore.cli.main, gmmcore.core.gpu, gmmcore.workflow.runs, gmmcore.workflow.validity
+import gmmcore.workflow.stage, gmmcore.core.gpu, gmmcore.workflow.runs, gmmcore.workflow.validity
 gmmcore.workflow.runs.read_runs({"features": {"list": "x"}, "device": "cuda"})
 gmmcore.core.gpu.lacking()
 print("jax" in sys.modules)
