@@ -23,7 +23,7 @@ from gmmcore.config.options import (
     within,
 )
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
-from gmmcore.core.settings import FullMStep, MStep
+from gmmcore.core.settings import FullMStep, MStep, TrainingSettings
 from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
 
 EXPORTS = {name: f"ubm{MIXTURE_FILES[name][1][0]}" for name in WRITTEN if name != "sidekit"}
@@ -91,9 +91,13 @@ class EStep(Options):
     """Settings of the E-step."""
 
     precision: str = option(
-        "single", "of the E-step's matrix products; sums are double", one_of("single", "double")
+        TrainingSettings.precision,
+        "of the E-step's matrix products; sums are double",
+        one_of("single", "double"),
     )
-    pruning: float = option(2e-8, "smaller posteriors may be left out; 0 is exact", FRACTION)
+    pruning: float = option(
+        TrainingSettings.pruning, "smaller posteriors may be left out; 0 is exact", FRACTION
+    )
 
 
 @dataclass(frozen=True)
@@ -154,12 +158,12 @@ class Limits(Options):
     """What decides which frames a stage reads, and when it ends."""
 
     llk_gain: float = option(
-        0.01,
+        TrainingSettings.llk_gain,
         "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
         {"type": "number", "infinite": True},
     )
     frames_per_component: int | None = option(
-        500,
+        TrainingSettings.frames_per_component,
         "about as many random frames per component are read until the last iteration or more, "
         "which read all frames (fewer than 200 components get as many as 200; with full "
         "covariances (D + 3) / 4 times as many); null reads all frames in every iteration",
@@ -167,7 +171,9 @@ class Limits(Options):
         nullable=True,
     )
     last_iterations: int = option(
-        1, "so many iterations of the last stage, or more, read all frames", whole(1)
+        TrainingSettings.last_iterations,
+        "so many iterations of the last stage, or more, read all frames",
+        whole(1),
     )
 
 
@@ -176,7 +182,7 @@ class Split(Options):
     """How components are divided."""
 
     method: str = option(
-        "principal",
+        TrainingSettings.method,
         "principal divides components where the likelihood of a sample gains most; sidekit "
         "divides all of them along their axis of largest variance, and reads all frames in every "
         "iteration",
@@ -413,19 +419,9 @@ class FeaturePart(FeatureSettings):
 
 
 @dataclass(frozen=True)
-class Settings(Options):
-    """The configuration of one run."""
+class TrainingKeys(Options):
+    """The keys that decide a training, which `gmmcore.train` takes too."""
 
-    run: str = option(
-        "ubm",
-        "name of the run; its files are in results/NAME/",
-        {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z"},
-    )
-    seed: int = option(
-        1,
-        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
-        whole(0),
-    )
     components: int = option(
         512,
         "components of the final mixture, any number; stages double, the last one divides only "
@@ -442,22 +438,69 @@ class Settings(Options):
     frames_per_component: int | None = same(Limits, "frames_per_component")
     last_iterations: int = same(Limits, "last_iterations")
     variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
+    low_count: LowCount = section(LowCount, "diagonal components with few frames")
     full: Full = section(
         Full,
         "full covariances after the last diagonal stage; bounds of the eigenvalues, relative to "
         "the global variances, after whitening",
     )
-    low_count: LowCount = section(LowCount, "components with few frames")
-    init: Init = section(
-        Init, "where a training starts; by default from the Gaussian of all frames"
-    )
     precision: str = same(EStep, "precision")
     pruning: float = same(EStep, "pruning")
     device: str = option(
-        "cpu",
+        TrainingSettings.device,
         "what computes E-steps; cuda: a GPU of NVIDIA (needs `pip install 'gmmcore[gpu]'`) does in "
         "stages that take more than a minute on one core",
         one_of("cpu", "cuda"),
+    )
+    seed: int = option(
+        TrainingSettings.seed,
+        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
+        whole(0),
+    )
+
+    @property
+    def limits(self) -> Limits:
+        """What decides which frames a stage reads, and when it ends."""
+        limits = Limits(**mapping(self, Limits))
+        return limits if self.method == "principal" else replace(limits, frames_per_component=None)
+
+    @property
+    def split(self) -> Split:
+        """How components are divided."""
+        return Split(method=self.method, floor=self.variance.floor)
+
+    def iteration(self, kind: str) -> IterationSettings:
+        """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
+        diagonal = vars(self.variance) | vars(self.low_count)
+        own = mapping(self.full, MStep) if kind == "full" else diagonal
+        return IterationSettings(precision=self.precision, pruning=self.pruning, **own)
+
+    def training(self, threads: int) -> TrainingSettings:
+        """Return the settings of a training in one process."""
+        return TrainingSettings(
+            **vars(self.limits),
+            precision=self.precision,
+            pruning=self.pruning,
+            threads=threads,
+            device=self.device,
+            diag=self.iteration("diag"),
+            full=self.iteration("full"),
+            method=self.method,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Settings(TrainingKeys):
+    """The configuration of one run."""
+
+    run: str = option(
+        "ubm",
+        "name of the run; its files are in results/NAME/",
+        {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z"},
+    )
+    init: Init = section(
+        Init, "where a training starts; by default from the Gaussian of all frames"
     )
     jobs: int | str = option(
         "auto",
@@ -505,23 +548,6 @@ class Settings(Options):
             )
         if len(set(self.export)) < len(self.export):
             raise OptionsError(f"export is {[*self.export]}: each format once was expected")
-
-    @property
-    def limits(self) -> Limits:
-        """What decides which frames a stage reads, and when it ends."""
-        limits = Limits(**mapping(self, Limits))
-        return limits if self.method == "principal" else replace(limits, frames_per_component=None)
-
-    @property
-    def split(self) -> Split:
-        """How components are divided."""
-        return Split(method=self.method, floor=self.variance.floor)
-
-    def iteration(self, kind: str) -> IterationSettings:
-        """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
-        diagonal = vars(self.variance) | vars(self.low_count)
-        own = mapping(self.full, MStep) if kind == "full" else diagonal
-        return IterationSettings(precision=self.precision, pruning=self.pruning, **own)
 
 
 def parse_mask(value: Any) -> tuple[int, ...]:

@@ -1,10 +1,8 @@
-"""Settings of the M-step."""
+"""Settings of a training and their defaults, which are those of config.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-__all__ = ["FullMStep", "MStep"]
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -49,3 +47,47 @@ class FullMStep(MStep):
     ceiling: float = 1000.0
     occupancy: float | None = None
     prior: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training in one process.
+
+    Attributes
+    ----------
+    llk_gain : float
+        A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
+    precision : {'single', 'double'}
+        Precision of the E-step's matrix products.
+    pruning : float
+        Posterior below which a component may be skipped; see `gmmcore.core.estep.accumulate`.
+    threads : int
+        Number of threads. The result does not depend on it.
+    device : {'cpu', 'cuda'}
+        What computes the E-steps.
+    diag, full : MStep
+        Settings of the M-step in stages with spherical or diagonal, and tied or full covariances.
+    method : {'principal', 'sidekit'}
+        How components are divided: where the likelihood gains most (`gmmcore.core.divide.divide`),
+        or all of them along the axis of largest variance (`gmmcore.core.initial.split`). SIDEKIT's
+        trainings also read all frames: ``frames_per_component=None``.
+    frames_per_component : int or None
+        Number of frames per component that stages read until the last iterations; None for all
+        frames. See `gmmcore.core.schedule.Course`.
+    last_iterations : int
+        Least number of iterations on all frames at the end of the training.
+    seed : int
+        Seed of the random subsets of frames.
+    """
+
+    llk_gain: float = 0.01
+    precision: str = "single"
+    pruning: float = 2e-8
+    threads: int = 1
+    device: str = "cpu"
+    diag: MStep = field(default_factory=MStep)
+    full: MStep = field(default_factory=FullMStep)
+    method: str = "principal"
+    frames_per_component: int | None = 500
+    last_iterations: int = 1
+    seed: int = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
 
@@ -19,6 +18,7 @@ from gmmcore.core.initial import controlled, one_gaussian, to_full
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
+from gmmcore.core.parallel import Map, threads_map
 from gmmcore.core.schedule import (
     SIDEKIT_ITERATIONS,
     Course,
@@ -26,57 +26,11 @@ from gmmcore.core.schedule import (
     held_out_level,
     stages,
 )
-from gmmcore.core.settings import FullMStep, MStep
+from gmmcore.core.settings import TrainingSettings
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[HistoryEntry, GaussianMixture], None]
 _MOMENT_FRAMES = 8192
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of a training; those of the configuration have the same names.
-
-    Attributes
-    ----------
-    llk_gain : float
-        A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
-    precision : {'double', 'single'}
-        Precision of the E-step's matrix products.
-    pruning : float
-        Posterior below which a component may be skipped; see `gmmcore.core.estep.accumulate`.
-    threads : int
-        Number of threads. The result does not depend on it.
-    device : {'cpu', 'cuda'}
-        What computes the E-steps.
-    diag : MStep
-        Settings of the M-step in stages with diagonal covariances.
-    full : FullMStep
-        Settings of the M-step in stages with full covariances.
-    method : {'principal', 'sidekit'}
-        How components are divided: where the likelihood gains most (`gmmcore.core.divide.divide`),
-        or all of them along the axis of largest variance (`gmmcore.core.initial.split`). SIDEKIT's
-        trainings also read all frames: ``frames_per_component=None``.
-    frames_per_component : int or None
-        Number of frames per component that stages read until the last iterations; None for all
-        frames. See `gmmcore.core.schedule.Course`.
-    last_iterations : int
-        Least number of iterations on all frames at the end of the training.
-    seed : int
-        Seed of the random subsets of frames.
-    """
-
-    llk_gain: float = 0.01
-    precision: str = "double"
-    pruning: float = 0.0
-    threads: int = 1
-    device: str = "cpu"
-    diag: MStep = field(default_factory=MStep)
-    full: MStep = field(default_factory=FullMStep)
-    method: str = "principal"
-    frames_per_component: int | None = 500
-    last_iterations: int = 1
-    seed: int = 1
 
 
 def moments(source: FrameSource) -> Moments:
@@ -126,6 +80,7 @@ def iterate(
     settings: TrainingSettings,
     report: Report | None = None,
     held_out: Subsets | None = None,
+    map_of: Callable[[int], Map] = threads_map,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Make the iterations of a stage over one source of frames, or subsets of it.
 
@@ -145,6 +100,7 @@ def iterate(
         pruning=settings.pruning,
         device=settings.device,
         workers=settings.threads,
+        map_of=map_of,
         held_out=None if held_out is None else outside,
     )
     if mixture.variance_control is None:  # The frames are read once more only then.
@@ -176,6 +132,7 @@ def train(
     report: Report | None = None,
     before_split: Callable[[GaussianMixture], None] | None = None,
     held_out: FrameSource | None = None,
+    map_of: Callable[[int], Map] = threads_map,
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Train a mixture by splitting and EM, at the end with full covariances if wanted.
 
@@ -228,7 +185,7 @@ def train(
             frames_per_component=settings.frames_per_component,
             last_iterations=settings.last_iterations,
         )
-        mixture, entries = iterate(mixture, subsets, course, settings, report, outside)
+        mixture, entries = iterate(mixture, subsets, course, settings, report, outside, map_of)
         history += entries
     return mixture, history
 

@@ -183,7 +183,10 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Not used.
         """
         values = X if _is_read(X) else self._array(X, reset=True)
-        trained = train(values, **self.get_params(deep=False))
+        params = self.get_params(deep=False)
+        variance = {name: params.pop(name) for name in ("floor", "ceiling")}
+        low_count = {"occupancy": params.pop("occupancy")}
+        trained = train(values, variance=variance, low_count=low_count, **params)
         self.mixture_, self.history_ = trained.mixture, trained.history
         self.held_out_ = trained.held_out
         self.n_features_in_ = self.mixture_.dimension

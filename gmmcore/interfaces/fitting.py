@@ -10,53 +10,37 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.keys import Bounds, LowCount, Settings
+from gmmcore.config.keys import TrainingKeys
 from gmmcore.config.options import build
 from gmmcore.core import train as training
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import FrameSource
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.core.train import TrainingSettings
+from gmmcore.core.parallel import Map, threads_map
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.registry import core_mixture, read_mixture
 from gmmcore.interfaces.frames import divided
 from gmmcore.interfaces.run import Training
 
-__all__ = ["mixture_of", "processors", "train"]
-
 Frames = FrameSource | npt.ArrayLike | PathLike | Sequence[PathLike] | Sequence[npt.NDArray[Any]]
 
 
 def train(
     X: Frames,  # noqa: N803
-    components: int = Settings.components,
+    components: int = TrainingKeys.components,
     covariance: str = "diag",
     held_out: float | Frames | None = None,
     *,
-    iterations: Sequence[int] = Settings.iterations,
-    llk_gain: float = Settings.llk_gain,
-    method: str = Settings.method,
-    frames_per_component: int | None = Settings.frames_per_component,
-    last_iterations: int = Settings.last_iterations,
-    floor: float = Bounds.floor,
-    ceiling: float = Bounds.ceiling,
-    occupancy: float | None = LowCount.occupancy,
-    full: Mapping[str, Any] | None = None,
-    precision: str = Settings.precision,
-    pruning: float = Settings.pruning,
-    seed: int = Settings.seed,
-    features: Mapping[str, Any] | None = None,
     init: Any = None,
+    features: Mapping[str, Any] | None = None,
     threads: int | None = None,
-    device: str = Settings.device,
+    map: Map | None = None,
     report: Callable[[HistoryEntry, GaussianMixture], None] | None = None,
+    **keys: Any,
 ) -> Training:
     """Train a Gaussian mixture on frames, as the workflow does with files.
-
-    The parameters have the names, bounds and defaults of the keys of config.yaml, which
-    docs/configuration.md lists. The result does not depend on the number of threads.
 
     Parameters
     ----------
@@ -75,42 +59,26 @@ def train(
         column ``held_out`` of the history. If `X` has several shows, whole shows are drawn, and
         random frames otherwise. The neighbours of a random frame resemble it, so that a mixture
         that fits these too closely is better told by frames of other recordings.
-    iterations : sequence of int
-        Largest number of EM iterations after each split; the last entry serves further splits.
-    llk_gain : float
-        A stage ends when the log-likelihood per frame (natural logarithm) grows by less.
-    method : {'principal', 'sidekit'}
-        How components are divided.
-    frames_per_component : int, optional
-        About as many random frames per component are read before the last iterations; None reads
-        all frames in every iteration.
-    last_iterations : int
-        Number of iterations of the last stage, or more, that read all frames.
-    floor, ceiling : float
-        Bounds of diagonal variances, relative to those of all frames: ``variance`` in config.yaml.
-    occupancy : float
-        A diagonal component with fewer frames has a low count.
-    full : mapping, optional
-        Keys of the section ``full`` of config.yaml, such as ``{"iterations": 4, "prior": 30}``.
-        By default there are as many iterations as the last entry of `iterations`.
-    precision : {'single', 'double'}
-        Precision of the E-step's matrix products; sums are double.
-    pruning : float
-        Posteriors below this may be left out of the statistics; 0 is exact.
-    seed : int
-        Seed of the random subsets of frames.
+    init : GaussianMixture, Mixture or path, optional
+        Mixture to start from instead of the Gaussian of all frames.
     features : mapping, optional
         Keys of the section ``features`` of config.yaml, such as ``{"normalisation": "cmvn"}``,
         for frames in files.
-    init : GaussianMixture, Mixture or path, optional
-        Mixture to start from instead of the Gaussian of all frames.
     threads : int, optional
-        Number of threads; by default that of the processors at hand.
-    device : {'auto', 'cpu', 'cuda'}
-        What computes the E-steps. A graphics processor needs ``pip install 'gmmcore[gpu]'``; by
-        default it is used if there is one, in stages that take more than a minute on one core.
+        Number of threads; by default that of the CPU cores at hand. The result does not depend on
+        it.
+    map : callable, optional
+        Function with the signature of `map` that computes the parts of each E-step, instead of
+        threads, such as the method ``map`` of a pool of processes of `concurrent.futures` or
+        ``mpi4py.futures``. The result does not depend on it.
     report : callable, optional
         Function that is called after each iteration with its history entry and its mixture.
+    **keys
+        Keys of config.yaml that decide a training, with their bounds and defaults: `iterations`,
+        `llk_gain`, `method`, `frames_per_component`, `last_iterations`, `precision`, `pruning`,
+        `device` and `seed`, and as mappings the sections `variance`, `low_count` and `full`, such
+        as ``variance={"floor": 0.001}``. docs/configuration.md describes each. With full
+        covariances, ``full["iterations"]`` is by default the last entry of `iterations`.
 
     Returns
     -------
@@ -139,33 +107,13 @@ def train(
     """
     if covariance not in ("diag", "full"):
         raise GmmcoreError(f"covariance: {covariance!r}; expected diag or full; correct it")
-    section = dict(full or {})
-    limits = _plain(iterations)
-    if covariance == "full" and isinstance(limits, list) and limits:
-        section.setdefault("iterations", limits[-1])
-    settings = build(
-        Settings,
-        _plain(
-            {
-                "components": components,
-                "iterations": limits,
-                "llk_gain": llk_gain,
-                "method": method,
-                "frames_per_component": frames_per_component,
-                "last_iterations": last_iterations,
-                "variance": {"floor": floor, "ceiling": ceiling},
-                "low_count": {"occupancy": occupancy},
-                "full": section,
-                "precision": precision,
-                "pruning": pruning,
-                "seed": seed,
-                "device": device,
-            }
-        ),
-    )
-    if (covariance == "full") != (settings.full.iterations > 0):
+    settings = build(TrainingKeys, _plain({"components": components, **keys}))
+    limit = settings.full.iterations
+    if covariance == "full" and "iterations" not in (keys.get("full") or {}):
+        limit = settings.iterations[-1]
+    if (covariance == "full") != (limit > 0):
         raise GmmcoreError(
-            f"full.iterations: {settings.full.iterations} with covariance={covariance!r}; expected "
+            f"full.iterations: {limit} with covariance={covariance!r}; expected "
             "1 or more for full covariances and none for diagonal ones; correct one of them"
         )
     start = None if init is None else mixture_of("init", init)
@@ -175,23 +123,12 @@ def train(
         inside,
         settings.components,
         settings.iterations,
-        settings.full.iterations,
-        TrainingSettings(
-            llk_gain=settings.limits.llk_gain,
-            frames_per_component=settings.limits.frames_per_component,
-            last_iterations=settings.limits.last_iterations,
-            precision=settings.precision,
-            pruning=settings.pruning,
-            threads=threads,
-            device=settings.device,
-            diag=settings.iteration("diag"),
-            full=settings.iteration("full"),
-            method=settings.method,
-            seed=settings.seed,
-        ),
+        limit,
+        settings.training(threads),
         start=start,
         report=report,
         held_out=outside,
+        map_of=threads_map if map is None else lambda workers: map,
     )
     last = nan
     if outside is not None:

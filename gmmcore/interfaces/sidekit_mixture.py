@@ -14,7 +14,7 @@ from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import to_full
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
-from gmmcore.core.settings import FullMStep, MStep
+from gmmcore.core.settings import FullMStep, MStep, TrainingSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.base import linear_constants
@@ -30,6 +30,7 @@ from gmmcore.interfaces import sidekit_arguments as arguments
 Array = npt.NDArray[np.float64]
 # SIDEKIT shrinks no correlations.
 _SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0)
+_EXACT: dict[str, Any] = {"precision": "double", "pruning": 0.0}
 
 
 class Mixture:
@@ -298,7 +299,7 @@ class Mixture:
         floor, ceiling = arguments.bounds(floor_cov=floor_cov, ceil_cov=ceil_cov)
         if not isinstance(method, str) or method not in ("sidekit", "principal"):
             arguments.refuse("method", arguments.shown(method), "one of sidekit, principal")
-        settings = training.TrainingSettings(
+        settings = TrainingSettings(
             llk_gain=arguments.real("llk_gain", llk_gain),
             method=method,
             diag=MStep(
@@ -342,7 +343,7 @@ class Mixture:
         least = arguments.whole("iteration_min", iteration_min, 0) + 1
         most = arguments.whole("iteration_max", iteration_max, 0)
         gain = arguments.real("llk_gain", llk_gain)
-        settings = training.TrainingSettings(llk_gain=gain, full=_SIDEKIT_FULL)
+        settings = TrainingSettings(llk_gain=gain, full=_SIDEKIT_FULL, **_EXACT)
         if not do_init and components != self.gaussian_mixture().components:
             expected = f"{self.distrib_nb()}, the components of the mixture that is continued"
             arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
@@ -403,7 +404,7 @@ class Mixture:
         """
         start = to_full(core_mixture("diagonal_mixture", diagonal_mixture))
         limit = arguments.whole("iterations", iterations, 0)
-        settings = training.TrainingSettings(
+        settings = TrainingSettings(
             llk_gain=-np.inf,
             full=FullMStep(
                 prior=None if prior is None else arguments.frames("prior", prior),
@@ -507,6 +508,7 @@ def _common(num_thread: Any, frames_per_component: Any, seed: Any) -> dict[str, 
     if frames_per_component is not None:
         frames_per_component = arguments.whole("frames_per_component", frames_per_component, 1)
     return {
+        **_EXACT,
         "threads": arguments.whole("num_thread", num_thread, 1),
         "frames_per_component": frames_per_component,
         "seed": arguments.whole("seed", seed, 0),

@@ -58,6 +58,8 @@ def train_from_its_start(
         # SIDEKIT's stop is commented out, and it has no policy for low counts.
         settings=TrainingSettings(
             llk_gain=-np.inf,
+            precision="double",
+            pruning=0.0,
             method="sidekit",
             frames_per_component=None,
             diag=MStep(occupancy=0),

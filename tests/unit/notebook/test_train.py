@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from features_files import write_hdf5
 
 import gmmcore
 from gmmcore import GaussianMixture, GaussianMixtureModel, GmmcoreError, Mixture
-from gmmcore.config.keys import Settings
+from gmmcore.config.keys import TrainingKeys
 from gmmcore.config.options import mapping
 from gmmcore.core.density import log_likelihood
 from gmmcore.core.frames import ArraySource
@@ -40,33 +43,23 @@ def test_the_true_mixture_is_found() -> None:
 
 
 def test_it_is_the_loop_of_the_core() -> None:
-    """Defaults are those of config.yaml, so that they are given to the core explicitly here."""
-    defaults = Settings()
-    settings = gmmcore.core.train.TrainingSettings(
-        precision=defaults.precision,
-        pruning=defaults.pruning,
-        diag=defaults.iteration("diag"),
-    )
-    mixture, history = gmmcore.core.train.train(ArraySource(FRAMES), 3, [4], settings=settings)
+    mixture, history = gmmcore.core.train.train(ArraySource(FRAMES), 3, [4])
     training = gmmcore.train(FRAMES, **QUICK)
     assert training.mixture == mixture
     assert history_table(training.entries) == history_table(history)
 
 
-def test_parameters_have_the_names_and_defaults_of_the_configuration() -> None:
+def test_parameters_of_the_estimator_have_the_defaults_of_the_configuration() -> None:
     known: dict[str, Any] = {}
-    for name, value in mapping(Settings()).items():
+    for name, value in mapping(TrainingKeys()).items():
         known |= value if name in ("variance", "low_count") else {name: value}
-    parameters = inspect.signature(gmmcore.train).parameters
-    own = {"X", "covariance", "held_out", "full", "features", "init", "threads", "report"}
-    for name in parameters.keys() - own:
-        default = parameters[name].default
-        assert (list(default) if isinstance(default, tuple) else default) == known[name], name
+    known["full"] = None
     given = inspect.signature(GaussianMixtureModel).parameters
-    assert [*given] == [name for name in parameters if name not in ("X", "report")]
-    for name, parameter in given.items():
-        assert parameter.default == parameters[name].default
-        assert parameter.annotation == parameters[name].annotation
+    own = {"covariance", "held_out", "features", "init", "threads"}
+    assert known.keys() == given.keys() - own
+    for name in known:
+        default = given[name].default
+        assert (list(default) if isinstance(default, tuple) else default) == known[name], name
 
 
 def test_arrays_memory_maps_files_and_lists_are_the_same_frames(tmp_path: Path) -> None:
@@ -106,6 +99,22 @@ def test_files_are_processed_as_in_the_workflow(tmp_path: Path) -> None:
 def test_threads_do_not_change_the_result() -> None:
     one, three = (gmmcore.train(FRAMES, **{**QUICK, "threads": n}) for n in (1, 3))
     assert one.mixture == three.mixture
+
+
+def test_any_map_computes_the_same() -> None:
+    """The E-step goes through the map, of whatever workers it is."""
+    calls = []
+
+    def counted(function: Any, items: Any) -> Any:
+        calls.append(len(items))
+        return [pickle.loads(pickle.dumps(function))(item) for item in items]  # noqa: S301
+
+    many = np.concatenate([FRAMES] * 3)
+    given = gmmcore.train(many, map=counted, **QUICK)
+    assert given.mixture == gmmcore.train(many, **QUICK).mixture
+    assert set(calls) == {5}
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        assert gmmcore.train(many, map=pool.map, **QUICK).mixture == given.mixture
 
 
 def test_held_out_frames_are_those_before_each_update() -> None:
@@ -207,7 +216,9 @@ def test_more_components_than_frames_leave_a_valid_mixture() -> None:
         ({"covariance": "full", "full": {"iterations": 0}}, "full.iterations: 0"),
         ({"full": {"iterations": 3}}, "full.iterations: 3"),
         ({"full": {"prio": 3}}, "unknown key full.prio; did you mean prior"),
-        ({"floor": -1}, "variance.floor is -1"),
+        ({"variance": {"floor": -1}}, "variance.floor is -1"),
+        ({"iteration": [4]}, "unknown key iteration; did you mean iterations"),
+        ({"jobs": 2}, "unknown key jobs; known here: components, device"),
         ({"held_out": 1.5}, "held_out: 1.5; expected a share of the frames above 0 and below 1"),
         ({"held_out": float("nan")}, "held_out: nan; expected a share"),
         ({"held_out": 1e-6}, "held_out: 1e-06 of 3000 frames; expected some frames"),

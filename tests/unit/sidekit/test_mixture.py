@@ -591,7 +591,9 @@ def test_keywords_give_the_numbers_of_the_workflow() -> None:
     frames = np.random.default_rng(3).normal(size=(600, 4)) @ np.triu(np.ones((4, 4)))
     mixture = Mixture()
     mixture.EM_split(frames, None, 6, method="principal", frames_per_component=50, occupancy=3)
-    settings = TrainingSettings(frames_per_component=50, diag=MStep(occupancy=3))
+    settings = TrainingSettings(
+        precision="double", pruning=0.0, frames_per_component=50, diag=MStep(occupancy=3)
+    )
     expected, _ = train(frames, 6, settings=settings)
     assert mixture.gaussian_mixture() == expected
     shrunk, plain, again = Mixture(), Mixture(), Mixture()
