@@ -1,1 +1,1 @@
-"""Mixtures and statistics in files: SIDEKIT, Kaldi, ALIZE, HTK, scikit-learn."""
+"""Files of mixtures and statistics: the formats of SIDEKIT, Kaldi, ALIZE, HTK, scikit-learn."""

@@ -1,7 +1,7 @@
-"""ALIZE's mixtures, RAW and XML; the latter are only read, because ALIZE reads RAW.
+"""Mixture files of ALIZE: RAW is read and written, XML only read, because ALIZE reads RAW.
 
-The constants ``cst`` and ``det`` are computed when a file is read, because ALIZE writes a ``cst``
-of 0 for full mixtures; they are written, because ALIZE does not compute them when it reads.
+A reader computes the constants ``cst`` and ``det`` anew, because ALIZE writes a ``cst`` of 0 for
+full covariances. The writer writes both, because ALIZE trusts the constants in a file.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import Array, Format, Reading, linear_constants, parse_numbers
 
 RAW, XML = "ALIZE RAW", "ALIZE XML"
-_KINDS = [(False, 0), (True, 0), (True, 1)]
-"""Whether the covariances are full, and the flag that they stand beside the precisions."""
+_LAYOUTS = [(False, 0), (True, 0), (True, 1)]
+"""Whether the covariances are full, and the flag: 1 if a record has them beside the precisions."""
 _Places = dict[tuple[str | None, str | None], None]
 
 
@@ -31,31 +31,31 @@ def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
 
 
 def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[bool, int]]]:
-    """Components, dimension, and each (full, flag) of which a file has this size."""
+    """Return components, dimension, and each (full, flag) whose files have this size."""
     if len(content) < 8:
         return 0, 0, []
     count, dimension = (int(value) for value in np.frombuffer(content, order + "u4", 2))
     if not count or not dimension:
         return count, dimension, []
-    kinds = [kind for kind in _KINDS if _raw_size(count, dimension, *kind) == len(content)]
-    return count, dimension, kinds
+    size = len(content)
+    return count, dimension, [one for one in _LAYOUTS if _raw_size(count, dimension, *one) == size]
 
 
 def decode_raw(path: PathLike, content: bytes) -> GaussianMixture:
     """Decode an ALIZE RAW file, diagonal or full, little-endian."""
     file = Reading(path, RAW)
-    count, dimension, kinds = _raw_shapes(content)
-    if not kinds:
+    count, dimension, layouts = _raw_shapes(content)
+    if not layouts:
         if _raw_shapes(content, ">")[2]:
             file.refuse("it was written by a big-endian machine")
         file.check_size(count, dimension)
-        sizes = [_raw_size(count, dimension, *kind) for kind in _KINDS]
+        sizes = [_raw_size(count, dimension, *layout) for layout in _LAYOUTS]
         file.refuse(
             f"it has {len(content)} bytes; {count} components of dimension {dimension} "
             f"take {sizes[0]} (diagonal), {sizes[1]} or {sizes[2]} (full)"
         )
     file.check_size(count, dimension)
-    full, flag = kinds[0]
+    full, flag = layouts[0]
     record = _record(dimension, full, flag)
     weights = np.frombuffer(content, "<f8", count, 8)
     records = np.frombuffer(content, record, count, 8 + 8 * count)
@@ -69,23 +69,16 @@ def decode_raw(path: PathLike, content: bytes) -> GaussianMixture:
 
 def _record(dimension: int, full: bool, flag: int) -> np.dtype[Any]:
     shape = (dimension, dimension) if full else (dimension,)
-    covariance = [("covariance", "<f8", shape)] if flag else []
-    return np.dtype(
-        [
-            ("cst", "<f8"),
-            ("det", "<f8"),
-            ("flag", "u1"),
-            *covariance,
-            ("precision", "<f8", shape),
-            ("mean", "<f8", (dimension,)),
-        ]
-    )
+    matrices = ["covariance", "precision"] if flag else ["precision"]
+    fields: list[Any] = [("cst", "<f8"), ("det", "<f8"), ("flag", "u1")]
+    fields += [(name, "<f8", shape) for name in matrices]
+    return np.dtype([*fields, ("mean", "<f8", (dimension,))])
 
 
 def encode_raw(mixture: GaussianMixture) -> bytes:
     """Encode an ALIZE RAW file, little-endian, without covariances beside the precisions."""
     if mixture.dimension == 1 and mixture.is_full:
-        # Both have the same size, and a reader takes the file for diagonal.
+        # Diagonal and full files have one size here, and readers take the file for diagonal.
         precisions = mixture.precisions[:, :, 0]
         mixture = GaussianMixture(mixture.weights, mixture.means, precisions)
     records = np.zeros(mixture.components, _record(mixture.dimension, mixture.is_full, 0))
@@ -104,7 +97,7 @@ def _check_determinants(file: Reading, mixture: GaussianMixture, det: Array) -> 
 
 
 def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
-    """Decode the XML that ALIZE writes, which has no document type, entity or comment."""
+    """Decode ALIZE XML, which never has a document type, an entity or a comment."""
     file = Reading(path, XML)
     if b"<!" in content or b"&" in content:
         file.refuse("it has a document type, comment or entity, and a mixture has none")
@@ -116,7 +109,7 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     count, dimension = (int(_number(file, root, name)) for name in ("distribCount", "vectSize"))
     file.check_size(count, dimension)
     square = (dimension, dimension) if full else (dimension,)
-    # The shortest element, <mean i="0">0</mean>, has 20 bytes.
+    # Each number takes an element, and the shortest one, <mean i="0">0</mean>, has 20 bytes.
     if count * (math.prod(square) + dimension) * 20 > len(content):
         file.refuse(
             f"{count} components of dimension {dimension} are claimed, "
@@ -132,7 +125,7 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     for event, element in events:
         if event == "start" or element is root or element.tag in ("covInv", "cov", "mean"):
             continue
-        # The components before it have been removed.
+        # Finished components are removed, so that the root holds one component at most.
         found = element.tag == component and root[0] is element and index < count
         if not found or _number(file, element, "i") != index:
             file.refuse(f"component {index} of {count} was expected where another element is")
@@ -151,7 +144,7 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
 
 
 def _events(file: Reading, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
-    # As text, for which no declaration of another encoding counts.
+    # The parser gets text, because a declaration of another encoding has no effect on text.
     text = io.TextIOWrapper(io.BytesIO(content), "latin-1")
     try:
         yield from ElementTree.iterparse(text, ("start", "end"))
@@ -160,7 +153,7 @@ def _events(file: Reading, content: bytes) -> Iterator[tuple[str, ElementTree.El
 
 
 def _number(file: Reading, element: ElementTree.Element, name: str) -> float:
-    """The attribute `name`: a whole number, unless it is a weight or a determinant."""
+    """Return an attribute, which must be a whole number unless named ``weight`` or ``det``."""
     values = parse_numbers(element.get(name, "").encode())
     whole = name not in ("weight", "det")
     if values is None or values.size != 1 or (whole and not float(values[0]).is_integer()):
@@ -169,7 +162,7 @@ def _number(file: Reading, element: ElementTree.Element, name: str) -> float:
 
 
 def _values(file: Reading, element: ElementTree.Element, name: str, places: _Places) -> Array:
-    """The numbers of all elements `name` of a component, each of which is there once."""
+    """Return the numbers in all elements `name` of a component, one at each of the places."""
     elements = element.findall(name)
     found = {(one.get("i"), one.get("j")): (one.text or "").encode() for one in elements}
     where = f"in <{element.tag} i={element.get('i')}>"
@@ -198,7 +191,7 @@ FORMATS = (
         decode_xml,
         _write_no_xml,
     ),
-    # It is recognised by its size alone, so other formats are asked first.
+    # The size alone tells ALIZE RAW, so that `MIXTURE_FILES` has this format last.
     Format(
         "alize",
         RAW,

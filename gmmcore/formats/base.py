@@ -1,4 +1,4 @@
-"""The type of all formats of mixture files, and what their readers and writers share."""
+"""The class `Format`, and functions that the readers and writers of several formats share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gmmcore.files import MIXTURE_FILES, PathLike
 Array = npt.NDArray[np.float64]
 
 MAX_BYTES = 4 << 30
-"""Largest size of a model file; 16,384 full components of dimension 128 take 2 GiB."""
+"""Largest size of a mixture file; 16,384 full components of dimension 128 take 2 GiB."""
 
 MAX_COMPONENTS = 1 << 20
 MAX_DIMENSION = 1 << 16
@@ -25,26 +25,22 @@ MAX_DIMENSION = 1 << 16
 
 @dataclass(frozen=True)
 class Format:
-    """A format of mixture files, whose module and extensions `MIXTURE_FILES` has."""
+    """A format of mixture files; `MIXTURE_FILES` has its module and its extensions."""
 
     name: str
-    title: str
-    """Its name in messages."""
-    recognises: Callable[[bytes], bool]
-    """Whether a file with this content is of the format."""
-    decode: Callable[[PathLike, bytes], GaussianMixture]
-    """Makes a mixture of the content of a file, whose path is for messages."""
+    title: str  # Name in messages.
+    recognises: Callable[[bytes], bool]  # Whether content is of the format.
+    decode: Callable[[PathLike, bytes], GaussianMixture]  # From a path, for messages, and content.
     write: Callable[[PathLike, GaussianMixture], None]
-    """Writes a mixture to a path, whole or not at all."""
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """Extensions of its files; the first is that of messages and of `export`."""
+        """Extensions of files; messages and `export` use the first one."""
         return MIXTURE_FILES[self.name][1]
 
 
 class Reading:
-    """A file that is read as one format; its faults are errors that name both."""
+    """A file that is read as one format; errors name the file and the format."""
 
     def __init__(self, path: PathLike, title: str) -> None:
         self.path, self.title = path, title
@@ -54,7 +50,7 @@ class Reading:
         raise GmmcoreError(f"{self.path}: cannot be read as {self.title}: {reason}")
 
     def check_size(self, components: int, dimension: int) -> None:
-        """Refuse sizes that no mixture has, before memory is taken for them."""
+        """Refuse sizes that no mixture has, before the reader allocates memory for them."""
         for found, what, most in (
             (components, f"{components} components", MAX_COMPONENTS),
             (dimension, f"dimension {dimension}", MAX_DIMENSION),
@@ -69,18 +65,18 @@ class Reading:
         precisions: npt.ArrayLike,
         variance_control: npt.ArrayLike | None = None,
     ) -> GaussianMixture:
-        """Make a mixture of the parameters in the file; refuse those that are none."""
+        """Make a mixture of parameters in the file; refuse parameters that are invalid."""
         try:
             return GaussianMixture(weights, means, precisions, variance_control)
         except InvalidMixtureError as error:
             self.refuse(str(error))
 
     def check_constants(self, stated: Array, computed: Array, tolerance: npt.ArrayLike) -> None:
-        """Compare the logarithms of constants in the file with those of its parameters.
+        """Compare logarithms of the constants in the file with those computed from the parameters.
 
-        Some toolkits write constants without a meaning, and some files have none, so that `stated`
-        is not finite. So the constants count only if most of them agree with the parameters; the
-        others are damage then.
+        Some toolkits write meaningless constants, and files without constants have values here
+        that are not finite. If most constants agree with the parameters, the others are damage;
+        if few or none agree, the constants mean nothing.
         """
         with np.errstate(invalid="ignore"):
             difference = np.abs(stated - computed)
@@ -95,7 +91,7 @@ class Reading:
 
 
 def check_single(path: PathLike, title: str, *arrays: Array) -> None:
-    """Refuse to write numbers that float32 cannot hold."""
+    """Refuse to write numbers beyond the range of float32."""
     if any(np.abs(values).max() > np.finfo(np.float32).max for values in arrays):
         raise GmmcoreError(
             f"{path}: cannot be written as {title}: a number is beyond single precision; "
@@ -106,7 +102,7 @@ def check_single(path: PathLike, title: str, *arrays: Array) -> None:
 def read_back(
     path: PathLike, title: str, rounded: str, decode: Callable[[], GaussianMixture]
 ) -> GaussianMixture:
-    """Decode what is to be written, because its constants are those of the rounded parameters."""
+    """Decode the bytes to be written; their constants are computed from rounded parameters."""
     try:
         return decode()
     except GmmcoreError as error:
@@ -117,21 +113,21 @@ def read_back(
 
 
 def parse_numbers(words: bytes | list[bytes]) -> Array | None:
-    """The numbers that words, or a text of words, are; None if any word is no number."""
+    """Convert words, or a text of words, to numbers; None if a word is not a number."""
     words = words.split() if isinstance(words, bytes) else words
     try:
         values = np.array(words, dtype=np.float64)
     except ValueError:
         return None
-    # Python reads 1_0 as 10.
+    # Python takes 1_0 for 10.
     return None if any(b"_" in word for word in words) else values
 
 
 def linear_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
-    """SIDEKIT's ``cst``, ``det`` and ``a`` of each component, of which ALIZE has the first two.
+    """Compute SIDEKIT's ``cst``, ``det`` and ``a`` of each component.
 
-    ``cst`` and ``det`` may overflow to infinity or 0 in high dimension; ``a`` is computed from
-    logarithms, and finite for positive weights.
+    In high dimension ``cst`` and ``det`` may overflow to infinity or underflow to 0; ``a`` is
+    finite for positive weights.
     """
     log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
     with np.errstate(over="ignore", under="ignore"):

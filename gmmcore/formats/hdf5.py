@@ -1,9 +1,9 @@
-"""HDF5 files whose damage is detected, SIDEKIT's layout of mixtures, and the history of a training.
+"""HDF5 files with a checksum; SIDEKIT's layout of mixtures; the history of a training.
 
-A header of 1024 bytes stands before the HDF5 content: the kind of the file, the SHA-256 of
-everything after the first line, and a few facts as JSON. HDF5 allows such a header (user block), so
-that other programs read the file as it is. The datasets at the root are those of SIDEKIT's
-``Mixture.write``; the history is in the group ``gmmcore``.
+A header of 1024 bytes precedes the HDF5 content: the kind of the file, the SHA-256 of everything
+after the first line, and a few facts as JSON. HDF5 allows a header (user block), so that other
+programs read the files. The datasets at the root are those of SIDEKIT's ``Mixture.write``; the
+group ``gmmcore`` has the history.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ TITLE = "SIDEKIT HDF5"
 KIND = "mixture"
 GROUP = "gmmcore"
 DERIVED = "gmmcore_derived"
-"""Attribute of a ``cov_var_ctl`` that only SIDEKIT needs; the mixture had none."""
+"""Attribute of a ``cov_var_ctl`` that is written for SIDEKIT alone: the mixture has none."""
 HEADER_SIZE = 1024
-_MAGIC, _VERSION = b"gmmcore ", b"1"
+_MAGIC, _VERSION = b"gmmcore ", "1"
 
 # Exceptions that h5py raises for a damaged file.
 _HDF5_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-# Numbers that were trained hardly compress; zeros do, a thousandfold.
+# Trained parameters hardly compress, but a small damaged file may claim gigabytes of zeros.
 _FREE_BYTES = 1 << 28
 _LARGEST_EXPANSION = 64
 _FLOATS = ("64LE", "64BE", "32LE", "32BE")
@@ -51,7 +51,7 @@ HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEn
 
 
 def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
-    """Write a header with facts, which are JSON values, then the content; return the digest."""
+    """Write a header with facts (JSON values), then the content; return the digest."""
     line = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
     first = len(_first_line(kind, "0" * 64, len(content)))
     room = HEADER_SIZE - first - len(line)
@@ -69,9 +69,9 @@ def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
 
 
 def unseal(path: PathLike, kind: str, data: bytes | None = None) -> tuple[dict[str, Any], bytes]:
-    """Verify a file that `seal` wrote; return its facts, ``digest`` among them, and its content.
+    """Verify a file of `seal`; return its facts, with the key ``digest``, and its content.
 
-    `data` is the whole file, if it was read before.
+    `data` has the bytes of the whole file if the caller has read the file already.
     """
     data = read_bytes(path) if data is None else data
     found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
@@ -90,23 +90,22 @@ def unseal(path: PathLike, kind: str, data: bytes | None = None) -> tuple[dict[s
 
 
 def is_sealed(head: bytes) -> bool:
-    """Whether a file that begins with the bytes `head` is one that `seal` wrote."""
+    """Whether `head` is the beginning of a file of `seal`."""
     return head.startswith(_MAGIC)
 
 
 def _first_line(kind: str, digest: str, size: int) -> bytes:
-    words = (_MAGIC, kind.encode(), _VERSION, digest.encode(), size)
-    return b"%s%s %s sha256:%s bytes:%d\n" % words
+    return _MAGIC + f"{kind} {_VERSION} sha256:{digest} bytes:{size}\n".encode()
 
 
 def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
     if not is_sealed(head):
         raise DamagedFileError(f"{path}: damaged, or not a file that gmmcore wrote; {REMEDY}")
     try:
-        kind, version, digest, size = head[len(_MAGIC) :].split(b"\n", 1)[0].split(b" ")
-        if version != _VERSION or not digest.startswith(b"sha256:"):
+        kind, version, digest, size = head.split(b"\n")[0].decode()[len(_MAGIC) :].split(" ")
+        if version != _VERSION or not digest.startswith("sha256:"):
             raise ValueError
-        return kind.decode(), digest[7:].decode(), int(size.removeprefix(b"bytes:"))
+        return kind, digest[7:], int(size.removeprefix("bytes:"))
     except ValueError:
         raise DamagedFileError(
             f"{path}: damaged: its first line is not one that this version of gmmcore writes; "
@@ -118,9 +117,9 @@ def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
 
 
 def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE) -> bytes:
-    """Make the bytes of a new HDF5 file, without its user block; equal content, equal bytes."""
+    """Make the bytes of an HDF5 file, without its user block; equal content gives equal bytes."""
     with h5py.File(
-        # HDF5 tells files in memory apart by their names.
+        # Files in memory need names of their own too.
         uuid.uuid4().hex,
         mode="w",
         driver="core",
@@ -135,9 +134,9 @@ def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE
 
 @contextlib.contextmanager
 def open_image(path: PathLike, content: bytes, *, writable: bool = False) -> Iterator[h5py.File]:
-    """Open the bytes of an HDF5 file, with or without user block; nothing touches the disk.
+    """Open the bytes of an HDF5 file, with or without user block, in memory.
 
-    What is missing, damaged or of another type in the block that uses the file is a `GmmcoreError`.
+    Exceptions of h5py in the block of the ``with`` statement become a `GmmcoreError`.
     """
     try:
         access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -148,7 +147,7 @@ def open_image(path: PathLike, content: bytes, *, writable: bool = False) -> Ite
         with h5py.File(h5py.h5f.open(uuid.uuid4().hex.encode(), flags, fapl=access)) as file:
             yield file
     except _HDF5_ERRORS as error:
-        # The reasons that HDF5 gives may run over several lines.
+        # The messages of HDF5 may have several lines.
         reason = " ".join(str(error).split())[:200].strip("'\"")
         raise GmmcoreError(
             f"{path}: not a readable HDF5 file of the expected kind: {reason}"
@@ -159,9 +158,8 @@ def open_image(path: PathLike, content: bytes, *, writable: bool = False) -> Ite
 
 
 def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress: bool) -> None:
-    """Create the datasets of a mixture, compressed as SIDEKIT does if `compress`."""
+    """Create the datasets of a mixture; SIDEKIT compresses all of them."""
     control = mixture.variance_control
-    derived = control is None
     if control is None:
         variances = mixture.covariances
         control = np.diagonal(variances, axis1=1, axis2=2) if mixture.is_full else variances
@@ -180,33 +178,33 @@ def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress
         shape = (None,) * value.ndim
         packing = {"maxshape": shape, "compression": "gzip", "fletcher32": True} if compress else {}
         file.create_dataset(prefix + name, data=value, **packing)
-    if derived:
+    if mixture.variance_control is None:
         file[prefix + "cov_var_ctl"].attrs[DERIVED] = np.int8(1)
 
 
 class _Datasets(Reading):
-    """The mixtures in an HDF5 file of any origin.
+    """The mixtures in an HDF5 file of any program.
 
-    A mixture needs none of HDF5's links and few of its filters; everything else is refused before
-    memory is taken for it.
+    A mixture needs no links of HDF5 and few of its filters; other files are refused before memory
+    is allocated for their arrays.
     """
 
     def __init__(self, path: PathLike, file: h5py.File, size: int, sealed: bool) -> None:
         super().__init__(path, TITLE)
         self._file = file
-        # A file that gmmcore sealed may be compressed as far as deflate can.
+        # For files of gmmcore, the limit is the largest expansion of deflate.
         self._limit = max(_FREE_BYTES, size * (1032 if sealed else _LARGEST_EXPANSION))
 
     def prefixes(self) -> list[str]:
-        """The prefixes under which the file holds mixtures, sorted."""
+        """Return the prefixes of all mixtures in the file, sorted."""
         names = set(self._file)
         return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
 
     def read(self, prefix: str) -> GaussianMixture:
-        """The mixture with this prefix.
+        """Return the mixture with this prefix.
 
-        The Cholesky factors are recomputed, because SIDEKIT writes lower ones where its layout has
-        upper ones; so are the constants.
+        Cholesky factors and constants are not read: SIDEKIT writes lower factors in the place of
+        upper ones.
         """
         if prefix + "w" not in self._file:
             others = self.prefixes()
@@ -224,7 +222,7 @@ class _Datasets(Reading):
             prefix + "invcov", lambda shape: shape in (diagonal, full), f"{diagonal} or {full}"
         )
         control = None
-        # SIDEKIT's own full files hold something of another shape here.
+        # Full mixtures of SIDEKIT itself have an array of another shape here.
         if prefix + "cov_var_ctl" in self._file:
             dataset = self._dataset(prefix + "cov_var_ctl")
             if dataset.shape == diagonal and DERIVED not in dataset.attrs:
@@ -240,11 +238,11 @@ class _Datasets(Reading):
         return mixture
 
     def history(self, size: int) -> tuple[HistoryEntry, ...]:
-        """The history beside a mixture of ours, in a file of `size` bytes."""
+        """Return the history that `save_model` wrote, in a file of `size` bytes."""
         if GROUP not in self._file:
             return ()
         table = self._in_file(f"{GROUP}/history")
-        # Earlier versions had other columns too, or fewer.
+        # Earlier versions of gmmcore wrote other columns, or fewer.
         kept = [name for name in HISTORY_TYPE.names or () if name in (table.dtype.names or ())]
         is_known = bool(kept) and all(table.dtype[n] == HISTORY_TYPE[n] for n in kept)
         if not is_known or table.ndim != 1 or table.nbytes > size:
@@ -266,7 +264,7 @@ class _Datasets(Reading):
         return dataset[()]
 
     def _in_file(self, name: str) -> Any:
-        """The object of this name, which must lie in the file itself."""
+        """Return the object with this name, which must not be a link to another place."""
         place: Any = self._file
         for part in name.split("/"):
             if not isinstance(place.get(part, getlink=True), h5py.HardLink):
@@ -275,7 +273,7 @@ class _Datasets(Reading):
         return place
 
     def _check_distinct(self, prefix: str) -> None:
-        """Refuse two names of one array, which only a damaged directory has."""
+        """Refuse two names for one array: the directory of the file is damaged."""
         names = (prefix + name for name in ("w", "mu", "invcov", "cov_var_ctl", "a"))
         present = [name for name in names if name in self._file]
         places = {h5py.h5o.get_info(self._file[name].id).addr for name in present}
@@ -283,7 +281,7 @@ class _Datasets(Reading):
             self.refuse("two of its names are those of one array: damaged")
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        """A dataset of floats that lies in the file itself, and whose size the file allows."""
+        """Return a dataset of floats that the file holds itself and can hold by its size."""
         place = self._in_file(name)
         if not isinstance(place, h5py.Dataset) or place.shape is None:
             self.refuse(f"{name} is no array")
@@ -307,10 +305,10 @@ class _Datasets(Reading):
         return place
 
     def _check_chunks(self, name: str, dataset: h5py.Dataset) -> None:
-        """Refuse a dataset that lacks a chunk; HDF5 would read zeros for it."""
+        """Refuse a dataset without one of its chunks, for which HDF5 reads zeros."""
         sides = zip(dataset.shape, dataset.chunks, strict=True)
         for offset in itertools.product(*(range(0, length, step) for length, step in sides)):
-            # It searches as a read does, which may not find all that the index of chunks lists.
+            # This searches for a chunk as a read does: a read may miss chunks that HDF5 lists.
             try:
                 skipped = dataset.id.read_direct_chunk(offset)[0]
             except (ValueError, RuntimeError, OSError, MemoryError):
@@ -320,7 +318,7 @@ class _Datasets(Reading):
 
 
 def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMixture:
-    """Decode a mixture in SIDEKIT's layout; the checksum of a sealed file is verified."""
+    """Decode a mixture in SIDEKIT's layout; a checksum in the file is verified."""
     image = _image(path, content)
     with open_image(path, image) as file:
         return _Datasets(path, file, len(image), is_sealed(content)).read(prefix)
@@ -329,7 +327,7 @@ def read_hdf5(path: PathLike, content: bytes, *, prefix: str = "") -> GaussianMi
 def write_hdf5(
     path: PathLike, mixture: GaussianMixture, *, prefix: str = "", mode: str = "w"
 ) -> None:
-    """Write a mixture as SIDEKIT does; with mode ``a``, add it to a file under another prefix."""
+    """Write a mixture as SIDEKIT does; mode ``a`` adds the mixture to those in the file."""
     if mode not in ("w", "a"):
         raise GmmcoreError(f"{path}: mode {mode!r} is not possible, use 'w' or 'a'")
     if mode == "w" or not Path(path).exists():
@@ -350,13 +348,13 @@ def write_hdf5(
 
 
 def prefixes(path: PathLike, content: bytes) -> list[str]:
-    """The prefixes under which a model file holds mixtures, sorted."""
+    """Return the prefixes of all mixtures in a file, sorted."""
     with open_image(path, _image(path, content)) as file:
         return _Datasets(path, file, len(content), False).prefixes()
 
 
 def _image(path: PathLike, content: bytes) -> bytes:
-    """The HDF5 file in the content of a model file; what gmmcore sealed is verified."""
+    """Return the HDF5 part of a file; if the file has a checksum, verify it."""
     return unseal(path, KIND, content)[1] if is_sealed(content) else content
 
 
@@ -367,13 +365,10 @@ def _image(path: PathLike, content: bytes) -> bytes:
 class Model:
     """A mixture with its provenance."""
 
-    mixture: GaussianMixture
-    facts: dict[str, Any]
-    """Those that `save_model` was given: run, stage, iteration, digest of the parent, and more."""
-    history: tuple[HistoryEntry, ...]
-    """The iterations that led to the mixture."""
-    digest: str
-    """SHA-256 of the file's content, 64 hexadecimal digits."""
+    mixture: GaussianMixture  # Of kind diag or full, as from `gmmcore.read_mixture`.
+    facts: dict[str, Any]  # Run, stage, iteration, digest of the parent, and more.
+    history: tuple[HistoryEntry, ...]  # All iterations of the training up to the mixture.
+    digest: str  # SHA-256 of the content of the file, 64 hexadecimal digits.
 
 
 def save_model(
@@ -384,25 +379,24 @@ def save_model(
     *,
     compress: bool = False,
 ) -> str:
-    """Write a `Model`, whose facts are small JSON values, and return its digest.
+    """Write a mixture with its provenance, see `Model`; return the digest of the file.
 
-    Equal arguments give equal bytes. To compress takes seconds for large full mixtures.
+    Facts are small JSON values. Equal arguments give equal bytes. Compression takes seconds for
+    large full mixtures.
     """
 
     def build(file: h5py.File) -> None:
         put_mixture(file, mixture, "", compress)
         names = columns(history)
         rows = [tuple(getattr(entry, name) for name in names) for entry in history]
-        for entry in history:
-            if len(entry.stage) > 16:
-                raise ValueError(f"a history entry holds a word of more than 16 letters: {entry}")
-        file.create_group(GROUP)["history"] = np.array(rows, dtype=_type_of(names))
+        dtype = [(name, HISTORY_TYPE[name]) for name in names]
+        file.create_group(GROUP)["history"] = np.array(rows, dtype=dtype)
 
     return seal(path, KIND, hdf5_image(build), **facts)
 
 
 def load_model(path: PathLike) -> Model:
-    """Read and verify a file that `save_model` wrote."""
+    """Read and verify a file of `save_model`."""
     facts, content = unseal(path, KIND)
     digest = facts.pop("digest")
     with open_image(path, content) as file:
@@ -411,12 +405,8 @@ def load_model(path: PathLike) -> Model:
         return Model(mixture, facts, datasets.history(len(content)), digest)
 
 
-def _type_of(names: Sequence[str]) -> np.dtype[Any]:
-    return np.dtype([(name, HISTORY_TYPE[name]) for name in names])
-
-
 def _recognises(content: bytes) -> bool:
-    # A user block before the signature may have any of these sizes, and larger ones.
+    # HDF5 allows user blocks of these and larger sizes before its signature.
     return is_sealed(content) or any(
         content[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512, 1024, 2048, 4096)
     )

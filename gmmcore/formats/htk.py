@@ -1,6 +1,6 @@
-"""HTK model definitions (MMF) as text: one state with a mixture, diagonal or full.
+"""Model definitions of HTK (MMF) as text: one state with a diagonal or full mixture.
 
-HTK keeps variances (or inverse covariances) in single precision, seven digits per number.
+A file holds variances or inverse covariances with seven digits per number, as HTK writes them.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _UNSUPPORTED = {
 
 
 class _Definition(Reading):
-    """The contents of a file, found in one pass over its ``<KEYWORD> values``.
+    """The contents of a file, collected in one pass over its items ``<KEYWORD> values``.
 
-    `listed` has the numbers behind the keywords of each mixture, by its index from 0; those of
-    ``VARIANCE`` are its variances, or the inverse covariance if `full`.
+    `listed` has the numbers of each component by keyword, and the components by index from 0.
+    ``VARIANCE`` stands for variances, or for the packed inverse covariance if `full`.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -53,6 +53,7 @@ class _Definition(Reading):
         self.current: dict[bytes, Array] | None = None
 
     def item(self, keyword: bytes, values: bytes) -> None:
+        """Take the next item; items outside of a state count only if they bound or describe it."""
         if keyword in _UNSUPPORTED:
             self.refuse(f"it has {_UNSUPPORTED[keyword]}, which are not supported")
         if keyword == b"VECSIZE":
@@ -78,6 +79,7 @@ class _Definition(Reading):
             self.parameter(keyword, values)
 
     def parameter(self, keyword: bytes, values: bytes) -> None:
+        """Take an item inside a state."""
         if keyword == b"NUMMIXES":
             self.mixes = self.integer(keyword, values)
         elif keyword == b"MIXTURE":
@@ -97,6 +99,7 @@ class _Definition(Reading):
             self.current[keyword] = numbers
 
     def vector(self, keyword: bytes, values: bytes) -> None:
+        """Take a mean, variances, or an inverse covariance, whose first number is a size."""
         shown = f"<{keyword.decode()}>"
         if self.current is None:
             self.current = self.listed[0] = {b"WEIGHT": np.ones(1)}
@@ -113,7 +116,7 @@ class _Definition(Reading):
         self.current[keyword] = numbers[1:]
 
     def numbers(self, keyword: bytes, values: bytes) -> Array:
-        # A macro reference (~v "name") is no number either.
+        """Convert values to numbers; a reference to a macro (~v "name") is refused."""
         numbers = parse_numbers(values)
         if numbers is None:
             self.refuse(
@@ -123,6 +126,7 @@ class _Definition(Reading):
         return numbers
 
     def integer(self, keyword: bytes, values: bytes, alone: bool = True) -> int:
+        """Return the first of the values, a whole number; other numbers may follow if not alone."""
         # A macro may begin behind a number: <DIAGC> ~h "name".
         words = values.split(b"~")[0].split()
         bad = any(not re.fullmatch(rb"\d{1,10}", word) for word in words)
@@ -134,7 +138,7 @@ class _Definition(Reading):
 def decode_htk(path: PathLike, content: bytes) -> GaussianMixture:
     """Decode an HTK model definition of one model with one state and one stream.
 
-    Mixtures that are not listed have weight 0, and the overall mean and variance of the others.
+    A component that the file does not list has weight 0, and the mean and variance of the mixture.
     """
     found = _Definition(path)
     if _CONTROL.search(content):
@@ -163,7 +167,7 @@ def _assemble(found: _Definition, size: int) -> GaussianMixture:
         found.refuse(f"<VECSIZE> is {found.vector_size}, the means have {dimension}")
     if last >= count:
         found.refuse(f"mixture {last + 1} of {count}")
-    # Mixtures that are not listed take memory too.
+    # Components that are not listed take memory too.
     if count * dimension * (dimension if full else 1) * 8 > max(8 * size, 1 << 26):
         found.refuse(f"{count} mixtures are claimed, {len(found.listed)} are there")
     packed = dimension * (dimension + 1) // 2 if full else dimension
@@ -192,16 +196,15 @@ def _assemble(found: _Definition, size: int) -> GaussianMixture:
 
 
 def _flipped(matrices: Array) -> Array:
-    """Matrices (C, D, D) with rows and columns from the last to the first.
+    """Reverse the rows and columns of matrices (C, D, D).
 
-    The rows of an upper triangle, which HTK writes, are those of the lower triangle of the flipped
-    matrix from the last number to the first.
+    HTK writes upper triangles by rows: read backwards, the lower triangles of reversed matrices.
     """
     return matrices[:, ::-1, ::-1]
 
 
 def encode_htk(path: PathLike, mixture: GaussianMixture) -> bytes:
-    """Encode an HTK model definition; `path` is for messages."""
+    """Encode an HTK model definition; messages name the path."""
     spread = mixture.precisions if mixture.is_full else mixture.covariances
     check_single(path, TITLE, mixture.means, spread)
     blank = _text(mixture, [""] * mixture.components)

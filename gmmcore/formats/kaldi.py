@@ -1,7 +1,7 @@
-"""Kaldi's ``DiagGmm`` and ``FullGmm``, binary and text.
+"""Mixture files of Kaldi, ``DiagGmm`` and ``FullGmm``, binary and text.
 
-Kaldi stores precisions, and means times precision, in float32. A writer rounds the precisions
-before it multiplies, so that a file that is read and written again keeps its bytes.
+Kaldi stores precisions, and means times precision, in float32. The writer rounds precisions before
+it multiplies means by them, so that a file keeps its bytes when it is read and written again.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class _Items(Reading):
     """The tokens, vectors and matrices of a binary file, one after the other."""
 
     _title = BINARY
-    _at = 2  # After the bytes that mark it.
+    _at = 2  # Position in the content, behind the mark of a binary file.
 
     def __init__(self, path: PathLike, content: bytes) -> None:
         super().__init__(path, self._title)
         self._content = content
 
     def token(self) -> bytes:
-        """The next item, which must be a token."""
+        """Return the next item, which must be a token."""
         end = self._content.find(b" ", self._at, self._at + 40)
         if end < 0:
             self.refuse(f"no token at byte {self._at}: truncated or damaged")
@@ -46,10 +46,7 @@ class _Items(Reading):
         return found
 
     def numbers(self, kind: bytes) -> Array:
-        """The next item: a vector (``V``), the rows of a matrix (``M``) or of a triangle (``P``).
-
-        A lower triangle is packed: its rows follow each other in a vector.
-        """
+        """Return the next item: a vector (``V``), a matrix (``M``) or a packed triangle (``P``)."""
         found = self.token()
         if found not in (b"F" + kind, b"D" + kind):
             what = {b"V": "a vector", b"M": "a matrix", b"P": "a packed matrix"}[kind]
@@ -71,7 +68,7 @@ class _Items(Reading):
         return values.reshape(sizes) if kind == b"M" else values
 
     def at_end(self) -> bool:
-        """Whether nothing follows."""
+        """Whether no item follows."""
         return self._at == len(self._content)
 
     def _int(self) -> int:
@@ -83,7 +80,7 @@ class _Items(Reading):
 
 
 class _TextItems(_Items):
-    """The same of a text file."""
+    """The tokens, vectors and matrices of a text file."""
 
     _title = TEXT
     _at = 0
@@ -159,14 +156,14 @@ def _decode(items: _Items) -> GaussianMixture:
         items.refuse(f"something follows {end.decode()}")
     means = _means(scaled, precisions)
     if not np.isfinite(means).all():
-        # The reason is in the precisions, if they are at fault.
+        # If the precisions are invalid, the error names them instead of the means.
         items.mixture(weights, np.zeros_like(means), precisions)
     mixture = items.mixture(weights, means, precisions)
     if stated is not None:
         if stated.size != count:
             items.refuse(f"{stated.size} constants for {count} weights")
         computed = _gconsts(mixture)
-        # Kaldi sums in single precision: its error grows with the terms, not with their sum.
+        # Kaldi adds in single precision, whose errors grow with the terms, not with their sum.
         terms = np.abs(mixture.log_determinants) + np.abs(computed) + dimension
         items.check_constants(stated, computed, 1e-4 * terms)
     return mixture
@@ -182,13 +179,13 @@ def _shown(token: bytes) -> str:
 
 
 def _means(scaled: Array, precisions: Array) -> Array:
-    """Divide means times precision by the precisions; not finite where this is impossible."""
+    """Divide means times precision by the precisions; impossible divisions give inf or NaN."""
     with np.errstate(all="ignore"):
         if precisions.ndim == 2:
             return scaled / precisions
         try:
             means = np.linalg.solve(precisions, scaled[:, :, np.newaxis])
-            # Refinement makes means times precision equal to what was stored.
+            # After refinement, means times precision are equal to the stored numbers.
             for _ in range(2):
                 residual = scaled[:, :, np.newaxis] - precisions @ means
                 means = means + np.linalg.solve(precisions, residual)
@@ -198,13 +195,13 @@ def _means(scaled: Array, precisions: Array) -> Array:
 
 
 def _scaled(means: Array, precisions: Array) -> Array:
-    """Means times precision, without the digits that are rounding errors."""
+    """Multiply means by precisions, and drop digits that are rounding errors."""
     if precisions.ndim == 2:
         return means * precisions
     result = (precisions @ means[:, :, np.newaxis])[:, :, 0]
     terms = (np.abs(precisions) @ np.abs(means)[:, :, np.newaxis])[:, :, 0]
-    # Where the terms cancel by more than 2^20, the result depends on the order of rounding:
-    # such numbers are rounded to multiples of 2^-36 of their terms.
+    # Where terms cancel by more than 2^20, the result depends on the order of additions. Results
+    # of this size are rounded to multiples of 2^-36 times their terms.
     grid = np.exp2(np.ceil(np.log2(np.maximum(terms, 1e-300))) - 36)
     cancelled = np.abs(result) < grid * 2.0**16
     return np.where(cancelled, np.round(result / grid) * grid, result)
@@ -221,7 +218,7 @@ def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
     kind, full = _TextItems if text else _Items, mixture.is_full
     title = TEXT if text else BINARY
     check_single(path, title, mixture.weights, mixture.precisions)
-    # The means are multiplied by the precisions that the file will hold.
+    # A reader divides by the rounded precisions, so the writer multiplies by them.
     held = _held(pack(mixture.precisions) if full else mixture.precisions, text)
     scaled = _scaled(mixture.means, unpack(held) if full else held)
     check_single(path, title, scaled)
@@ -238,7 +235,7 @@ def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
 
 
 def _held(values: Array, text: bool) -> Array:
-    """The values as they are after they are written and read."""
+    """Round values as a file does."""
     if not text:
         return values.astype(np.float32).astype(np.float64)
     held = parse_numbers(_digits(values.ravel()))
@@ -264,7 +261,7 @@ def _text(kind: bytes, values: Array) -> bytes:
 
 
 def _side(packed: Array) -> int:
-    """Dimension D of a lower triangle of D (D + 1) / 2 numbers."""
+    """Return the dimension D of a packed lower triangle of D (D + 1) / 2 numbers."""
     return (math.isqrt(8 * packed.size + 1) - 1) // 2
 
 

@@ -1,4 +1,4 @@
-"""Formats of mixture files: a file has the one of its content, or else of its extension."""
+"""Formats of mixture files: the content of a file tells its format, or else its extension."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _FORMATS: dict[str, Format] = {
 
 
 def formats() -> tuple[Format, ...]:
-    """All formats, each of which can be read."""
+    """Return all formats, in the order in which they are asked whether content is theirs."""
     return tuple(_FORMATS.values())
 
 
 def format_by_name(name: str) -> Format:
-    """The format with this name; raises `GmmcoreError` if there is none."""
+    """Return the format with this name."""
     if name not in _FORMATS:
         raise GmmcoreError(f"{name}: no such format; there are {', '.join(_FORMATS)}")
     return _FORMATS[name]
 
 
 def format_by_extension(path: PathLike) -> Format | None:
-    """The format that the extension of `path` belongs to; None if it belongs to none."""
+    """Return the format that has the extension of `path`, if any."""
     _check_name(path)
     extension = Path(path).suffix.lower()
     return next((one for one in formats() if extension in one.extensions), None)
 
 
 def format_of(path: PathLike, content: bytes) -> Format:
-    """The format of the content of a file, or else that of its extension."""
+    """Return the format that recognises the content of a file, or else has its extension."""
     found = next((one for one in formats() if one.recognises(content)), format_by_extension(path))
     if found is None:
         raise GmmcoreError(
@@ -51,7 +51,7 @@ def format_of(path: PathLike, content: bytes) -> Format:
 
 
 def format_to_write(path: PathLike, format: str | None = None) -> Format:
-    """The format that is named, or else that of the extension of `path`."""
+    """Return the format with this name, or else the one that has the extension of `path`."""
     found = format_by_extension(path)
     if format is not None:
         return format_by_name(format)
@@ -64,7 +64,7 @@ def format_to_write(path: PathLike, format: str | None = None) -> Format:
 def decode_mixture(
     path: PathLike, content: bytes, *, prefix: str = "", format: str | None = None
 ) -> GaussianMixture:
-    """Decode the whole content of a file; parameters and errors as those of `read_mixture`."""
+    """Decode the content of a file, as `read_mixture` does."""
     found = format_of(path, content) if format is None else format_by_name(format)
     if found.name == "sidekit":
         return read_hdf5(path, content, prefix=prefix)
@@ -77,10 +77,17 @@ def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None)
     Parameters
     ----------
     path : path
+        Name of the file; its extension counts only where the content tells no format.
     prefix : str, optional
-        SIDEKIT HDF5: what the names of the datasets begin with.
+        Beginning of the names of the datasets, in a SIDEKIT file of several mixtures.
     format : str, optional
-        Name of the format, where neither the content nor the name of the file tells it.
+        Name of the format, such as ``kaldi``, where neither content nor extension tells it.
+
+    Returns
+    -------
+    GaussianMixture
+        The mixture, of kind ``diag`` or ``full``: no format stores the kinds ``spherical`` and
+        ``tied``, whose precisions are read as diagonal and full ones.
 
     Raises
     ------
@@ -102,14 +109,16 @@ def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None)
 
 
 def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> None:
-    """Write a mixture, whole or not at all; one that was read from a file keeps its bytes.
+    """Write a mixture to a file; a mixture that was read from the same format keeps its bytes.
 
     Parameters
     ----------
     path : path
+        Name of the file, which is written whole or not at all.
     mixture : GaussianMixture or Mixture
+        Spherical covariances are written as diagonal ones, tied covariances as full ones.
     format : str, optional
-        Name of the format; by default that of the extension of `path`.
+        Name of the format, such as ``kaldi``; by default the extension of `path` decides.
 
     Raises
     ------
@@ -126,12 +135,11 @@ def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> No
     ...     path.read_text().split()[:6]
     ['<DiagGMM>', '<GCONSTS>', '[', '-9.64473', ']', '<WEIGHTS>']
     """
-    chosen = format_to_write(path, format)
-    chosen.write(path, core_mixture(path, mixture))
+    format_to_write(path, format).write(path, core_mixture(path, mixture))
 
 
 def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
-    """The `GaussianMixture` of either kind of mixture; errors begin with `name`."""
+    """Return the `GaussianMixture` of either kind of mixture; errors begin with `name`."""
     if isinstance(mixture, GaussianMixture):
         return mixture
     if hasattr(mixture, "gaussian_mixture") and not isinstance(mixture, type):
@@ -144,7 +152,7 @@ def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
 
 
 def _check_name(path: PathLike) -> None:
-    # `open` would take a number for a file that is open already.
+    # `open` takes a number for the descriptor of an open file.
     if not isinstance(path, str | os.PathLike):
         raise GmmcoreError(
             f"path: a value of type {type(path).__name__}; expected the name of a file; correct it"

@@ -1,4 +1,4 @@
-"""scikit-learn's ``GaussianMixture``, to and from; the extra ``sklearn`` brings it."""
+"""Conversion from and to scikit-learn's ``GaussianMixture``; needs the extra ``sklearn``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ from gmmcore.errors import GmmcoreError
 
 
 def to_sklearn(mixture: GaussianMixture) -> Any:
-    """A fitted ``sklearn.mixture.GaussianMixture`` with the same parameters.
+    """Make a fitted ``sklearn.mixture.GaussianMixture`` with the same parameters and kind.
 
     Raises
     ------
     GmmcoreError
         If scikit-learn is not installed.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.formats.sklearn import to_sklearn
+    >>> mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[0.25, 0.25]], kind="spherical")
+    >>> to_sklearn(mixture).covariances_
+    array([4.])
     """
     try:
         from sklearn.mixture import GaussianMixture as Estimator
@@ -24,19 +32,23 @@ def to_sklearn(mixture: GaussianMixture) -> Any:
         raise GmmcoreError(
             "scikit-learn: it cannot be imported; install it with: pip install 'gmmcore[sklearn]'"
         ) from error
-    kind = "full" if mixture.is_full else "diag"
-    result = Estimator(n_components=mixture.components, covariance_type=kind, warm_start=True)
-    # Its sampler wants a sum of one to the last digit.
+    covariances, precisions = mixture.covariances, mixture.precisions
+    if mixture.is_full:
+        # scikit-learn's factors U are upper ones with U U' = P; those of gmmcore have U' U = P.
+        factors = np.linalg.cholesky(precisions[:, ::-1, ::-1])[:, ::-1, ::-1]
+    else:
+        factors = np.sqrt(precisions)
+    if mixture.kind == "spherical":
+        covariances, precisions, factors = covariances[:, 0], precisions[:, 0], factors[:, 0]
+    elif mixture.kind == "tied":
+        covariances, precisions, factors = covariances[0], precisions[0], factors[0]
+    result = Estimator(mixture.components, covariance_type=mixture.kind, warm_start=True)
+    # The sampler of scikit-learn expects weights whose sum is 1 to the last digit.
     result.weights_ = mixture.weights / mixture.weights.sum()
     result.means_ = mixture.means.copy()
-    result.covariances_ = mixture.covariances.copy()
-    result.precisions_ = mixture.precisions.copy()
-    if mixture.is_full:
-        # Upper factors U with U U' = P, where ours are U' U = P.
-        reverse = np.linalg.cholesky(mixture.precisions[:, ::-1, ::-1])
-        result.precisions_cholesky_ = reverse[:, ::-1, ::-1].copy()
-    else:
-        result.precisions_cholesky_ = np.sqrt(mixture.precisions)
+    result.covariances_ = covariances.copy()
+    result.precisions_ = precisions.copy()
+    result.precisions_cholesky_ = factors.copy()
     result.n_features_in_ = mixture.dimension
     result.converged_ = True
     result.n_iter_ = 0
@@ -45,12 +57,12 @@ def to_sklearn(mixture: GaussianMixture) -> Any:
 
 
 def from_sklearn(estimator: Any) -> GaussianMixture:
-    """The mixture of a fitted ``sklearn.mixture.GaussianMixture`` of any covariance type.
+    """Make a mixture of a fitted ``sklearn.mixture.GaussianMixture`` of any covariance type.
 
     Raises
     ------
     GmmcoreError
-        If it is not fitted, or its parameters are no mixture.
+        If the estimator is not fitted, or its parameters are not those of a mixture.
     """
     try:
         weights, means = np.asarray(estimator.weights_), np.asarray(estimator.means_)
@@ -59,14 +71,13 @@ def from_sklearn(estimator: Any) -> GaussianMixture:
     except AttributeError as error:
         raise GmmcoreError(f"scikit-learn mixture: not fitted: {error}") from error
     count, dimension = means.shape
-    if kind == "tied":
-        precisions = np.broadcast_to(precisions, (count, dimension, dimension))
-    elif kind == "spherical":
+    if kind == "spherical":
         precisions = np.repeat(precisions[:, np.newaxis], dimension, axis=1)
-    elif kind == "full":
-        # Its products of factors are symmetric only to rounding.
-        precisions = 0.5 * (precisions + precisions.transpose(0, 2, 1))
+    elif kind in ("tied", "full"):
+        # scikit-learn's products of factors are symmetric only to rounding.
+        precisions = 0.5 * (precisions + np.swapaxes(precisions, -1, -2))
+        precisions = np.broadcast_to(precisions, (count, dimension, dimension))
     try:
-        return GaussianMixture(weights, means, precisions)
+        return GaussianMixture(weights, means, precisions, kind=kind)
     except InvalidMixtureError as error:
         raise GmmcoreError(f"scikit-learn mixture: {error}") from error

@@ -1,4 +1,4 @@
-"""Statistics files: the sums of some parts of the frames, of which other files have the rest."""
+"""Statistics files: each holds the sums of an E-step over some parts of the frames."""
 
 from __future__ import annotations
 
@@ -21,24 +21,19 @@ KIND = "statistics"
 
 @dataclass(frozen=True)
 class StatisticsFacts:
-    """What the statistics of an E-step must have in common to be added."""
+    """Facts of an E-step; statistics are added only if their facts are equal."""
 
-    mixture: str
-    """Digest of the mixture file."""
-    corpus: str
-    """Digest of all frames."""
-    level: int
-    """Level of the subset of the frames; see `gmmcore.core.schedule.Course`."""
-    settings: str
-    """Digest of the E-step's settings."""
-    device: str
-    """``cpu`` or ``cuda``, whose sums lie in another order."""
+    mixture: str  # Digest of the mixture file.
+    corpus: str  # Digest of all frames.
+    level: int  # Level of the subset of the frames; see `gmmcore.core.schedule.Course`.
+    settings: str  # Digest of the settings of the E-step.
+    device: str  # cpu or cuda: a CPU and a GPU add in different orders.
 
 
 def save_statistics(
     path: PathLike, sums: Mapping[int, Array], facts: StatisticsFacts, **more: str | None
 ) -> str:
-    """Write the sums of some parts by their numbers, and facts; return the digest of the file."""
+    """Write sums by the number of their part, and facts; return the digest of the file."""
 
     def build(file: h5py.File) -> None:
         for part, values in sums.items():
@@ -52,7 +47,7 @@ def read_statistics(
 ) -> tuple[list[Array], list[dict[str, Any]]]:
     """Read the sums of all parts, in their order, and the facts of each file.
 
-    A file that is damaged or belongs to another E-step is removed, and named in the error.
+    A damaged file, or a file of another E-step, is removed, and the error names it.
     """
     sums: dict[int, Array] = {}
     found, strangers = [], []

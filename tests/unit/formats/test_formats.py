@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from gmmcore.config.keys import EXPORTS
+from gmmcore.core.density import component_log_likelihoods
+from gmmcore.core.kinds import KINDS, to_kind
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import MIXTURE_FILES, WRITTEN
@@ -20,6 +22,7 @@ from gmmcore.formats.registry import (
     read_mixture,
     write_mixture,
 )
+from gmmcore.formats.sklearn import from_sklearn, to_sklearn
 from gmmcore.interfaces.sidekit_mixture import Mixture
 
 EXACT = ("sidekit", "alize")
@@ -71,6 +74,39 @@ def test_written_and_read_again(tmp_path: Path, name: str, kind: str) -> None:
         np.testing.assert_allclose(read.covariances, mixture.covariances, rtol=1e-4, atol=1e-5)
     write_mixture(again, read, name)
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_the_same_densities_when_read_again(tmp_path: Path, kind: str) -> None:
+    mixture, frames = to_kind(full(), kind), full(3, 4).sample(50, seed=1)[0]
+    expected = component_log_likelihoods(mixture, frames)
+    for name in WRITTEN:
+        write_mixture(tmp_path / name, mixture, name)
+        read = read_mixture(tmp_path / name)
+        assert read.kind == ("full" if mixture.is_full else "diag")
+        if name in EXACT:
+            np.testing.assert_array_equal(read.precisions, mixture.precisions)
+        tolerance = 1e-12 if name in EXACT else 1e-4
+        found = component_log_likelihoods(read, frames)
+        np.testing.assert_allclose(found, expected, rtol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dimension", [1, 4])
+def test_scikit_learn_keeps_every_kind(kind: str, dimension: int) -> None:
+    pytest.importorskip("sklearn")
+    mixture = to_kind(full(3, dimension), kind)
+    estimator, frames = to_sklearn(mixture), mixture.sample(50, seed=1)[0]
+    assert estimator.covariance_type == kind
+    expected = np.logaddexp.reduce(component_log_likelihoods(mixture, frames), axis=1)
+    np.testing.assert_allclose(estimator.score_samples(frames), expected, rtol=1e-10)
+    read = from_sklearn(estimator)
+    assert read.kind == kind
+    np.testing.assert_array_equal(read.precisions, mixture.precisions)
+    # What scikit-learn computes from the parameters has the shapes that it expects.
+    fitted = estimator.set_params(max_iter=2, tol=1e9).fit(frames)
+    assert fitted.covariances_.shape == to_sklearn(mixture).covariances_.shape
+    assert from_sklearn(fitted).kind == kind
 
 
 @pytest.mark.parametrize("name", WRITTEN)
