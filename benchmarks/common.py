@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource
-from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
 from gmmcore.core.settings import FullMStep, MStep
@@ -105,7 +106,7 @@ def mixtures(frames: Frames, sizes: tuple[int, ...], *, full: bool) -> dict[int,
         if mixture.components in sizes:
             found[mixture.components] = mixture
     if full:
-        found = {size: improved(to_full(one), frames)[0] for size, one in found.items()}
+        found = {size: improved(to_kind(one, "full"), frames)[0] for size, one in found.items()}
     return found
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from gmmcore import GaussianMixture
 from gmmcore.core.estep import accumulate
-from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
 from gmmcore.core.settings import FullMStep, MStep
@@ -37,7 +38,7 @@ def trained(components: int, full: bool) -> Case:
             statistics = accumulate(mixture, frames, precision="single")
             mixture = maximise(mixture, statistics, settings).mixture
     if full:
-        mixture = to_full(mixture)
+        mixture = to_kind(mixture, "full")
         statistics = accumulate(mixture, frames, precision="single")
         mixture = maximise(mixture, statistics, FullMStep()).mixture
     return frames, mixture
@@ -52,7 +53,7 @@ def narrow_and_wide(full: bool) -> Case:
     means = np.array([0.0, -0.2, 0.2])[:, np.newaxis] * np.ones(12)
     covariances = np.array([1e-4, 1.0, 1.2])[:, np.newaxis] * np.ones(12)
     mixture = GaussianMixture.from_covariances(weights, means, covariances)
-    return frames.astype("f"), to_full(mixture) if full else mixture
+    return frames.astype("f"), to_kind(mixture, "full") if full else mixture
 
 
 def crowded() -> Case:
@@ -75,7 +76,7 @@ def overlapping(full: bool) -> Case:
     frames = rng.standard_normal((3000, 4)).astype("f")
     means = 0.1 * rng.standard_normal((128, 4))
     mixture = GaussianMixture.from_covariances(np.full(128, 1 / 128), means, np.ones((128, 4)))
-    return frames, to_full(mixture) if full else mixture
+    return frames, to_kind(mixture, "full") if full else mixture
 
 
 def noisy_with_silence() -> np.ndarray:

@@ -147,7 +147,7 @@ def diag2full(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore diag2full --mixture diag/64.h5 --output full/64/000.h5
     """
-    from gmmcore.core.initial import to_full
+    from gmmcore.core.kinds import to_kind
     from gmmcore.formats.hdf5 import load_model, save_model
     from gmmcore.workflow.stage import provenance, settings_digest
 
@@ -159,7 +159,7 @@ def diag2full(arguments: argparse.Namespace) -> None:
         corpus=model.facts.get("corpus"),
         settings=settings_digest("diag2full"),
     )
-    save_model(arguments.output, to_full(model.mixture), facts, model.history)
+    save_model(arguments.output, to_kind(model.mixture, "full"), facts, model.history)
 
 
 @verb(

@@ -70,7 +70,7 @@ def _entry(
 ) -> HistoryEntry:
     """Make the history entry of an iteration."""
     return HistoryEntry(
-        stage="full" if mixture.is_full else "diag",
+        stage=mixture.kind,
         components=mixture.components,
         iteration=iteration,
         level=level,

@@ -8,8 +8,6 @@ import numpy.typing as npt
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.moments import Moments
 
-__all__ = ["controlled", "named", "one_gaussian", "split", "to_full"]
-
 Array = npt.NDArray[np.float64]
 # Deviations of frames, relative to their mean, up to which a dimension is taken for constant: with
 # any frames, and with frames in single precision, which has 24 bits.
@@ -73,7 +71,9 @@ def controlled(
     if mixture.variance_control is not None:
         return mixture
     control = np.broadcast_to(_variances(moments, stored), mixture.means.shape)
-    return GaussianMixture(mixture.weights, mixture.means, mixture.precisions, control)
+    return GaussianMixture(
+        mixture.weights, mixture.means, mixture.precisions, control, mixture.kind
+    )
 
 
 def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMixture:
@@ -120,28 +120,6 @@ def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMi
         np.concatenate([means, mixture.means[chosen] + shift]),
         np.concatenate([mixture.precisions, mixture.precisions[chosen]]),
         None if control is None else np.concatenate([control, control[chosen]]),
-    )
-
-
-def to_full(mixture: GaussianMixture) -> GaussianMixture:
-    """Give a mixture full covariances; one that has them is returned as it is.
-
-    Examples
-    --------
-    >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.core.initial import to_full
-    >>> to_full(GaussianMixture.from_covariances([1.0], [[1.0, 4.0]], [[1.0, 16.0]])).covariances
-    array([[[ 1.,  0.],
-            [ 0., 16.]]])
-    """
-    if mixture.is_full:
-        return mixture
-    identity = np.eye(mixture.dimension)
-    return GaussianMixture(
-        mixture.weights,
-        mixture.means,
-        mixture.precisions[:, :, np.newaxis] * identity,
-        mixture.variance_control,
     )
 
 

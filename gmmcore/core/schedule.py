@@ -34,7 +34,7 @@ _LEAST_SECONDS = 5e-3
 
 @dataclass(frozen=True)
 class Stage:
-    """Part of a training with one kind of covariances (diag or full) and number of components.
+    """Part of a training with one kind of covariances and number of components.
 
     `iterations` is their largest number, `origin` the verb that makes the first mixture
     (initialise, split or diag2full), and `final` whether the training ends with this stage.
@@ -57,15 +57,17 @@ def stages(
     iterations: Sequence[int] = SIDEKIT_ITERATIONS,
     full_iterations: int = 0,
     *,
+    kind: str | None = None,
     start: int = 1,
     start_full: bool = False,
 ) -> tuple[Stage, ...]:
     """Plan the stages of a training.
 
     Each split doubles the number of components; the last one divides only as many of the heaviest
-    as are wanted. The last entry of `iterations` is used for all further splits. A training may
-    start from a mixture of `start` components, for which the first entry is then; one with full
-    covariances (`start_full`) is not split.
+    as are wanted. The last entry of `iterations` is used for all further splits. All stages are of
+    the `kind` spherical or diag; one that is tied or full, by default full if it has iterations,
+    follows the diagonal ones. A training may start from a mixture of `start` components, for which
+    the first entry is then; one with full covariances (`start_full`) that keeps them is not split.
 
     Raises
     ------
@@ -80,23 +82,25 @@ def stages(
     """
     if components < start:
         raise ValueError(f"components: {components}, but the initial mixture has {start}")
-    if start_full:
+    kind = kind or ("full" if full_iterations or start_full else "diag")
+    first = "diag" if kind in ("tied", "full") else kind
+    if start_full and kind != first:
         if components != start:
             raise ValueError(
                 f"components: {components}, but the initial full-covariance mixture has {start}; "
                 "only diagonal mixtures are split"
             )
-        return (Stage("full", start, full_iterations, "initialise", final=True),)
+        return (Stage(kind, start, full_iterations, "initialise", final=True),)
     limits = list(iterations) or [0]
-    result = [Stage("diag", start, 0 if start == 1 else limits[0], "initialise")]
+    result = [Stage(first, start, 0 if start == 1 else limits[0], "initialise")]
     current, position = start, 0 if start == 1 else 1
     while current < components:
         current = min(2 * current, components)
         limit = limits[min(position, len(limits) - 1)]
-        result.append(Stage("diag", current, limit, "split"))
+        result.append(Stage(first, current, limit, "split"))
         position += 1
-    if full_iterations:
-        result.append(Stage("full", components, full_iterations, "diag2full"))
+    if kind != first:
+        result.append(Stage(kind, components, full_iterations, "diag2full"))
     result[-1] = replace(result[-1], final=True)
     return tuple(result)
 

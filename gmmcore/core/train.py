@@ -14,7 +14,8 @@ from gmmcore.core.em import iterations
 from gmmcore.core.estep import ESteps
 from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.initial import controlled, one_gaussian, to_full
+from gmmcore.core.initial import controlled, one_gaussian
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
@@ -128,6 +129,7 @@ def train(
     full_iterations: int = 0,
     settings: TrainingSettings | None = None,
     *,
+    kind: str | None = None,
     start: GaussianMixture | None = None,
     report: Report | None = None,
     before_split: Callable[[GaussianMixture], None] | None = None,
@@ -136,7 +138,8 @@ def train(
 ) -> tuple[GaussianMixture, list[HistoryEntry]]:
     """Train a mixture by splitting and EM, at the end with full covariances if wanted.
 
-    `iterations` and `full_iterations` limit the stages, as in `gmmcore.core.schedule.stages`.
+    `iterations`, `full_iterations` and `kind`, that of the final covariances, give the stages, as
+    in `gmmcore.core.schedule.stages`.
     Without `start`, the training starts from the Gaussian of all frames. `report` is called after
     each iteration with its history entry and mixture, `before_split` with the mixture before each
     split. The result is the final mixture, and the entries of all iterations.
@@ -160,6 +163,7 @@ def train(
         components,
         iterations,
         full_iterations,
+        kind=kind,
         start=mixture.components,
         start_full=mixture.is_full,
     )
@@ -175,8 +179,7 @@ def train(
                 floor=settings.diag.floor,
                 threads=settings.threads,
             )
-        elif stage.origin == "diag2full":
-            mixture = to_full(mixture)
+        mixture = to_kind(mixture, stage.kind)
         course = Course.of(
             stage,
             llk_gain=settings.llk_gain,

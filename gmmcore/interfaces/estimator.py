@@ -41,7 +41,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ----------
     components : int
         Number of components.
-    covariance : {'diag', 'full'}
+    covariance : {'spherical', 'diag', 'tied', 'full'}
         Kind of the covariances.
     held_out : float, array_like, path or sequence, optional
         Share of the frames that are not trained on, or such frames.
@@ -165,7 +165,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         found = mixture_of("mixture", mixture)
         params = {
             "components": found.components,
-            "covariance": "full" if found.is_full else "diag",
+            "covariance": found.kind,
             **params,
         }
         result = cls(**params)

@@ -16,6 +16,7 @@ from gmmcore.core import train as training
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import FrameSource
 from gmmcore.core.history import HistoryEntry
+from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map, threads_map
 from gmmcore.errors import GmmcoreError
@@ -51,9 +52,10 @@ def train(
         which keeps only frames labelled as speech, if there are labels.
     components : int
         Number of components of the final mixture.
-    covariance : {'diag', 'full'}
-        Kind of the covariances of the final mixture. Full covariances follow the last stage with
-        diagonal ones.
+    covariance : {'spherical', 'diag', 'tied', 'full'}
+        Kind of the covariances of the final mixture: one variance for each component; a variance
+        for each dimension; one matrix for all components; a matrix for each. The last stage is
+        tied or full, and follows diagonal ones.
     held_out : float, array_like, path or sequence, optional
         Share of the frames that are not trained on, or frames as `X`. Their log-likelihood is the
         column ``held_out`` of the history. If `X` has several shows, whole shows are drawn, and
@@ -77,8 +79,9 @@ def train(
         Keys of config.yaml that decide a training, with their bounds and defaults: `iterations`,
         `llk_gain`, `method`, `frames_per_component`, `last_iterations`, `precision`, `pruning`,
         `device` and `seed`, and as mappings the sections `variance`, `low_count` and `full`, such
-        as ``variance={"floor": 0.001}``. docs/configuration.md describes each. With full
-        covariances, ``full["iterations"]`` is by default the last entry of `iterations`.
+        as ``variance={"floor": 0.001}``. docs/configuration.md describes each. The section `full`
+        serves tied covariances too; its ``iterations`` are by default the last entry of
+        `iterations`.
 
     Returns
     -------
@@ -105,16 +108,18 @@ def train(
     >>> training.history["log_likelihood"].round(2)
     array([-3.45, -3.37, -3.37])
     """
-    if covariance not in ("diag", "full"):
-        raise GmmcoreError(f"covariance: {covariance!r}; expected diag or full; correct it")
-    settings = build(TrainingKeys, _plain({"components": components, **keys}))
-    limit = settings.full.iterations
-    if covariance == "full" and "iterations" not in (keys.get("full") or {}):
-        limit = settings.iterations[-1]
-    if (covariance == "full") != (limit > 0):
+    if covariance not in KINDS:
         raise GmmcoreError(
-            f"full.iterations: {limit} with covariance={covariance!r}; expected "
-            "1 or more for full covariances and none for diagonal ones; correct one of them"
+            f"covariance: {covariance!r}; expected one of {', '.join(KINDS)}; correct it"
+        )
+    settings = build(TrainingKeys, _plain({"components": components, **keys}))
+    is_full, limit = KINDS[covariance].is_full, settings.full.iterations
+    if is_full and "iterations" not in (keys.get("full") or {}):
+        limit = settings.iterations[-1]
+    if is_full != (limit > 0):
+        raise GmmcoreError(
+            f"full.iterations: {limit} with covariance={covariance!r}; expected 1 or more for tied "
+            "and full covariances and none for others; correct one of them"
         )
     start = None if init is None else mixture_of("init", init)
     inside, outside = divided(X, held_out, features, settings.seed)
@@ -125,6 +130,7 @@ def train(
         settings.iterations,
         limit,
         settings.training(threads),
+        kind=covariance,
         start=start,
         report=report,
         held_out=outside,

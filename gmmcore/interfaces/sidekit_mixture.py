@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gmmcore.core import density
 from gmmcore.core import train as training
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.initial import to_full
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.core.settings import FullMStep, MStep, TrainingSettings
@@ -349,7 +349,7 @@ class Mixture:
             arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
         frames = arguments.array_source(cep)
         start = training.uniform_start(frames, components) if do_init else self.gaussian_mixture()
-        stage = Stage("full" if start.is_full else "diag", start.components, most, "initialise")
+        stage = Stage(start.kind, start.components, most, "initialise")
         course = Course(stage, settings.llk_gain, least=least)
         return self._trained(*training.iterate(start, frames, course, settings))
 
@@ -402,7 +402,7 @@ class Mixture:
         >>> full.invcov.shape
         (2, 3, 3)
         """
-        start = to_full(core_mixture("diagonal_mixture", diagonal_mixture))
+        start = to_kind(core_mixture("diagonal_mixture", diagonal_mixture), "full")
         limit = arguments.whole("iterations", iterations, 0)
         settings = TrainingSettings(
             llk_gain=-np.inf,
@@ -426,7 +426,7 @@ class Mixture:
 
     def init_from_diag(self, diag_mixture: Mixture) -> None:
         """Take the parameters of a mixture with diagonal covariances, as full covariances."""
-        self._adopt(to_full(core_mixture("diag_mixture", diag_mixture)))
+        self._adopt(to_kind(core_mixture("diag_mixture", diag_mixture), "full"))
         self.name = getattr(diag_mixture, "name", self.name)
 
     def merge(self, model_list: Sequence[Mixture]) -> None:

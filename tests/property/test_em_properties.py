@@ -13,7 +13,8 @@ from gmmcore.config.options import words
 from gmmcore.core.estep import accumulate, parts, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import maximise
 from gmmcore.core.settings import FullMStep, MStep
@@ -43,7 +44,7 @@ def start(values, components, full):
     mixture = one_gaussian(moments(ArraySource(values)))
     while mixture.components < components:
         mixture = split(mixture, min(components, 2 * mixture.components))
-    return to_full(mixture) if full else mixture
+    return to_kind(mixture, "full") if full else mixture
 
 
 @few

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gmmcore.core.estep import Statistics, accumulate
-from gmmcore.core.initial import one_gaussian, split, to_full
-from gmmcore.core.kinds import Full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import Full, to_kind
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, is_definite
 from gmmcore.core.mstep import maximise
 from gmmcore.core.settings import FullMStep, MStep
@@ -53,7 +53,7 @@ def test_a_constant_dimension_is_refused_from_a_start_of_another_tool(full, prec
     means = frames[:2].copy()
     means[:, 1] += 0.3
     start = GaussianMixture([0.5, 0.5], means, np.ones((2, 3)))
-    start = to_full(start) if full else start
+    start = to_kind(start, "full") if full else start
     for floor in (0.0, 0.01):
         settings = TrainingSettings(
             precision=precision, diag=MStep(floor=floor), full=FullMStep(floor=floor)
@@ -104,7 +104,7 @@ def test_split_of_full_covariances_moves_along_the_principal_axis():
 def test_full_of_a_diagonal_mixture_is_the_same_density():
     frames, _, _ = clusters(1, 3, 4, 200)
     mixture = split(split(gaussian(frames)))
-    full = to_full(mixture)
+    full = to_kind(mixture, "full")
     assert full.is_full
     a, b = accumulate(mixture, frames), accumulate(full, frames)
     assert a.log_likelihood == pytest.approx(b.log_likelihood, rel=1e-12)
@@ -127,7 +127,7 @@ def test_eigenvalues_of_full_covariances_are_bounded():
     rng = np.random.default_rng(3)
     line = rng.standard_normal((1000, 1)) * [3.0, 3.0]
     frames = line + 1e-4 * rng.standard_normal((1000, 2))
-    mixture = to_full(gaussian(frames))
+    mixture = to_kind(gaussian(frames), "full")
     statistics = accumulate(mixture, frames)
     update = maximise(mixture, statistics, FullMStep(floor=0.05))
     scale = np.sqrt(np.outer(mixture.variance_control[0], mixture.variance_control[0]))
@@ -153,7 +153,7 @@ def test_a_singular_covariance_is_refused_however_it_is_rounded():
 def test_without_a_floor_a_degenerate_component_is_named(full):
     frames, _, _ = clusters(11, 2, 2, 100)
     mixture = split(gaussian(frames))
-    mixture = to_full(mixture) if full else mixture
+    mixture = to_kind(mixture, "full") if full else mixture
     first = np.array([[10.0, 20.0], [30.0, 60.0]])
     count = np.array([50.0, 50.0])
     # Every frame of component 0 has one value; those of component 1 vary.
@@ -177,7 +177,7 @@ def few_and_many(full: bool):
     mixture = GaussianMixture.from_covariances(
         [0.5, 0.5], [[-500.0] * 3, [500.0] * 3], np.ones((2, 3)), control
     )
-    mixture = to_full(mixture) if full else mixture
+    mixture = to_kind(mixture, "full") if full else mixture
     expected = [np.cov(part.T, bias=True) for part in parts]
     return mixture, accumulate(mixture, np.concatenate(parts)), expected, control[0]
 
@@ -232,7 +232,7 @@ def test_a_component_of_few_frames_gets_the_global_variances_for_those_it_lacks(
 def test_the_log_likelihood_may_fall_by_what_the_prior_costs():
     """From plain covariances on, the prior lowers the likelihood, and the update says how far."""
     frames, held_out = correlated(20, 16, 640, 3000)
-    mixture = to_full(train(frames, 16)[0])
+    mixture = to_kind(train(frames, 16)[0], "full")
     plain = FullMStep(prior=0, occupancy=0)
     for _ in range(6):
         mixture = maximise(mixture, accumulate(mixture, frames), plain).mixture
@@ -294,7 +294,7 @@ def test_a_starved_component_keeps_its_place(full):
     frames = rng.standard_normal((2000, 3))
     means = np.stack([np.zeros(3), np.full(3, 1e4)])
     mixture = GaussianMixture.from_covariances([0.5, 0.5], means, np.ones((2, 3)), np.ones((2, 3)))
-    mixture = to_full(mixture) if full else mixture
+    mixture = to_kind(mixture, "full") if full else mixture
     statistics = accumulate(mixture, frames)
     update = maximise(mixture, statistics, MStep())
     assert update.low_count == ((1, pytest.approx(0.0, abs=1e-200)),)

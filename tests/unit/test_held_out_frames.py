@@ -18,7 +18,7 @@ from gmmcore.core.em import iterations
 from gmmcore.core.estep import accumulate
 from gmmcore.core.estep import log_likelihood as sum_of_log_likelihoods
 from gmmcore.core.history import HistoryEntry, history_table
-from gmmcore.core.initial import to_full
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import Update, maximise
 from gmmcore.core.schedule import Course, Stage
@@ -142,7 +142,7 @@ def test_the_log_likelihood_is_that_of_the_densities(full, components, precision
     frames = rng.standard_normal((20_000, 5)) * [1, 2, 3, 1e-3, 50] + [0, 0, 0, 1, 900]
     frames[::1000] *= 40  # Far from all components.
     mixture = uniform_start(frames, components)
-    mixture = to_full(mixture) if full else mixture
+    mixture = to_kind(mixture, "full") if full else mixture
     expected = log_likelihood(mixture, frames).sum()
     found = sum_of_log_likelihoods(mixture, frames, precision=precision)
     assert found == pytest.approx(expected, rel=1e-12 if precision == "double" else 1e-5)
@@ -163,7 +163,7 @@ def stage_of(
     training: np.ndarray, others: np.ndarray, first: int = 0, **of_course: object
 ) -> list[tuple[HistoryEntry, Update]]:
     """A stage of full covariances, whose iterations begin after iteration `first`."""
-    mixture = to_full(uniform_start(training, 6))
+    mixture = to_kind(uniform_start(training, 6), "full")
     stage = Stage("full", 6, 8, "diag2full", final=True)
     course = Course(stage, -math.inf, **of_course)
     calls: list[GaussianMixture] = []

@@ -9,7 +9,8 @@ from scipy.stats import multivariate_normal
 from gmmcore.core import density
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource
-from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture, pack, unpack
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
@@ -29,7 +30,7 @@ def start(frames: np.ndarray, components: int, full: bool) -> GaussianMixture:
     mixture = one_gaussian(Moments.of(frames))
     while mixture.components < components:
         mixture = split(mixture)
-    return to_full(mixture) if full else mixture
+    return to_kind(mixture, "full") if full else mixture
 
 
 @pytest.mark.parametrize("full", [False, True])

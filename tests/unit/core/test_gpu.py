@@ -42,7 +42,8 @@ from gmmcore.core.estep import (
 )
 from gmmcore.core.frames import ArraySource, Slice
 from gmmcore.core.gpu import GpuSums, check_gpu, gpu_name, lacking
-from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
 from gmmcore.core.settings import MStep
@@ -76,7 +77,7 @@ def with_silence(full: bool) -> Case:
         mixture = split(mixture)
         for _ in range(4):
             mixture = maximise(mixture, accumulate(mixture, frames), MStep(floor=1e-4)).mixture
-    return frames, to_full(mixture) if full else mixture
+    return frames, to_kind(mixture, "full") if full else mixture
 
 
 def too_narrow(full: bool) -> Case:
@@ -85,11 +86,11 @@ def too_narrow(full: bool) -> Case:
     means = rng.standard_normal((4, 3))
     mixture = GaussianMixture.from_covariances(np.full(4, 0.25), means, np.full((4, 3), 1e-7))
     frames = means[rng.integers(4, size=2000)] + np.sqrt(1e-7) * rng.standard_normal((2000, 3))
-    return frames.astype("f"), to_full(mixture) if full else mixture
+    return frames.astype("f"), to_kind(mixture, "full") if full else mixture
 
 
 def one_of(mixture: GaussianMixture, full: bool) -> GaussianMixture:
-    return to_full(mixture) if full else mixture
+    return to_kind(mixture, "full") if full else mixture
 
 
 ORDINARY: dict[str, Callable[[bool], Case]] = {
@@ -121,7 +122,7 @@ ODD: dict[str, Callable[[bool], Case]] = {
     "in units of 1e12": lambda full: in_unit(trained(64, full), 1e-12),
     "in units of 1e-12": lambda full: in_unit(trained(64, full), 1e12),
     "silence": with_silence,
-    "crowded": lambda full: (crowded()[0], to_full(crowded()[1]) if full else crowded()[1]),
+    "crowded": lambda full: (crowded()[0], to_kind(crowded()[1], "full") if full else crowded()[1]),
 }
 CASES = ORDINARY | ODD
 

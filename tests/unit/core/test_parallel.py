@@ -27,7 +27,7 @@ from gmmcore.core.estep import (
     sums_under,
 )
 from gmmcore.core.frames import ArraySource
-from gmmcore.core.initial import to_full
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mstep import maximise
 from gmmcore.core.parallel import arithmetic, blas, processes_map, threads_map
 from gmmcore.core.settings import FullMStep, MStep
@@ -45,7 +45,7 @@ def mixture_of(components: int, full: bool) -> GaussianMixture:
     variances = np.ones_like(means)
     weights = np.full(components, 1 / components)
     mixture = GaussianMixture.from_covariances(weights, means, variances, variances * 9)
-    return to_full(mixture) if full else mixture
+    return to_kind(mixture, "full") if full else mixture
 
 
 def assert_same(one: Statistics, other: Statistics) -> None:
@@ -317,7 +317,7 @@ SCRIPT = """
 import hashlib
 import numpy as np
 from gmmcore.core.mstep import maximise
-from gmmcore.core.initial import to_full
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.settings import MStep
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.estep import accumulate
@@ -327,7 +327,7 @@ frames = rng.standard_normal((40_000, 24), dtype=np.float32)
 means = rng.standard_normal((128, 24))
 mixture = GaussianMixture(np.full(128, 1 / 128), means, np.ones((128, 24)))
 digest = hashlib.sha256()
-for one in (mixture, to_full(mixture)):
+for one in (mixture, to_kind(mixture, "full")):
     for precision in ("single", "double"):
         statistics = accumulate(one, frames, precision=precision, threads={threads})
         digest.update(statistics.second.tobytes() + statistics.count.tobytes())

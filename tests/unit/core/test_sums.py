@@ -16,7 +16,8 @@ from kernel_cases import (
 from gmmcore.core import density, pruned
 from gmmcore.core.estep import accumulate, lost_digits, parts, statistics_over, sums_under
 from gmmcore.core.frames import ArraySource
-from gmmcore.core.initial import one_gaussian, split, to_full
+from gmmcore.core.initial import one_gaussian, split
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture, pack
 from gmmcore.core.moments import Moments
 from gmmcore.core.mstep import maximise
@@ -95,7 +96,7 @@ def test_what_single_precision_loses_is_bounded(full):
             bounds.append(lost)
             assert lost_digits(mixture, "double", 0.0) < 1e-6 * lost
         if full and mixture.components == 8:
-            mixture = to_full(mixture)
+            mixture = to_kind(mixture, "full")
     assert np.abs(errors).max() > 1e-5  # more than a millionth of the log-likelihood
     assert (np.abs(errors) < 0.75 * np.array(bounds)).all()
     assert np.median(np.abs(errors) / bounds) < 0.25

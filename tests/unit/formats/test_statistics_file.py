@@ -12,7 +12,7 @@ import pytest
 from gmmcore import GaussianMixture
 from gmmcore.core.estep import accumulate, parts, sums_under
 from gmmcore.core.frames import ArraySource
-from gmmcore.core.initial import to_full
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.sums import Statistics
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.formats.statistics import StatisticsFacts, read_statistics, save_statistics
@@ -48,7 +48,7 @@ def same(one: Statistics, other: Statistics) -> bool:
 @pytest.mark.parametrize("files", [1, 2, 3, 7, 40])
 @pytest.mark.parametrize("full", [False, True])
 def test_files_in_any_order_are_the_statistics_of_all(tmp_path, files, full):
-    mixture = to_full(DIAGONAL) if full else DIAGONAL
+    mixture = to_kind(DIAGONAL, "full") if full else DIAGONAL
     sums = sums_under(mixture, "single", 0.0)
     paths = save_parts(tmp_path, files, mixture)
     expected = accumulate(mixture, FRAMES, precision="single")

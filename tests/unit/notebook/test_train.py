@@ -212,7 +212,7 @@ def test_more_components_than_frames_leave_a_valid_mixture() -> None:
     [
         ({"components": 0}, "components is 0: a whole number, at least 1 was expected"),
         ({"iterations": 20}, "iterations is 20: a list"),
-        ({"covariance": "tied"}, "covariance: 'tied'; expected diag or full"),
+        ({"covariance": "round"}, "covariance: 'round'; expected one of spherical, diag, tied"),
         ({"covariance": "full", "full": {"iterations": 0}}, "full.iterations: 0"),
         ({"full": {"iterations": 3}}, "full.iterations: 3"),
         ({"full": {"prio": 3}}, "unknown key full.prio; did you mean prior"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gmmcore.cli.main import main
-from gmmcore.core.initial import to_full
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.formats.hdf5 import load_model
@@ -47,7 +47,7 @@ def initialise(
 )
 def test_a_dimension_without_variance(tmp_path, capsys, kind, mean, deviation, message):
     start = GaussianMixture([1.0], [[0.0, mean + 0.3]], [[1.0, 1.0]])
-    start = to_full(start) if kind == "full" else start
+    start = to_kind(start, "full") if kind == "full" else start
     assert initialise(tmp_path, mean, deviation, start if kind else None) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert f"corpus.json: {message}" in line
@@ -58,7 +58,7 @@ def test_a_dimension_without_variance(tmp_path, capsys, kind, mean, deviation, m
 @pytest.mark.parametrize("full", [False, True])
 def test_a_mixture_of_another_tool_gets_the_variances_of_all_frames(tmp_path, full):
     start = GaussianMixture([0.5, 0.5], np.zeros((2, 2)), np.ones((2, 2)))
-    start = to_full(start) if full else start
+    start = to_kind(start, "full") if full else start
     assert initialise(tmp_path, 1.0, 3.0, start) == 0
     mixture = load_model(tmp_path / "000.h5").mixture
     np.testing.assert_array_equal(mixture.variance_control, np.tile([4.0, 9.0], (2, 1)))
