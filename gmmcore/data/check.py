@@ -1,14 +1,16 @@
-"""From a feature list to the table of its shows: sizes, faults, parts, shards, digests."""
+"""Checking a feature list: the size and faults of each show, its shard, and digests."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -20,31 +22,29 @@ from gmmcore.core.schedule import splitmix
 from gmmcore.data.lists import Entry, LabelSource, Listing, read_list, read_speakers
 from gmmcore.data.process import output_dimension
 from gmmcore.data.readers import Fault, FaultyShowError, parse_place, reading, report
-from gmmcore.data.shows import Row, ShowReader, ShowTable, shard_name
+from gmmcore.data.shows import Row, ShowReader, ShowTable
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import PathLike, digest_of, remembered, sha256_of
 
 FRAMES_A_SHARD = 250_000
-"""Size of a shard with ``shards: auto``: 60 MB of 60 coefficients, some seconds per iteration."""
+"""Frames per shard with ``shards: auto``: 60 MB of 60 coefficients, a few seconds per iteration."""
 _MOST_SHARDS = 1000
-_SLACK = 1.02
-_CHUNK = 2000
+_SLACK = 1.02  # A shard takes up to 2 % more than its share of the frames.
+_MANY_FILES = 4000
 _MOST_PROCESSES = 8
-_LARGEST = 16 << 30
-"""Largest size of the frames of one row in bytes, which does not depend on the machine."""
-_reader: ShowReader  # That of a process which helps another one.
+_LARGEST = 16 << 30  # Bytes of the frames of one row, the same limit on every machine.
 
 
 @dataclass(frozen=True)
 class CheckedList:
-    """Table of the shows to use, dealt to shards, and the faults of those that are left out."""
+    """The table of the usable shows, each in a shard, and the faults of the other shows."""
 
     table: ShowTable
     faults: list[Fault]
 
 
 class Probed(NamedTuple):
-    """A usable show, with the dimension of its frames and whether it has the labels wanted."""
+    """A usable row, the dimension of its frames, and whether its show has the required labels."""
 
     row: Row
     dimension: int
@@ -52,11 +52,10 @@ class Probed(NamedTuple):
 
 
 def check_list(settings: FeatureSettings, listing: Listing | None = None) -> CheckedList:
-    """Check the feature list, or a `listing` in its place, and deal its shows to shards.
+    """Check the shows of a feature list, or of a `listing`, and deal the shows to shards.
 
-    Every file is opened to look up the sizes of its shows, but frames are read only if a fault
-    is found and ``on_error`` is ``stop``: then all other shows are read, so that the error has
-    one line for each fault of theirs too.
+    Every file is opened for the sizes of its shows. Frames are read only if a show has a fault and
+    ``on_error`` is ``stop``: the error then also names the faults in the frames of other shows.
     """
     listing = listing or read_list(settings)
     identity = fingerprint(settings, listing)
@@ -69,7 +68,12 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
     rows = _without_duplicates([show.row for show in probed], faults)
     raw = probed[0].dimension if probed else 0
     if settings.mask is not None and rows:
-        _check_mask(settings, raw)
+        width = output_dimension(raw, replace(settings, mask=None, context=None))
+        if settings.mask[-1] >= width:
+            raise GmmcoreError(
+                f"features: mask: names coefficient {settings.mask[-1]}, but the frames have "
+                f"{width}, numbered from 0; expected at most {width - 1}; correct it"
+            )
     if faults and settings.on_error == "stop":
         with ShowReader(settings) as reader:
             for row in rows:
@@ -83,9 +87,13 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
     if not rows:
         raise GmmcoreError(report(faults, f"{settings.list}: no show is left", "fix these shows"))
     frames = [row.last - row.first for row in rows]
-    shards = number_of_shards(sum(frames), len(rows), settings.shards)
+    shards = settings.shards
+    if shards == "auto":
+        shards = min(-(-sum(frames) // FRAMES_A_SHARD), _MOST_SHARDS)
+    shards = max(1, min(int(shards), len(rows)))
     dealt = deal([f"{row.show}\t{row.first}" for row in rows], frames, shards)
-    names = [shard_name(i, shards) for i in range(shards)]
+    width = max(3, len(str(shards - 1)))
+    names = [f"{i:0{width}d}" for i in range(shards)]
     rows = [row._replace(shard=names[i]) for row, i in zip(rows, dealt, strict=True)]
     dimension = output_dimension(raw, settings)
     facts = {
@@ -95,7 +103,7 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
         "shows": len(rows),
         "frames": sum(frames),
         "vad": settings.vad,
-        "faults": [fault.facts() for fault in faults],
+        "faults": [asdict(fault) for fault in faults],
         "fingerprint": identity,
         "recipe_digests": recipe_digests(names, rows, settings, dimension, LabelSource(settings)),
     }
@@ -105,7 +113,7 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
 def _labelled(
     settings: FeatureSettings, probed: list[Probed], faults: list[Fault]
 ) -> tuple[FeatureSettings, list[Probed]]:
-    """Keep the shows that have labels; if none has, keep all, with settings that use all frames."""
+    """Keep the shows with labels; if no show has labels, keep all shows and all their frames."""
     if not any(show.labelled for show in probed):
         return replace(settings, vad=None), probed
     faults += [
@@ -121,7 +129,7 @@ def _labelled(
 
 
 def _of_one_dimension(probed: list[Probed], faults: list[Fault]) -> list[Probed]:
-    """Keep the shows whose frames have the dimension of most shows."""
+    """Keep the shows whose frames have the most common dimension."""
     counts = Counter(show.dimension for show in probed)
     usual = max(counts, key=lambda dimension: (counts[dimension], -dimension), default=0)
     faults += [
@@ -137,7 +145,7 @@ def _of_one_dimension(probed: list[Probed], faults: list[Fault]) -> list[Probed]
 
 
 def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
-    """Keep the rows whose frames are in no earlier row of the same show."""
+    """Keep the rows that overlap no earlier row of the same show."""
     taken: dict[str, list[tuple[int, int]]] = {}
     result = []
     for row in rows:
@@ -152,38 +160,28 @@ def _without_duplicates(rows: list[Row], faults: list[Fault]) -> list[Row]:
     return result
 
 
-def _check_mask(settings: FeatureSettings, raw: int) -> None:
-    assert settings.mask is not None
-    width = output_dimension(raw, replace(settings, mask=None, context=None))
-    if settings.mask[-1] >= width:
-        raise GmmcoreError(
-            f"features: mask: names coefficient {settings.mask[-1]}, but the frames have {width}, "
-            f"numbered from 0; expected at most {width - 1}; correct it"
-        )
-
-
 def _in_order(faults: list[Fault], entries: list[Entry]) -> list[Fault]:
-    """Sort faults in the order of the list; those of its unclear lines come first."""
+    """Sort faults in the order of the list; the faults of unclear lines come first."""
     places = {(entry.show, entry.path): i for i, entry in enumerate(entries)}
     return sorted(faults, key=lambda fault: places.get((fault.show, fault.path), -1))
 
 
 def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
-    """Look up the size of each entry of a list, in the order of the entries.
+    """Look up the size of each entry, in the order of the entries.
 
-    Files are opened in the order of their paths. HDF5 takes a third of a millisecond per file and
-    runs in one thread only, so that long lists are shared among several processes: at most one
-    for each CPU of the job. The result does not depend on their number.
+    HDF5 takes a third of a millisecond per file and runs in one thread only. Several processes
+    share a long list of files, sorted by path; their number does not change the result.
     """
     order = sorted(range(len(entries)), key=lambda i: entries[i].path)
     given = [entries[i] for i in order]
     processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
-    many = len({entry.path for entry in entries}) > 2 * _CHUNK and settings.format != "kaldi"
-    results: Iterable[Probed | Fault]
+    many = len({entry.path for entry in entries}) > _MANY_FILES and settings.format != "kaldi"
     if many and processes > 1:
+        edges = [len(given) * i // processes for i in range(processes + 1)]
+        shares = [given[i:j] for i, j in itertools.pairwise(edges)]
         try:
-            with ProcessPoolExecutor(processes, get_context("spawn"), _start, (settings,)) as pool:
-                results = list(pool.map(_probe_apart, given, chunksize=_CHUNK))
+            with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+                results = [*itertools.chain(*pool.map(partial(_probe_all, settings), shares))]
         except BrokenProcessPool:
             raise GmmcoreError(
                 f"{settings.list}: a process that looked up the shows was killed; expected memory "
@@ -191,30 +189,24 @@ def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | 
                 "memory, or check the latest files"
             ) from None
     else:
-        with ShowReader(settings) as reader:
-            results = [_probe(entry, reader) for entry in given]
+        results = _probe_all(settings, given)
     found = dict(zip(order, results, strict=True))
     return [found[i] for i in range(len(entries))]
 
 
-def _start(settings: FeatureSettings) -> None:
-    global _reader
-    _reader = ShowReader(settings)
-
-
-def _probe_apart(entry: Entry) -> Probed | Fault:
-    return _probe(entry, _reader)
-
-
-def _probe(entry: Entry, reader: ShowReader) -> Probed | Fault:
-    try:
-        return _probed(entry, reader)
-    except FaultyShowError as error:
-        return error.fault(entry.show, entry.path)
+def _probe_all(settings: FeatureSettings, entries: Sequence[Entry]) -> list[Probed | Fault]:
+    results: list[Probed | Fault] = []
+    with ShowReader(settings) as reader:
+        for entry in entries:
+            try:
+                results.append(_probe(entry, reader))
+            except FaultyShowError as error:
+                results.append(error.fault(entry.show, entry.path))
+    return results
 
 
 @reading()
-def _probed(entry: Entry, reader: ShowReader) -> Probed:
+def _probe(entry: Entry, reader: ShowReader) -> Probed:
     source, place = reader.opened(entry.path)
     description = source.describe(entry.show, place)
     count = description.frames
@@ -244,11 +236,10 @@ def _probed(entry: Entry, reader: ShowReader) -> Probed:
 
 
 def drawn(frames: Mapping[str, int], share: float, seed: int) -> set[str]:
-    """Draw the shows, or speakers, to hold out, by their numbers of frames.
+    """Draw the names of the shows or speakers to hold out, given the number of frames of each.
 
-    A hash of seed and name gives all of them an order. The first ones are held out, until they have
-    the share of all frames. So the order of the mapping does not matter, and a larger share holds
-    out the same ones and others.
+    Names are taken in the order of a hash of seed and name, until they have the share of all
+    frames. A larger share holds out the same names and more.
 
     >>> drawn({"a": 100, "b": 100, "c": 100, "d": 100}, share=0.25, seed=1)
     {'c'}
@@ -290,24 +281,13 @@ def part_of(rows: list[Row], settings: FeatureSettings) -> list[Row]:
     return [row for row in rows if (speakers.get(row.show, row.show) in held) is is_held]
 
 
-def number_of_shards(frames: int, shows: int, wanted: int | str) -> int:
-    """Return the number of shards, at most one per show; ``auto`` goes by the number of frames."""
-    if wanted == "auto":
-        wanted = min(-(-frames // FRAMES_A_SHARD), _MOST_SHARDS)
-    return max(1, min(int(wanted), shows))
-
-
 def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArray[np.int64]:
-    """Choose the shard of each show, so that a changed show moves few others.
+    """Choose the shard of each show (N,) by its name and number of frames alone.
 
-    A hash of its name gives every show an order of preference among the shards (rendezvous
-    hashing). It goes to the first shard that has room, where a shard takes up to 2 % more than
-    its share. Larger shows, by powers of two, choose first. Lengths are rounded to powers of the
-    fourth root of two.
-
-    The result depends only on names and lengths, not on the machine, and on the order of the list
-    only for shows with the same name. A show whose length changes a little usually moves no
-    show, and most shows stay in their shards when others are added or removed.
+    A hash of the name orders the shards (rendezvous hashing), and the show takes the first shard
+    with room. Larger shows choose first, by powers of two. Lengths are rounded to powers of the
+    fourth root of two, so that most shows stay in their shards when a show is added, removed or
+    changed a little.
     """
     hashes = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     keys = np.frombuffer(b"".join(hashes), "<u8")
@@ -318,14 +298,14 @@ def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArra
     result = np.empty(len(names), dtype=np.int64)
     for i in np.lexsort((keys, -(steps // 4))):
         scores = np.where(room >= lengths[i], splitmix(keys[i] ^ salts), 0)
-        # If no shard has room, the emptiest takes the show.
+        # Without room in any shard, the emptiest shard takes the show.
         result[i] = scores.argmax() if scores.any() else room.argmax()
         room[result[i]] -= lengths[i]
     return result
 
 
 class _States(dict[str, Any]):
-    """Size and time of modification of files, each looked up once; None if there is none."""
+    """Size and time of modification of files, each looked up once; None without a file."""
 
     def __missing__(self, path: str) -> Any:
         try:
@@ -336,7 +316,7 @@ class _States(dict[str, Any]):
         return self[path]
 
     def of_place(self, path: str, root: str) -> Any:
-        """Look up the file in a path of a list."""
+        """Look up the file that a path of a list names."""
         try:
             return self[parse_place(path, root).file]
         except FaultyShowError:
@@ -346,18 +326,16 @@ class _States(dict[str, Any]):
 def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> str:
     """Compute a digest of the list and of the size and time of modification of every file in it.
 
-    The digest tells the workflow whether the list must be checked again. The content of the
-    feature files is not read, and the list is not read if there is a `listing` already.
+    The workflow checks the list again when the digest changes. No feature file is read.
     """
     states, root = _States(), settings.folder
-    if listing is None:
-        listing = read_list(settings)
+    listing = listing or read_list(settings)
     labels = LabelSource(settings)
     speakers = settings.speakers if isinstance(settings, FeaturePart) else None
     return digest_of(
         FEATURES_VERSION,
         [[*entry, states.of_place(entry.path, root)] for entry in listing.entries],
-        [fault.facts() for fault in listing.faults],
+        [asdict(fault) for fault in listing.faults],
         [[path, states[path]] for path in labels.files()],
         [labels.identity(entry.show) for entry in listing.entries] if labels.own else None,
         settings.identity,
@@ -372,10 +350,10 @@ def recipe_digests(
     dimension: int,
     labels: LabelSource,
 ) -> dict[str, str]:
-    """Compute a digest of all that decides the content of a shard, for each of these shards.
+    """Compute the digest of everything that decides the content of each shard.
 
-    These are its rows, the size and time of modification of their files, their labels, the
-    settings that change numbers, and `FEATURES_VERSION`.
+    The content depends on the rows, the size and time of modification of their files, their labels,
+    the settings that change numbers, and `FEATURES_VERSION`.
     """
     states, root = _States(), settings.folder
     parts: dict[str, list[Any]] = {name: [] for name in names}
@@ -383,8 +361,8 @@ def recipe_digests(
         other = labels.file_of(row.show)
         parts[row.shard].append(
             [
-                # The name of the shard does not change what it holds; the last column is one of
-                # earlier versions.
+                # The name of a shard does not change its content. None keeps the digests of
+                # earlier versions, which had one more column.
                 [*row._replace(shard=""), None],
                 states.of_place(row.path, root),
                 labels.identity(row.show),
@@ -399,7 +377,7 @@ def recipe_digests(
 
 @remembered
 def shard_paths(table: PathLike) -> dict[str, str]:
-    """Return the files of all shards of ``shows.tsv``, beside the table, by their names."""
+    """Return the file of each shard of ``shows.tsv`` by the name of the shard."""
     folder = os.path.dirname(table)
     digests: dict[str, str] = ShowTable.read_facts(table)["recipe_digests"]
     return {

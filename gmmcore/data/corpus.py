@@ -1,4 +1,4 @@
-"""corpus.json: the frames that a run trains on, shard by shard, and their moments."""
+"""The corpus of a run, corpus.json: its shards, the moments of all frames, and the frames."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -17,27 +15,20 @@ import numpy.typing as npt
 
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.data.check import shard_paths
-from gmmcore.data.readers import Fault, fault_table, report
+from gmmcore.data.readers import Fault, Frames, fault_table, report
 from gmmcore.data.shards import BLOCK_FRAMES, Shard
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import REMEDY, PathLike, digest_of, read_bytes, replace_text
 
 SAMPLE_FRAMES = 131_072
-"""Number of frames that a sample has at most."""
 _KIND = "gmmcore corpus 2"
 _OPEN_SHARDS = 256
-"""Largest number of shards that are open at a time."""
-
-Frames = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class CorpusShard:
-    """Entry of one shard in a corpus: its name, its file beside the corpus, and digest of frames.
-
-    `subsets` are the numbers of frames of the subset of each level, a beginning of the shard.
-    """
+    """A shard in a corpus: its name, its file, the frames in each subset, and their digest."""
 
     shard: str
     file: str
@@ -46,7 +37,7 @@ class CorpusShard:
 
     @classmethod
     def of(cls, shard: Shard) -> CorpusShard:
-        """Make the entry of a shard."""
+        """Return the entry of an open shard."""
         name = os.path.basename(shard.path)
         return cls(shard.facts["shard"], name, tuple(shard.subsets), shard.content_digest)
 
@@ -58,10 +49,10 @@ class CorpusShard:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All shards that a run trains on, with the moments of their frames.
+    """The shards that a run trains on, with the mean (D,) of all frames.
 
-    `second` is the sum of the squared differences from the mean. So many faulty shows were skipped,
-    whose table ``skipped.tsv`` has the SHA-256 `skipped_digest`.
+    `second` (D,) is the sum of the squared differences from the mean, `skipped` the number of
+    faulty shows, and `skipped_digest` the SHA-256 of their table ``skipped.tsv``.
     """
 
     shards: tuple[CorpusShard, ...]
@@ -87,11 +78,11 @@ class Corpus:
         return Moments(self.frames, np.array(self.mean), np.array(self.second))
 
     def paths(self, path: PathLike) -> list[str]:
-        """List the shards' files, in the order of the shards, which lie beside the file `path`."""
+        """List the files of the shards, which are in the folder of the corpus file `path`."""
         return [os.path.join(os.path.dirname(path), shard.file) for shard in self.shards]
 
     def write(self, path: PathLike) -> None:
-        """Write the file, whole or not at all."""
+        """Write corpus.json."""
         values = asdict(self)
         values["kind"] = _KIND
         values["check"] = digest_of(values)
@@ -120,9 +111,9 @@ class Corpus:
 
 
 def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
-    """Verify the shards of ``shows.tsv``; return their corpus, and the table of all faulty shows.
+    """Verify the shards of ``shows.tsv``; return their corpus and the table of faulty shows.
 
-    Faults that were found as the shards were packed are errors, unless they are to `skip`.
+    Unless `skip` is set, shows that were left out of a shard are an error.
     """
     shards = []
     for path in shard_paths(shows).values():
@@ -150,25 +141,11 @@ def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
     return corpus, table
 
 
-@contextmanager
-def reading_frames(path: PathLike) -> Iterator[None]:
-    """Remove a shard that is found to be damaged within the block, so that it is made again."""
-    try:
-        yield
-    except DamagedFileError as error:
-        Path(path).unlink(missing_ok=True)
-        raise DamagedFileError(
-            f"{str(error).removesuffix(REMEDY)}removed; give the same command again, which packs "
-            "the shard anew and goes on"
-        ) from error
-
-
 class CorpusFrames:
-    """The subsets of all frames of a corpus, whose shards lie beside the file `path`.
+    """The frames of a corpus and of its random subsets, read from shards beside the file `path`.
 
-    Frames that were read are kept: as many as `memory` bytes allow of the subset that is the
-    largest one to fit. Others are read each time. Whether they are kept or read, they are verified.
-    Forks of this process share what any of them reads if the memory `is_shared`.
+    The frames of the largest subset that fits `memory` bytes stay in memory after the first read;
+    with `is_shared`, forks of this process share the memory. Other frames are read each time.
     """
 
     def __init__(
@@ -179,7 +156,7 @@ class CorpusFrames:
         self.dimension = corpus.dimension
         self._opened = lru_cache(_OPEN_SHARDS)(partial(_open, corpus, self._paths))
         self._levels: dict[int, _Subset] = {}
-        # Blocks are kept whole, because they are verified whole.
+        # Checksums belong to whole blocks, so that whole blocks stay in memory.
         self._blocks = [0] * len(corpus.shards)
         for level in range(len(corpus.shards[0].subsets)):
             blocks = [-(-entry.subsets[level] // BLOCK_FRAMES) for entry in corpus.shards]
@@ -192,7 +169,7 @@ class CorpusFrames:
                 self._keep(shard)
 
     def at(self, level: int) -> _Subset:
-        """Return the frames of the subset of a level, in the order of the shards."""
+        """Return the source of the frames of the subset of a level, in the order of the shards."""
         if level not in self._levels:
             self._levels[level] = _Subset(self, [entry.subsets[level] for entry in self._entries])
         return self._levels[level]
@@ -200,21 +177,27 @@ class CorpusFrames:
     def read(self, shard: int, start: int, stop: int) -> Frames:
         """Return the frames start <= i < stop of a shard, shape (stop - start, D), read-only."""
         first, last = start // BLOCK_FRAMES, -(-stop // BLOCK_FRAMES)
-        with reading_frames(self._paths[shard]):
+        try:
             if last > self._blocks[shard]:
                 return self._opened(shard).read(start, stop)
             frames, is_read = self._kept.get(shard) or self._keep(shard)
-            # Forks may read a block at the same time: they write the same frames.
+            # Forks that read a block at the same time write the same frames.
             for index in (first + np.flatnonzero(~is_read[first:last])).tolist():
                 begin = index * BLOCK_FRAMES
                 opened = self._opened(shard)
                 block = opened.read(begin, min(begin + BLOCK_FRAMES, opened.frames))
                 frames[begin : begin + len(block)] = block
                 is_read[index] = True
+        except DamagedFileError as error:
+            Path(self._paths[shard]).unlink(missing_ok=True)
+            raise DamagedFileError(
+                f"{str(error).removesuffix(REMEDY)}removed; give the same command again, which "
+                "packs the shard anew and goes on"
+            ) from error
         return frames[start:stop]
 
     def _keep(self, shard: int) -> tuple[Frames, npt.NDArray[np.bool_]]:
-        """Take memory for the blocks of a shard, which is used as they are read."""
+        """Take memory for the blocks of a shard."""
         blocks = self._blocks[shard]
         size = 4 * BLOCK_FRAMES * self.dimension * blocks
         try:
@@ -237,7 +220,7 @@ def _open(corpus: Corpus, paths: list[str], index: int) -> Shard:
 
 
 class _Subset:
-    """`FrameSource` of the first frames of each shard."""
+    """A `FrameSource` of the first frames of each shard."""
 
     def __init__(self, corpus: CorpusFrames, counts: list[int]) -> None:
         self._corpus = corpus
@@ -260,13 +243,11 @@ class _Subset:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def sample_frames(
-    corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES
-) -> npt.NDArray[np.float32]:
-    """Read all frames, or blocks of frames that lie evenly over all shards, at most `limit`.
+def sample_frames(corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES) -> Frames:
+    """Read all frames, or at most `limit` frames in blocks at even distances over all shards.
 
-    The frames of the random subsets come first in a shard. Evenly spaced blocks have their share of
-    them, so that a mixture trained on a subset is not judged by the frames that it was trained on.
+    A shard begins with its random subsets, which such blocks do not prefer: a mixture trained on a
+    subset is not judged by the frames of its training.
     """
     frames = CorpusFrames(corpus, path)
     blocks = [

@@ -1,4 +1,4 @@
-"""The demonstration corpus: shows from a known mixture, their files, and the comparison."""
+"""The demonstration: shows drawn from a known mixture, and a comparison with the trained one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ from gmmcore.formats.hdf5 import hdf5_image, save_model
 if TYPE_CHECKING:
     import h5py
 
-
 Array = npt.NDArray[np.float64]
 _SILENCE = 0.3  # Share of the frames.
 _SILENCE_RUN = 25.0  # Mean length of a silence, in frames.
 _SILENCE_ENERGY = -25.0
 _NEAREST = 3.0  # Half the distance of the closest means, in standard deviations.
-_GROWTH = 1.25
+_GROWTH = 1.25  # Ratio of the steps of two levels of the tree of means.
 _RECIPE = "# recipe "
 
 
@@ -40,7 +39,7 @@ class Show:
 
 
 def write_corpus(folder: str, settings: DemoSettings, seed: int, recipe: str | None = None) -> int:
-    """Write shows as SIDEKIT files, their list and the mixture of their speech; count frames."""
+    """Write shows as SIDEKIT files, their list and the true mixture; return the frame count."""
     place, rng, names, total = Path(folder), np.random.default_rng(seed), [], 0
     mixture = known_mixture(rng, settings.components, settings.dimension)
     truth, shows = draw_shows(rng, mixture, settings)
@@ -49,7 +48,7 @@ def write_corpus(folder: str, settings: DemoSettings, seed: int, recipe: str | N
         _write_show(place / f"{show.name}.h5", show)
         names.append(show.name)
         total += len(show.frames)
-    # The list is written last: if it exists, everything does.
+    # The list comes last, so that its presence proves a complete corpus.
     head = [f"{_RECIPE}{recipe}"] if recipe else []
     replace_text(place / "shows.txt", "\n".join([*head, *names]) + "\n")
     return total
@@ -58,15 +57,14 @@ def write_corpus(folder: str, settings: DemoSettings, seed: int, recipe: str | N
 def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> GaussianMixture:
     """Draw a mixture with correlated coefficients whose components form a tree, as phones do.
 
-    Each level of the tree moves the means along one coefficient, by less on each further level.
-    Each mean has a random displacement.
+    Each level of the tree moves the means along one coefficient, by less than the level above.
     """
     levels = max(1, int(np.ceil(np.log2(components)))) if components > 1 else 0
     leaves = np.arange(components)
     means = 0.4 * rng.standard_normal((components, dimension))
     axes = rng.permutation(dimension)
     for level in range(levels):
-        # The numbers of the leaves fill the tree from its root, however many there are.
+        # The bits of the numbers of the leaves are the branches of the tree.
         side = 2 * ((leaves >> level) & 1) - 1
         step = _NEAREST * _GROWTH ** (levels - 1 - level)
         means[:, axes[level % dimension]] += side * step
@@ -81,10 +79,10 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
 def draw_shows(
     rng: np.random.Generator, mixture: GaussianMixture, settings: DemoSettings
 ) -> tuple[GaussianMixture, Iterator[Show]]:
-    """Draw shows of different lengths whose speech follows a mixture with full covariances.
+    """Draw shows of different lengths, one at a time, whose speech follows a mixture.
 
-    The result is the mixture of the speech of all speakers, in which the covariance of the
-    speakers' offsets is added to each component, and the shows, each drawn when it is asked for.
+    The first result is the mixture of the speech of all speakers: the covariance of the offsets of
+    the speakers is added to each component.
     """
     speakers = settings.speakers
     offsets = settings.offset * rng.standard_normal((speakers, mixture.dimension))
@@ -110,7 +108,7 @@ def draw_shows(
 def _speech(
     rng: np.random.Generator, mixture: GaussianMixture, count: int, settings: DemoSettings
 ) -> Array:
-    """Draw frames that stay in a component for a while; each frame alone follows the mixture."""
+    """Draw frames (count, D) that follow the mixture and often keep the component before."""
     from scipy.signal import lfilter
 
     changes = rng.random(count) >= settings.persistence
@@ -120,7 +118,7 @@ def _speech(
     rho = settings.correlation
     if rho and count:
         innovation = np.sqrt(1.0 - rho * rho)
-        noise[0] /= innovation  # The first frame gets the variance of the others.
+        noise[0] /= innovation  # The first frame gets the variance of the other frames.
         noise = lfilter([innovation], [1.0, -rho], noise, axis=0)
     factors = np.linalg.cholesky(mixture.covariances)
     return mixture.means[chosen] + np.einsum("fij,fj->fi", factors[chosen], noise)
@@ -146,7 +144,7 @@ def _with_silence(rng: np.random.Generator, speech: Array) -> tuple[Array, npt.N
 
 
 def _write_show(path: Path, show: Show) -> None:
-    """Write one show, not compressed, as SIDEKIT's ``write_hdf5`` does."""
+    """Write a show without compression, as SIDEKIT's ``write_hdf5`` does."""
 
     def build(file: h5py.File) -> None:
         file["compression"] = np.int64(0)
@@ -162,7 +160,7 @@ def _write_show(path: Path, show: Show) -> None:
 
 
 def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
-    """Read the list of a corpus: the recipe that it was written with, or None, and its shows."""
+    """Read the recipe of a demonstration corpus, or None, and its shows from the list."""
     first, *shows = read_bytes(path).decode(errors="replace").splitlines() or [""]
     if not first.startswith(_RECIPE):
         return None, [first, *shows] if first else shows
@@ -171,10 +169,10 @@ def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Pairs (P, 2) of a true and a trained component, in which each occurs at most once.
+    """Pairs (P, 2) of a true and a trained component, and the errors of the trained ones.
 
-    The errors are differences of the means (P, D), in standard deviations of the true component,
-    and relative differences of the weights (P,).
+    `mean_errors` (P, D) are in standard deviations of the true component, `weight_errors` (P,)
+    relative to the true weight.
     """
 
     pairs: npt.NDArray[np.intp]
@@ -187,7 +185,7 @@ class Recovery:
 
 
 def compare_to_truth(truth: GaussianMixture, mixture: GaussianMixture) -> Recovery:
-    """Pair the components so that the sum of squared distances of their means is smallest."""
+    """Pair the components with the smallest sum of squared distances of the means."""
     from scipy.optimize import linear_sum_assignment
 
     variances = truth.covariances
@@ -207,7 +205,7 @@ def compare_to_truth(truth: GaussianMixture, mixture: GaussianMixture) -> Recove
 
 
 def recovery_text(truth: GaussianMixture, mixture: GaussianMixture, frames: FrameSource) -> str:
-    """Tell how close a training came to the mixture that its frames were drawn from."""
+    """Compare a trained mixture with the true mixture of the frames, in words."""
     trained, known = (
         accumulate(model, frames).log_likelihood_per_frame for model in (mixture, truth)
     )

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.readers import (
     Description,
     Fault,
     FaultyShowError,
+    Labels,
     Place,
     Source,
     as_labels,
@@ -24,15 +24,13 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import check_regular, read_bytes, reason_of
 
 SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".htk", ".fea", ".mfc")
-"""Suffixes of the feature files that are found in a folder."""
+"""Suffixes of feature files in a folder."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _SHOW = re.compile(r"\{(?:show)?\}")
 
-Labels = npt.NDArray[np.bool_]
-
 
 class Entry(NamedTuple):
-    """One line of a list: the frames first <= i < last of a show; None stands for no limit."""
+    """A line of a list: the frames first <= i < last of a show, where None means no limit."""
 
     show: str
     path: str
@@ -41,24 +39,21 @@ class Entry(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Entries of a list, and the faults of lines that cannot be understood."""
+    """The entries of a list, and the faults of unclear lines."""
 
     entries: list[Entry]
     faults: list[Fault]
 
 
 def read_list(settings: FeatureSettings) -> Listing:
-    """Read a feature list without looking at the feature files it names.
+    """Read a feature list, which is recognised by its content or name.
 
-    The list is one of these, recognised by its content or name:
-
-    * a folder: all files that fit the pattern (by default, all with a suffix of feature files),
-      sorted by name;
-    * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file,
-      all of whose shows are listed;
+    * a folder: the files that fit the pattern (by default, with a suffix of feature files), sorted;
+    * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file, for all
+      its shows;
     * a text file ``*.scp``: Kaldi's lines of show and place;
-    * a text file with tabs: show, path, start and stop, with or without a header line; an empty
-      path follows from the pattern, an empty start or stop means no limit;
+    * a text file with tabs: show, path, start and stop, with or without a header line; the pattern
+      replaces an empty path, and an empty start or stop means no limit;
     * any other text file: one show per line.
     """
     path = settings.list
@@ -75,7 +70,7 @@ def read_list(settings: FeatureSettings) -> Listing:
         elif (line.show + line.path).isprintable():
             listing.entries.append(line)
         else:
-            # Tabs and line ends would break the table; other control characters would hide in it.
+            # Control characters would break the table of shows.
             found = "control characters in its name or path"
             listing.faults.append(
                 Fault(line.show, line.path, found, "printable characters", "rename it")
@@ -93,7 +88,7 @@ def read_list(settings: FeatureSettings) -> Listing:
 
 
 def read_speakers(path: str) -> dict[str, str]:
-    """Read the speaker of each show from a text with lines ``show speaker``."""
+    """Read the speaker of each show from lines ``show speaker``."""
     what = "a show and its one speaker"
     result: dict[str, str] = {}
     lines = _text(path, "lines `show speaker`", "held_out.speakers").splitlines()
@@ -106,10 +101,9 @@ def read_speakers(path: str) -> dict[str, str]:
 def _show_values(
     lines: Iterable[str], is_word: bool = False
 ) -> Iterator[tuple[int, str, str, str]]:
-    """Yield number, text, show and value of each line ``show value``.
+    """Yield number, text, show and value of each line ``show value`` but comments.
 
-    Lines that are empty, or begin with ``#``, are skipped; those that are not clear have an empty
-    show. The first word is the show, or all but the last one if the value `is_word`.
+    An unclear line has an empty show. A show may have spaces only if the value `is_word`.
     """
     for number, line in enumerate(lines, 1):
         if line.strip() and not line.startswith("#"):
@@ -119,7 +113,7 @@ def _show_values(
 
 
 def _text(path: str, what: str, key: str) -> str:
-    """Read a text; errors say that `what` was expected, and to correct the `key`."""
+    """Read a text; an error names the expected content and the `key` to correct."""
     try:
         check_regular(path)
         return read_bytes(path).decode("utf-8-sig")
@@ -139,7 +133,7 @@ def _is_hdf5(path: str) -> bool:
         check_regular(path)
         with open(path, "rb") as stream:
             return stream.read(len(_HDF5)) == _HDF5
-    except (OSError, ValueError) as error:  # ValueError: the path has a null byte
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path.
         raise GmmcoreError(
             f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
         ) from None
@@ -175,7 +169,7 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 
 def _files_under(folder: str) -> Iterator[str]:
-    """Yield the paths of all files below `folder`, relative to it."""
+    """Yield the relative paths of all files below a folder."""
 
     def fail(error: OSError) -> None:
         raise GmmcoreError(
@@ -265,7 +259,7 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 
 def _limit(values: Any, i: int) -> int | None:
-    """Return a frame number; None for -1, or NaN in older files, which stand for no limit."""
+    """Return a frame number, or None without a limit: -1, or NaN in older files."""
     if values is None or i >= values.size:
         return None
     value = float(values.reshape(-1)[i])
@@ -275,15 +269,14 @@ def _limit(values: Any, i: int) -> int | None:
 class LabelSource:
     """Voice-activity labels of the shows of a list.
 
-    The setting ``vad`` is None (all frames are speech), ``file`` (labels beside the frames), the
-    path of a Kaldi ``.scp``, or that of a segments file with lines ``show first last``, for the
+    The setting ``vad`` is None (all frames are speech), ``file`` (labels in the feature files), or
+    the path of a Kaldi ``.scp`` or of a segments file, with lines ``show first last`` for the
     frames first <= i < last.
     """
 
     def __init__(self, settings: FeatureSettings) -> None:
         self._vad = settings.vad
         self._is_beside = settings.vad == "file"
-        # What a vad.scp, or a segments file, says of each show.
         self._places: dict[str, str] = {}
         self._segments: dict[str, list[tuple[int, int]]] = {}
         if settings.vad is None or self._is_beside:
@@ -307,9 +300,9 @@ class LabelSource:
         return self._vad is not None and not self._is_beside
 
     def check(self, show: str, description: Description) -> bool:
-        """Check whether a show has labels, and whether they fit its frames.
+        """Return whether a show has labels; labels that do not fit its frames are a fault.
 
-        The lengths of labels in a vad.scp are only checked when they are read.
+        The length of labels in a vad.scp is known only from `read`.
         """
         if self._is_beside:
             if description.labels is not None:
@@ -331,7 +324,7 @@ class LabelSource:
     def read(
         self, show: str, source: Source, place: Place, first: int, last: int, frames: int
     ) -> Labels:
-        """Read the labels of the frames first <= i < last of a show that has `frames` frames."""
+        """Read the labels of the frames first <= i < last of a show with `frames` frames."""
         if self._vad is None:
             return np.ones(last - first, dtype=bool)
         if self._is_beside:
@@ -351,15 +344,15 @@ class LabelSource:
         return whole[first:last]
 
     def identity(self, show: str) -> Any:
-        """Return what the vad.scp or segments file says of a show, as a JSON value."""
+        """Return the entry of a show in the vad.scp or segments file, as a JSON value."""
         return self._places.get(show) or self._segments.get(show)
 
     def files(self) -> list[str]:
-        """List the files that a vad.scp names."""
+        """List the files in a vad.scp."""
         return sorted({parse_place(p, self._root).file for p in self._places.values()})
 
     def file_of(self, show: str) -> str | None:
-        """Return the file that a vad.scp names for a show; None if there is none."""
+        """Return the file of a show in a vad.scp, or None."""
         place = self._places.get(show)
         return None if place is None else parse_place(place, self._root).file
 

@@ -1,6 +1,6 @@
-"""Normalisation of the frames of one show, by its statistics or those of a sliding window.
+"""Normalisation of the frames of a show, with the statistics of the show or of a sliding window.
 
-To add a method, write its function, and name it in `METHODS` and in
+To add a method, write a function and name the method in `METHODS` and in
 `gmmcore.config.keys.NORMALISATIONS`.
 """
 
@@ -13,14 +13,14 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-Frames = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.bool_]
+from gmmcore.data.readers import Frames, Labels
+
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ShowStatistics:
-    """Mean and standard deviation (divisor N) of the speech frames of a show, both of length D."""
+    """Mean and standard deviation (D,) of the speech of a show; the divisor is the frame count."""
 
     mean: Array
     deviation: Array
@@ -40,12 +40,12 @@ def normalise(
     window: int = 301,
     whole: ShowStatistics | None = None,
 ) -> None:
-    """Normalise `frames` (N, D) in place, with the statistics of the speech that `labels` (N,) say.
+    """Normalise `frames` (N, D) in place with the statistics of the speech, given by `labels` (N,).
 
-    Without any speech, nothing is changed. ``stg`` and the sliding methods change only speech, as
-    in SIDEKIT; the others change all frames. A coefficient that does not vary becomes zero. Frames
-    near an edge use the first or the last complete window, whose length is odd. The global methods
-    take the statistics of the `whole` show.
+    Without speech, no frame changes. ``stg`` and the sliding methods change only speech, as in
+    SIDEKIT; the other methods change all frames. A constant coefficient becomes zero. Frames near
+    an edge use the first or last complete window, of odd length. The global methods use the
+    statistics of the `whole` show.
 
     >>> import numpy as np
     >>> frames = np.array([[1, 2], [3, 6]], np.float32)
@@ -59,7 +59,7 @@ def normalise(
 
 
 def _by_show(frames: Frames, labels: Labels, *_: object, scale: bool) -> None:
-    """Subtract the mean; divide by the standard deviation too, if `scale`."""
+    """Subtract the mean, and divide by the standard deviation with `scale`."""
     _standardise(frames, ShowStatistics.of(_speech(frames, labels)), scale)
 
 
@@ -72,7 +72,7 @@ def _by_whole(
 
 
 def _by_window(frames: Frames, labels: Labels, window: int, *_: object, scale: bool) -> None:
-    """Do the same with the statistics of the window around each frame, if there are enough."""
+    """Use the window around each frame, or the whole of a show shorter than a window."""
     speech = _speech(frames, labels)
     if len(speech) > window:
         frames[labels] = _sliding(speech, window, scale)
@@ -81,7 +81,7 @@ def _by_window(frames: Frames, labels: Labels, window: int, *_: object, scale: b
 
 
 def _by_rank(frames: Frames, labels: Labels, window: int, *_: object) -> None:
-    """Replace values by normal quantiles of their ranks (feature warping, Pelecanos, 2001)."""
+    """Replace values with the normal quantiles of their ranks (feature warping, Pelecanos 2001)."""
     frames[labels] = _warped(_speech(frames, labels), window)
 
 
@@ -94,7 +94,7 @@ METHODS: dict[str, Callable[[Frames, Labels, int, ShowStatistics | None], None]]
     "cms_global": partial(_by_whole, scale=False),
     "cmvn_global": partial(_by_whole, scale=True),
 }
-"""Methods: functions of frames, labels of the speech, window, and statistics of the whole show."""
+"""Functions of frames, labels, window, and statistics of the whole show."""
 
 
 def _speech(frames: Frames, labels: Labels) -> Frames:
@@ -108,18 +108,18 @@ def _standardise(frames: Frames, statistics: ShowStatistics, scale: bool) -> Non
 
 
 def _reciprocal(deviation: Array, mean: Array) -> Array:
-    # The standard deviation of equal values may be a rounding error instead of zero.
+    # Rounding errors may make the standard deviation of equal values positive.
     dead = ~(deviation > np.maximum(1e-12 * np.abs(mean), 1e-30))
     return np.where(dead, 0.0, 1.0 / np.where(dead, 1.0, deviation))
 
 
 def _sliding(frames: Frames, window: int, scale: bool) -> Frames:
-    """Centre the frames, and scale them, by the statistics of the window around each frame."""
+    """Centre the frames, and with `scale` divide by the deviation, of the window around each."""
     count = len(frames) - window + 1
     mean = np.empty((count, frames.shape[1]))
     deviation = np.empty_like(mean)
-    # Sums over windows are differences of running sums, which lose digits as they grow. They are
-    # taken about the mean of a few windows, so that they stay small.
+    # Sums over windows are differences of running sums, which keep their digits about the mean of a
+    # few windows.
     stretch = 8 * window
     for start in range(0, count, stretch):
         part = frames[start : min(start + stretch, count) + window - 1]
@@ -151,7 +151,7 @@ def _warped(frames: Frames, window: int) -> Frames:
 
     count = len(frames)
     if count < window:
-        # SIDEKIT repeats the last frame of a short show of even length, to have a middle.
+        # SIDEKIT repeats the last frame of a short show of even length, for a middle frame.
         if count % 2 == 0:
             frames = np.concatenate([frames, frames[-1:]])
         window = len(frames)
@@ -169,7 +169,7 @@ def _ranks(frames: Frames) -> npt.NDArray[np.int64]:
 
 
 def _ranks_of_centres(frames: Frames, half: int) -> npt.NDArray[np.int32]:
-    """Count the frames of the window around each frame that lie below it, for each coefficient."""
+    """Count the values of each coefficient below the centre of the window around each frame."""
     count = len(frames) - 2 * half
     result = np.empty((count, frames.shape[1]), dtype=np.int32)
     block = max(1, 16384 // frames.shape[1])  # A block and its ranks stay in the cache.

@@ -1,32 +1,27 @@
-"""Processing of the frames of one show, as functions of arrays.
+"""Processing of the frames of a show, as functions of arrays.
 
-`process` does what SIDEKIT's FeaturesServer does after reading, in the same order: RASTA, deltas
-(or shifted deltas), mask, label smoothing, normalisation with the statistics of the speech
-frames, context, selection of the speech frames.
+`process` takes the steps of SIDEKIT's FeaturesServer in the same order: RASTA, deltas or shifted
+deltas, mask, smoothing of the labels, normalisation, context, selection of speech.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.normalise import ShowStatistics, normalise
-
-Frames = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.bool_]
+from gmmcore.data.readers import Frames, Labels
 
 
 def process(
     frames: Frames, labels: Labels, settings: FeatureSettings, whole: ShowStatistics | None = None
 ) -> tuple[Frames, Labels]:
-    """Process the frames (N, D) of one show or segment, of which `labels` (N,) says what is speech.
+    """Process the frames (N, D) of a show or segment, whose speech has the labels (N,) True.
 
     The result is new frames (M, D'), C-contiguous, and their labels (M,). The global normalisations
     need the statistics of the `whole` show.
 
     >>> import numpy as np
-    >>> from gmmcore.data.process import process
     >>> from gmmcore.config.keys import FeatureSettings
     >>> frames = np.array([[1], [2], [9]], np.float32)
     >>> settings = FeatureSettings(list="shows.txt", normalisation="cms")
@@ -37,7 +32,7 @@ def process(
     given, reach = frames, settings.context
     frames = static_part(frames, settings)
     labels = speech_labels(labels, settings)
-    # Frames that are not selected need no normalisation, unless they are context of others.
+    # Other frames than speech matter to the normalisation only as context.
     early = settings.select_speech and reach is None
     if early:
         frames, labels = frames[labels], labels[labels]
@@ -70,9 +65,9 @@ def static_part(frames: Frames, settings: FeatureSettings) -> Frames:
 
 
 def speech_labels(labels: Labels, settings: FeatureSettings) -> Labels:
-    """Return the labels that the selection and the normalisation use."""
+    """Return the labels for the normalisation and the selection."""
     if settings.rasta and len(labels) > 2:
-        # The first frames are zero; the first two get the label of the third, as in SIDEKIT.
+        # The first frames are zero; frames 0 and 1 get the label of frame 2, as in SIDEKIT.
         labels = labels.copy()
         labels[:2] = labels[2]
     if settings.label_fusion and len(labels):
@@ -81,7 +76,7 @@ def speech_labels(labels: Labels, settings: FeatureSettings) -> Labels:
 
 
 def output_dimension(dimension: int, settings: FeatureSettings) -> int:
-    """Return the dimension of processed frames, from the `dimension` of frames in the files."""
+    """Return the dimension of processed frames, given the `dimension` in the files."""
     if settings.delta:
         dimension *= 3 if settings.double_delta else 2
     elif settings.sdc is not None:
@@ -96,8 +91,8 @@ def output_dimension(dimension: int, settings: FeatureSettings) -> int:
 def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
     """Compute the derivative of each coefficient in time, shape (N, D).
 
-    The taps weigh the frames from n later to n earlier. Frames before the first and after the last
-    one are copies of these, or zeros: SIDEKIT makes copies but filters the frames without them.
+    The taps weigh the frames from n later to n earlier. Beyond the edges, frames repeat or are
+    zero, the result of SIDEKIT, which makes copies but filters the frames without them.
 
     >>> import numpy as np
     >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()
@@ -129,9 +124,8 @@ def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Fra
 def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
     """Append k blocks of shifted delta cepstra to the frames.
 
-    Block i of frame t is x[t + i p - d] - x[t + i p + d], with SIDEKIT's sign. SIDEKIT repeats the
-    last frame 3 k + d times, which is too few if p > 3 (it then continues with the beginning of
-    the show); here it is repeated k p + d times.
+    Block i of frame t is x[t + i p - d] - x[t + i p + d], with SIDEKIT's sign. The last frame
+    repeats k p + d times; SIDEKIT's 3 k + d times are too few for p > 3.
     """
     count = len(frames)
     padded = _padded(frames, d, k * p + d, "repeat")
@@ -145,7 +139,7 @@ def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
 def rasta(frames: Frames) -> Frames:
     """Apply the RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT does.
 
-    The first four frames only fill the memory of the filter; they become zero.
+    The first four frames fill the memory of the filter and become zero.
     """
     from scipy.signal import lfilter
 
@@ -158,9 +152,9 @@ def rasta(frames: Frames) -> Frames:
 
 
 def smooth_labels(labels: Labels, window: int = 3) -> Labels:
-    """Close gaps, and then remove islands, that are shorter than `window` frames.
+    """Close gaps shorter than `window` frames, then remove shorter islands of speech.
 
-    SIDEKIT intends the same, but filters one label at a time, which changes nothing.
+    SIDEKIT filters one label at a time, which changes no label.
     """
     from scipy import ndimage
 

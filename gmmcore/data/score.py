@@ -1,4 +1,4 @@
-"""Log-likelihoods of the shows of a list, processed as for a training."""
+"""Log-likelihoods of the shows of a list, after the processing of a training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from gmmcore.errors import GmmcoreError
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Log-likelihoods of the shows of a list under some mixtures.
+    """Numbers of processed `frames` (S,) of shows, and their log-likelihoods under M mixtures.
 
-    Of each show: its name, the number of its processed `frames` (S,), and the sum of their
-    log-likelihoods (natural logarithm) under each mixture, `totals` (S, M).
+    `totals` (S, M) are sums over the frames of a show, in natural logarithms.
     """
 
     shows: list[str]
@@ -33,10 +32,7 @@ class Scores:
     faults: list[Fault]
 
     def table(self, names: Sequence[str]) -> str:
-        """Write log-likelihoods per frame under the mixtures of these names as tab-separated text.
-
-        The last row is that of all shows.
-        """
+        """Return log-likelihoods per frame as tab-separated text; the last row is for all shows."""
         shows = [*self.shows, "all"]
         frames = np.append(self.frames, self.frames.sum())
         totals = np.vstack([self.totals, self.totals.sum(axis=0)])
@@ -53,7 +49,7 @@ def score_list(
     precision: str = "double",
     threads: int = 1,
 ) -> Scores:
-    """Process the shows of a list, and sum the log-likelihoods of their frames."""
+    """Process the shows of a list and sum the log-likelihoods of their frames."""
     checked = check_list(settings)
     facts, faults = checked.table.facts, list(checked.faults)
     for mixture in mixtures:
@@ -80,7 +76,7 @@ def score_list(
                 )
             except FloatingPointError as error:
                 raise GmmcoreError(f"show {row.show} ({row.path}): {error}") from error
-            # Segments of a show are added up.
+            # A show may have several segments.
             frames[row.show] = frames.get(row.show, 0) + len(values)
             totals[row.show] = totals.get(row.show, 0.0) + found
     if faults and (settings.on_error == "stop" or not frames):

@@ -1,9 +1,9 @@
-"""Shard files of processed frames, which are written once and verified whenever they are read.
+"""Shard files of processed frames, which are written once and verified by every read.
 
-A shard is a ``.npy`` file (float32, shape (frames, D)) that numpy opens, also with ``mmap_mode``;
-its data begin at byte 1024, the frames of the smallest random subset first. They are followed by a
-line of JSON facts and a footer of 128 bytes with the size and SHA-256 of the facts. The facts hold
-a checksum of each block of 4096 frames.
+A shard is a ``.npy`` file (float32, shape (frames, D)) for NumPy, also with ``mmap_mode``. The
+frames begin at byte 1024, the smallest random subset first. After the frames come a line of JSON
+facts, with a checksum of each block of 4096 frames, and a footer of 128 bytes with the size and
+SHA-256 of the facts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +28,7 @@ from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.moments import Moments
 from gmmcore.core.schedule import LARGEST_LEVEL, frame_levels
 from gmmcore.data.check import recipe_digests
-from gmmcore.data.readers import Fault, FaultyShowError, report
+from gmmcore.data.readers import Fault, FaultyShowError, Frames, report
 from gmmcore.data.shows import ShowReader, ShowTable, changed_show
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import REMEDY, PathLike, digest_of, writing
@@ -36,22 +36,18 @@ from gmmcore.files import REMEDY, PathLike, digest_of, writing
 BLOCK_FRAMES = 4096
 _HEADER = 1024
 _FOOTER = 128
-# Largest size of the frames of a level that are kept in memory.
-_KEPT_BYTES = 1 << 22
+_KEPT_BYTES = 1 << 22  # Frames of a level that stay in memory while a shard is written.
 _KIND = b"gmmcore shard 2"
 _ODD = 0x9E3779B97F4A7C15
-# Number of blocks that the system reads ahead while a block is processed.
-_AHEAD = 8
-
-Frames = npt.NDArray[np.float32]
+_AHEAD = 8  # Blocks that the system reads ahead while a block is processed.
 
 
 def block_checksum(frames: Frames) -> str:
     """Compute the checksum of a block of frames (n, D), 16 hexadecimal digits.
 
     The checksum of the 64-bit words w_i is the sum of w_i k_i modulo 2^64, with odd k_i. A change
-    within one word always alters it, other changes with a probability of about 1 - 2^-64. It is
-    as fast as reading memory, so that all frames are verified whenever they are read.
+    within one word always alters the checksum, other changes with a probability of about
+    1 - 2^-64. The sum is as fast as memory, so that every read can afford the check.
     """
     data = np.ascontiguousarray(frames, dtype="<f4").reshape(-1)
     if data.size % 2:
@@ -71,20 +67,17 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
 class ShardWriter:
     """Writes the frames of a shard, show by show, to an open file.
 
-    Frames of high levels come first, so that each subset is a beginning of the shard: reading a
-    subset costs what it holds. The frames of a level keep their order; until `finish`, they are in
-    memory or in a file without a name in `folder`.
+    Frames of high levels come first, so that each subset is a beginning of the shard. The frames
+    of a level keep their order. Until `finish`, the frames are in memory or in temporary files in
+    `folder`.
     """
 
-    def __init__(self, stream: IO[bytes], dimension: int, folder: PathLike | None = None) -> None:
+    def __init__(self, stream: IO[bytes], dimension: int, folder: str | None = None) -> None:
         self._stream = stream
-        self._rest: Frames = np.empty((0, dimension), dtype=np.float32)
-        self._checksums: list[str] = []
         self._moments = Moments.none(dimension)
         self._dimension = dimension
-        where = None if folder is None else os.fspath(folder)
         self._levels = [
-            tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=where)  # noqa: SIM115
+            tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=folder)  # noqa: SIM115
             for _ in range(LARGEST_LEVEL + 1)
         ]
         self._counts = np.zeros(LARGEST_LEVEL + 1, dtype=np.int64)
@@ -110,21 +103,19 @@ class ShardWriter:
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the frames, the facts, the footer, and finally the header."""
-        for level in reversed(self._levels):
-            level.seek(0)
-            while block := level.read(BLOCK_FRAMES * self._dimension * 4):
-                self._join(np.frombuffer(block, dtype="<f4").reshape(-1, self._dimension))
-        if len(self._rest):
-            self._write(self._rest)
         count, dimension = self._moments.count, self._dimension
+        checksums = []
+        for block in self._blocks():
+            checksums.append(block_checksum(np.frombuffer(block, dtype="<f4")))
+            self._stream.write(block)
         facts = {
             **facts,
             "frames": count,
             "subsets": np.cumsum(self._counts[::-1])[::-1].tolist(),
             "dimension": dimension,
             "moments": self._moments.facts(),
-            "checksums": self._checksums,
-            "content_digest": digest_of(count, dimension, BLOCK_FRAMES, self._checksums),
+            "checksums": checksums,
+            "content_digest": digest_of(count, dimension, BLOCK_FRAMES, checksums),
         }
         trailer = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
         digest = hashlib.sha256(trailer).hexdigest().encode()
@@ -133,18 +124,19 @@ class ShardWriter:
         self._stream.seek(0)
         self._stream.write(_header(count, dimension))
 
-    def _join(self, frames: Frames) -> None:
-        # Only the frames of an incomplete block are kept.
-        frames = np.concatenate([self._rest, frames]) if len(self._rest) else frames
-        whole = len(frames) - len(frames) % BLOCK_FRAMES
-        for start in range(0, whole, BLOCK_FRAMES):
-            self._write(frames[start : start + BLOCK_FRAMES])
-        self._rest = frames[whole:]
-
-    def _write(self, block: Frames) -> None:
-        block = np.ascontiguousarray(block, dtype="<f4")
-        self._checksums.append(block_checksum(block))
-        self._stream.write(block.data)
+    def _blocks(self) -> Iterator[bytes]:
+        """Yield the frames of all levels, the highest first, in blocks of `BLOCK_FRAMES`."""
+        size = 4 * BLOCK_FRAMES * self._dimension
+        block = b""
+        for level in reversed(self._levels):
+            level.seek(0)
+            while part := level.read(size - len(block)):
+                block += part
+                if len(block) == size:
+                    yield block
+                    block = b""
+        if block:
+            yield block
 
 
 def _header(frames: int, dimension: int) -> bytes:
@@ -155,7 +147,7 @@ def _header(frames: int, dimension: int) -> bytes:
 
 
 def read_facts(path: PathLike) -> dict[str, Any]:
-    """Read and verify the facts of a shard, but not its frames."""
+    """Read and verify the facts of a shard without its frames."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -187,24 +179,22 @@ def read_facts(path: PathLike) -> dict[str, Any]:
 
 
 class Shard:
-    """Shard file open for reading, which several threads may read at a time.
-
-    Each thread keeps the block that it read last.
+    """A shard file open for reading, by several threads at a time; all frames are verified.
 
     Attributes
     ----------
     frames, dimension : int
         Number of frames, and dimension of a frame.
     subsets : list of int
-        Number of frames of the subset of each level, which is the beginning of the shard.
-    facts : dict
-        Facts of the shard: ``shard`` (its name), ``shows`` and others.
-    faults : list of Fault
-        Faulty shows that were found when the shard was written, in their order.
-    recipe_digest, content_digest : str
-        Digests of what the shard is made from, and of its frames.
+        Number of frames in the random subset of each level, at the beginning of the shard.
     moments : Moments
         Moments of the frames.
+    faults : list of Fault
+        Shows that were left out of the shard.
+    facts : dict
+        All facts of the shard: ``shard`` (its name), ``shows`` (their number) and others.
+    recipe_digest, content_digest : str
+        Digests of the settings and files behind the shard, and of its frames.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -219,10 +209,10 @@ class Shard:
         self.faults = [Fault(**fault) for fault in self.facts["faults"]]
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:  # More shards than this process may open.
+        except OSError as error:  # Too many open files, for example.
             raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
         self._close = weakref.finalize(self, os.close, self._file)
-        self._kept = threading.local()
+        self._kept = threading.local()  # The latest block of each thread.
 
     def __enter__(self) -> Shard:
         return self
@@ -258,7 +248,7 @@ class Shard:
         if getattr(self._kept, "index", None) != index:
             begin = index * BLOCK_FRAMES
             count = min(BLOCK_FRAMES, self.frames - begin)
-            # The file is not mapped: if a mapped file shrinks, the process is killed.
+            # A mapped file that shrinks would kill the process.
             frames = np.empty((count, self.dimension), dtype="<f4")
             self._fill(frames, begin)
             if block_checksum(frames) != self.facts["checksums"][index]:
@@ -292,16 +282,20 @@ def _damaged(path: PathLike, reason: str) -> DamagedFileError:
 def pack_shard(
     settings: FeatureSettings, table: PathLike, shard: str, output: PathLike
 ) -> tuple[dict[str, Any], bool]:
-    """Process the shows of one shard of a table and write its file, unless it is intact.
+    """Process the shows of one shard of a table and write the shard, unless its file is intact.
 
-    The result is the facts of the shard, and whether its file was written. Shows with faults that
-    appear only now (values that are not finite, no frame selected) are left out: they are the
-    `faults` of the `Shard`. Feature files that changed since the list was checked are an error.
+    The result is the facts of the shard, and whether the file was written. Shows whose frames have
+    faults (values that are not finite, no speech) become the `faults` of the `Shard`. Feature
+    files that changed since the list was checked are an error.
     """
     content = ShowTable.read(table)
-    content.check_shard(table, shard)
+    if shard not in content.shards:
+        raise GmmcoreError(
+            f"{table}: no shard {shard!r}; expected {content.shards[0]} to {content.shards[-1]}; "
+            "correct --shard"
+        )
     settings = replace(settings, vad=content.facts["vad"])
-    rows = content.of_shard(shard)
+    rows = [row for row in content.rows if row.shard == shard]
     dimension = int(content.facts["dimension"])
     digest = content.facts["recipe_digests"][shard]
     if (known := _intact(output, digest)) is not None:
@@ -311,7 +305,7 @@ def pack_shard(
     with (
         writing(output) as stream,
         ShowReader(settings) as reader,
-        ShardWriter(stream, dimension, Path(output).parent) as writer,
+        ShardWriter(stream, dimension, str(Path(output).parent)) as writer,
     ):
         for row in rows:
             try:
@@ -336,17 +330,17 @@ def pack_shard(
                 "shard": shard,
                 "recipe_digest": digest,
                 "shows": len(rows) - len(faults),
-                "faults": [fault.facts() for fault in faults],
+                "faults": [asdict(fault) for fault in faults],
             }
         )
     return read_facts(output), True
 
 
 def _intact(path: PathLike, digest: str) -> dict[str, Any] | None:
-    """Read the shard in a file with all its frames; None unless it is that of the digest."""
+    """Verify all frames of a shard file and return its facts; None without the right shard."""
     with contextlib.suppress(GmmcoreError), Shard(path) as shard:
         if shard.recipe_digest == digest:
             for _ in shard.blocks():
-                pass  # Reading verifies them.
+                pass  # Every read verifies its frames.
             return shard.facts
     return None

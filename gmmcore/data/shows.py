@@ -1,4 +1,4 @@
-"""The checked list, shows.tsv, and its shows, read and processed one at a time."""
+"""The table of checked shows, shows.tsv, and a reader of its rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.lists import LabelSource
@@ -17,11 +16,12 @@ from gmmcore.data.process import process, speech_labels, static_part
 from gmmcore.data.readers import (
     Fault,
     FaultyShowError,
+    Frames,
+    Labels,
     Place,
     Source,
     Sources,
     parse_place,
-    quiet,
     reading,
 )
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
@@ -29,9 +29,6 @@ from gmmcore.files import PathLike, read_bytes, remembered, replace_text
 
 _FIRST = "# gmmcore shows: "
 _COLUMNS = ("show", "path", "first", "last", "frames", "shard")
-
-Frames = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.bool_]
 
 
 class Row(NamedTuple):
@@ -49,18 +46,13 @@ class Row(NamedTuple):
         return Fault(self.show, self.path, found, expected, remedy)
 
 
-def shard_name(index: int, shards: int) -> str:
-    """Return the name of a shard: its number with leading zeros, so that names sort as numbers."""
-    return f"{index:0{max(3, len(str(shards - 1)))}d}"
-
-
 @dataclass(frozen=True)
 class ShowTable:
     """The content of ``shows.tsv``: rows in the order of the list, and facts.
 
     The facts are ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension``
     (of frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
-    shows that were skipped), ``fingerprint``, and ``recipe_digests``, by shard.
+    skipped shows), ``fingerprint``, and ``recipe_digests`` by shard.
     """
 
     facts: dict[str, Any]
@@ -68,20 +60,12 @@ class ShowTable:
 
     @property
     def shards(self) -> list[str]:
-        """Names of all shards."""
-        count = int(self.facts["shards"])
-        return [shard_name(i, count) for i in range(count)]
-
-    def of_shard(self, shard: str) -> list[Row]:
-        """Return the rows of one shard, in the order of the list."""
-        return [row for row in self.rows if row.shard == shard]
+        """Names of all shards, in rising order."""
+        return sorted(self.facts["recipe_digests"])
 
     def write(self, path: PathLike) -> None:
-        """Write the table: a comment with the facts, a header line, and one line per row."""
-        lines = ["\t".join(_COLUMNS)]
-        for row in self.rows:
-            lines.append("\t".join(map(str, row)))
-        body = "\n".join(lines) + "\n"
+        """Write a comment with the facts, a header line, and one line per row."""
+        body = "".join("\t".join(map(str, line)) + "\n" for line in (_COLUMNS, *self.rows))
         digest = _digest(self.facts, body)
         facts = json.dumps({**self.facts, "digest": digest}, sort_keys=True)
         replace_text(path, f"{_FIRST}{facts}\n{body}")
@@ -103,16 +87,8 @@ class ShowTable:
     @staticmethod
     @remembered
     def read_facts(path: PathLike) -> dict[str, Any]:
-        """Do what `read` does, without the rows; a table that did not change is read only once."""
+        """Read and verify the facts alone; an unchanged table is read only once."""
         return _verified(path)[0]
-
-    def check_shard(self, path: PathLike, shard: str) -> None:
-        """Raise `GmmcoreError` if there is no shard with this name."""
-        if shard not in self.shards:
-            raise GmmcoreError(
-                f"{path}: no shard {shard!r}; expected {self.shards[0]} to {self.shards[-1]}; "
-                "correct --shard"
-            )
 
 
 def check_apart(training: PathLike, held_out: PathLike) -> None:
@@ -128,7 +104,7 @@ def check_apart(training: PathLike, held_out: PathLike) -> None:
 
 
 def _verified(path: PathLike) -> tuple[dict[str, Any], str]:
-    """Return the facts of a table, and the lines after them, once their digest is verified."""
+    """Verify the digest of a table, and return its facts and the text after them."""
     try:
         first, body = read_bytes(path).decode().split("\n", 1)
         if not first.startswith(_FIRST):
@@ -154,7 +130,7 @@ def _digest(facts: dict[str, Any], body: str) -> str:
 
 
 class ShowReader:
-    """Reads and processes the shows of a list; raises `FaultyShowError` for a faulty one."""
+    """Reads and processes the shows of a list; a faulty show raises `FaultyShowError`."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.settings = settings
@@ -166,18 +142,13 @@ class ShowReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all feature files."""
         self._sources.close()
 
     def opened(self, path: str) -> tuple[Source, Place]:
-        """Open the source that a path of a list names, and return it with the place in it."""
+        """Open the file that a path of a list names, and return it with the place of the frames."""
         place = parse_place(path, self.settings.folder)
         return self._sources.get(place.file), place
 
-    @quiet()
     @reading()
     def frames(self, row: Row) -> Frames:
         """Read and process the frames of a row, shape (n, D'), n > 0; all values are finite."""
@@ -185,7 +156,7 @@ class ShowReader:
             source, place = self.opened(row.path)
             found = source.describe(row.show, place).frames
         except FaultyShowError as error:
-            # The show was valid when the list was checked.
+            # The check of the list found a valid show.
             raise FaultyShowError(error.found, error.expected, error.remedy, changed=True) from None
         if found != row.frames:
             raise changed_show(f"{found} frames", str(row.frames))
@@ -193,7 +164,7 @@ class ShowReader:
             frames, labels = self._raw(row, source, place)
             frames, _ = process(frames, labels, self.settings, self._statistics(row, source, place))
         except MemoryError:
-            # This is no fault of the show, because it depends on the machine.
+            # The memory depends on the machine, so that the show has no fault.
             raise GmmcoreError(
                 f"show {row.show} ({row.path}): memory ran out for its {row.frames} frames; "
                 "give the job more, or remove the show"
@@ -212,7 +183,7 @@ class ShowReader:
         return frames, labels
 
     def _statistics(self, row: Row, source: Source, place: Place) -> ShowStatistics | None:
-        """Return the statistics of the whole show's speech, if its segments need them."""
+        """Return the statistics of the speech of the whole show for a global normalisation."""
         if not self.settings.is_global:
             return None
         key = (row.path, row.show)
@@ -223,7 +194,7 @@ class ShowReader:
 
 
 def statistics_of_show(frames: Frames, labels: Labels, settings: FeatureSettings) -> ShowStatistics:
-    """Compute the statistics of a whole show, from all frames as they were read, and labels."""
+    """Compute the statistics of the speech of a show from its unprocessed frames and labels."""
     labels = speech_labels(labels, settings)
     if not labels.any():
         raise _without_speech(len(labels))
@@ -231,7 +202,7 @@ def statistics_of_show(frames: Frames, labels: Labels, settings: FeatureSettings
 
 
 def changed_show(found: str, expected: str) -> FaultyShowError:
-    """Return the error of a show that is not what it was when the list was checked."""
+    """Return the error of a show that has changed since its list was checked."""
     expected = f"{expected}, as when the list was checked"
     return FaultyShowError(found, expected, "give the same command again", changed=True)
 

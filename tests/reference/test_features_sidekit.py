@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def read(sources: Sources, path: Path | str, show: str) -> np.ndarray:
 @pytest.mark.parametrize("show", [SHOW, "nicolas_6"])
 def test_every_format_gives_the_same_frames(data: Path, show: str) -> None:
     features = data / "features"
-    with Sources("auto", ("energy", "cep")) as sources:
+    with closing(Sources("auto", ("energy", "cep"))) as sources:
         # The other files hold the first two seconds of a show.
         expected = read(sources, features / "sidekit_none" / f"{show}.h5", show)[:200]
         others = [
@@ -161,7 +162,7 @@ def test_every_format_gives_the_same_frames(data: Path, show: str) -> None:
 
 def test_sidekit_compressions(data: Path, reference: dict[str, np.ndarray]) -> None:
     features = data / "features"
-    with Sources("auto", ("energy", "cep")) as sources:
+    with closing(Sources("auto", ("energy", "cep"))) as sources:
         expected = read(sources, features / "sidekit_none" / f"{SHOW}.h5", SHOW)
         htk = read(sources, features / "sidekit_htk" / f"{SHOW}.h5", SHOW)
         percentile = read(sources, features / "sidekit_percentile" / f"{SHOW}.h5", SHOW)

@@ -1,13 +1,9 @@
 """Readers of feature files: one module per format, chosen by the content of the file.
 
-A reader is a module with
-
-``recognises(head, size)``
-    whether a file of `size` bytes that begins with the bytes `head` is of its format;
-``Source(path, datasets)``
-    the opened file, a `gmmcore.data.readers.Source`.
-
-To add a format, write such a module and name it in `gmmcore.config.keys.READERS`.
+The module of a format has a function ``recognises(head, size)``, which tells whether a file of
+`size` bytes with the first bytes `head` has the format, and a class ``Source``, derived from the
+`Source` below. To add a format, write its module and name the module in
+`gmmcore.config.keys.READERS`.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ import importlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,14 +27,17 @@ from gmmcore.files import reason_of
 _HEAD = 4096
 _OPEN_FILES = 8
 _HDF5_SUFFIXES = (".h5", ".hdf5")
-_TOLD = 3
+_TOLD = 3  # Faults that are listed of each kind.
 _PARTICULAR = re.compile(r"\S*[/\d]\S*")
 _PLACE = re.compile(r"(?P<file>.+?)(?::(?P<offset>\d{1,18}))?(?P<rows>\[[\d:, ]*\])?", re.DOTALL)
+
+Frames = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a show, which has its name and path from the list."""
+    """A fault of a show, with the name and path of the show in the list."""
 
     show: str
     path: str
@@ -51,23 +50,16 @@ class Fault:
         where = f"show {printable(self.show)}" + (f" ({printable(self.path)})" if self.path else "")
         return f"{where}: {self.found}; expected {self.expected}; {self.remedy}"
 
-    def facts(self) -> dict[str, str]:
-        """Return JSON values; ``Fault(**facts)`` is the same fault."""
-        return asdict(self)
-
 
 class FaultyShowError(GmmcoreError):
-    """A fault of a show, raised where name and path of the show are not known.
-
-    `changed` says that the show has changed since the list was checked.
-    """
+    """A fault of a show whose name and path are not known; `changed` since its list was checked."""
 
     def __init__(self, found: str, expected: str, remedy: str, *, changed: bool = False) -> None:
         super().__init__(f"{found}; expected {expected}; {remedy}")
         self.found, self.expected, self.remedy, self.changed = found, expected, remedy, changed
 
     def fault(self, show: str, path: str) -> Fault:
-        """Return the fault as one of this show."""
+        """Return the fault with the name and path of its show."""
         return Fault(show, path, self.found, self.expected, self.remedy)
 
 
@@ -75,13 +67,14 @@ class FaultyShowError(GmmcoreError):
 def reading(
     expected: str = "a feature file in a known format", remedy: str = "extract it again"
 ) -> Iterator[None]:
-    """Turn any error while a feature file is read into a `FaultyShowError`.
+    """Turn every error of reading a feature file into a `FaultyShowError`, and silence NumPy.
 
-    No library documents the errors that a damaged file leads to, so that all errors but those of
-    the system and of memory are taken for damage; they get `expected` and `remedy`.
+    No library documents its errors for damaged files. Errors of the system and of memory have
+    their own messages; every other error counts as damage, with `expected` and `remedy`.
     """
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
     except (GmmcoreError, MemoryError):
         raise
     except Exception as error:
@@ -104,9 +97,9 @@ def report(
     what: str = "features",
     remedy: str = "fix or remove these shows, or set features: on_error: skip",
 ) -> str:
-    """Return all faults as one message: a line that counts them, then one line each.
+    """Return a message that counts the faults and lists three of each kind.
 
-    Of the faults that differ only in numbers and paths, the first three are listed.
+    Faults of one kind differ only in numbers and paths.
     """
     faults = list(faults)
     lines = [f"{what}: {counted(len(faults), 'fault')}; {remedy}"]
@@ -129,17 +122,12 @@ def fault_table(faults: Iterable[Fault]) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line, without control characters, for terminals and tables."""
+    """Return the text with escapes instead of line ends and other control characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def quiet() -> np.errstate:
-    """Silence NumPy's warnings of damaged numbers, which are checked after they are read."""
-    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
-
-
 class Description(NamedTuple):
-    """Size of a show, which is known without its frames; `labels` is None if there are none."""
+    """Numbers of frames, coefficients and labels of a show; `labels` is None without labels."""
 
     frames: int
     dimension: int
@@ -147,7 +135,7 @@ class Description(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where the frames of a show lie: file, byte offset and Kaldi's inclusive row range."""
+    """Place of the frames of a show: file, byte offset and Kaldi's inclusive row range."""
 
     file: str
     offset: int | None = None
@@ -155,23 +143,21 @@ class Place(NamedTuple):
 
 
 class Source:
-    """An opened feature file, with the methods of its format; all may raise `FaultyShowError`."""
+    """An opened feature file; every method may raise `FaultyShowError`."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
-        """Open the file; `datasets` are for formats that hold several matrices a show."""
+        """Open the file; `datasets` names the matrices of a show in formats with several."""
 
     def describe(self, show: str, place: Place) -> Description:
-        """Return the size of a show; this reads no frames."""
+        """Return the size of a show without reading its frames."""
         raise NotImplementedError
 
-    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
         """Return the frames first <= i < last, shape (last - first, D), C-contiguous."""
         raise NotImplementedError
 
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
-        """Return the voice-activity labels of these frames; None if there are none."""
+    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
+        """Return the voice-activity labels of the frames first <= i < last; None without labels."""
         return None
 
     def close(self) -> None:
@@ -189,8 +175,8 @@ def parse_place(text: str, root: str = "") -> Place:
     return Place(os.path.join(root, match["file"]), offset, (match["rows"] or "")[1:-1].strip())
 
 
-def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Convert numbers to voice-activity labels; the text "0" and NaN would count as speech."""
+def as_labels(values: npt.NDArray[Any]) -> Labels:
+    """Convert numbers to labels; texts and NaN are refused, because NumPy takes them for True."""
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
         raise FaultyShowError(
             f"voice-activity labels that are no numbers (type {values.dtype})",
@@ -201,17 +187,11 @@ def as_labels(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 class Sources:
-    """Opened feature files of a format, or of all (``auto``); the latest eight are kept open."""
+    """Opened feature files of one format, or of all formats (``auto``); eight files stay open."""
 
     def __init__(self, format: str, datasets: tuple[str, ...]) -> None:
         self._format, self._datasets = format, datasets
         self._open: dict[str, Source] = {}
-
-    def __enter__(self) -> Sources:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all files."""
@@ -219,7 +199,7 @@ class Sources:
             self._open.popitem()[1].close()
 
     def get(self, path: str) -> Source:
-        """Return the opened file `path`; raise `FaultyShowError` if it cannot be opened."""
+        """Return the opened file of a path."""
         source = self._open.pop(path, None)
         if source is None:
             while len(self._open) >= _OPEN_FILES:
@@ -230,12 +210,12 @@ class Sources:
 
 
 def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
-    """Open a file with the reader that recognises its content."""
+    """Open a file with the reader of its format."""
     where = "correct the list, root or pattern"
     if not os.path.isfile(path) and os.path.exists(path):  # Opening a pipe would wait for a writer.
         raise FaultyShowError("not a regular file", "a feature file", where)
     if format in ("auto", "sidekit") and path.endswith(_HDF5_SUFFIXES):
-        # HDF5 checks the content itself, which saves one opening per file of a long list.
+        # HDF5 checks the content too, and one opening less per file matters in long lists.
         with contextlib.suppress(FaultyShowError):
             return _reader("sidekit").Source(path, datasets)
     try:

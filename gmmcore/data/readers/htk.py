@@ -1,8 +1,8 @@
-"""HTK parameter files: big-endian, one show a file, plain or compressed (_C), checksum or not (_K).
+"""HTK parameter files: big-endian, one show per file, also compressed (_C) or with checksum (_K).
 
-The header is int32 frames, int32 period in 100 ns, int16 bytes per frame, int16 kind; the lower 6
-bits of the kind are the type of the parameters and the others are qualifiers. A checksum is
-skipped, for HTK's book does not say how it is computed.
+The header has int32 frames, int32 period in 100 ns, int16 bytes per frame, and int16 kind. The
+lower 6 bits of the kind are the type of the parameters; the other bits are qualifiers. Checksums
+are not verified, because HTK's book does not define them.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ import struct
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Place, quiet
+from gmmcore.data.readers import Description, FaultyShowError, Frames, Place
 
 _HEADER = struct.Struct(">iihH")
 _COMPRESSED = 0o2000
 _CHECKSUM = 0o10000
 _WAVEFORM, _IREFC, _DISCRETE, _LAST_KIND = 0, 5, 10, 12
 _LONGEST_PERIOD = 100_000_000
-_SCALES = 4
-"""Number of frames that the scales and offsets of a compressed file count as."""
+_SCALES = 4  # The scales and offsets of a compressed file count as four frames.
 
 
 def recognises(head: bytes, size: int) -> bool:
-    """Whether the first 12 bytes are those of an HTK header."""
+    """Whether a file begins with a plausible HTK header."""
     if len(head) < _HEADER.size:
         return False
     frames, period, width, kind = _HEADER.unpack(head[: _HEADER.size])
@@ -63,7 +61,7 @@ class Source(readers.Source):
                 "a waveform or discrete symbols", "feature vectors", "convert it with HCopy"
             )
         self._compressed = bool(kind & _COMPRESSED)
-        # IREFC is the one kind of features whose own form is 16 bits, in units of 1/32767.
+        # IREFC alone has 16 bits without compression, in units of 1/32767.
         self._fixed = base == _IREFC and not self._compressed
         short = self._compressed or self._fixed
         self._dtype = np.dtype(">i2" if short else ">f4")
@@ -92,8 +90,8 @@ class Source(readers.Source):
     def describe(self, show: str, place: Place) -> Description:
         return Description(self._frames, self._dimension, None)
 
-    @quiet()
-    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+    @readers.reading()
+    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
         width = self._dimension * self._dtype.itemsize
         self._stream.seek(self._start + first * width)
         data = self._stream.read((last - first) * width)

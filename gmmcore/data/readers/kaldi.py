@@ -1,7 +1,7 @@
 """Kaldi's archives: matrices in binary, compressed or text form, by offset or by key.
 
-The size of a matrix is read from its header, without its frames, and compared with the size of
-the file. No commands are run: a path that ends in a pipe is only a path.
+The header of a matrix tells its size without its frames, and must fit the size of the file. No
+command is run: a path with a pipe is only a path.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Place, quiet, reading
+from gmmcore.data.readers import Description, FaultyShowError, Frames, Place
 from gmmcore.files import check_regular, reason_of
 
 _BINARY = b"\0B"
-# Of each kind of matrix, the header after its name, and the type of its values.
+# The header after the name of each kind of matrix, and the type of the values.
 _LAYOUTS: dict[bytes, tuple[str, Any]] = {
     b"FM": ("<xixi", "<f4"),
     b"DM": ("<xixi", "<f8"),
@@ -35,19 +35,15 @@ _BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
 _LONGEST_KEY = 4096
 _LONGEST_LINE = 64 << 20
 _reading = partial(
-    reading,
+    readers.reading,
     "a matrix as Kaldi writes it",
     "write the archive again, or correct its offset in the list",
 )
-# Kaldi accepts ranges that end a little late, where times were rounded to frames.
-_TOLERANCE = 3
+_TOLERANCE = 3  # Frames by which a row range may be too long, as in Kaldi.
 
 
 class _Matrix(NamedTuple):
-    """Size of a stored matrix or vector, and where its values (of CM, its header) lie in the file.
-
-    The kind is a key of `_LAYOUTS`, or ``text``.
-    """
+    """Kind (a key of `_LAYOUTS`, or ``text``), size and bytes of a matrix or vector in the file."""
 
     kind: bytes
     rows: int
@@ -57,7 +53,7 @@ class _Matrix(NamedTuple):
 
 
 def recognises(head: bytes, size: int) -> bool:
-    """Whether the file begins with a key and a matrix, or with a matrix alone."""
+    """Whether a file begins with a matrix, with or without a key."""
     return _BEGINNING.match(head) is not None
 
 
@@ -79,8 +75,7 @@ class Source(readers.Source):
         return Description(len(rows), len(columns), None)
 
     @_reading()
-    @quiet()
-    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
         matrix = self._matrix(show, place)
         rows, columns = _ranges(place.rows, matrix)
         chosen = self._values(matrix)[rows.start : rows.stop, columns.start : columns.stop]
@@ -88,7 +83,7 @@ class Source(readers.Source):
 
     @_reading()
     def vector(self, place: Place) -> npt.NDArray[Any]:
-        """A vector, such as the labels of a show."""
+        """Read a vector, for example the labels of a show."""
         return self._values(self._matrix("", place)).reshape(-1)
 
     def _matrix(self, show: str, place: Place) -> _Matrix:
@@ -108,12 +103,11 @@ class Source(readers.Source):
     def _values(self, matrix: _Matrix) -> npt.NDArray[Any]:
         self._stream.seek(matrix.begin)
         content = self._stream.read(matrix.end - matrix.begin)
-        if matrix.kind == b"text":
-            values: npt.NDArray[Any] = np.array(
-                content.strip().strip(b"[]").split(), dtype=np.float64
-            )
-        elif matrix.kind.startswith(b"CM"):
+        if matrix.kind.startswith(b"CM"):
             return _decompressed(matrix, content)
+        values: npt.NDArray[Any]
+        if matrix.kind == b"text":
+            values = np.array(content.strip().strip(b"[]").split(), dtype=np.float64)
         else:
             values = np.frombuffer(content, _LAYOUTS[matrix.kind][1])
             if matrix.kind == b"integers":
@@ -121,7 +115,7 @@ class Source(readers.Source):
         return values.reshape(matrix.rows, matrix.columns)
 
     def _index(self) -> dict[str, int]:
-        """Offsets of all matrices by their keys; of one without a key, by the empty text."""
+        """Find the offset of each matrix by its key, which is empty for a single matrix."""
         offsets = {}
         self._stream.seek(0)
         if self._stream.read(2) == _BINARY:
@@ -136,7 +130,7 @@ class Source(readers.Source):
             key = line.lstrip().split(b" ", 1)[0]
             if len(key) + blank == len(line):
                 raise ValueError("a key is missing")
-            # A file of one matrix in text has no key.
+            # A single matrix in text has no key.
             begin = position + blank + (0 if key.startswith(b"[") else len(key) + 1)
             offsets["" if key.startswith(b"[") else key.decode(errors="replace")] = begin
             position = _matrix_at(self._stream, begin, self._size).end
@@ -144,7 +138,7 @@ class Source(readers.Source):
 
 
 def read_vector(place: Place) -> npt.NDArray[Any]:
-    """Return the vector at a place of an archive."""
+    """Read the vector at a place of an archive."""
     try:
         check_regular(place.file)
         source = Source(place.file, ())
@@ -165,7 +159,7 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
     head = stream.read(64)
     if not head.startswith(_BINARY):
         return _text_at(stream, offset)
-    # Integers have no token; each is stored with its size.
+    # Integers have no name; the size of an integer precedes each value.
     kind = b"integers" if head[2:3] == b"\4" else head[2:].split(b" ", 1)[0]
     if kind not in _LAYOUTS:
         raise ValueError("an object that is neither matrix nor vector")
@@ -183,7 +177,7 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
 
 
 def _decompressed(matrix: _Matrix, content: bytes) -> npt.NDArray[np.float32]:
-    """The values of a compressed matrix, in the single precision that Kaldi computes with."""
+    """Compute the values of a compressed matrix in single precision, as Kaldi does."""
     least, extent = struct.unpack_from("<ff", content)
 
     def scaled(whole: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -191,10 +185,9 @@ def _decompressed(matrix: _Matrix, content: bytes) -> npt.NDArray[np.float32]:
 
     rows, columns = matrix.rows, matrix.columns
     if matrix.kind != b"CM":
-        return scaled(np.frombuffer(content, _LAYOUTS[matrix.kind][1], offset=16)).reshape(
-            rows, columns
-        )
-    # Bytes lie between percentiles 0, 25, 75 and 100 of their column.
+        whole = np.frombuffer(content, _LAYOUTS[matrix.kind][1], offset=16)
+        return scaled(whole).reshape(rows, columns)
+    # A byte is a value between percentiles 0, 25, 75 and 100 of its column.
     percentiles = scaled(np.frombuffer(content, "<u2", 4 * columns, 16)).reshape(columns, 4)
     p0, p25, p75, p100 = percentiles.T
     byte = np.arange(256, dtype=np.float32)[:, np.newaxis]
@@ -207,7 +200,7 @@ def _decompressed(matrix: _Matrix, content: bytes) -> npt.NDArray[np.float32]:
 
 
 def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
-    """Size of a matrix in text: numbers between brackets, one row per line."""
+    """Find the size and end of a matrix in text: numbers between brackets, one row per line."""
     stream.seek(offset)
     rows = columns = 0
     opened = False
@@ -234,7 +227,7 @@ def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
 
 
 def _ranges(text: str, matrix: _Matrix) -> tuple[range, range]:
-    """Rows and columns of Kaldi's ``first:last,first:last``, both ends included."""
+    """Parse Kaldi's ``first:last,first:last`` of rows and columns, both ends included."""
     rows, columns = range(matrix.rows), range(matrix.columns)
     parts = text.split(",") if text else []
     if len(parts) > 2:

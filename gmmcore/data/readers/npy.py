@@ -1,6 +1,6 @@
-"""NumPy's files: ``.npy`` with one show, or ``.npz`` with several.
+"""NumPy's files: ``.npy`` with one show, or ``.npz`` with several shows.
 
-In an ``.npz`` the frames of a show are the array of its name, or else the array ``features``;
+In an ``.npz``, the frames of a show are the array with the name of the show, or ``features``. The
 labels are the array ``<show>.vad`` or ``vad``.
 """
 
@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Place, as_labels, quiet, reading
+from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels, Place
 
 _MAGIC = b"\x93NUMPY"
 _ZIP = b"PK\x03\x04"
-_reading = partial(reading, "a whole .npy or .npz file", "write it again")
-_LARGEST_RATIO = 1100  # deflate packs at most 1032:1
+_reading = partial(readers.reading, "a whole .npy or .npz file", "write it again")
+_LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
 
 
 def recognises(head: bytes, size: int) -> bool:
-    """Whether the file begins as ``.npy`` or ``.npz`` do."""
+    """Whether a file begins as ``.npy`` and ``.npz`` files do."""
     return head.startswith((_MAGIC, _ZIP))
 
 
@@ -36,7 +36,9 @@ class Source(readers.Source):
     @_reading()
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
         self._path = path
-        self._archive = zipfile.ZipFile(path) if _is_zip(path) else None
+        with open(path, "rb") as stream:
+            is_zip = stream.read(len(_ZIP)) == _ZIP
+        self._archive = zipfile.ZipFile(path) if is_zip else None
 
     def close(self) -> None:
         if self._archive is not None:
@@ -50,8 +52,7 @@ class Source(readers.Source):
         return Description(frames, dimension, count)
 
     @_reading()
-    @quiet()
-    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
         frames, dimension = self._shape(show)
         if self._archive is None:
             array = np.load(self._path, mmap_mode="r", allow_pickle=False)
@@ -60,13 +61,11 @@ class Source(readers.Source):
         return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
 
     @_reading()
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
+    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
         member = self._label_member(show)
         if member is None:
             return None
-        return as_labels(self._member(member).reshape(-1)[first:last])
+        return readers.as_labels(self._member(member).reshape(-1)[first:last])
 
     def _shape(self, show: str) -> tuple[int, int]:
         shape, dtype = self._header(self._frames_member(show))
@@ -105,7 +104,7 @@ class Source(readers.Source):
             return _read_header(packed, entry.file_size)
 
     def _member(self, member: str | None) -> npt.NDArray[np.generic]:
-        shape, dtype = self._header(member)  # its size is what the archive says: bounded
+        shape, dtype = self._header(member)  # The header bounds the memory.
         assert self._archive is not None
         assert member is not None
         with self._archive.open(member) as packed:
@@ -115,13 +114,8 @@ class Source(readers.Source):
         return array
 
 
-def _is_zip(path: str) -> bool:
-    with open(path, "rb") as stream:
-        return stream.read(4) == _ZIP
-
-
 def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Shape and type of an array, checked against the bytes that are there."""
+    """Read the shape and type of an array, which must fit the `size` of the file in bytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         version = np.lib.format.read_magic(stream)

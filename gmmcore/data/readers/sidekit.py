@@ -1,9 +1,9 @@
-"""SIDEKIT's HDF5 feature files, with one show or several.
+"""SIDEKIT's HDF5 feature files, with one show or several shows.
 
-A show is a group with the datasets ``energy``, ``cep``, ``fb``, ``bnf`` and ``vad``. How the
-numbers are packed is in the dataset ``compression`` at the root: 0 as they are, 1 as HTK's 16
-bits, 2 as bytes between percentiles. The group is read without following links, datasets stored
-elsewhere are refused, and a dataset that claims more than its stored bytes can hold is too.
+A show is a group with the datasets ``energy``, ``cep``, ``fb``, ``bnf`` and ``vad``. The dataset
+``compression`` at the root is 0 for plain numbers, 1 for HTK's 16 bits, 2 for bytes between
+percentiles. Links are not followed. Datasets in other files, and datasets larger than their stored
+bytes allow, are refused.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Place, as_labels, quiet, reading
+from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels, Place
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NONE, _HTK, _PERCENTILE = 0, 1, 2
-# Deflate packs at most 1032:1; a dataset with no stored bytes would be all fill values.
-_LARGEST_RATIO = 1100
+_LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
 _LARGEST_CHUNK = 256 << 20
-_reading = partial(reading, "a whole HDF5 file as SIDEKIT writes it", "extract the show again")
+_reading = partial(
+    readers.reading, "a whole HDF5 file as SIDEKIT writes it", "extract the show again"
+)
 
 
 def recognises(head: bytes, size: int) -> bool:
-    """Whether the file begins as HDF5 files without a user block do."""
+    """Whether a file begins as HDF5 files without a user block do."""
     return head.startswith(_SIGNATURE)
 
 
@@ -44,8 +45,7 @@ class Source(readers.Source):
     """An opened SIDEKIT feature file.
 
     h5py's low-level interface takes a quarter of the time of ``h5py.File``, which matters for
-    lists of 100,000 files. No locks are taken, for the file is only read, and network file
-    systems often have none.
+    lists of 100,000 files. The file is not locked, because network file systems often lack locks.
     """
 
     @_reading()
@@ -55,12 +55,12 @@ class Source(readers.Source):
         self._group: tuple[str, Any] | None = None
 
     def close(self) -> None:
-        # The file closes with the last reference to it, in half the time of an explicit close.
+        # Without references the file closes in half the time of an explicit close.
         self._group = self.file = None
 
     @_reading()
     def shows(self) -> list[str]:
-        """Names of all shows in the file, sorted."""
+        """Return the names of all shows in the file, sorted."""
         root = h5g.open(self.file, b"/")
         return sorted(
             name.decode()
@@ -76,20 +76,17 @@ class Source(readers.Source):
         return Description(frames, dimension, count)
 
     @_reading()
-    @quiet()
-    def read(self, show: str, place: Place, first: int, last: int) -> npt.NDArray[np.float32]:
+    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
         self._shape(show)
         parts = [self._decoded(show, name, first, last) for name in self._datasets]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     @_reading()
-    def labels(
-        self, show: str, place: Place, first: int, last: int
-    ) -> npt.NDArray[np.bool_] | None:
+    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
         dataset = self._dataset(show, "vad")
         if dataset is None:
             return None
-        return as_labels(_values(dataset).reshape(-1)[first:last])
+        return readers.as_labels(_values(dataset).reshape(-1)[first:last])
 
     @cached_property
     def _compression(self) -> int:
@@ -106,7 +103,7 @@ class Source(readers.Source):
     def _opened_group(self, show: str) -> Any:
         if self._group is not None and self._group[0] == show:
             return self._group[1]
-        # SIDEKIT names the file after the whole show but the group, in one variant, after its end.
+        # In a variant of SIDEKIT, the group has only the last part of the name of the show.
         for names in (show.split("/"), show.split("/")[-1:]):
             group = h5g.open(self.file, b"/")
             for name in names:
@@ -124,7 +121,7 @@ class Source(readers.Source):
         return _dataset_in(self._opened_group(show), name)
 
     def _shape(self, show: str) -> tuple[int, int]:
-        """Frames and dimension of all datasets together."""
+        """Return the number of frames and the dimension of all datasets together."""
         lengths = {}
         dimension = 0
         for name in self._datasets:
@@ -176,10 +173,7 @@ class Source(readers.Source):
 def _interpolated(
     data: npt.NDArray[Any], percentiles: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
-    """Bytes to values: piecewise linear between a column's percentiles 0, 25, 75 and 100.
-
-    Each column has a table of the values of its 256 bytes.
-    """
+    """Compute the values of bytes, linear between percentiles 0, 25, 75 and 100 of a column."""
     if data.dtype != np.uint8:
         raise FaultyShowError(
             f"percentile compression of type {data.dtype}", "uint8", "write the file again"
@@ -191,19 +185,18 @@ def _interpolated(
 
 
 def _is_here(group: Any, name: bytes) -> bool:
-    """Whether a group holds `name` itself; links to other places and files do not count."""
-    if not name or not group.links.exists(name):
-        return False
-    return bool(group.links.get_info(name).type == h5l.TYPE_HARD)
+    """Whether a group holds `name` itself, not as a link to another place or file."""
+    links = group.links
+    return bool(name and links.exists(name) and links.get_info(name).type == h5l.TYPE_HARD)
 
 
 def _dataset_in(group: Any, name: str) -> Any:
-    """Open a dataset that a group holds itself; None if there is none."""
+    """Open a dataset in a group; None without the dataset."""
     return h5d.open(group, name.encode()) if _is_here(group, name.encode()) else None
 
 
 def _check_stored(dataset: Any) -> None:
-    """Refuse a dataset whose values lie elsewhere, or are fewer than it claims."""
+    """Refuse a dataset with values in another file, or with fewer values than claimed."""
     creation = dataset.get_create_plist()
     layout = creation.get_layout()
     if layout == h5d.VIRTUAL or (layout == h5d.CONTIGUOUS and creation.get_external_count()):
@@ -227,7 +220,7 @@ def _check_stored(dataset: Any) -> None:
 
 
 def _values(dataset: Any, first: int = 0, last: int | None = None) -> npt.NDArray[Any]:
-    """Rows first <= i < last of a dataset, in the byte order of this machine."""
+    """Read the rows first <= i < last of a dataset, in the byte order of this machine."""
     _check_stored(dataset)
     shape = dataset.shape
     dtype = dataset.dtype.newbyteorder("=")
@@ -248,11 +241,11 @@ def _values(dataset: Any, first: int = 0, last: int | None = None) -> npt.NDArra
 
 @_reading()
 def read_dataset(source: Source, name: str) -> npt.NDArray[Any] | None:
-    """Return a dataset at the root of a file; None if there is none."""
+    """Read a dataset at the root of a file; None without the dataset."""
     dataset = _dataset_in(h5g.open(source.file, b"/"), name)
     if dataset is None:
         return None
-    if dataset.dtype.kind == "O" and len(dataset.shape) == 1:  # texts of various lengths
+    if dataset.dtype.kind == "O" and len(dataset.shape) == 1:  # Texts of various lengths.
         _check_stored(dataset)
         texts = np.empty(dataset.shape, dataset.dtype)
         dataset.read(h5s.ALL, h5s.ALL, texts)

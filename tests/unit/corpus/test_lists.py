@@ -416,6 +416,6 @@ def test_several_processes_find_what_one_finds(
     plant(tmp_path)
     mine = settings(tmp_path, "list.tsv", on_error="skip")
     alone = check_list(mine)
-    monkeypatch.setattr(check, "_CHUNK", 11)
+    monkeypatch.setattr(check, "_MANY_FILES", 22)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
     assert check_list(mine) == alone

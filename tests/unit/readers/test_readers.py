@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import h5py
@@ -27,7 +28,7 @@ FRAMES = frames_of(1)
 
 
 def read(path: Path | str, show: str = "s", format: str = "auto") -> np.ndarray:
-    with Sources(format, ("energy", "cep")) as sources:
+    with closing(Sources(format, ("energy", "cep"))) as sources:
         place = parse_place(str(path))
         source = sources.get(place.file)
         count = source.describe(show, place).frames
@@ -35,7 +36,7 @@ def read(path: Path | str, show: str = "s", format: str = "auto") -> np.ndarray:
 
 
 def describe(path: Path | str, show: str = "s") -> Description:
-    with Sources("auto", ("energy", "cep")) as sources:
+    with closing(Sources("auto", ("energy", "cep"))) as sources:
         place = parse_place(str(path))
         return sources.get(place.file).describe(show, place)
 
@@ -53,7 +54,7 @@ def test_hdf5_with_several_shows(tmp_path: Path) -> None:
     for i in range(3):
         assert (read(path, f"s{i}") == frames_of(i)).all()
     assert describe(path, "s1") == (40, 5, 40)
-    with Sources("auto", ("cep",)) as sources:
+    with closing(Sources("auto", ("cep",))) as sources:
         source = sources.get(str(path))
         place = parse_place(str(path))
         assert (source.read("s2", place, 5, 9) == frames_of(2)[5:9, 1:]).all()
@@ -309,7 +310,10 @@ def test_unknown_formats_and_missing_files(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told_with_its_whole_path(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with Sources("auto", ("cep",)) as sources, pytest.raises(FaultyShowError) as caught:
+    with (
+        closing(Sources("auto", ("cep",))) as sources,
+        pytest.raises(FaultyShowError) as caught,
+    ):
         sources.get(parse_place("a/x.h5", "features/..").file)
     assert caught.value.found == f"{tmp_path}/a/x.h5: no such file"
 
@@ -327,7 +331,7 @@ def test_few_files_stay_open(tmp_path: Path) -> None:
     for i in range(30):
         write_hdf5(tmp_path / f"{i}.h5", "s", frames_of(i), None)
     before = len(os.listdir("/proc/self/fd"))
-    with Sources("auto", ("energy", "cep")) as sources:
+    with closing(Sources("auto", ("energy", "cep"))) as sources:
         for i in range(30):
             place = parse_place(str(tmp_path / f"{i}.h5"))
             assert (sources.get(place.file).read("s", place, 0, 40) == frames_of(i)).all()
