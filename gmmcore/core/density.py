@@ -14,16 +14,6 @@ import numpy.typing as npt
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
 
-__all__ = [
-    "InvalidFramesError",
-    "checked_frames",
-    "component_log_likelihoods",
-    "constants",
-    "log_likelihood",
-    "log_sum_exp",
-    "posteriors",
-]
-
 Array = npt.NDArray[np.float64]
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
 _BLOCK = 4096

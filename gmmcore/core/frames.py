@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from gmmcore.core.density import InvalidFramesError, checked_frames
 
-__all__ = ["ArraySource", "FrameSource", "Slice", "as_source"]
-
 
 @runtime_checkable
 class FrameSource(Protocol):

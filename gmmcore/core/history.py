@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from math import isnan, nan
 
-__all__ = ["HistoryEntry", "columns", "history_table"]
-
 
 @dataclass(frozen=True)
 class HistoryEntry:

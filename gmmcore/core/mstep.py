@@ -21,12 +21,6 @@ from gmmcore.core.parallel import single_blas, threads_map
 from gmmcore.core.settings import MStep
 from gmmcore.core.sums import Statistics
 
-__all__ = [
-    "ARITHMETIC",
-    "Update",
-    "maximise",
-]
-
 Array = npt.NDArray[np.float64]
 Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
 ARITHMETIC = 5

@@ -94,8 +94,11 @@ class PrunedSums(Sums):
     def _near(
         self, frames: npt.NDArray[np.floating]
     ) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
-        """Return log-likelihoods (C, F), the largest one of each frame, and which groups are near
-        it, (C / GROUP, F): one at least, but none for a frame that is NaN."""
+        """Return log-likelihoods (C, F), the largest one of each frame, and which groups are near.
+
+        The latter has the shape (C / GROUP, F). One group at least is near a frame, but none is
+        near a frame that is NaN.
+        """
         products = self._products(len(frames))
         self.kind.write_products(frames, products)
         logs = self.buffer("logs", self.shape[1], len(frames))

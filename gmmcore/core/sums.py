@@ -201,8 +201,10 @@ class Sums:
     def densities(
         self, frames: npt.NDArray[np.floating]
     ) -> tuple[AnyArray, AnyArray, AnyArray, float]:
-        """Return products (width, F), densities (F, C) up to a factor, their sums, and the
-        log-likelihood of all frames."""
+        """Return products, densities up to a factor, their sums, and the log-likelihood.
+
+        The products have the shape (width, F), the densities (F, C) and their sums (F,).
+        """
         products = self.buffer("products", self.shape[0], len(frames))
         self.kind.write_products(frames, products)
         logs = self.buffer("logs", len(frames), self.shape[1])
