@@ -190,8 +190,10 @@ class FeaturesServer:
 
         Returns
         -------
-        frames, label : ndarray, shapes (N, D) and (N,), float32 and bool
-            The processed frames, and whether each of them is speech.
+        frames : ndarray, shape (N, D), float32
+            The processed frames.
+        label : ndarray, shape (N,), bool
+            Whether each frame is speech.
         """
         if not isinstance(show, str):
             refuse("show", type_of(show), "its name as text")
