@@ -48,7 +48,7 @@ class Probed(NamedTuple):
 
     row: Row
     dimension: int
-    labelled: bool = True
+    labelled: bool
 
 
 def check_list(settings: FeatureSettings, listing: Listing | None = None) -> CheckedList:
@@ -257,7 +257,7 @@ def drawn(frames: Mapping[str, int], share: float, seed: int) -> set[str]:
 
 
 def part_of(rows: list[Row], settings: FeatureSettings) -> list[Row]:
-    """Return the rows to train on, or those to hold out, as the settings say."""
+    """Return the rows to train on or the rows to hold out, by the settings."""
     if not isinstance(settings, FeaturePart) or not settings.share or not rows:
         return rows
     speakers = read_speakers(settings.speakers) if settings.speakers else {}
@@ -316,7 +316,7 @@ class _States(dict[str, Any]):
         return self[path]
 
     def of_place(self, path: str, root: str) -> Any:
-        """Look up the file that a path of a list names."""
+        """Look up the file of a path in a list; None without a valid path."""
         try:
             return self[parse_place(path, root).file]
         except FaultyShowError:

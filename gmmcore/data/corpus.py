@@ -90,7 +90,7 @@ class Corpus:
 
     @classmethod
     def read(cls, path: PathLike) -> Corpus:
-        """Read and verify a file that `write` wrote."""
+        """Read and verify a corpus.json."""
         try:
             values = json.loads(read_bytes(path))
             check = values.pop("check")
@@ -246,8 +246,8 @@ class _Subset:
 def sample_frames(corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES) -> Frames:
     """Read all frames, or at most `limit` frames in blocks at even distances over all shards.
 
-    A shard begins with its random subsets, which such blocks do not prefer: a mixture trained on a
-    subset is not judged by the frames of its training.
+    A shard begins with its random subsets. Evenly spaced blocks do not prefer the subsets, so that
+    a mixture trained on a subset is not judged by its own training frames.
     """
     frames = CorpusFrames(corpus, path)
     blocks = [

@@ -1,4 +1,4 @@
-"""The demonstration: shows drawn from a known mixture, and a comparison with the trained one."""
+"""The demonstration: shows from a known mixture, and its comparison with a trained mixture."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Pairs (P, 2) of a true and a trained component, and the errors of the trained ones.
+    """Pairs (P, 2) of a true and a trained component, and the errors of the latter.
 
     `mean_errors` (P, D) are in standard deviations of the true component, `weight_errors` (P,)
     relative to the true weight.

@@ -30,7 +30,7 @@ _SHOW = re.compile(r"\{(?:show)?\}")
 
 
 class Entry(NamedTuple):
-    """A line of a list: the frames first <= i < last of a show, where None means no limit."""
+    """A line of a list: the frames first <= i < last of a show; None means no limit."""
 
     show: str
     path: str
@@ -162,23 +162,20 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
         before, *others = (re.escape(part) for part in _SHOW.split(pattern))
         rest = "(?P=show)".join(others)
         expression = re.compile(f"{before}(?P<show>.+){rest}", re.DOTALL)
-    inside = os.path.relpath(settings.list, settings.folder or ".")
-    for name in sorted(_files_under(settings.list)):
-        if match := expression.fullmatch(name):
-            yield Entry(match["show"], os.path.normpath(os.path.join(inside, name)))
-
-
-def _files_under(folder: str) -> Iterator[str]:
-    """Yield the relative paths of all files below a folder."""
 
     def fail(error: OSError) -> None:
         raise GmmcoreError(
             f"{error.filename}: cannot be listed: {error.strerror}; fix its permissions"
         )
 
-    for parent, _, names in os.walk(folder, onerror=fail):
-        inside = os.path.relpath(parent, folder)
-        yield from (os.path.normpath(os.path.join(inside, name)) for name in names)
+    names = []
+    for parent, _, files in os.walk(settings.list, onerror=fail):
+        below = os.path.relpath(parent, settings.list)
+        names += [os.path.normpath(os.path.join(below, file)) for file in files]
+    inside = os.path.relpath(settings.list, settings.folder or ".")
+    for name in sorted(names):
+        if match := expression.fullmatch(name):
+            yield Entry(match["show"], os.path.normpath(os.path.join(inside, name)))
 
 
 def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:

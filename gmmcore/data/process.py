@@ -32,7 +32,7 @@ def process(
     given, reach = frames, settings.context
     frames = static_part(frames, settings)
     labels = speech_labels(labels, settings)
-    # Other frames than speech matter to the normalisation only as context.
+    # Without context, only the selected frames need the normalisation.
     early = settings.select_speech and reach is None
     if early:
         frames, labels = frames[labels], labels[labels]
@@ -91,8 +91,8 @@ def output_dimension(dimension: int, settings: FeatureSettings) -> int:
 def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
     """Compute the derivative of each coefficient in time, shape (N, D).
 
-    The taps weigh the frames from n later to n earlier. Beyond the edges, frames repeat or are
-    zero, the result of SIDEKIT, which makes copies but filters the frames without them.
+    The taps weigh the frames from n later to n earlier. Beyond the edges, the first and
+    last frame repeat; with other `edges` the frames are zero, as in SIDEKIT.
 
     >>> import numpy as np
     >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()

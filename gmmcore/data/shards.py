@@ -191,10 +191,10 @@ class Shard:
         Moments of the frames.
     faults : list of Fault
         Shows that were left out of the shard.
+    content_digest : str
+        Digest of the frames.
     facts : dict
         All facts of the shard: ``shard`` (its name), ``shows`` (their number) and others.
-    recipe_digest, content_digest : str
-        Digests of the settings and files behind the shard, and of its frames.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -203,7 +203,6 @@ class Shard:
         self.frames: int = self.facts["frames"]
         self.dimension: int = self.facts["dimension"]
         self.subsets: list[int] = self.facts["subsets"]
-        self.recipe_digest: str = self.facts["recipe_digest"]
         self.content_digest: str = self.facts["content_digest"]
         self.moments = Moments.from_facts(self.facts["moments"])
         self.faults = [Fault(**fault) for fault in self.facts["faults"]]
@@ -270,7 +269,7 @@ class Shard:
                 raise _damaged(self.path, "it became shorter")
             view = view[count:]
             position += count
-        if hasattr(os, "posix_fadvise"):  # macOS has no such call, and needs none.
+        if hasattr(os, "posix_fadvise"):  # macOS has no such call.
             ahead = _AHEAD * BLOCK_FRAMES * 4 * self.dimension
             os.posix_fadvise(self._file, position, ahead, os.POSIX_FADV_WILLNEED)
 
@@ -339,7 +338,7 @@ def pack_shard(
 def _intact(path: PathLike, digest: str) -> dict[str, Any] | None:
     """Verify all frames of a shard file and return its facts; None without the right shard."""
     with contextlib.suppress(GmmcoreError), Shard(path) as shard:
-        if shard.recipe_digest == digest:
+        if shard.facts["recipe_digest"] == digest:
             for _ in shard.blocks():
                 pass  # Every read verifies its frames.
             return shard.facts

@@ -32,7 +32,7 @@ _COLUMNS = ("show", "path", "first", "last", "frames", "shard")
 
 
 class Row(NamedTuple):
-    """The frames first <= i < last of a show, which had `frames` frames when it was checked."""
+    """The frames first <= i < last of a show with `frames` frames at the time of the check."""
 
     show: str
     path: str
@@ -72,12 +72,12 @@ class ShowTable:
 
     @classmethod
     def read(cls, path: PathLike) -> ShowTable:
-        """Read and verify a table that `write` wrote."""
+        """Read and verify a table."""
         facts, body = _verified(path)
         rows = []
         try:
             for line in body.split("\n")[1:-1]:
-                # Tables of earlier versions have one more column.
+                # Earlier versions wrote one more column.
                 show, place, begin, end, frames, shard = line.split("\t")[: len(_COLUMNS)]
                 rows.append(Row(show, place, int(begin), int(end), int(frames), shard))
         except ValueError:
@@ -145,7 +145,7 @@ class ShowReader:
         self._sources.close()
 
     def opened(self, path: str) -> tuple[Source, Place]:
-        """Open the file that a path of a list names, and return it with the place of the frames."""
+        """Open the file of a path in a list; return the file and the place of the frames."""
         place = parse_place(path, self.settings.folder)
         return self._sources.get(place.file), place
 
