@@ -22,8 +22,7 @@ _TASK = (
     THREADS,
     argument("--iterations", type=int, default=999, help="of the stage, at most"),
     argument("--final", action="store_true", help="the stage is the last one"),
-    argument("--device", choices=["cpu", "cuda"], default="cpu", help="what computes the E-steps"),
-    options("config.keys.Memory"),
+    options("config.keys.Job"),
     options("config.keys.IterationSettings"),
     options("config.keys.Limits"),
 )
@@ -252,10 +251,11 @@ def finish(arguments: argparse.Namespace) -> None:
 
 def _task(arguments: argparse.Namespace, share: float = 1.0) -> Task:
     """Return what a job is given that makes iterations, and reads a share of the frames."""
-    from gmmcore.config.keys import IterationSettings, Limits, Memory
+    from gmmcore.config.keys import IterationSettings, Job, Limits
     from gmmcore.config.options import options_of
     from gmmcore.workflow.stage import Task
 
+    job = options_of(arguments, Job)
     return Task(
         arguments.mixture,
         arguments.corpus,
@@ -264,8 +264,8 @@ def _task(arguments: argparse.Namespace, share: float = 1.0) -> Task:
         arguments.final,
         options_of(arguments, IterationSettings),
         options_of(arguments, Limits),
-        options_of(arguments, Memory).memory,
+        job.memory,
         arguments.threads,
-        arguments.device,
+        job.device,
         share,
     )

@@ -39,13 +39,7 @@ REMOVED: dict[str, str] = {
 
 
 def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a configuration file without checking its keys.
-
-    Raises
-    ------
-    GmmcoreError
-        If the file cannot be read, or is not a YAML mapping.
-    """
+    """Read a configuration file without checking its keys."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -58,25 +52,10 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def resolve_runs(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Settings]:
-    """Make the settings of every run.
+    """Make the settings of every run, by its name, of the configuration as the user wrote it.
 
-    Parameters
-    ----------
-    values
-        The configuration as the user wrote it. ``runs`` maps names of runs to overrides of the
-        other keys; without it there is one run, whose name is the value of ``run``.
-    source
-        Name of the configuration in error messages.
-
-    Returns
-    -------
-    dict
-        The settings by the names of the runs.
-
-    Raises
-    ------
-    GmmcoreError
-        If a key is unknown or has an invalid value.
+    ``runs`` maps names of runs to overrides of the other keys; without it there is one run, whose
+    name is the value of ``run``. `source` names the configuration in error messages.
     """
     whole = {key: value for key, value in values.items() if key != "runs"}
     runs = values.get("runs")
@@ -111,45 +90,25 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     return result
 
 
-def overrides(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that differ from those of `base`: what `merged` makes `values` of it with.
+def changed(settings: Settings) -> dict[str, Any]:
+    """Return the keys and values of a configuration that are not defaults, as JSON values."""
+    return _differing(mapping(settings), mapping(Settings()))
 
-    Examples
-    --------
-    >>> from gmmcore.config.configuration import overrides
-    >>> overrides({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 0, "d": 3}})
-    {'b': {'c': 2}}
-    """
+
+def _differing(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that differ from those of `base`: `merged` makes `values` of these."""
     result = {}
     for key, value in values.items():
-        before = base.get(key)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if inner := overrides(value, before):
+        if isinstance(value, Mapping):
+            if inner := _differing(value, base[key]):
                 result[key] = inner
-        elif key not in base or value != before:
+        elif value != base[key]:
             result[key] = value
     return result
 
 
-def changed(settings: Settings) -> dict[str, Any]:
-    """Return the keys and values of a configuration that are not defaults, as JSON values."""
-    return overrides(mapping(settings), mapping(Settings()))
-
-
 def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
-    """Make the settings of one run.
-
-    Parameters
-    ----------
-    values
-        The configuration as the user wrote it, without ``runs``.
-    source
-        Name of the configuration in error messages.
-
-    Raises
-    ------
-    GmmcoreError
-        If a key is unknown or has an invalid value.
+    """Make the settings of one run, of a configuration without ``runs``.
 
     Examples
     --------

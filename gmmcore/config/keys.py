@@ -1,7 +1,4 @@
-"""The keys of config.yaml: the bounds of each, its default, and a line that says what it does.
-
-The defaults of the training itself are those of ``gmmcore.core``, which a key refers to.
-"""
+"""The keys of config.yaml: the default of each, its bounds, and a line that says what it does."""
 
 from __future__ import annotations
 
@@ -23,8 +20,11 @@ from gmmcore.config.options import (
     within,
 )
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
-from gmmcore.core.settings import FullMStep, MStep, TrainingSettings
+from gmmcore.core.settings import MStep, TrainingSettings
 from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
+
+DEFAULT = TrainingSettings()
+"""The defaults of a training, which are the core's."""
 
 EXPORTS = {name: f"ubm{MIXTURE_FILES[name][1][0]}" for name in WRITTEN if name != "sidekit"}
 """Formats that `export` may name, and the files they are written to."""
@@ -64,7 +64,6 @@ _NOT_NUMBERS = (
 )
 # Keys of earlier versions, whose defaults remain part of digests: no frames are packed anew.
 _GONE = {"frames": None}
-_MASKED = 100_000
 
 FLAG: Rule = {"type": "boolean"}
 TEXT: Rule = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
@@ -94,12 +93,10 @@ class EStep(Options):
     """Settings of the E-step."""
 
     precision: str = option(
-        TrainingSettings.precision,
-        "of the E-step's matrix products; sums are double",
-        one_of("single", "double"),
+        DEFAULT.precision, "of matrix products; sums are double", one_of("single", "double")
     )
     pruning: float = option(
-        TrainingSettings.pruning, "smaller posteriors may be left out; 0 is exact", FRACTION
+        DEFAULT.pruning, "smaller posteriors may be left out; 0 is exact", FRACTION
     )
 
 
@@ -107,8 +104,8 @@ class EStep(Options):
 class Bounds(Options):
     """Bounds of diagonal variances, relative to the variances of all frames."""
 
-    floor: float = option(MStep.floor, "lower bound", AMOUNT)
-    ceiling: float = option(MStep.ceiling, "upper bound", CEILING)
+    floor: float = option(DEFAULT.diag.floor, "lower bound", AMOUNT)
+    ceiling: float = option(DEFAULT.diag.ceiling, "upper bound", CEILING)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,22 +120,22 @@ _FEW = "a component with fewer frames has a low count"
 class LowCount(Options):
     """Components that have few frames."""
 
-    occupancy: float | None = option(MStep.occupancy, _FEW, AMOUNT)
+    occupancy: float | None = option(DEFAULT.diag.occupancy, _FEW, AMOUNT)
 
 
 @dataclass(frozen=True)
 class Full(Bounds):
     """Full covariances; the bounds are those of eigenvalues, which may be as many as dimensions."""
 
-    floor: float = option(FullMStep.floor, "lower bound", AMOUNT)
-    ceiling: float = option(FullMStep.ceiling, "upper bound", CEILING)
+    floor: float = option(DEFAULT.full.floor, "lower bound", AMOUNT)
+    ceiling: float = option(DEFAULT.full.ceiling, "upper bound", CEILING)
     occupancy: float | None = option(
-        FullMStep.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT
+        DEFAULT.full.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT
     )
     prior: float | None = option(
-        FullMStep.prior,
-        "the correlations of all components together count for so many frames: of n frames, a "
-        "component keeps n / (n + prior) of its own; null: twice as many as dimensions; 0: none",
+        DEFAULT.full.prior,
+        "a component of n frames keeps n / (n + prior) of its correlations, the others are those "
+        "of all components together; null: twice as many as dimensions",
         AMOUNT,
     )
     iterations: int = option(0, "how many, at most", whole(0, maximum=999))
@@ -149,10 +146,10 @@ class IterationSettings(EStep, Bounds, MStep):
     """Settings of an EM iteration, as verbs take them."""
 
     occupancy: float | None = option(
-        MStep.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT, nullable=True
+        DEFAULT.diag.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT, nullable=True
     )
     prior: float | None = option(
-        MStep.prior, "that of full covariances; null: 2 per dimension", AMOUNT, nullable=True
+        DEFAULT.diag.prior, "that of full covariances; null: 2 per dimension", AMOUNT, nullable=True
     )
 
 
@@ -161,21 +158,20 @@ class Limits(Options):
     """What decides which frames a stage reads, and when it ends."""
 
     llk_gain: float = option(
-        TrainingSettings.llk_gain,
+        DEFAULT.llk_gain,
         "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
         {"type": "number", "infinite": True},
     )
     frames_per_component: int | None = option(
-        TrainingSettings.frames_per_component,
-        "about as many random frames per component are read until the last iteration or more, "
-        "which read all frames (fewer than 200 components get as many as 200; with full "
-        "covariances (D + 3) / 4 times as many); null reads all frames in every iteration",
+        DEFAULT.frames_per_component,
+        "so many random frames per component, about, are read before the last iterations (fewer "
+        "than 200 components get those of 200, full ones (D + 3) / 4 times as many); null: all",
         whole(1),
         nullable=True,
     )
     last_iterations: int = option(
-        TrainingSettings.last_iterations,
-        "so many iterations of the last stage, or more, read all frames",
+        DEFAULT.last_iterations,
+        "how many iterations of the last stage, at least, read all frames",
         whole(1),
     )
 
@@ -185,23 +181,26 @@ class Split(Options):
     """How components are divided."""
 
     method: str = option(
-        TrainingSettings.method,
-        "principal divides components where the likelihood of a sample gains most; sidekit "
-        "divides all of them along their axis of largest variance, and reads all frames in every "
-        "iteration",
+        DEFAULT.method,
+        "principal divides components where the likelihood of a sample gains most; sidekit all "
+        "of them, along their axis of largest variance, and each iteration reads all frames",
         one_of("principal", "sidekit"),
     )
     floor: float = same(Bounds, "floor")
 
 
 @dataclass(frozen=True)
-class Memory(Options):
-    """What a job may keep from one iteration to the next."""
+class Job(Options):
+    """What a job that makes iterations computes with."""
 
     memory: int = option(
-        4000,
-        "megabytes of frames that a job keeps in memory; others are read in each iteration",
-        whole(0),
+        4000, "megabytes of frames that a job keeps; others are read in each iteration", whole(0)
+    )
+    device: str = option(
+        DEFAULT.device,
+        "cuda: an NVIDIA GPU (`pip install 'gmmcore[gpu]'`) computes the E-steps of stages that "
+        "take more than a minute on one core",
+        one_of("cpu", "cuda"),
     )
 
 
@@ -211,12 +210,11 @@ class Init(Options):
 
     from_: str | None = option(
         None,
-        "a mixture file: SIDEKIT, Kaldi, ALIZE or HTK; diagonal ones are split further, "
-        "full ones iterated",
-        {"type": "string"},
+        "a mixture file of any format; diagonal ones are split further, full ones iterated",
+        TEXT,
     )
     prefix: str = option(
-        "", "prefix of the datasets, in a SIDEKIT file with several mixtures", {"type": "string"}
+        "", "of the datasets, in a SIDEKIT file with several mixtures", {"type": "string"}
     )
 
 
@@ -261,8 +259,7 @@ class FeatureSettings(Options):
     )
     vad: str | None = option(
         "file",
-        "labels: file (beside the frames), a Kaldi vad.scp, or a segments file; null takes all "
-        "frames",
+        "labels: file (beside the frames), vad.scp of Kaldi, or segments; null takes all frames",
         TEXT,
         nullable=True,
     )
@@ -272,7 +269,7 @@ class FeatureSettings(Options):
         None,
         'coefficients to keep, after the deltas, such as "[0-4,7]"',
         {"type": "string"},
-        several(whole(0, exclusiveMaximum=_MASKED)),
+        several(whole(0, maximum=99_999)),
     )
     rasta: bool = option(False, "RASTA filter", FLAG)
     delta: bool = option(False, "append deltas", FLAG)
@@ -302,10 +299,7 @@ class FeatureSettings(Options):
         one_of("stop", "skip"),
     )
     shards: int | str = option(
-        "auto",
-        "how many files the frames are dealt to",
-        whole(1, maximum=100_000),
-        one_of("auto"),
+        "auto", "how many files the frames are dealt to", whole(1, maximum=100_000), one_of("auto")
     )
     seed: int = option(None, "of random subsets of frames; by default that of the run", whole(0))
 
@@ -377,18 +371,14 @@ class HeldOut(Options):
 
     share: float = option(
         0.0,
-        "share of the frames to hold out, in whole shows drawn by a hash of `features.seed` and "
-        "show; `held_out: 0.05` says the same",
+        "share of the frames, in whole shows drawn by features.seed; `held_out: 0.05` says it too",
         FRACTION,
     )
     speakers: str | None = option(
-        None,
-        "a text with a line `show speaker` for each show: all shows of a speaker are held out, or "
-        "none",
-        TEXT,
+        None, "a text with lines `show speaker`: of a speaker, all shows are held out or none", TEXT
     )
     list: str | None = option(
-        None, "the shows to hold out, a list as that of the features, instead of a share", TEXT
+        None, "the shows to hold out, as features.list, instead of a share", TEXT
     )
 
     def __post_init__(self) -> None:
@@ -398,10 +388,6 @@ class HeldOut(Options):
         if self.speakers and not self.share:
             raise OptionsError("speakers is set, but share is not; set it, such as share: 0.05")
 
-    def __bool__(self) -> bool:
-        """Whether anything is held out."""
-        return bool(self.share or self.list)
-
 
 @dataclass(frozen=True)
 class FeaturePart(FeatureSettings):
@@ -410,9 +396,7 @@ class FeaturePart(FeatureSettings):
     share: float = same(HeldOut, "share")
     speakers: str | None = same(HeldOut, "speakers")
     part: str = option(
-        "training",
-        "training takes the shows that are not held out",
-        one_of("training", "held_out"),
+        "training", "training takes the shows that are not held out", one_of("training", "held_out")
     )
 
     @property
@@ -427,8 +411,7 @@ class TrainingKeys(Options):
 
     components: int = option(
         512,
-        "components of the final mixture, any number; stages double, the last one divides only "
-        "as many of the heaviest components as are wanted",
+        "components of the final mixture, any number; each stage but the last doubles them",
         whole(1),
     )
     iterations: tuple[int, ...] = option(
@@ -444,20 +427,15 @@ class TrainingKeys(Options):
     low_count: LowCount = section(LowCount, "diagonal components with few frames")
     full: Full = section(
         Full,
-        "full covariances after the last diagonal stage; bounds of the eigenvalues, relative to "
-        "the global variances, after whitening",
+        "full covariances after the last diagonal stage, with bounds of their eigenvalues, "
+        "relative to the global variances",
     )
     precision: str = same(EStep, "precision")
     pruning: float = same(EStep, "pruning")
-    device: str = option(
-        TrainingSettings.device,
-        "what computes E-steps; cuda: a GPU of NVIDIA (needs `pip install 'gmmcore[gpu]'`) does in "
-        "stages that take more than a minute on one core",
-        one_of("cpu", "cuda"),
-    )
+    device: str = same(Job, "device")
     seed: int = option(
-        TrainingSettings.seed,
-        "of the demonstration corpus, of random subsets of frames and of the shows to hold out",
+        DEFAULT.seed,
+        "of the demonstration, of random subsets of frames and of the shows to hold out",
         whole(0),
     )
 
@@ -507,28 +485,20 @@ class Settings(TrainingKeys):
     )
     jobs: int | str = option(
         "auto",
-        "auto: one job makes all iterations of a stage; a number: so many E-step jobs per "
-        "iteration, with statistics as files; the result does not depend on it",
+        "auto: one job makes a stage; a number: so many jobs share the E-step of each iteration, "
+        "with statistics as files; the result is the same",
         whole(1),
         one_of("auto"),
     )
-    memory: int = same(Memory, "memory")
+    memory: int = same(Job, "memory")
     export: tuple[str, ...] = option(
-        (),
-        f"formats written beside ubm.h5: {', '.join(EXPORTS)}",
-        several(one_of(*EXPORTS), 0),
+        (), f"formats written beside ubm.h5: {', '.join(EXPORTS)}", several(one_of(*EXPORTS), 0)
     )
     keep: tuple[int, ...] = option(
-        (),
-        "numbers of components, such as [64, 256], whose last mixtures get the formats of export "
-        "too",
-        several(whole(1), 0),
+        (), "numbers of components, such as [64, 256], that are exported too", several(whole(1), 0)
     )
     report: bool = option(
-        True,
-        "write report.html, with plots; two runs or more with one are compared in "
-        "results/comparison.tsv",
-        FLAG,
+        True, "write report.html; results/comparison.tsv compares all runs that have one", FLAG
     )
     demo: Demo = section(Demo, "make a demonstration corpus, and compare the result with its truth")
     features: FeatureSettings = section(
@@ -536,7 +506,7 @@ class Settings(TrainingKeys):
     )
     held_out: HeldOut = section(
         HeldOut,
-        "shows that are not trained on, whose log-likelihood stands beside that of the training",
+        "shows that are not trained on, whose log-likelihood is told beside the others'",
         short="share",
     )
 
