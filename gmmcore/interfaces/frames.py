@@ -1,4 +1,4 @@
-"""Frames as a notebook has them: arrays, memory maps, and files of features."""
+"""Sources of frames for the functions of a notebook: arrays, memory maps and feature files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BLOCK = 65536
 
 
 def is_shows(values: Any) -> bool:
-    """Whether frames are given show by show: a path, or a list of paths or of arrays (n, D)."""
+    """Whether values are shows: a path, or a list of paths or of arrays (n, D)."""
     if isinstance(values, str | os.PathLike):
         return True
     if not isinstance(values, list | tuple) or not values:
@@ -38,12 +38,9 @@ def is_shows(values: Any) -> bool:
 
 
 def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1) -> FrameSource:
-    """Make a source of all frames.
+    """Make a source of all frames; `values` and `features` are those of `gmmcore.train`.
 
-    `values` is an array or memory map (F, D); a feature list or folder, as ``features.list`` in
-    config.yaml, or one feature file; a sequence of feature files; or a sequence of arrays (n, D),
-    one per show. Files are processed by `features`, keys of this section of config.yaml, read once
-    and kept in a temporary file.
+    Feature files are read once, and their processed frames lie in a temporary file.
     """
     if is_shows(values):
         return _Shows(values, features, seed).joined()
@@ -71,11 +68,10 @@ def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1
 def divided(
     values: Any, held_out: Any, features: Mapping[str, Any] | None, seed: int
 ) -> tuple[FrameSource, FrameSource | None]:
-    """Make sources of the frames to train on and of those that are held out.
+    """Make sources of the frames to train on and of held-out frames.
 
-    `held_out` is the share of the frames to hold out: whole shows, drawn by a hash of seed and
-    show, if there are several, and random frames otherwise; or the held-out frames themselves, as
-    `values`, which are those of `opened`.
+    `held_out` is the share of the frames to hold out, or the held-out frames, as `values`. Of
+    several shows, a hash of seed and show draws whole ones; otherwise frames are drawn at random.
     """
     if held_out is None:
         return opened(values, features, seed), None
@@ -109,7 +105,7 @@ def divided(
 
 
 class _Chosen:
-    """`FrameSource` of some frames of another source, given by their numbers in rising order."""
+    """`FrameSource` of some frames of another source, whose numbers are in rising order."""
 
     def __init__(self, source: FrameSource, numbers: npt.NDArray[np.intp]) -> None:
         self._source, self._numbers = source, numbers
@@ -124,7 +120,7 @@ class _Chosen:
 
 
 class _Shows:
-    """Shows that are given as a list, as files or as arrays; `sizes` has the frames of each."""
+    """Shows in a feature list, in files or in arrays; `sizes` has the number of frames of each."""
 
     def __init__(self, values: Any, features: Mapping[str, Any] | None, seed: int) -> None:
         self._arrays: dict[str, npt.NDArray[Any]] = {}
@@ -136,15 +132,17 @@ class _Shows:
             self.sizes = {show: len(array) for show, array in self._arrays.items()}
             return
         listing = None
-        if isinstance(values, str | os.PathLike) and _is_list(values):
+        paths = [values] if isinstance(values, str | os.PathLike) else values
+        # Like a list, an HDF5 file may have several shows.
+        one_show = {*SUFFIXES} - {".h5", ".hdf5"}
+        if paths is not values and Path(values).suffix not in one_show:
             name = os.fspath(values)
         else:
-            paths = [values] if isinstance(values, str | os.PathLike) else values
             listing = Listing([Entry(Path(path).stem, os.fspath(path)) for path in paths], [])
             name = "the given files"
         settings = FeatureSettings.from_mapping({**(features or {}), "list": name}, seed)
         checked = check_list(settings, listing)
-        # If no file has labels, all frames are used.
+        # Without labels in any file, all frames count as speech.
         self._settings = replace(settings, vad=checked.table.facts["vad"])
         self._rows = checked.table.rows
         self.sizes = dict.fromkeys([row.show for row in self._rows], 0)
@@ -154,7 +152,7 @@ class _Shows:
             warnings.warn(report(checked.faults, name), stacklevel=2)
 
     def drawn(self, share: float, seed: int) -> set[str]:
-        """Draw shows until they have this share of the frames, in an order of their hashes."""
+        """Draw shows, in the order of their hashes, until they have this share of the frames."""
         shows = drawn(self.sizes, share, seed)
         if len(shows) == len(self.sizes):
             raise GmmcoreError(
@@ -185,11 +183,10 @@ class _Shows:
 
 
 def spooled(shows: Iterable[tuple[str, npt.NDArray[np.generic]]]) -> ArraySource:
-    """Join the frames of shows, with only one show in memory.
+    """Join the frames of shows in a temporary file, with one show in memory at a time.
 
-    They lie in a temporary file without a name, which the operating system keeps in memory as far
-    as there is room. If those of the first show are float32, all are stored as float32, and as
-    float64 otherwise. Frames of another dimension or with values that are not finite are refused.
+    The operating system keeps the file, which has no name, in memory as far as there is room. The
+    file holds float32 if the frames of the first show are float32, and float64 otherwise.
     """
     count = dimension = 0
     dtype: npt.DTypeLike = np.float64
@@ -198,9 +195,17 @@ def spooled(shows: Iterable[tuple[str, npt.NDArray[np.generic]]]) -> ArraySource
             for show, values in shows:
                 if not dimension and values.ndim == 2:
                     dimension = int(values.shape[1])
-                    # Numbers that were float32 are stored as they are.
                     dtype = np.float32 if values.dtype == np.float32 else np.float64
-                _check_values(show, values, dimension)
+                if values.ndim != 2 or values.shape[1] != dimension or not dimension:
+                    raise GmmcoreError(
+                        f"show {show}: frames of shape {values.shape}, (n, {dimension or 'D'}) was "
+                        "expected; check the show's features"
+                    )
+                if not np.isfinite(values).all():
+                    raise GmmcoreError(
+                        f"show {show}: a frame holds a value that is not finite; fix or skip the "
+                        "show"
+                    )
                 np.ascontiguousarray(values, dtype).tofile(stream)
                 count += len(values)
             if not count:
@@ -212,20 +217,3 @@ def spooled(shows: Iterable[tuple[str, npt.NDArray[np.generic]]]) -> ArraySource
             f"{tempfile.gettempdir()}: cannot keep the frames: {reason_of(error)}; "
             "free space, or set TMPDIR to another folder"
         ) from error
-
-
-def _check_values(show: str, values: npt.NDArray[np.generic], dimension: int) -> None:
-    if values.ndim != 2 or values.shape[1] != dimension or not dimension:
-        raise GmmcoreError(
-            f"show {show}: frames of shape {values.shape}, (n, {dimension or 'D'}) was "
-            "expected; check the show's features"
-        )
-    if not np.isfinite(values).all():
-        raise GmmcoreError(
-            f"show {show}: a frame holds a value that is not finite; fix or skip the show"
-        )
-
-
-def _is_list(path: str | os.PathLike[str]) -> bool:
-    # The list of an HDF5 file is that of its shows.
-    return Path(path).suffix not in SUFFIXES or Path(path).suffix in (".h5", ".hdf5")

@@ -1,4 +1,4 @@
-"""What a training gives, and a run of the workflow, opened to look at."""
+"""Results: of `gmmcore.train`, and of a run of the workflow, which `open_run` opens."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ from gmmcore.formats.hdf5 import load_model
 if TYPE_CHECKING:
     from altair import LayerChart
 
-# Pixels; a notebook gives no width that a plot could fill.
-_WIDTH = 640
+_WIDTH = 640  # Pixels: notebooks do not tell plots how wide they are.
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class Training:
     mixture : GaussianMixture
         The final mixture, which `gmmcore.write_mixture` writes.
     entries : tuple of HistoryEntry
-        The history, an entry per iteration.
+        The history, with one entry per iteration.
     held_out : float
         Log-likelihood per frame (natural logarithm) of all held-out frames under the mixture; NaN
-        if there are none.
+        without held-out frames.
     """
 
     mixture: GaussianMixture
@@ -46,10 +45,10 @@ class Training:
 
     @cached_property
     def history(self) -> dict[str, npt.NDArray[Any]]:
-        """The history as columns, each an array with a value per iteration.
+        """The columns of ``history.tsv`` by name, each an array with one value per iteration.
 
-        The columns are the attributes of `gmmcore.core.history.HistoryEntry`, as in
-        ``history.tsv``; ``pandas.DataFrame(history)`` makes a table of them.
+        The names are those of `gmmcore.core.history.HistoryEntry`; ``pandas.DataFrame(history)``
+        makes a table.
         """
         types = {"str": str, "int": int, "float": float}
         return {
@@ -65,7 +64,7 @@ class Training:
         Returns
         -------
         altair.LayerChart
-            The plot of the report. A notebook shows it; its method ``save`` writes it.
+            The plot of the report; a notebook shows the plot, and its method ``save`` writes it.
 
         Raises
         ------
@@ -93,9 +92,9 @@ class Training:
 
 
 class StageMixtures(Mapping[str, GaussianMixture]):
-    """The last mixture of each finished stage of a run, by its name, such as ``diag/64``.
+    """The last mixture of each finished stage, by the name of the stage, such as ``diag/64``.
 
-    A mixture is read, and its checksum verified, when it is asked for.
+    Each look-up reads the mixture file and verifies its checksum.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,19 +118,19 @@ class StageMixtures(Mapping[str, GaussianMixture]):
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class OpenedRun(Training):
-    """A run of the workflow, as `open_run` finds it.
+    """A run of the workflow, as returned by `open_run`.
 
     Attributes
     ----------
     mixture, entries, held_out
-        The final mixture and the history, as in `Training`; those of the latest iteration, if the
-        run is not finished.
+        Attributes of a `Training`: of the final mixture, or, before the run is finished, of the
+        mixture of the latest iteration.
     folder : Path
         Folder of the run.
     mixtures : StageMixtures
         The last mixture of each finished stage, by the name of the stage, such as ``diag/64``.
     finished : bool
-        Whether the final mixture is there.
+        Whether the run has a final mixture.
     """
 
     folder: Path
@@ -150,7 +149,7 @@ def open_run(folder: str | os.PathLike[str]) -> OpenedRun:
     Returns
     -------
     OpenedRun
-        The run, as far as it is trained.
+        The mixtures and the history up to the latest iteration.
 
     Raises
     ------
@@ -171,24 +170,24 @@ def open_run(folder: str | os.PathLike[str]) -> OpenedRun:
     >>> run.history["components"]
     array([2])
     """
-    place = Path(folder)
-    final = place / "ubm.h5"
-    # The last iteration of each stage; the histories tell which one is the newest.
-    iterations = sorted(place.glob("*/*/[0-9]*.h5"))
-    newest = [*{path.parent: path for path in iterations if path.stem.isdigit()}.values()]
+    folder = Path(folder)
+    final = folder / "ubm.h5"
     finished = final.exists()
-    if not finished and not newest:
+    # The last iteration of each stage; the latest one of the run has the longest history.
+    iterations = sorted(folder.glob("*/*/[0-9]*.h5"))
+    last = [*{path.parent: path for path in iterations if path.stem.isdigit()}.values()]
+    if not finished and not last:
         raise GmmcoreError(
-            f"{place}: no mixture of a run; expected a folder such as results/demo; correct the "
+            f"{folder}: no mixture of a run; expected a folder such as results/demo; correct the "
             "path, or wait for the first mixture"
         )
-    models = map(load_model, [final] if finished else newest)
+    models = map(load_model, [final] if finished else last)
     model = max(models, key=lambda model: len(model.history))
     return OpenedRun(
         model.mixture,
         model.history,
         model.facts.get("held_out", nan),
-        folder=place,
-        mixtures=StageMixtures(place),
+        folder=folder,
+        mixtures=StageMixtures(folder),
         finished=finished,
     )

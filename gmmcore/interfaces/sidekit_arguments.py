@@ -1,11 +1,10 @@
-"""What SIDEKIT's methods take: numbers, names of files, and frames; what is wrong is one line."""
+"""Checks of the arguments of SIDEKIT's methods; the error of a wrong argument has one line."""
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -21,27 +20,28 @@ from gmmcore.interfaces.frames import spooled
 
 
 def refuse(name: str, found: str, expected: str, remedy: str = "correct it") -> NoReturn:
-    """Raise the error of an argument that makes no sense."""
+    """Raise the error of a wrong argument, or of a wrong value from a features server."""
     raise GmmcoreError(f"{name}: {found}; expected {expected}; {remedy}")
 
 
 def type_of(value: Any) -> str:
-    """What a value is, for messages."""
+    """Describe a value by its type, for messages."""
     return f"a value of type {type(value).__name__}"
 
 
 def shown(value: Any) -> str:
-    """A number or a text itself, and of anything else the type: a message is one line."""
+    """Describe a value for messages: a number or a text itself, other values by their type."""
     if isinstance(value, int | float | np.number):
         return str(value)
     if isinstance(value, str):
         return repr(value)
-    empty = isinstance(value, list | tuple) and not value
-    return f"an empty {type_of(value)[2:]}" if empty else type_of(value)
+    if isinstance(value, list | tuple) and not value:
+        return f"an empty {type_of(value)[2:]}"
+    return type_of(value)
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """An argument that is a whole number of any type, as an int."""
+    """Check a whole number of any type."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -52,21 +52,21 @@ def whole(name: str, value: Any, least: int) -> int:
 
 
 def real(name: str, value: Any) -> float:
-    """An argument that is a real number and not NaN, as a float."""
+    """Check a real number of any type, infinite or not."""
     if not isinstance(value, Real) or np.isnan(float(value)):
         refuse(name, shown(value), "a number")
     return float(value)
 
 
 def frames(name: str, value: Any) -> float:
-    """An argument that is a number of frames, not necessarily whole."""
+    """Check a number of frames, which need not be whole."""
     if not 0 <= (number := real(name, value)) < np.inf:
         refuse(name, shown(value), "a number of frames, 0 or more")
     return number
 
 
 def limits(values: Any) -> list[int]:
-    """The numbers of iterations after each split."""
+    """Check the numbers of iterations after each split."""
     numbers = list(values) if np.iterable(values) and not isinstance(values, str) else []
     if not numbers:
         expected = "a sequence such as (1, 2, 4)"
@@ -75,7 +75,7 @@ def limits(values: Any) -> list[int]:
 
 
 def bounds(**values: Any) -> list[float]:
-    """A floor and a ceiling of variances, given by their names."""
+    """Check a floor and a ceiling of variances; the names are those of the arguments."""
     floor, ceiling = found = [real(name, value) for name, value in values.items()]
     if not 0 <= floor <= ceiling:
         expected = f"0 <= {' <= '.join(values)}"
@@ -84,7 +84,7 @@ def bounds(**values: Any) -> list[float]:
 
 
 def check_folder(output_file_name: Any) -> None:
-    """Refuse a beginning of file names in a folder that does not exist."""
+    """Refuse the beginning of file names whose folder does not exist."""
     if not isinstance(output_file_name, str | os.PathLike):
         refuse("output_file_name", shown(output_file_name), "what the names of files begin with")
     folder = os.path.dirname(output_file_name)
@@ -94,7 +94,7 @@ def check_folder(output_file_name: Any) -> None:
 
 
 def check_extension(path: PathLike, name: str) -> None:
-    """Refuse a file name with the extension of another format than that of this name."""
+    """Refuse a file name with the extension of another format than `name`."""
     found = format_by_extension(path)
     if found is not None and found.name != name:
         wanted = format_by_name(name)
@@ -107,10 +107,10 @@ def check_extension(path: PathLike, name: str) -> None:
 
 
 def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
-    """The frames of a server and a list of shows or an IdMap, or of an array (F, D) and None.
+    """Make a source of the frames of a server and a list or IdMap, or of an array (F, D) and None.
 
-    Each show is loaded once, where SIDEKIT processes it again in every iteration. Of a SIDEKIT
-    server only the selected frames are taken, as SIDEKIT does in a training.
+    The server loads each show once. A training uses selected frames only, so that the option
+    ``keep_all_features`` of a SIDEKIT server is off as long as shows are loaded.
     """
     if isinstance(features_server, np.ndarray):
         if feature_list is not None:
@@ -128,12 +128,18 @@ def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
             "make a FeaturesServer, or join arrays with numpy.concatenate",
         )
     segments = _segments(feature_list)
-    with _selected_frames_only(features_server):
+    before = getattr(features_server, "keep_all_features", None)
+    if before is not None:
+        features_server.keep_all_features = False
+    try:
         return spooled((show, _loaded(features_server, show, part)) for show, part in segments)
+    finally:
+        if before is not None:
+            features_server.keep_all_features = before
 
 
 def array_source(values: npt.ArrayLike) -> ArraySource:
-    """An array (F, D) of one frame or more, all of them finite."""
+    """Make a source of an array (F, D) of one finite frame or more."""
     source = ArraySource(checked_frames(values, finite=True))
     if not source.frames:
         refuse("frames", "none were given", "an array (F, D)", "check where it is made")
@@ -143,7 +149,7 @@ def array_source(values: npt.ArrayLike) -> ArraySource:
 def _loaded(server: Any, show: str, segment: dict[str, int | None]) -> npt.NDArray[Any]:
     try:
         loaded = server.load(show, **segment)
-    # An OSError would be taken for one of the file that the frames are kept in.
+    # `spooled` takes an OSError for a fault of its temporary file.
     except (OSError, LookupError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise GmmcoreError(
@@ -162,9 +168,9 @@ def _loaded(server: Any, show: str, segment: dict[str, int | None]) -> npt.NDArr
 
 
 def _segments(feature_list: Any) -> list[tuple[str, dict[str, int | None]]]:
-    """The shows of a list or an IdMap, each with the arguments ``start`` and ``stop`` it has."""
+    """Return the shows of a list or an IdMap, with the arguments ``start`` and ``stop`` of each."""
     if not hasattr(feature_list, "rightids"):
-        # A set has another order in every process, and results depend on it.
+        # The order of a set, on which results depend, is another one in every process.
         unfit = isinstance(feature_list, str | bytes | set | frozenset)
         if unfit or not isinstance(feature_list, Iterable):
             raise GmmcoreError(
@@ -201,16 +207,3 @@ def _show(name: Any) -> str:
             "give names as text, or frames as one array instead of the server"
         )
     return str(name)
-
-
-@contextlib.contextmanager
-def _selected_frames_only(features_server: Any) -> Iterator[None]:
-    if not hasattr(features_server, "keep_all_features"):
-        yield
-        return
-    before = features_server.keep_all_features
-    features_server.keep_all_features = False
-    try:
-        yield
-    finally:
-        features_server.keep_all_features = before

@@ -1,4 +1,4 @@
-"""`Mixture`: all methods of ``sidekit.Mixture``, which check their arguments and call the core."""
+"""`Mixture`: the methods of ``sidekit.Mixture``, which check arguments and call the core."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gmmcore.formats.registry import (
 from gmmcore.interfaces import sidekit_arguments as arguments
 
 Array = npt.NDArray[np.float64]
-# SIDEKIT shrinks no correlations.
+# SIDEKIT shrinks no correlations, and computes in double precision with all components.
 _SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0)
 _EXACT: dict[str, Any] = {"precision": "double", "pruning": 0.0}
 
@@ -39,29 +39,31 @@ class Mixture:
     Parameters
     ----------
     mixture_file_name : path, optional
-        A mixture file of any format; without one the mixture has no components.
+        A mixture file of any format; without a file the mixture has no components.
     name : str, optional
+        Name of the mixture, for messages.
 
     Attributes
     ----------
     w, mu : ndarray, shape (C,) and (C, D), float64
-        Weights and means.
+        Weights and means of the components.
     invcov : ndarray, shape (C, D) or (C, D, D), float64
         Precisions: inverse variances, or inverse covariances.
     invchol : ndarray, shape (C, D, D), float64
         Upper Cholesky factors U of full precisions U' U; empty for diagonal covariances.
     cov_var_ctl : ndarray, shape (C, D), float64
-        Variances that the floor and the ceiling of a training refer to; may be empty.
+        Variances to which the floor and the ceiling of a training are relative; may be empty.
     cst, det, A : ndarray, shape (C,), float64
         Normalising factors of the densities, determinants of the covariances, and
-        ``sum(mu^2 invcov) - 2 (log w + log cst)``, zeros for full covariances. They may overflow;
-        nothing is computed from them.
+        ``sum(mu^2 invcov) - 2 (log w + log cst)``, or zeros for full covariances. `cst` and `det`
+        may overflow; no method uses the three arrays.
     name : str
+        Name of the mixture, for messages.
 
     Notes
     -----
-    The methods compute from `w`, `mu`, `invcov` and `cov_var_ctl` as they are when called. After
-    a change of these, `_compute_all` sets the other attributes, as in SIDEKIT.
+    All methods compute from the current `w`, `mu`, `invcov` and `cov_var_ctl`. If a script changes
+    one of them, `_compute_all` sets the other attributes, as in SIDEKIT.
 
     Examples
     --------
@@ -78,14 +80,9 @@ class Mixture:
     """
 
     def __init__(self, mixture_file_name: PathLike = "", name: str = "empty") -> None:
-        self.w: Array = np.array([])
-        self.mu: Array = np.array([])
-        self.invcov: Array = np.array([])
-        self.invchol: Array = np.array([])
-        self.cov_var_ctl: Array = np.array([])
-        self.cst: Array = np.array([])
-        self.det: Array = np.array([])
-        self.A: Array = np.array([])
+        empty: Array = np.array([])
+        self.w = self.mu = self.invcov = self.invchol = self.cov_var_ctl = empty
+        self.cst = self.det = self.A = empty
         self.name = name
         if not isinstance(mixture_file_name, str) or mixture_file_name:
             self.read(mixture_file_name)
@@ -98,38 +95,38 @@ class Mixture:
         return result
 
     def gaussian_mixture(self) -> GaussianMixture:
-        """Make a `gmmcore.GaussianMixture` of the parameters, which must be a mixture."""
+        """Make a `gmmcore.GaussianMixture`; raise `InvalidMixtureError` for invalid parameters."""
         self._filled(self.w)
         control = np.asarray(self.cov_var_ctl)
         usable = control.ndim == 2 and control.shape == np.shape(self.mu)
         return GaussianMixture(self.w, self.mu, self.invcov, control if usable else None)
 
     def distrib_nb(self) -> int:
-        """Number of components, C; 0 for an empty mixture."""
+        """Return the number of components, C; 0 for an empty mixture."""
         return int(self.w.shape[0])
 
     get_distrib_nb = distrib_nb
 
     def dim(self) -> int:
-        """Dimension of a frame, D; raises `InvalidMixtureError` for an empty mixture."""
+        """Return the dimension of a frame, D; raise `InvalidMixtureError` for an empty mixture."""
         return int(self._filled(self.mu).shape[1])
 
     def sv_size(self) -> int:
-        """Length of the mean super-vector, C D; 0 for an empty mixture."""
+        """Return the length of the mean super-vector, C D; 0 for an empty mixture."""
         return int(self.mu.size)
 
     def get_mean_super_vector(self) -> Array:
-        """Return all means, shape (C D,); raises `InvalidMixtureError` for an empty mixture."""
+        """Return all means, shape (C D,); raise `InvalidMixtureError` for an empty mixture."""
         return self._filled(self.mu).flatten()
 
     def get_invcov_super_vector(self) -> Array:
-        """Return the inverse variances of all components of a diagonal mixture, shape (C D,)."""
+        """Return all inverse variances of a diagonal mixture, shape (C D,)."""
         if self._filled(self.invcov).ndim != 2:
             raise GmmcoreError(f"mixture {self.name}: only a diagonal mixture has such a vector")
         return self.invcov.flatten()
 
     def validate(self) -> bool:
-        """Whether the parameters are a mixture, and the shapes of the constants fit them."""
+        """Whether the parameters are valid, and `cst` and `det` have one value per component."""
         try:
             count = self.gaussian_mixture().components
         except InvalidMixtureError:
@@ -137,21 +134,21 @@ class Mixture:
         return self.cst.shape == (count,) and self.det.shape == (count,)
 
     def read(self, mixture_file_name: PathLike, prefix: str = "") -> None:
-        """Read a mixture of any format, or that of this prefix in an HDF5 file of several."""
+        """Read a mixture, as `gmmcore.read_mixture` does."""
         self._adopt(read_mixture(mixture_file_name, prefix=prefix))
 
     def write(self, mixture_file_name: PathLike, prefix: str = "", mode: str = "w") -> None:
-        """Write SIDEKIT's HDF5 layout.
+        """Write an HDF5 file with SIDEKIT's layout.
 
         Parameters
         ----------
         mixture_file_name : path
-            Any name but one with the extension of another format, such as ``.gmm``, ``.mmf`` or
-            ``.dubm``: `write_alize`, `write_htk` and `gmmcore.write_mixture` write those.
+            Name of the file. The extension of another format, such as ``.gmm``, is refused:
+            `write_alize`, `write_htk` and `gmmcore.write_mixture` write other formats.
         prefix : str, optional
-            What the names of the datasets begin with.
+            Beginning of the names of the datasets.
         mode : {'w', 'a'}
-            ``a`` adds to a file that may hold other mixtures.
+            ``w`` replaces the file, ``a`` adds the mixture to those in the file.
         """
         arguments.check_extension(mixture_file_name, "sidekit")
         write_hdf5(mixture_file_name, self.gaussian_mixture(), prefix=prefix, mode=mode)
@@ -160,9 +157,8 @@ class Mixture:
     def read_alize(file_name: PathLike) -> Mixture:
         """Read ALIZE XML if the extension is ``.xml``, ALIZE RAW otherwise."""
         found = format_by_extension(file_name)
-        is_xml = found is not None and found.name == "alize-xml"
-        mixture = read_mixture(file_name, format="alize-xml" if is_xml else "alize")
-        return Mixture.from_gaussian_mixture(mixture)
+        format = "alize-xml" if found is not None and found.name == "alize-xml" else "alize"
+        return Mixture.from_gaussian_mixture(read_mixture(file_name, format=format))
 
     def write_alize(self, mixture_file_name: PathLike) -> None:
         """Write ALIZE RAW."""
@@ -171,7 +167,7 @@ class Mixture:
 
     @staticmethod
     def read_htk(filename: PathLike, begin_hmm: bool = False, state2: bool = False) -> Mixture:
-        """Read HTK MMF text: a whole definition, so that `begin_hmm` and `state2` must be false."""
+        """Read a whole definition in HTK MMF text; `begin_hmm` and `state2` must be false."""
         if begin_hmm or state2:
             found = "begin_hmm or state2, which read a part of a definition"
             arguments.refuse(str(filename), found, "a whole one", "give it from ~o to <ENDHMM>")
@@ -185,21 +181,21 @@ class Mixture:
     def compute_log_posterior_probabilities(
         self, cep: npt.ArrayLike, mu: npt.ArrayLike | None = None
     ) -> Array:
-        """Logarithm of each component's weighted density of each frame, ``log(w_c N(x))``.
+        """Compute the logarithm of each component's weighted density, ``log(w_c N(x))``.
 
-        It has two names, as in SIDEKIT, and each serves diagonal and full covariances.
+        The method has two names, as in SIDEKIT; both take diagonal and full covariances.
 
         Parameters
         ----------
         cep : array_like, shape (F, D) or (D,)
             Frames.
         mu : array_like, shape (C D,) or (C, D), optional
-            Means to use instead of the mixture's.
+            Means in the place of the mixture's.
 
         Returns
         -------
         ndarray, shape (F, C), float64
-            Not normalised over the components, as in SIDEKIT.
+            Log-densities, which are not normalised over the components, as in SIDEKIT.
 
         Examples
         --------
@@ -229,7 +225,7 @@ class Mixture:
     def sample(
         self, frames: int = 1, seed: int | None = None
     ) -> tuple[Array, npt.NDArray[np.intp]]:
-        """Draw random frames, and the component of each; see `gmmcore.GaussianMixture.sample`."""
+        """Draw random frames, as `gmmcore.GaussianMixture.sample` does."""
         return self.gaussian_mixture().sample(frames, seed)
 
     def EM_split(  # noqa: N802
@@ -250,34 +246,34 @@ class Mixture:
         seed: int = 1,
         occupancy: float = 10.0,
     ) -> list[float]:
-        """Train by splitting the components, from the one Gaussian of all frames.
+        """Train a diagonal mixture: split the Gaussian of all frames, and iterate after each split.
 
         Parameters
         ----------
         features_server : FeaturesServer or ndarray, shape (F, D)
-            Any object with ``load(show, start=, stop=)``, or all frames.
+            An object with ``load(show, start=, stop=)``, or an array of all frames.
         feature_list : sequence of str, IdMap or None
-            Names of shows, or segments of them; None where the frames are given as an array.
+            Names of shows, or segments of shows; None for an array of frames.
         distrib_nb : int
             Number of components of the trained mixture.
         iterations : sequence of int, optional
-            Largest number of iterations after each split; the last one holds for further splits.
+            Largest number of iterations after each split; the last number serves further splits.
         num_thread : int, optional
-            Number of threads; does not change the result.
+            Number of threads; the result does not depend on the number.
         llk_gain : float, optional
-            Smallest gain of log-likelihood per frame for which another iteration follows.
+            Smallest gain of log-likelihood per frame after which another iteration follows.
         save_partial, output_file_name : bool and path, optional
-            Write ``<output_file_name>_<C>g.h5``, in an existing folder, before each split.
+            Whether to write ``<output_file_name>_<C>g.h5``, in an existing folder, before a split.
         ceil_cov, floor_cov : float, optional
             Bounds of the variances, relative to those of all frames.
         method : {'sidekit', 'principal'}, optional
-            Divide all components along their axis of largest variance, or where the likelihood
-            gains most, which ends higher after fewer iterations.
+            ``sidekit`` divides each component along its axis of largest variance; ``principal``
+            divides where the likelihood gains most, and reaches more in fewer iterations.
         frames_per_component, seed : int, optional
-            Read about as many random frames per component until the last iterations, which read
-            all frames; None reads all frames in every iteration.
+            Number of random frames per component that all but the last iterations read, and the
+            seed; None reads all frames in every iteration.
         occupancy : float, optional
-            Components of fewer frames are shrunk towards the variances of all frames.
+            Components with fewer frames are shrunk towards the variances of all frames.
 
         Returns
         -------
@@ -333,11 +329,25 @@ class Mixture:
         llk_gain: float = 0.01,
         do_init: bool = True,
     ) -> list[float]:
-        """Train from components that are equal slices of the frames `cep`, of shape (F, D).
+        """Train a diagonal mixture whose components start from equal slices of the frames.
 
-        There are `iteration_min` to `iteration_max` iterations; a further one follows if the gain
-        of log-likelihood per frame is `llk_gain` or more. Without `do_init` the training of the
-        mixture as it is continues, with its `distrib_nb` components. Returns what `EM_split` does.
+        Parameters
+        ----------
+        cep : array_like, shape (F, D)
+            Frames.
+        distrib_nb : int
+            Number of components.
+        iteration_min, iteration_max : int, optional
+            Smallest and largest number of iterations.
+        llk_gain : float, optional
+            Smallest gain of log-likelihood per frame after which another iteration follows.
+        do_init : bool, optional
+            False continues the training of the mixture, which has `distrib_nb` components.
+
+        Returns
+        -------
+        list of float
+            Log-likelihood per frame of every iteration, before its update.
         """
         components = arguments.whole("distrib_nb", distrib_nb, 1)
         least = arguments.whole("iteration_min", iteration_min, 0) + 1
@@ -366,25 +376,26 @@ class Mixture:
         frames_per_component: int | None = None,
         seed: int = 1,
     ) -> list[float]:
-        """Train full covariances, from a mixture with diagonal ones.
+        """Train full covariances from a diagonal mixture.
 
         Parameters
         ----------
         diagonal_mixture : Mixture
+            Mixture to start from.
         features_server, featureList
             As `features_server` and `feature_list` of `EM_split`.
         iterations, num_thread : int, optional
             Numbers of iterations and of threads.
         prior : float or None, optional
-            Number of frames that the correlations of all components together count for: of n
-            frames, a component keeps n / (n + prior) of its own, so that it does not fit these
-            frames only. 0 gives SIDEKIT's numbers; None, twice as many as dimensions, is the
-            default of the workflow, and what new trainings should use.
+            Number of frames that stand for the correlations of all components: a component of n
+            frames keeps n / (n + prior) of its own correlations, against overfitting. 0 gives the
+            numbers of SIDEKIT. None, recommended and the default of the workflow, gives twice as
+            many frames as dimensions.
         occupancy : float or None, optional
-            Components of fewer frames are shrunk towards the variances of all frames; None for as
-            many as dimensions.
+            Components with fewer frames are shrunk towards the variances of all frames; None for
+            as many frames as dimensions.
         frames_per_component, seed : int, optional
-            As those of `EM_split`; a full component gets (D + 3) / 4 times as many frames.
+            As in `EM_split`; full components read (D + 3) / 4 times as many frames.
 
         Returns
         -------
@@ -425,12 +436,12 @@ class Mixture:
         return llk
 
     def init_from_diag(self, diag_mixture: Mixture) -> None:
-        """Take the parameters of a mixture with diagonal covariances, as full covariances."""
+        """Take the parameters of a diagonal mixture, with full covariances."""
         self._adopt(to_kind(core_mixture("diag_mixture", diag_mixture), "full"))
         self.name = getattr(diag_mixture, "name", self.name)
 
     def merge(self, model_list: Sequence[Mixture]) -> None:
-        """Take the components of several mixtures, with weights divided by their sum."""
+        """Take the components of several mixtures; all weights are divided by their sum."""
         models = list(model_list) if np.iterable(model_list) else []
         if not models:
             found = arguments.shown(model_list)
@@ -456,7 +467,7 @@ class Mixture:
         return np.clip(np.asarray(cov, dtype=np.float64), flooring * control, ceiling * control)
 
     def to_sklearn(self) -> Any:
-        """A fitted ``sklearn.mixture.GaussianMixture``; needs the extra ``sklearn``."""
+        """Make a fitted ``sklearn.mixture.GaussianMixture``; needs the extra ``sklearn``."""
         from gmmcore.formats.sklearn import to_sklearn
 
         return to_sklearn(self.gaussian_mixture())
@@ -504,7 +515,7 @@ class Mixture:
 
 
 def _common(num_thread: Any, frames_per_component: Any, seed: Any) -> dict[str, Any]:
-    """The settings that two trainings share."""
+    """Return the settings that `EM_split` and `EM_diag2full` share."""
     if frames_per_component is not None:
         frames_per_component = arguments.whole("frames_per_component", frames_per_component, 1)
     return {

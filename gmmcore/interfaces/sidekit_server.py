@@ -1,4 +1,4 @@
-"""`FeaturesServer`: SIDEKIT's interface to stored features."""
+"""`FeaturesServer`: the interface of SIDEKIT to feature files."""
 
 from __future__ import annotations
 
@@ -29,38 +29,39 @@ class FeaturesServer:
     Parameters
     ----------
     features_extractor : None
-        Features are read from files; docs/features.md says how to make them from audio.
+        Not available: docs/features.md says how to make feature files from audio.
     feature_filename_structure : path, optional
-        File name with ``{}`` in the place of the show, of any format that gmmcore reads.
+        File name, with ``{}`` in the place of the show, of any format that gmmcore reads.
     sources : sequence of (FeaturesServer, bool), optional
-        Servers whose features are joined, and whether the labels of each are taken; for a server
+        Servers whose features are joined, and whether the labels of each server count; only
         without a `dataset_list`.
     dataset_list : sequence of str or str, optional
-        Of ``energy``, ``cep``, ``fb``, ``bnf``, for SIDEKIT's files; ``vad`` is skipped.
+        Datasets of SIDEKIT's files: some of ``energy``, ``cep``, ``fb``, ``bnf``; ``vad`` has no
+        effect.
     mask : str or sequence of int, optional
         Coefficients to keep, such as ``[0-4,7]``.
     feat_norm : str, optional
         ``cms``, ``cmvn``, ``stg``, ``cms_sliding`` or ``cmvn_sliding``.
     global_cmvn : bool, optional
-        Take the statistics of ``cms`` and ``cmvn`` from the whole show, not from the segment.
+        Whether ``cms`` and ``cmvn`` use statistics of the whole show instead of the segment.
     sdc, delta, double_delta, rasta : bool, optional
-        Whether to append shifted deltas, deltas and their deltas, and to filter by RASTA.
+        Whether to append shifted deltas, deltas and deltas of deltas, and to filter by RASTA.
     sdc_config : (d, p, k), optional
-        (1, 3, 7) by default.
+        Parameters of shifted deltas, by default (1, 3, 7).
     delta_filter : sequence of float, optional
-        The weight of the latest frame first.
+        Weights of frames in a delta, beginning with the latest frame.
     context : (left, right), optional
-        Numbers of frames for `get_context`; `load` adds none, as in SIDEKIT.
+        Numbers of neighbours that `get_context` joins; `load` joins none, as in SIDEKIT.
     keep_all_features : bool, optional
-        False keeps the speech frames only.
+        Whether to keep all frames, or only speech.
     dct_pca, dct_pca_config, traps_dct_nb
         Not available.
 
     Notes
     -----
-    Where a file has no labels, all frames are speech. Values differ from SIDEKIT's where it is in
-    error: deltas of the first and last frames (see `delta` of `gmmcore.data.process`),
-    shifted deltas near the end for p > 3, HTK compression, and standard deviations of zero.
+    All frames of a file without labels count as speech. Values differ from SIDEKIT's where SIDEKIT
+    is wrong: deltas of the first and last frames (see `delta` of `gmmcore.data.process`), shifted
+    deltas near the end for p > 3, HTK compression, and standard deviations of zero.
 
     Examples
     --------
@@ -90,18 +91,17 @@ class FeaturesServer:
         sdc_config: Sequence[int] | None = None,
         delta: bool | None = None,
         double_delta: bool | None = None,
-        delta_filter: Sequence[float] | npt.ArrayLike | None = None,
+        delta_filter: npt.ArrayLike | None = None,
         context: Sequence[int] | None = None,
         traps_dct_nb: int | None = None,
         rasta: bool | None = None,
         keep_all_features: bool = True,
     ) -> None:
-        not_available = {
-            "features_extractor": features_extractor,
-            "dct_pca": dct_pca,
-            "traps_dct_nb": traps_dct_nb,
-        }
-        for name, value in not_available.items():
+        for name, value in (
+            ("features_extractor", features_extractor),
+            ("dct_pca", dct_pca),
+            ("traps_dct_nb", traps_dct_nb),
+        ):
             if value:
                 found, remedy = f"{name} is not available", "store such features in files first"
                 refuse("FeaturesServer", found, "None", remedy)
@@ -122,8 +122,8 @@ class FeaturesServer:
         self.context = tuple(context or (0, 0))
         if any(not isinstance(pair, tuple | list) or len(pair) != 2 for pair in self.sources):
             refuse("FeaturesServer: sources", "something else", pairs)
-        whole = all(isinstance(n, int | np.integer) and n >= 0 for n in self.context)
-        if len(self.context) != 2 or not whole:
+        whole = [isinstance(n, int | np.integer) and n >= 0 for n in self.context]
+        if whole != [True, True]:
             expected = "(left, right), two numbers of frames"
             refuse("FeaturesServer: context", f"{self.context}", expected)
         if self.global_cmvn and feat_norm in ("cms", "cmvn"):
@@ -135,7 +135,7 @@ class FeaturesServer:
             "normalisation": feat_norm,
             "sdc": list(sdc_config or (1, 3, 7)) if sdc and not delta else None,
             "delta": bool(delta),
-            # SIDEKIT looks at double_delta only where delta is set.
+            # As in SIDEKIT, double_delta has an effect only with delta.
             "double_delta": bool(delta) and bool(double_delta),
             "rasta": bool(rasta),
             "select_speech": not keep_all_features,
@@ -147,7 +147,7 @@ class FeaturesServer:
 
     @property
     def keep_all_features(self) -> bool:
-        """Whether `load` gives all frames or speech only; may be set, as in SIDEKIT."""
+        """Whether `load` returns all frames or only speech; a script may set it, as in SIDEKIT."""
         return not self.settings.select_speech
 
     @keep_all_features.setter
@@ -161,7 +161,7 @@ class FeaturesServer:
         self.close()
 
     def close(self) -> None:
-        """Close the files that are kept open; `load` opens them again."""
+        """Close all open files; the next `load` opens its file again."""
         self._files.close()
 
     def load(
@@ -178,14 +178,15 @@ class FeaturesServer:
         Parameters
         ----------
         show : str
+            Name of the show.
         channel : int, optional
-            Not used: stored features have one channel.
+            Not used: features in files have one channel.
         input_feature_filename : str, optional
-            Used instead of `feature_filename_structure`.
+            Name of the file, in the place of `feature_filename_structure`.
         label : array_like, shape (N,), optional
-            Labels of the segment's frames, instead of the file's.
+            Labels of the frames of the segment, in the place of those in the file.
         start, stop : int, optional
-            Frames start <= i < stop. Beyond the ends of the show, its first and last frame
+            The segment is start <= i < stop. Beyond the ends of the show, its first and last frame
             are repeated.
 
         Returns
@@ -228,9 +229,23 @@ class FeaturesServer:
         stop: int | None = None,
         label: npt.ArrayLike | None = None,
     ) -> tuple[Frames, Labels | None]:
-        """Join frames start <= i < stop of `feat` (N, D) with their neighbours, the earliest first.
+        """Join frames with their neighbours, as the argument `context` of the server says.
 
-        Returns the frames, of shape (stop - start, D (left + 1 + right)), and their labels.
+        Parameters
+        ----------
+        feat : array_like, shape (N, D)
+            Frames of a show.
+        start, stop : int, optional
+            The result has frames start <= i < stop.
+        label : array_like, shape (N,), optional
+            Labels of all frames.
+
+        Returns
+        -------
+        frames : ndarray, shape (stop - start, D (left + 1 + right)), float32
+            Joined frames; the earliest neighbour comes first.
+        label : ndarray, shape (stop - start,), bool, or None
+            Labels of these frames, if given.
         """
         values = checked_frames(feat)
         if values.ndim != 2:
@@ -266,11 +281,10 @@ class FeaturesServer:
         first, last = start or 0, count if stop is None else stop
         low, high = max(first, 0), min(last, count)
         if low >= high:
-            found, expected = (
-                f"the segment {first} to {last}",
-                f"one within its frames 0 to {count}",
+            expected = f"one within its frames 0 to {count}"
+            raise FaultyShowError(
+                f"the segment {first} to {last}", expected, "correct start and stop"
             )
-            raise FaultyShowError(found, expected, "correct start and stop")
         frames = source.read(show, place, low, high)
         missing = (low - first, last - high)
         frames = np.pad(frames, (missing, (0, 0)), mode="edge")
@@ -285,13 +299,13 @@ class FeaturesServer:
 
 
 def _datasets(value: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    """SIDEKIT takes a list, or a text that looks like one."""
+    """Return the known datasets of a list, or of a text such as ``[cep, vad]``."""
     if value is None:
         return None
     if isinstance(value, str):
         value = [name.strip(" \"'") for name in value.strip("[]").split(",")]
     unknown = [name for name in value if name not in (*DATASETS, "vad")]
     if unknown or not set(value) & set(DATASETS):
-        expected = f"some of {', '.join(DATASETS)}"
-        refuse("FeaturesServer: dataset_list", f"{unknown or 'nothing'}", expected)
+        found, expected = f"{unknown or 'nothing'}", f"some of {', '.join(DATASETS)}"
+        refuse("FeaturesServer: dataset_list", found, expected)
     return tuple(name for name in DATASETS if name in value)
