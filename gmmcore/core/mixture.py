@@ -124,7 +124,7 @@ class GaussianMixture:
             np.concatenate([one.means for one in mixtures]),
             np.concatenate([one.precisions for one in mixtures]),
             np.concatenate(controls) if len(controls) == len(mixtures) else None,
-            mixtures[0].kind if mixtures[0].kind != "tied" else "full",
+            "spherical" if all(one.kind == "spherical" for one in mixtures) else None,
         )
 
     @property

@@ -201,11 +201,7 @@ class _Datasets(Reading):
         return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
 
     def read(self, prefix: str) -> GaussianMixture:
-        """Return the mixture with this prefix.
-
-        Cholesky factors and constants are not read: SIDEKIT writes lower factors in the place of
-        upper ones.
-        """
+        """Return the mixture with this prefix; wrong factors that SIDEKIT writes are not read."""
         if prefix + "w" not in self._file:
             others = self.prefixes()
             advice = f"; it has mixtures with the prefixes {others[:8]}" if others else ""
@@ -281,7 +277,7 @@ class _Datasets(Reading):
             self.refuse("two of its names are those of one array: damaged")
 
     def _dataset(self, name: str) -> h5py.Dataset:
-        """Return a dataset of floats that the file holds itself and can hold by its size."""
+        """Return a dataset of floats, which must lie in the file and be no larger than possible."""
         place = self._in_file(name)
         if not isinstance(place, h5py.Dataset) or place.shape is None:
             self.refuse(f"{name} is no array")
@@ -308,7 +304,7 @@ class _Datasets(Reading):
         """Refuse a dataset without one of its chunks, for which HDF5 reads zeros."""
         sides = zip(dataset.shape, dataset.chunks, strict=True)
         for offset in itertools.product(*(range(0, length, step) for length, step in sides)):
-            # This searches for a chunk as a read does: a read may miss chunks that HDF5 lists.
+            # HDF5 may list a chunk that no read finds; this function searches as a read does.
             try:
                 skipped = dataset.id.read_direct_chunk(offset)[0]
             except (ValueError, RuntimeError, OSError, MemoryError):
@@ -406,7 +402,7 @@ def load_model(path: PathLike) -> Model:
 
 
 def _recognises(content: bytes) -> bool:
-    # HDF5 allows user blocks of these and larger sizes before its signature.
+    # A user block of these sizes, or of a larger one, may precede the signature of HDF5.
     return is_sealed(content) or any(
         content[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512, 1024, 2048, 4096)
     )

@@ -53,7 +53,7 @@ class _Definition(Reading):
         self.current: dict[bytes, Array] | None = None
 
     def item(self, keyword: bytes, values: bytes) -> None:
-        """Take the next item; items outside of a state count only if they bound or describe it."""
+        """Take the next item; outside of a state, only a few keywords count."""
         if keyword in _UNSUPPORTED:
             self.refuse(f"it has {_UNSUPPORTED[keyword]}, which are not supported")
         if keyword == b"VECSIZE":

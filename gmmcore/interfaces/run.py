@@ -154,7 +154,7 @@ def open_run(folder: str | os.PathLike[str]) -> OpenedRun:
     Raises
     ------
     GmmcoreError
-        If there is no mixture of a run in the folder, or the newest one is damaged.
+        If the folder has no mixture of a run, or the mixture of the latest iteration is damaged.
 
     Examples
     --------

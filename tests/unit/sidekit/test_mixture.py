@@ -17,6 +17,7 @@ from scipy.stats import multivariate_normal
 import gmmcore
 from gmmcore import GaussianMixture, Mixture
 from gmmcore.core.estep import accumulate
+from gmmcore.core.kinds import to_kind
 from gmmcore.core.settings import MStep
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
@@ -665,6 +666,15 @@ def test_variance_control() -> None:
     cov = np.array([[0.001, 0.5, 50.0]])
     controlled = Mixture.variance_control(cov, 0.01, 10, np.array([[1.0, 1.0, 2.0]]))
     assert controlled.tolist() == [[0.01, 0.5, 20.0]]
+
+
+def test_merged_mixtures_have_a_kind_that_holds_all() -> None:
+    diagonal = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 2.0]])
+    for kind, beside, both in (("spherical", "diag", "diag"), ("tied", "full", "full")):
+        one, other = to_kind(diagonal, kind), to_kind(diagonal, beside)
+        for parts in ([one, other], [other, one]):
+            assert GaussianMixture.merged(parts).kind == both
+        assert GaussianMixture.merged([one, one]).kind == ("full" if kind == "tied" else kind)
 
 
 def test_merge() -> None:
