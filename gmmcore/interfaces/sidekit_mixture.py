@@ -63,7 +63,8 @@ class Mixture:
     Notes
     -----
     All methods compute from the current `w`, `mu`, `invcov` and `cov_var_ctl`. If a script changes
-    one of them, `_compute_all` sets the other attributes, as in SIDEKIT.
+    one of them, `_compute_all` sets the other attributes, as in SIDEKIT. A `Mixture` is diagonal or
+    full: spherical covariances become diagonal ones, and tied covariances full ones.
 
     Examples
     --------
