@@ -140,8 +140,10 @@ def test_a_shard_whose_frames_are_damaged(trained, nearly, jobs):
     content[3000] ^= 1
     shard.write_bytes(content)
     os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns))
-    (line,) = errors(nearly.run(code=1))
-    assert f"/{shard.name}: damaged: frames 0 to " in line
+    # Another job of the iteration may miss it then.
+    lines = errors(nearly.run(code=1))
+    assert all(f"/{shard.name}: " in line for line in lines)
+    (line,) = (line for line in lines if ": damaged: frames 0 to " in line)
     assert "removed; give the same command again, which packs the shard anew and goes on" in line
     log = nearly.run()
     assert len(re.findall(r"shard \d+: \d", log)) == 1, log

@@ -13,7 +13,7 @@ from flows import PLAIN, Workflow, iterations
 
 from gmmcore.cli.main import main
 from gmmcore.errors import GmmcoreError
-from gmmcore.formats import hdf5
+from gmmcore.workflow import stage
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +91,7 @@ def test_a_stage_goes_on_from_the_iterations_that_are_there(
     trained, copied, trouble, jobs, monkeypatch
 ):
     command = stage_command(copied)
-    real, calls = hdf5.save_model, []
+    real, calls = stage.save_model, []
 
     def save(path, *arguments, **more):
         calls.append(path)
@@ -99,14 +99,14 @@ def test_a_stage_goes_on_from_the_iterations_that_are_there(
             raise trouble
         return real(path, *arguments, **more)
 
-    monkeypatch.setattr(hdf5, "save_model", save)
+    monkeypatch.setattr(stage, "save_model", save)
     if isinstance(trouble, RuntimeError):
         with pytest.raises(RuntimeError, match="bug"):
             main(command)
     else:
         assert main(command) != 0
-    stage = copied.folder / "results/tiny/diag/4"
-    assert sorted(path.name for path in stage.glob("*.h5")) == ["000.h5", "001.h5", "002.h5"]
+    folder = copied.folder / "results/tiny/diag/4"
+    assert sorted(path.name for path in folder.glob("*.h5")) == ["000.h5", "001.h5", "002.h5"]
     copied.configure({**PLAIN, "jobs": jobs})
     log = copied.run()
     assert iterations(log)[:1] == ["diag/4/3"]
