@@ -18,28 +18,27 @@ include: "rules/common.smk"
 # Intermediate files are named too, so that missing ones are made again.
 rule all:
     input:
+        [f"{demo}/{name}" for demo in DEMOS for name in ["shows.txt", "truth.h5"]],
         [
-            f"results/{folder}"
+            f"results/features/{corpus}/{name}"
+            for corpus in CORPORA
+            for name in ["shows.tsv", "corpus.json", "skipped.tsv"]
+        ],
+        lambda wildcards: [path for name in CORPORA for path in missing_shards(name)],
+        [path.format(stage=stage) for stage in STAGES for path in [FIRST, LAST]],
+        [
+            f"results/{run.name}/{name}"
             for run in RUNS.values()
-            for folder in [
-                *(f"features/{name}/shows.tsv" for name in run.corpora),
-                *(f"features/{name}/corpus.json" for name in run.corpora),
-                *(f"{run.name}/{stage.name}.h5" for stage in run.plan),
-                f"{run.name}/ubm.h5",
-                *(f"{run.name}/{name}" for name in [*run.products, *run.pages]),
-                f"{run.name}/SHA256SUMS",
-            ]
+            for name in ["ubm.h5", *run.products, *run.pages, "SHA256SUMS"]
         ],
         [f"results/{COMPARISON}"] if COMPARED else [],
 
 
-include: "rules/again.smk"
-include: "rules/iterations.smk"
 include: "rules/features.smk"
-include: "rules/demo.smk"
 include: "rules/scatter.smk"
 include: "rules/train.smk"
 include: "rules/products.smk"
+include: "rules/demo.smk"
 
 
 # On a cluster, these short jobs run on the submitting machine: in the queue, they would wait longer
@@ -48,6 +47,7 @@ localrules:
     all,
     demo,
     shows,
+    packed,
     corpus,
     initialise,
     split,
@@ -61,7 +61,14 @@ localrules:
     checksums,
 
 
+# The jobs of a cluster read this file too, but decide nothing.
+if workflow.is_main_process:
+    with one_line_for_errors():
+        write_stamps(RUNS, prefix())
+
+
 onerror:
     print(
-        "stopped; the lines above say why. The same command goes on from what is done."
+        "stopped; the lines above say why. The same command goes on from what is done; if it stops "
+        "there again, `gmmcore check --repair` removes damaged files."
     )

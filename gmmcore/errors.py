@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+REMEDY = "remove it and give the same command again"
+"""What an error message advises for a damaged file of a run."""
+
 
 class GmmcoreError(Exception):
     """Base class of errors in input or configuration.
@@ -16,7 +19,23 @@ class GmmcoreError(Exception):
 
 
 class DamagedFileError(GmmcoreError):
-    """Error raised for a file that gmmcore wrote and that was truncated or altered since."""
+    """Error raised for a file of a run that is not what was written there, and can be made again.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what : str
+        What is wrong with it, such as ``damaged: 100 bytes where 2000 were written``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], what: str) -> None:
+        super().__init__(f"{os.fspath(path)}: {what}; {REMEDY}")
+        self.path, self.what = os.fspath(path), what
+
+    def __reduce__(self) -> tuple[type[DamagedFileError], tuple[str, str]]:
+        """Worker processes send the error to the one that began them."""
+        return type(self), (self.path, self.what)
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,38 +1,29 @@
-# The configuration, and small input functions. This file has no rules and no arithmetic.
+# The configuration, names of files, and small input functions. This file has no rules.
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import gmmcore
-from gmmcore.config.configuration import changed
-from gmmcore.data.corpus import Corpus
+from gmmcore.config.keys import COMPARISON, EXPORTS
+from gmmcore.core.schedule import LONG_SECONDS
 from gmmcore.data.check import shard_paths
-from gmmcore.core.schedule import megabytes, seconds
-from gmmcore.config.keys import DemoSettings
+from gmmcore.data.corpus import Corpus
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import remembered
-from gmmcore.config.options import mapping, words
+from gmmcore.workflow.stage import header_state, mixture_path, walk_iterations
 from gmmcore.workflow.runs import made_lists, read_runs
-from gmmcore.core.schedule import Course, iteration_name
-from gmmcore.config.keys import COMPARISON, EXPORTS
-from gmmcore.workflow.verified import recall, remember, sealed_state
+from gmmcore.workflow.stamps import write_stamps
+from gmmcore.workflow.status import Frames, cost
 
 # A closed pipe, as in `snakemake | head`, ends Snakemake. Otherwise it would wait for ever, because
 # the thread that meets the closed pipe is not the one that waits for the jobs.
 with contextlib.suppress(ValueError):  # Snakemake itself may run in a thread.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-
-try:
-    RUNS = read_runs(config)
-except GmmcoreError as error:
-    sys.exit(f"gmmcore: error: {error}")
 
 # Jobs find the program also where the environment of Snakemake was not activated.
 if shutil.which("gmmcore") is None:
@@ -43,53 +34,55 @@ if shutil.which("gmmcore") is None:
 # envs/gmmcore.post-deploy.sh installs this checkout, or the release that is in use.
 PROJECT = Path(gmmcore.__file__).parents[1]
 RELEASE = f"gmmcore=={gmmcore.__version__}"
+# In jobs, a damaged file is removed, so that the same command makes it again.
 os.environ.update(
-    GMMCORE_SOURCE=str(PROJECT) if (PROJECT / "pyproject.toml").exists() else RELEASE
+    GMMCORE_SOURCE=str(PROJECT) if (PROJECT / "pyproject.toml").exists() else RELEASE,
+    GMMCORE_JOB="1",
 )
 
+
+@contextlib.contextmanager
+def one_line_for_errors():
+    """End Snakemake with the line of an error, without a traceback."""
+    try:
+        yield
+    except GmmcoreError as error:
+        sys.exit(f"gmmcore: error: {error}")
+
+
+with one_line_for_errors():
+    RUNS = read_runs(config)
+
+# The stages of all runs, by names such as demo/diag/64.
+STAGES = {
+    f"{run.name}/{stage.name}": (run, stage)
+    for run in RUNS.values()
+    for stage in run.plan
+}
 CORPORA = {
     name: features for run in RUNS.values() for name, features in run.corpora.items()
 }
-DEMOS = {
-    run.settings.demo.folder: run.settings
-    for run in RUNS.values()
-    if run.settings.demo.folder
-}
 # Feature lists that the workflow makes.
-LISTS = {
-    path: recipe
-    for run in RUNS.values()
-    for path, recipe in made_lists(run.settings).items()
-}
-
-TABLE = "results/features/{corpus}/shows.tsv"
-FIRST = "results/{run}/{stage}/000.h5"
-LAST = "results/{run}/{stage}.h5"
-ITERATION = "results/{run}/{stage}/{iteration}.h5"
-STATISTICS = "results/{run}/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
-FINAL = "results/{run}/ubm.h5"
-
+LISTS = {path for run in RUNS.values() for path in made_lists(run.settings)}
+DEMOS = [os.path.dirname(path) for path in sorted(LISTS)]
 # Runs that are compared.
 COMPARED = [run for run in RUNS.values() if run.pages]
 COMPARED = COMPARED if len(COMPARED) > 1 else []
 
-# Runs whose statistics are files between jobs. Their iterations are a chain of jobs, which
-# Snakemake follows recursively.
-SCATTERED = {name for name, run in RUNS.items() if run.settings.jobs != "auto"}
-sys.setrecursionlimit(100_000)
-
-# Whether there are other machines than this one.
+# Whether there are other machines than this one, and a corpus that is not made yet.
 ON_CLUSTER = workflow.resource_settings.nodes is not None
+UNKNOWN = Frames(10**9, 60)
 
-# Frames and dimension of a corpus that is not made yet.
-UNKNOWN = (10**9, 60)
-
-# The first run with a stage makes it, and the others copy its iterations.
-MAKERS = {}
-for run in RUNS.values():
-    for stage in run.plan:
-        MAKERS.setdefault((run.recipe(stage), run.settings.device), run)
-
+TABLE = "results/features/{corpus}/shows.tsv"
+SOURCE = "results/features/{corpus}/source.json"
+CORPUS = "results/features/{corpus}/corpus.json"
+SETTINGS = "results/{stage}/settings.json"
+FIRST = "results/{stage}/000.h5"
+ITERATION = "results/{stage}/{iteration}.h5"
+STATISTICS = "results/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
+LAST = "results/{stage}.h5"
+RUN = "results/{run}/settings.json"
+FINAL = "results/{run}/ubm.h5"
 
 read_corpus = remembered(Corpus.read)
 
@@ -104,17 +97,9 @@ def alternatives(values):
     return "|".join(map(re.escape, values)) or "(?!)"
 
 
-def runs_with(origin=None, is_wanted=lambda stage, run: True):
-    """Make a constraint of `run`: the run has the stage that follows, with this origin if given."""
-    return (
-        "|".join(
-            rf"{re.escape(run.name)}(?=/{stage.name}\b)"
-            for run in RUNS.values()
-            for stage in run.plan
-            if origin in (None, stage.origin) and is_wanted(stage, run)
-        )
-        or "(?!)"
-    )
+def stages_where(is_wanted):
+    """Make a constraint of `stage` from a function of a run and a stage."""
+    return alternatives(name for name, pair in STAGES.items() if is_wanted(*pair))
 
 
 def prefix():
@@ -122,204 +107,180 @@ def prefix():
     return str(rules.shows.output[0]).removesuffix(TABLE)
 
 
-def features_of(corpus):
-    """Return the settings of the features of a corpus, with the prefix for a list that is made."""
-    features = CORPORA[corpus]
-    if features.list not in LISTS:
-        return features
-    return replace(features, list=prefix() + features.list)
+def missing_shards(corpus):
+    """Return the shards that are not there, which are known once the list is checked.
 
-
-def maximising(wildcards):
-    """Return the settings of the iterations of a stage, as arguments."""
-    run = RUNS[wildcards.run]
-    stage = run.stage(wildcards.stage)
-    held_out = held_out_of_run(wildcards)
+    Those that are there are in no graph, because there may be thousands.
+    """
+    table = checkpoints.shows.get(corpus=corpus).output[0]
+    try:
+        paths = shard_paths(table).values()
+    except GmmcoreError:
+        return []  # The next job says that the table is damaged.
     return [
-        f"--iterations={stage.iterations}",
-        *(["--final"] if stage.final else []),
-        *([f"--held-out={prefix()}{held_out}"] if held_out else []),
-        *words(run.settings.limits),
-        *words(run.settings.iteration(stage.kind)),
+        literal(path.removeprefix(prefix()))
+        for path in paths
+        if not os.path.exists(path)
     ]
 
 
-def stages_of_run(wildcards):
-    """Return the last mixtures of all stages of a run."""
-    plan = RUNS[wildcards.run].plan
-    return [f"results/{wildcards.run}/{stage.name}.h5" for stage in plan]
+def wait_for_shards(wildcards):
+    """Wait for the missing shards; they become no inputs, so that the inputs stay the same."""
+    if missing_shards(wildcards.corpus):
+        checkpoints.packed.get(**wildcards)
+    return []
 
 
-def exported(wildcards):
-    """Return the mixture that an export is made from: the final one, or that of a stage."""
-    return f"results/{wildcards.run}/{wildcards.name}.h5"
+def dates(*paths):
+    """Return when files were written, as a parameter of checkpoints whose outputs may be removed.
+
+    Inputs may have the content that they had before, when Snakemake would not make them again.
+    """
+    paths = [f"{prefix()}{path}" for path in paths if path]
+    return [os.stat(path).st_mtime_ns for path in paths if os.path.exists(path)]
 
 
-def course_with(stage, run, corpus):
-    """Return what the iterations of a stage read of so many frames of a dimension."""
-    frames, dimension = corpus
-    limits = mapping(run.settings.limits)
-    return Course.of(stage, frames=frames, dimension=dimension, **limits)
+def corpus_of(run):
+    """Return the corpus that a run trains on."""
+    return CORPUS.format(corpus=run.corpus)
 
 
-def made_corpus(run):
-    """Return the frames and the dimension of a corpus."""
+def held_out_of(run):
+    """Return the held-out frames of a run, if there are any."""
+    name = run.held_out_corpus
+    return [] if name is None else CORPUS.format(corpus=name)
+
+
+def corpus_of_stage(wildcards):
+    """Return the corpus that a stage reads."""
+    return corpus_of(STAGES[wildcards.stage][0])
+
+
+def held_out_of_stage(wildcards):
+    """Return the held-out frames that the iterations of a stage read, if there are any."""
+    run, stage = STAGES[wildcards.stage]
+    return held_out_of(run) if stage.iterations else []
+
+
+def last_before(wildcards):
+    """Return the last mixture of the stage before, if there is one."""
+    run, stage = STAGES[wildcards.stage]
+    place = run.plan.index(stage)
+    return f"results/{run.name}/{run.plan[place - 1].name}.h5" if place else []
+
+
+def next_iteration(wildcards):
+    """Request the next iteration of a stage, as long as the stage goes on."""
+    run, stage = STAGES[wildcards.stage]
+    if not is_scattered(run, stage) or not stage.iterations:
+        return []
+    if not os.path.exists(prefix() + FIRST.format(**wildcards)):
+        return checkpoints.maximise.get(**wildcards, iteration="001").output
+    first = getattr(checkpoints, stage.origin).get(**wildcards).output[0]
+    facts, fault = header_state(first)
+    paths = [corpus_of(run), *([held_out_of(run)] if run.held_out else [])]
     try:
-        corpus = read_corpus(f"{prefix()}results/features/{run.corpus}/corpus.json")
+        corpus, held_out, *_ = [*(read_corpus(prefix() + path) for path in paths), None]
+    except GmmcoreError as error:
+        fault = str(error)
+    if fault:
+        return []  # The next job says what is wrong.
+    done = walk_iterations(
+        os.path.dirname(first),
+        facts["digest"],
+        corpus,
+        held_out,
+        run.digest("maximise", stage.kind),
+        run.course(stage, corpus),
+        header_state,
+    )
+    if done.complete:
+        return []
+    following = f"{done.last + 1:03d}"
+    return checkpoints.maximise.get(**wildcards, iteration=following).output
+
+
+def before(wildcards):
+    """Return the file of the iteration before, in the same stage."""
+    folder = f"results/{wildcards.stage}"
+    return mixture_path(folder, int(wildcards.iteration) - 1)
+
+
+def previous(wildcards):
+    """Return the iteration before, unless it is there: nothing in the graph makes it again."""
+    path = before(wildcards)
+    is_made = int(wildcards.iteration) > 1 and os.path.exists(prefix() + path)
+    return [] if is_made else path
+
+
+def last_stage(run):
+    """Return the name of the last stage of a run."""
+    return f"{run}/{RUNS[run].plan[-1].name}"
+
+
+def frames_of(run):
+    """Return the number and the dimension of a run's frames, as far as they are known."""
+    try:
+        corpus = read_corpus(prefix() + corpus_of(run))
     except GmmcoreError:
         return UNKNOWN
-    return corpus.frames, corpus.dimension
-
-
-def memory(wildcards, threads, attempt):
-    """Return the megabytes that a mixture, its statistics and frames need."""
-    run = RUNS[wildcards.run]
-    stage = run.stage(wildcards.stage)
-    corpus = made_corpus(run)
-    course = course_with(stage, run, corpus)
-    frames, components, dimension, full = course.largest(*corpus)
-    processes = ranks(wildcards)
-    most = processes * run.settings.memory * 1_000_000 // (4 * dimension)
-    return attempt * megabytes(
-        components,
-        dimension,
-        full=full,
-        workers=processes * threads,
-        kept=min(frames, most) if corpus != UNKNOWN else 0,
-        devices=devices(wildcards),
-    )
-
-
-def runtime(wildcards, threads, attempt):
-    """Return the minutes that a stage may take; what it has done by then is kept."""
-    run = RUNS[wildcards.run]
-    stage = run.stage(wildcards.stage)
-    corpus = made_corpus(run)
-    *sizes, full = course_with(stage, run, corpus).largest(*corpus)
-    workers = ranks(wildcards) * threads
-    wanted = 2 * stage.iterations * seconds(*sizes, full=full) / workers
-    return attempt * (10 + int(wanted / 60))
-
-
-def is_short(stage, run):
-    """Whether a stage takes less than a minute on one core, whatever corpus there will be."""
-    return not course_with(stage, run, UNKNOWN).takes_long(*UNKNOWN)
-
-
-def device(wildcards):
-    """Return the argument that says what computes a stage, if it takes long."""
-    run = RUNS[wildcards.run]
-    is_free = is_short(run.stage(wildcards.stage), run)
-    return "" if is_free else f"--device={run.settings.device}"
-
-
-def devices(wildcards):
-    """Return how many graphics processors a job asks a cluster for: one for each rank."""
-    return ranks(wildcards) if device(wildcards) == "--device=cuda" else 0
-
-
-def is_local(stage, run):
-    """Whether a stage is made on the submitting machine; with `jobs: N`, its copy is."""
-    return run.name in SCATTERED or is_short(stage, run)
+    return Frames(corpus.frames, corpus.dimension)
 
 
 def threads(wildcards):
     """Return all cores; runs with small stages share them, so that they can run side by side."""
-    small = RUNS[wildcards.run].stage(wildcards.stage).components < 64
+    small = STAGES[wildcards.stage][1].components < 64
     # On a cluster the profile says how many threads a job has.
-    cores = workflow.resource_settings.cores or 1
-    return max(1, cores // (len(RUNS) if small else 1))
+    return max(1, (workflow.cores or 1) // (len(RUNS) if small else 1))
+
+
+def memory(wildcards, threads, attempt):
+    """Return the megabytes that a mixture, its statistics and the frames that are there need."""
+    run, stage = STAGES[wildcards.stage]
+    frames = frames_of(run)
+    kept = run.settings.memory if frames == UNKNOWN else 0
+    return attempt * (cost(run, stage, frames, threads).megabytes - kept)
+
+
+def runtime(wildcards, threads, attempt):
+    """Return the minutes that a stage may take; what it has done by then is kept."""
+    run, stage = STAGES[wildcards.stage]
+    seconds = 2 * cost(run, stage, frames_of(run), threads).seconds
+    return attempt * (10 + int(seconds / 60))
 
 
 def kept_frames(wildcards):
     """Return the megabytes of frames that a job keeps in memory."""
-    return RUNS[wildcards.run].settings.memory
+    return STAGES[wildcards.stage][0].settings.memory
 
 
-def ranks(wildcards):
-    """Return the number of MPI ranks that share a stage; small stages have one."""
-    return 1
+def is_long(run, stage):
+    """Whether a stage may take more than a minute on one core, whatever corpus there will be."""
+    return cost(run, stage, UNKNOWN, 1).seconds >= LONG_SECONDS
 
 
-def launcher(wildcards):
-    """Return the command that starts MPI ranks, if a stage has several."""
-    return RUNS[wildcards.run].settings.mpi.launcher if ranks(wildcards) > 1 else None
+def is_local(run, stage):
+    """Whether a stage is made on the submitting machine; with `jobs: N`, its copy is."""
+    return run.settings.jobs != "auto" or not is_long(run, stage)
 
 
-def start(wildcards):
-    """Return the beginning of the command line that starts several ranks."""
-    command = launcher(wildcards)
-    return f"{command} -n {ranks(wildcards)}" if command else ""
+def is_scattered(run, stage):
+    """Whether the iterations of a stage are jobs, with statistics as files between them."""
+    return run.settings.jobs != "auto" and not (ON_CLUSTER and not is_long(run, stage))
 
 
-def scoring_devices(wildcards):
-    """Return how many graphics processors a job needs to score held-out frames."""
-    return devices(wildcards) if held_out_of_run(wildcards) else 0
+def device(wildcards):
+    """Return what computes a stage: the GPU that is asked for, if the stage takes long."""
+    run, stage = STAGES[wildcards.stage]
+    return run.settings.device if is_long(run, stage) else "cpu"
 
 
-def demo_settings(wildcards):
-    """Return the settings of a demonstration corpus, as arguments."""
-    settings = DEMOS[wildcards.demo]
-    return [f"--seed={settings.seed}", *words(settings.demo, DemoSettings)]
-
-
-def corpus_settings(wildcards):
-    """Return the settings of the features of a corpus, as arguments."""
-    return words(features_of(wildcards.corpus))
-
-
-def shards_of_corpus(wildcards):
-    """Return the shards, which are known once the list is checked."""
-    table = checkpoints.shows.get(**wildcards).output[0]
-    if not os.path.exists(table):
-        return []  # This is `--touch`, and nothing was made yet.
-    return [
-        literal(path.removeprefix(prefix())) for path in shard_paths(table).values()
-    ]
-
-
-def corpus_of_run(wildcards):
-    """Return the corpus that a run trains on."""
-    return f"results/features/{RUNS[wildcards.run].corpus}/corpus.json"
-
-
-def held_out_of_run(wildcards):
-    """Return the held-out frames of a run, if there are any and the stage has iterations."""
-    run = RUNS[wildcards.run]
-    if run.held_out_corpus is None or not run.stage(wildcards.stage).iterations:
-        return []
-    return f"results/features/{run.held_out_corpus}/corpus.json"
-
-
-def held_out_frames(run):
-    """Return the held-out frames of a run, in a list that is empty if there are none."""
-    name = run.held_out_corpus
-    return [] if name is None else [f"results/features/{name}/corpus.json"]
-
-
-def initial_mixture(wildcards):
-    """Return the initial mixture of a run, if the configuration names one."""
-    path = RUNS[wildcards.run].settings.init.from_
-    return local(literal(path)) if path else []
-
-
-def last_of_stage_before(wildcards):
-    """Return the last mixture of the stage before."""
-    run = RUNS[wildcards.run]
-    return f"results/{run.name}/{run.before(run.stage(wildcards.stage)).name}.h5"
-
-
-def twin(wildcards):
-    """Return the same stage of another run, if that run makes the iterations of both."""
-    run = RUNS[wildcards.run]
-    recipe = run.recipe(run.stage(wildcards.stage))
-    maker = MAKERS[recipe, run.settings.device]
-    if maker is run or {run.settings.jobs, maker.settings.jobs} != {"auto"}:
-        return []
-    return f"results/{maker.name}/{wildcards.stage}.h5"
+def gpus(wildcards):
+    """Return how many GPUs a job asks a cluster for."""
+    return int(device(wildcards) == "cuda")
 
 
 wildcard_constraints:
     run=alternatives(RUNS),
     corpus=alternatives(CORPORA),
-    stage=alternatives(stage.name for run in RUNS.values() for stage in run.plan),
+    stage=alternatives(STAGES),

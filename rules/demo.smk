@@ -6,7 +6,7 @@
 
 rule demo:
     input:
-        again=again("{demo}/shows.txt"),
+        settings="{demo}/settings.json",
     output:
         shows="{demo}/shows.txt",
         truth="{demo}/truth.h5",
@@ -18,19 +18,15 @@ rule demo:
         "../envs/gmmcore.yaml"
     params:
         folder=lambda wildcards, output: os.path.dirname(output.shows),
-        settings=demo_settings,
-        recipe=lambda wildcards: LISTS[f"{wildcards.demo}/shows.txt"],
     shell:
-        "gmmcore demo {params.settings:q} --recipe {params.recipe}"
-        " --output {params.folder:q} --log {log:q}"
+        "gmmcore demo --settings {input.settings:q} --output {params.folder:q} --log {log:q}"
 
 
 rule recovery:
     input:
         truth=lambda wildcards: f"{RUNS[wildcards.run].settings.demo.folder}/truth.h5",
-        mixture="results/{run}/ubm.h5",
-        corpus=corpus_of_run,
-        again=again("results/{run}/recovery.txt"),
+        mixture=FINAL,
+        corpus=lambda wildcards: corpus_of(RUNS[wildcards.run]),
     output:
         "results/{run}/recovery.txt",
     log:

@@ -5,34 +5,35 @@
 #           results/features/<corpus>/skipped.tsv           the faulty shows that were left out
 #
 # <corpus> is a digest of the settings of `features`: runs with the same settings share the folder.
-# Held-out shows have a folder of their own.
+# Held-out shows have a folder of their own. source.json has the settings, and the fingerprint of the
+# feature files, which are too many for Snakemake.
 
 
 checkpoint shows:
     input:
-        # There are too many feature files for Snakemake; the table holds a digest of them.
+        settings=SOURCE,
         list=lambda wildcards: [
             path for path in [CORPORA[wildcards.corpus].list] if path in LISTS
         ],
-        again=again(TABLE),
     output:
-        update(TABLE),
+        TABLE,
     log:
         "logs/features/{corpus}/shows.log",
     conda:
         "../envs/gmmcore.yaml"
     params:
-        settings=corpus_settings,
+        list=lambda wildcards, input: ["--list", *input.list] if input.list else [],
     shell:
-        "gmmcore shows {params.settings:q} --output {output:q} --log {log:q}"
+        "gmmcore shows --settings {input.settings:q} {params.list:q} --output {output:q}"
+        " --log {log:q}"
 
 
 rule shard:
     input:
+        settings=SOURCE,
         shows=TABLE,
-        again=again("results/features/{corpus}/{shard}-{digest}.npy"),
     output:
-        update("results/features/{corpus}/{shard}-{digest}.npy"),
+        "results/features/{corpus}/{shard}-{digest}.npy",
     log:
         "logs/features/{corpus}/{shard}-{digest}.log",
     benchmark:
@@ -49,27 +50,40 @@ rule shard:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
         packing=1,
-    params:
-        settings=corpus_settings,
     shell:
-        "gmmcore shard {params.settings:q} --shows {input.shows:q}"
+        "gmmcore shard --settings {input.settings:q} --shows {input.shows:q}"
         " --shard {wildcards.shard} --output {output:q} --log {log:q}"
+
+
+# Says that all shards are there. It is never older than the table.
+checkpoint packed:
+    input:
+        shows=TABLE,
+        shards=lambda wildcards: missing_shards(wildcards.corpus),
+    output:
+        "logs/features/{corpus}/packed.sum",
+    log:
+        "logs/features/{corpus}/packed.log",
+    conda:
+        "../envs/gmmcore.yaml"
+    params:
+        dates=lambda wildcards: dates(TABLE.format(**wildcards)),
+    shell:
+        "gmmcore checksums {input.shows:q} --output {output:q} --log {log:q}"
 
 
 rule corpus:
     input:
+        wait_for_shards,
+        settings=SOURCE,
         shows=TABLE,
-        shards=shards_of_corpus,
-        again=again("results/features/{corpus}/corpus.json"),
     output:
-        corpus=update("results/features/{corpus}/corpus.json"),
-        skipped=update("results/features/{corpus}/skipped.tsv"),
+        corpus=CORPUS,
+        skipped="results/features/{corpus}/skipped.tsv",
     log:
         "logs/features/{corpus}/corpus.log",
     conda:
         "../envs/gmmcore.yaml"
-    params:
-        on_error=lambda wildcards: CORPORA[wildcards.corpus].on_error,
     shell:
-        "gmmcore corpus --shows {input.shows:q} --on-error {params.on_error}"
+        "gmmcore corpus --settings {input.settings:q} --shows {input.shows:q}"
         " --output {output.corpus:q} --skipped {output.skipped:q} --log {log:q}"

@@ -4,33 +4,28 @@
 #           results/<run>/ubm.<format>   the mixture in the format of another tool
 #           results/<run>/<kind>/<components>.<format>  the same of a size that is kept
 #           results/<run>/SHA256SUMS     the checksums of all these files
-#           results/<run>/report.html    the training as plots and tables
-#           results/comparison.tsv       all runs side by side, if there are two
+#           results/<run>/report.html    the training as plots and tables, with times
+#           results/comparison.tsv       all runs side by side, if there are two or more
 
 
 rule finish:
     input:
-        mixture=lambda wildcards: (
-            f"results/{wildcards.run}/{RUNS[wildcards.run].plan[-1].name}.h5"
-        ),
-        again=again(FINAL),
+        settings=lambda wildcards: SETTINGS.format(stage=last_stage(wildcards.run)),
+        mixture=lambda wildcards: LAST.format(stage=last_stage(wildcards.run)),
     output:
         report(FINAL, caption="../docs/captions/mixture.rst", category="{run}"),
     log:
         "logs/{run}/finish.log",
     conda:
         "../envs/gmmcore.yaml"
-    params:
-        settings=lambda wildcards: words(RUNS[wildcards.run].settings.limits),
     shell:
-        "gmmcore finish --mixture {input.mixture:q} {params.settings:q} --output {output:q}"
-        " --log {log:q}"
+        "gmmcore finish --settings {input.settings:q} --mixture {input.mixture:q}"
+        " --output {output:q} --log {log:q}"
 
 
 rule history:
     input:
         mixture=FINAL,
-        again=again("results/{run}/history.tsv"),
     output:
         report(
             "results/{run}/history.tsv",
@@ -47,16 +42,13 @@ rule history:
 
 rule export:
     input:
-        mixture=exported,
-        again=again("results/{run}/{name}.{format}"),
+        "results/{name}.h5",
     output:
-        "results/{run}/{name}.{format}",
+        "results/{name}.{format}",
     log:
-        "logs/{run}/{name}.{format}.log",
+        "logs/{name}.{format}.log",
     wildcard_constraints:
-        name=alternatives(
-            ["ubm", *(stage.name for run in RUNS.values() for stage in run.plan)]
-        ),
+        name=alternatives([*(f"{name}/ubm" for name in RUNS), *STAGES]),
         format=alternatives(name.removeprefix("ubm.") for name in EXPORTS.values()),
     conda:
         "../envs/gmmcore.yaml"
@@ -65,16 +57,19 @@ rule export:
             name for name, file in EXPORTS.items() if file == f"ubm.{wildcards.format}"
         ),
     shell:
-        "gmmcore convert {input.mixture:q} {output:q} --format {params.format} --log {log:q}"
+        "gmmcore convert {input:q} {output:q} --format {params.format} --log {log:q}"
 
 
 rule report:
     input:
+        settings=RUN,
         mixture=FINAL,
-        stages=stages_of_run,
-        corpus=corpus_of_run,
-        held_out=lambda wildcards: held_out_frames(RUNS[wildcards.run]),
-        again=again("results/{run}/report.html"),
+        stages=lambda wildcards: [
+            f"results/{wildcards.run}/{stage.name}.h5"
+            for stage in RUNS[wildcards.run].plan
+        ],
+        corpus=lambda wildcards: corpus_of(RUNS[wildcards.run]),
+        held_out=lambda wildcards: held_out_of(RUNS[wildcards.run]),
     output:
         report(
             "results/{run}/report.html",
@@ -86,27 +81,22 @@ rule report:
     conda:
         "../envs/gmmcore.yaml"
     params:
-        settings=lambda wildcards: json.dumps(changed(RUNS[wildcards.run].settings)),
         logs=lambda wildcards: f"{prefix()}logs/{wildcards.run}",
-        held_out=lambda wildcards: [
-            f"--held-out={prefix()}{path}"
-            for path in held_out_frames(RUNS[wildcards.run])
-        ],
     shell:
-        "gmmcore report --mixture {input.mixture:q} --stages {input.stages:q}"
-        " --corpus {input.corpus:q} {params.held_out:q} --settings {params.settings:q} --logs {params.logs:q}"
-        " --output {output:q} --log {log:q}"
+        "gmmcore report --settings {input.settings:q} --mixture {input.mixture:q}"
+        " --stages {input.stages:q} --corpus {input.corpus:q} --held-out {input.held_out:q}"
+        " --logs {params.logs:q} --output {output:q} --log {log:q}"
 
 
 rule compare:
     input:
-        mixtures=[f"results/{run.name}/ubm.h5" for run in COMPARED],
-        corpora=[f"results/features/{run.corpus}/corpus.json" for run in COMPARED],
-        held_out=[path for run in COMPARED for path in held_out_frames(run)],
-        again=again("results/comparison.tsv"),
+        settings=[RUN.format(run=run.name) for run in COMPARED],
+        mixtures=[FINAL.format(run=run.name) for run in COMPARED],
+        corpora=[corpus_of(run) for run in COMPARED],
+        held_out=[held_out_of(run) for run in COMPARED if held_out_of(run)],
     output:
         report(
-            "results/comparison.tsv",
+            f"results/{COMPARISON}",
             caption="../docs/captions/comparison.rst",
             category="comparison",
         ),
@@ -115,27 +105,25 @@ rule compare:
     conda:
         "../envs/gmmcore.yaml"
     params:
-        settings=lambda wildcards: json.dumps(
-            {run.name: changed(run.settings) for run in COMPARED}
-        ),
-        held_out=lambda wildcards: [
-            prefix() + path if path else "-"
+        held_out=[
+            f"{prefix()}{path}" if (path := held_out_of(run)) else "-"
             for run in COMPARED
-            for path in held_out_frames(run) or [None]
         ],
     shell:
-        "gmmcore comparison --mixtures {input.mixtures:q} --corpora {input.corpora:q}"
-        " --held-out {params.held_out:q} --settings {params.settings:q}"
+        "gmmcore comparison --settings {input.settings:q} --mixtures {input.mixtures:q}"
+        " --corpora {input.corpora:q} --held-out {params.held_out:q}"
         " --output {output:q} --log {log:q}"
 
 
+# Products that are there are taken as they are: the sums of a damaged one would hide the damage.
 rule checksums:
     input:
-        files=lambda wildcards: [
-            f"results/{wildcards.run}/{name}"
-            for name in ["ubm.h5", *RUNS[wildcards.run].products]
+        settings=RUN,
+        mixture=FINAL,
+        products=lambda wildcards: [
+            ancient(f"results/{wildcards.run}/{name}")
+            for name in RUNS[wildcards.run].products
         ],
-        again=again("results/{run}/SHA256SUMS"),
     output:
         "results/{run}/SHA256SUMS",
     log:
@@ -143,4 +131,4 @@ rule checksums:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore checksums {input.files:q} --output {output:q} --log {log:q}"
+        "gmmcore checksums {input.mixture:q} {input.products:q} --output {output:q} --log {log:q}"

@@ -147,6 +147,18 @@ class Workflow:
         assert found == code, output
         return output
 
+    def heal(self) -> str:
+        """Give the command, twice if it fails, and once more after a repair; what all printed."""
+        code, log = self.attempt()
+        if code:
+            code, more = self.attempt()
+            log += more
+        if self.verb("check")[0]:
+            log += self.verb("check", "--repair")[1] + self.run()
+            code = 0
+        assert code == 0, log
+        return log
+
     def verb(self, *arguments: str) -> tuple[int, str]:
         """Exit code and output of `gmmcore`."""
         done = subprocess.run(
@@ -199,7 +211,8 @@ class Workflow:
         for run in read_runs({**self.config, **self._initial_path()}).values():
             place = f"results/{run.name}"
             for pattern in [
-                f"results/features/{run.corpus}/[!.]*",
+                f"results/features/{run.corpus}/[!.]*.[!j]*",
+                f"results/features/{run.corpus}/corpus.json",
                 *(f"{place}/{stage.name}{end}" for stage in run.plan for end in (".h5", "/*.h5")),
                 *(f"{place}/{name}" for name in ["ubm.h5", "SHA256SUMS", *run.products]),
             ]:

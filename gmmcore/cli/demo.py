@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gmmcore.cli.verb import CORPUS, OUTPUT, argument, options, verb
+from gmmcore.cli.verb import CORPUS, OUTPUT, argument, options, stamp, verb
 from gmmcore.errors import explained
 
 
@@ -13,6 +13,7 @@ from gmmcore.errors import explained
     argument("--recipe", help="a word for the list's first line, to recognise it by"),
     argument("--seed", type=int, default=1),
     options("config.keys.DemoSettings"),
+    stamp("demo"),
 )
 def demo(arguments: argparse.Namespace) -> None:
     """Make the demonstration corpus.

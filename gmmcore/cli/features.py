@@ -7,13 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gmmcore.cli.verb import PREFIX, THREADS, argument, options, verb
-from gmmcore.errors import GmmcoreError, counted
+from gmmcore.cli.verb import PREFIX, THREADS, argument, options, stamp, verb
+from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 
 
 @verb(
     argument("--output", required=True, help="shows.tsv to write"),
     options("config.keys.FeaturePart"),
+    stamp("features"),
 )
 def shows(arguments: argparse.Namespace) -> None:
     """Check the feature list and deal its shows to shards.
@@ -42,6 +43,7 @@ def shows(arguments: argparse.Namespace) -> None:
     argument("--shard", required=True, help="name of the shard, as in the table"),
     argument("--output", required=True, help="shard file to write"),
     options("config.keys.FeaturePart"),
+    stamp("features"),
 )
 def shard(arguments: argparse.Namespace) -> None:
     """Process the shows of one shard and pack their frames.
@@ -69,6 +71,7 @@ def shard(arguments: argparse.Namespace) -> None:
     argument("--on-error", choices=["stop", "skip"], default="stop"),
     argument("--output", required=True, help="corpus.json"),
     argument("--skipped", required=True, help="a table of the faulty shows"),
+    stamp("features"),
 )
 def corpus(arguments: argparse.Namespace) -> None:
     """Gather the shards, their faults and their moments.
@@ -76,8 +79,12 @@ def corpus(arguments: argparse.Namespace) -> None:
     Example: gmmcore corpus --shows shows.tsv --output corpus.json --skipped skipped.tsv
     """
     from gmmcore.data.corpus import gather
-    from gmmcore.files import replace_text
+    from gmmcore.data.shows import ShowTable
+    from gmmcore.files import read_json, replace_text
 
+    wanted = read_json(arguments.settings)["fingerprint"] if arguments.settings else None
+    if wanted not in (None, ShowTable.read_facts(arguments.shows)["fingerprint"]):
+        raise DamagedFileError(arguments.shows, "not the table of the features as they are")
     found, table = gather(arguments.shows, skip=arguments.on_error == "skip")
     replace_text(arguments.skipped, table)
     found.write(arguments.output)

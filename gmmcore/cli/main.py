@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
@@ -18,7 +19,8 @@ from gmmcore.cli import (  # noqa: F401 (they make the verbs)
     training,
 )
 from gmmcore.cli.verb import VERBS
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import DamagedFileError, GmmcoreError
+from gmmcore.files import date_back
 
 # Verbs of an earlier version, and what to give instead.
 _MOVED = {"plan": "gmmcore plan is now gmmcore status"}
@@ -58,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
         return _run(argv, chosen)
+    except DamagedFileError as error:
+        print(f"gmmcore {chosen}: error: {_removed(error)}", file=sys.stderr)
+        return 1
     except GmmcoreError as error:
         print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
         return 1
@@ -125,8 +130,19 @@ def _run(argv: list[str], chosen: str | None) -> int:
         os.makedirs(os.path.dirname(arguments.log) or ".", exist_ok=True)
         log = open(arguments.log, "w", 1, "utf-8", "backslashreplace")  # noqa: SIM115
         sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
+    if "GMMCORE_JOB" in os.environ:
+        date_back(word for word in argv if word != getattr(arguments, "source", None))
     VERBS[arguments.verb].run(arguments)
     return 0
+
+
+def _removed(error: DamagedFileError) -> str:
+    """Say what is wrong with a file; a job of the workflow removes it, to have it made again."""
+    if "GMMCORE_JOB" not in os.environ:
+        return str(error)
+    with contextlib.suppress(OSError):
+        os.unlink(error.path)
+    return f"{error.path}: {error.what}; removed; give the same command again, which makes it anew"
 
 
 class _Both(io.TextIOBase):

@@ -40,13 +40,20 @@ _RUNS = (
 )
 
 
-@verb(*_RUNS)
+@verb(
+    *_RUNS,
+    argument(
+        "--repair",
+        action="store_true",
+        help="remove what is damaged or out of date, so that snakemake makes it again",
+    ),
+)
 def check(arguments: argparse.Namespace) -> None:
     """Verify every file of the runs of a configuration.
 
     Example: gmmcore check results/demo
     """
-    from gmmcore.workflow.checking import check_run
+    from gmmcore.workflow.check import check_run, repair
 
     files = faults = 0
     known: dict[str, Any] = {}
@@ -58,14 +65,16 @@ def check(arguments: argparse.Namespace) -> None:
         for note in checked.notes:
             print(f"note: {note}")
         for path, what in checked.findings.items():
-            remove = f"rm '{path}' && " * what.endswith("; remove it")
-            print(f"{path}: {what.removesuffix('; remove it')}; to fix it: {remove}snakemake")
+            print(f"{path}: {what}")
+        if arguments.repair:
+            repair(run, results, checked)
         print(f"{folder}: {checked.files} files and {checked.frames} frames verified")
         files += checked.files
         faults += len(checked.findings)
     if faults:
         are = "1 file is not what it" if faults == 1 else f"{faults} files are not what they"
-        raise GmmcoreError(f"{are} should be; the lines above say how to fix that")
+        remedy = "; snakemake makes it again" if arguments.repair else "; gmmcore check --repair"
+        raise GmmcoreError(f"{are} should be{remedy}")
 
 
 @verb(
@@ -111,8 +120,8 @@ def status(arguments: argparse.Namespace) -> None:
     argument("--mixture", required=True, help="the final mixture"),
     argument("--stages", nargs="+", required=True, help="the last mixtures of the stages"),
     CORPUS,
-    argument("--held-out", help="corpus.json of the held-out frames"),
-    argument("--settings", required=True, help="the configuration of the run, as JSON"),
+    argument("--held-out", nargs="?", help="corpus.json of the held-out frames"),
+    argument("--settings", required=True, help="settings.json of the run"),
     argument("--logs", default="logs", help="folder of the run's benchmarks"),
     THREADS,
     OUTPUT,
@@ -121,13 +130,12 @@ def report(arguments: argparse.Namespace) -> None:
     """Write the report of a training: plots, sizes, cautions and provenance as one HTML page.
 
     Example: gmmcore report --mixture results/demo/ubm.h5 --stages results/demo/diag/64.h5
-             --corpus results/features/<id>/corpus.json --settings '{}' --output report.html
+             --corpus results/features/<id>/corpus.json --settings results/demo/settings.json
+             --output report.html
     """
-    import json
-
     from gmmcore.config.configuration import resolve
     from gmmcore.data.shows import ShowTable
-    from gmmcore.files import read_bytes, replace_text
+    from gmmcore.files import read_bytes, read_json, replace_text
     from gmmcore.report.plots import CAN_DRAW
     from gmmcore.report.report import read_outcome, report_page
 
@@ -141,7 +149,7 @@ def report(arguments: argparse.Namespace) -> None:
         Path(arguments.mixture),
         arguments.stages,
         *_sampled(arguments.corpus),
-        resolve(json.loads(arguments.settings), "--settings"),
+        resolve(read_json(arguments.settings), arguments.settings),
         _sampled(arguments.held_out)[1] if arguments.held_out else None,
         Path(arguments.logs),
         arguments.threads,
@@ -157,7 +165,7 @@ def report(arguments: argparse.Namespace) -> None:
     argument("--mixtures", nargs="+", required=True, help="final ones, of each run"),
     argument("--corpora", nargs="+", required=True, help="corpus.json of each run"),
     argument("--held-out", nargs="+", help="corpus.json of the held-out frames of each run, or -"),
-    argument("--settings", required=True, help="the configurations by run, as JSON"),
+    argument("--settings", nargs="+", required=True, help="settings.json of each run"),
     THREADS,
     argument("--output", required=True, help="tab-separated text"),
 )
@@ -165,12 +173,10 @@ def comparison(arguments: argparse.Namespace) -> None:
     """Compare finished trainings in a table.
 
     Example: gmmcore comparison --mixtures results/a/ubm.h5 results/b/ubm.h5 --corpora a.json b.json
-             --settings '{"a": {}, "b": {}}' --output comparison.tsv
+             --settings a/settings.json b/settings.json --output comparison.tsv
     """
-    import json
-
     from gmmcore.config.configuration import resolve
-    from gmmcore.files import replace_text
+    from gmmcore.files import read_json, replace_text
     from gmmcore.report.compare import comparison_table
     from gmmcore.report.report import read_outcome
 
@@ -180,15 +186,15 @@ def comparison(arguments: argparse.Namespace) -> None:
             Path(final),
             [final],
             *sampled(corpus),
-            resolve(values, f"--settings: {name}"),
+            resolve(read_json(settings), settings),
             None if held_out == "-" else sampled(held_out)[1],
             threads=arguments.threads,
         )
-        for final, corpus, held_out, (name, values) in zip(
+        for final, corpus, held_out, settings in zip(
             arguments.mixtures,
             arguments.corpora,
             arguments.held_out or ["-"] * len(arguments.mixtures),
-            json.loads(arguments.settings).items(),
+            arguments.settings,
             strict=True,
         )
     ]

@@ -7,8 +7,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, options, verb
-from gmmcore.errors import GmmcoreError, explained
+from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, options, stamp, verb
+from gmmcore.errors import DamagedFileError, GmmcoreError, explained
 
 if TYPE_CHECKING:
     from gmmcore.core.frames import FrameSource
@@ -18,23 +18,25 @@ if TYPE_CHECKING:
 # What all verbs that make iterations are given.
 _TASK = (
     CORPUS,
-    argument("--held-out", help="corpus.json of the held-out frames, if there are any"),
+    argument("--held-out", nargs="?", help="corpus.json of the held-out frames, if any"),
     THREADS,
     argument("--iterations", type=int, default=999, help="of the stage, at most"),
     argument("--final", action="store_true", help="the stage is the last one"),
     options("config.keys.Job"),
     options("config.keys.IterationSettings"),
     options("config.keys.Limits"),
+    stamp("iterations"),
 )
 _BEFORE = argument("--mixture", required=True, help="the iteration before")
 
 
 @verb(
     CORPUS,
-    argument("--from", dest="source", help="a mixture file of any format"),
+    argument("--from", dest="source", nargs="?", help="a mixture file of any format"),
     argument("--components", type=int, default=1, help="those of the final mixture"),
     OUTPUT,
     options("workflow.runs.Initialise"),
+    stamp("first"),
 )
 def initialise(arguments: argparse.Namespace) -> None:
     """Make the first mixture of a training: one Gaussian, or a given mixture.
@@ -66,7 +68,10 @@ def initialise(arguments: argparse.Namespace) -> None:
     else:
         if settings.digest not in (None, sha256_of(source)):
             raise GmmcoreError(f"{source}: changed since the run began; start it again")
-        mixture = read_mixture(source, prefix=settings.prefix)
+        try:
+            mixture = read_mixture(source, prefix=settings.prefix)
+        except DamagedFileError as error:  # It is not the workflow's, which could make it again.
+            raise GmmcoreError(str(error)) from error
         if mixture.dimension != corpus.dimension:
             raise GmmcoreError(
                 f"{source}: has dimension {mixture.dimension}, the features have "
@@ -95,6 +100,7 @@ def initialise(arguments: argparse.Namespace) -> None:
     THREADS,
     OUTPUT,
     options("config.keys.Split"),
+    stamp("first"),
 )
 def split(arguments: argparse.Namespace) -> None:
     """Divide components in two.
@@ -106,10 +112,11 @@ def split(arguments: argparse.Namespace) -> None:
     from gmmcore.config.options import options_of
     from gmmcore.core.divide import divided
     from gmmcore.data.corpus import Corpus, CorpusFrames
-    from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.formats.hdf5 import save_model
+    from gmmcore.workflow.check import load_last
     from gmmcore.workflow.stage import provenance, settings_digest
 
-    settings, model = options_of(arguments, Split), load_model(arguments.mixture)
+    settings, model = options_of(arguments, Split), load_last(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
 
     @cache
@@ -140,17 +147,18 @@ def split(arguments: argparse.Namespace) -> None:
     save_model(arguments.output, mixture, facts, model.history)
 
 
-@verb(argument("--mixture", required=True), OUTPUT)
+@verb(argument("--mixture", required=True), OUTPUT, stamp("first"))
 def diag2full(arguments: argparse.Namespace) -> None:
     """Turn a diagonal mixture into a full-covariance one.
 
     Example: gmmcore diag2full --mixture diag/64.h5 --output full/64/000.h5
     """
     from gmmcore.core.kinds import to_kind
-    from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.formats.hdf5 import save_model
+    from gmmcore.workflow.check import load_last
     from gmmcore.workflow.stage import provenance, settings_digest
 
-    model = load_model(arguments.mixture)
+    model = load_last(arguments.mixture)
     facts = provenance(
         stage="full",
         components=model.facts.get("components", model.mixture.components),
@@ -167,7 +175,7 @@ def diag2full(arguments: argparse.Namespace) -> None:
         required=True,
         help="first mixture of the stage; iterations are written beside it",
     ),
-    argument("--twin", help="the same stage of another run, whose iterations are copied"),
+    argument("--before", nargs="?", help="last mixture of the stage before, which it is from"),
     OUTPUT,
     *_TASK,
 )
@@ -176,20 +184,19 @@ def iterate(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final --output 64.h5
     """
+    from gmmcore.workflow.check import require_first
     from gmmcore.workflow.stage import make_iterations
 
-    make_iterations(_task(arguments), arguments.output)
+    task = _task(arguments)
+    if arguments.settings:
+        require_first(task.model, arguments.mixture, arguments.settings, arguments.before)
+    make_iterations(task, arguments.output)
 
 
 @verb(
     _BEFORE,
     argument("--part", type=int, default=0, help="which part of the frames, from 0"),
     argument("--parts", type=int, default=1),
-    argument(
-        "--unless",
-        default="",
-        help="the next mixture: where it is there already, no statistics are taken",
-    ),
     OUTPUT,
     *_TASK,
 )
@@ -203,7 +210,7 @@ def accumulate(arguments: argparse.Namespace) -> None:
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
-    make_statistics(_task(arguments, 1 / parts), part, parts, arguments.output, arguments.unless)
+    make_statistics(_task(arguments, 1 / parts), part, parts, arguments.output)
 
 
 @verb(
@@ -227,6 +234,7 @@ def maximise(arguments: argparse.Namespace) -> None:
     argument("--mixture", required=True, help="the last stage's"),
     OUTPUT,
     options("config.keys.Limits"),
+    stamp("iterations"),
 )
 def finish(arguments: argparse.Namespace) -> None:
     """Write the last mixture of a training as the final one, and say what to be careful about.
@@ -236,9 +244,10 @@ def finish(arguments: argparse.Namespace) -> None:
     from gmmcore.config.keys import Limits
     from gmmcore.config.options import options_of
     from gmmcore.core.describe import cautions
-    from gmmcore.formats.hdf5 import load_model, save_model
+    from gmmcore.formats.hdf5 import save_model
+    from gmmcore.workflow.check import load_last
 
-    model = load_model(arguments.mixture)
+    model = load_last(arguments.mixture)
     facts = {**model.facts, "parent": model.digest}
     # It is compressed, as SIDEKIT does.
     save_model(arguments.output, model.mixture, facts, model.history, compress=True)

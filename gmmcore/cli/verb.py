@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from gmmcore.files import read_json
 
 Declare = Callable[[argparse.ArgumentParser], object]
 Run = Callable[[argparse.Namespace], None]
@@ -49,6 +51,19 @@ def options(name: str) -> Declare:
         add_options(parser, getattr(import_module(f"gmmcore.{module}"), cls))
 
     return declare
+
+
+def stamp(section: str) -> Declare:
+    """Declare ``--settings``: a file of the workflow, of which a section holds arguments."""
+
+    class FromFile(argparse.Action):
+        def __call__(self, _: object, given: argparse.Namespace, path: Any, *__: object) -> None:
+            setattr(given, self.dest, path)
+            for name, value in read_json(path)[section].items():
+                setattr(given, name, value)
+
+    text = "settings.json or source.json of the workflow, in place of the arguments in it"
+    return argument("--settings", action=FromFile, metavar="FILE", help=text)
 
 
 CORPUS = argument("--corpus", required=True, help="corpus.json; the shards lie beside it")

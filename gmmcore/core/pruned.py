@@ -26,7 +26,7 @@ LEAST_COMPONENTS = 128
 # covariances are full.
 _LARGEST_SHARE = {False: 0.15, True: 0.35}
 # Frames drawn from a mixture to see how many groups are near.
-_DRAWN = 256
+_DRAWN = 512
 # Largest number of products that are added one by one in single precision.
 _LONGEST_RUN = 64
 # Blocks of full covariances whose posteriors wait for `flush`.
@@ -60,7 +60,7 @@ class PrunedSums(Sums):
     def pays(self, mixture: GaussianMixture) -> bool:
         """Whether few components are near frames that are drawn from the mixture."""
         frames, _ = mixture.sample(_DRAWN, seed=0)
-        return bool(self._near(frames)[3].mean() <= self._share)
+        return bool(self._near(frames)[2].mean() <= self._share)
 
     def over(self, source: FrameSource) -> Array:
         """Sum over the frames of a source; see `Sums.over`."""
@@ -69,11 +69,12 @@ class PrunedSums(Sums):
 
     def add_block(self, frames: npt.NDArray[np.floating], total: Array) -> float:
         """Add the sums of a block; one with many near components is computed with all."""
-        products, logs, top, is_near = self._near(frames)
+        logs, top, is_near = self._near(frames)
         # The limit is doubled here, because the matrix product is repeated with all components.
         if np.count_nonzero(is_near) > 2 * self._share * is_near.size:
             return super().add_block(frames, total)
         entries, log_likelihood = self._posteriors(logs, top, is_near)
+        products = self._products(len(frames))
         if not self.kind.is_full:
             _add_rows(entries, products, total)
             return log_likelihood
@@ -84,21 +85,28 @@ class PrunedSums(Sums):
             self.flush(total)
         return log_likelihood
 
+    def _products(self, frames: int) -> AnyArray:
+        """Return the array of the products of a block, shape (width, F), a frame's adjacent."""
+        if self.kind.is_full:
+            return self.buffer("products", self.shape[0], frames)
+        return self.buffer("products", frames, self.shape[0]).T
+
     def _near(
         self, frames: npt.NDArray[np.floating]
-    ) -> tuple[AnyArray, AnyArray, AnyArray, npt.NDArray[np.bool_]]:
-        """Return phi(x), log-likelihoods (C, F), the largest of each frame, and near groups.
+    ) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
+        """Return log-likelihoods (C, F), the largest one of each frame, and which groups are near.
 
         The latter has the shape (C / GROUP, F). One group at least is near a frame, but none is
         near a frame that is NaN.
         """
-        products = self.expanded(frames)
+        products = self._products(len(frames))
+        self.kind.write_products(frames, products)
         logs = self.buffer("logs", self.shape[1], len(frames))
         np.matmul(self.coefficients.T, products, out=logs)
         best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, len(frames))
         top = best.max(axis=0)
         # Of a large number, the sum with the threshold is rounded to the number itself.
-        return products, logs, top, best >= top + self._threshold
+        return logs, top, best >= top + self._threshold
 
     def _posteriors(
         self, logs: AnyArray, top: AnyArray, is_near: npt.NDArray[np.bool_]

@@ -8,7 +8,6 @@ import mmap
 import os
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache, partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from gmmcore.data.readers import Fault, Frames, fault_table, report
 from gmmcore.data.shards import BLOCK_FRAMES, Shard
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
-from gmmcore.files import REMEDY, PathLike, digest_of, read_bytes, replace_text
+from gmmcore.files import PathLike, digest_of, read_bytes, replace_text
 
 SAMPLE_FRAMES = 131_072
 _KIND = "gmmcore corpus 2"
@@ -105,9 +104,7 @@ class Corpus:
         except GmmcoreError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise DamagedFileError(
-                f"{path}: damaged; remove it and give the same command again"
-            ) from None
+            raise DamagedFileError(path, "damaged") from None
 
 
 def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
@@ -115,12 +112,14 @@ def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
 
     Unless `skip` is set, shows that were left out of a shard are an error.
     """
-    shards = []
-    for path in shard_paths(shows).values():
+    shards, facts = [], ShowTable.read_facts(shows)
+    for name, path in shard_paths(shows).items():
         with Shard(path) as shard:
             shards.append(shard)
+        if shard.facts["recipe_digest"] != facts["recipe_digests"][name]:
+            raise DamagedFileError(path, "not the shard of this name")
     found = [fault for shard in shards for fault in shard.faults]
-    faults = [*(Fault(**facts) for facts in ShowTable.read_facts(shows)["faults"]), *found]
+    faults = [*(Fault(**fault) for fault in facts["faults"]), *found]
     moments = merge_moments(shard.moments for shard in shards)
     if moments.count < 2:
         left = f"{shows}: {counted(moments.count, 'frame')} left; expected 2 or more"
@@ -177,23 +176,16 @@ class CorpusFrames:
     def read(self, shard: int, start: int, stop: int) -> Frames:
         """Return the frames start <= i < stop of a shard, shape (stop - start, D), read-only."""
         first, last = start // BLOCK_FRAMES, -(-stop // BLOCK_FRAMES)
-        try:
-            if last > self._blocks[shard]:
-                return self._opened(shard).read(start, stop)
-            frames, is_read = self._kept.get(shard) or self._keep(shard)
-            # Forks that read a block at the same time write the same frames.
-            for index in (first + np.flatnonzero(~is_read[first:last])).tolist():
-                begin = index * BLOCK_FRAMES
-                opened = self._opened(shard)
-                block = opened.read(begin, min(begin + BLOCK_FRAMES, opened.frames))
-                frames[begin : begin + len(block)] = block
-                is_read[index] = True
-        except DamagedFileError as error:
-            Path(self._paths[shard]).unlink(missing_ok=True)
-            raise DamagedFileError(
-                f"{str(error).removesuffix(REMEDY)}removed; give the same command again, which "
-                "packs the shard anew and goes on"
-            ) from error
+        if last > self._blocks[shard]:
+            return self._opened(shard).read(start, stop)
+        frames, is_read = self._kept.get(shard) or self._keep(shard)
+        # Forks may read a block at the same time: they write the same frames.
+        for index in (first + np.flatnonzero(~is_read[first:last])).tolist():
+            begin = index * BLOCK_FRAMES
+            opened = self._opened(shard)
+            block = opened.read(begin, min(begin + BLOCK_FRAMES, opened.frames))
+            frames[begin : begin + len(block)] = block
+            is_read[index] = True
         return frames[start:stop]
 
     def _keep(self, shard: int) -> tuple[Frames, npt.NDArray[np.bool_]]:
@@ -215,7 +207,7 @@ class CorpusFrames:
 def _open(corpus: Corpus, paths: list[str], index: int) -> Shard:
     shard, entry = Shard(paths[index]), corpus.shards[index]
     if (shard.content_digest, shard.dimension) != (entry.content_digest, corpus.dimension):
-        raise GmmcoreError(f"{shard.path}: has other frames than corpus.json says; {REMEDY}")
+        raise DamagedFileError(shard.path, "has other frames than corpus.json says")
     return shard
 
 

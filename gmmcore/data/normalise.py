@@ -55,19 +55,20 @@ def normalise(
            [ 1.,  1.]], dtype=float32)
     """
     if labels.any():
-        if method.endswith("_global") and whole is None:
-            raise ValueError("a global normalisation needs the statistics of the whole show")
         METHODS[method](frames, labels, window, whole)
 
 
-def _by_show(
+def _by_show(frames: Frames, labels: Labels, *_: object, scale: bool) -> None:
+    """Subtract the mean, and divide by the standard deviation with `scale`."""
+    _standardise(frames, ShowStatistics.of(_speech(frames, labels)), scale)
+
+
+def _by_whole(
     frames: Frames, labels: Labels, window: int, whole: ShowStatistics | None, *, scale: bool
 ) -> None:
-    """Use the statistics of the `whole` show, or of the speech in the frames."""
-    statistics = whole or ShowStatistics.of(_speech(frames, labels))
-    frames -= statistics.mean.astype(np.float32)
-    if scale:
-        frames *= _reciprocal(statistics.deviation, statistics.mean).astype(np.float32)
+    if whole is None:
+        raise ValueError("a global normalisation needs the statistics of the whole show")
+    _standardise(frames, whole, scale)
 
 
 def _by_window(frames: Frames, labels: Labels, window: int, *_: object, scale: bool) -> None:
@@ -76,7 +77,7 @@ def _by_window(frames: Frames, labels: Labels, window: int, *_: object, scale: b
     if len(speech) > window:
         frames[labels] = _sliding(speech, window, scale)
     else:
-        _by_show(frames, labels, window, None, scale=scale)
+        _by_show(frames, labels, scale=scale)
 
 
 def _by_rank(frames: Frames, labels: Labels, window: int, *_: object) -> None:
@@ -90,14 +91,20 @@ METHODS: dict[str, Callable[[Frames, Labels, int, ShowStatistics | None], None]]
     "stg": _by_rank,
     "cms_sliding": partial(_by_window, scale=False),
     "cmvn_sliding": partial(_by_window, scale=True),
-    "cms_global": partial(_by_show, scale=False),
-    "cmvn_global": partial(_by_show, scale=True),
+    "cms_global": partial(_by_whole, scale=False),
+    "cmvn_global": partial(_by_whole, scale=True),
 }
 """Functions of frames, labels, window, and statistics of the whole show."""
 
 
 def _speech(frames: Frames, labels: Labels) -> Frames:
     return frames if labels.all() else frames[labels]
+
+
+def _standardise(frames: Frames, statistics: ShowStatistics, scale: bool) -> None:
+    frames -= statistics.mean.astype(np.float32)
+    if scale:
+        frames *= _reciprocal(statistics.deviation, statistics.mean).astype(np.float32)
 
 
 def _reciprocal(deviation: Array, mean: Array) -> Array:

@@ -31,7 +31,7 @@ from gmmcore.data.check import recipe_digests
 from gmmcore.data.readers import Fault, FaultyShowError, Frames, report
 from gmmcore.data.shows import ShowReader, ShowTable, changed_show
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import REMEDY, PathLike, digest_of, writing
+from gmmcore.files import PathLike, digest_of, writing
 
 BLOCK_FRAMES = 4096
 _HEADER = 1024
@@ -275,7 +275,7 @@ class Shard:
 
 
 def _damaged(path: PathLike, reason: str) -> DamagedFileError:
-    return DamagedFileError(f"{path}: damaged: {reason}; {REMEDY}")
+    return DamagedFileError(path, f"damaged: {reason}")
 
 
 def pack_shard(

@@ -118,10 +118,7 @@ def _verified(path: PathLike) -> tuple[dict[str, Any], str]:
 
 
 def _damaged(path: PathLike) -> DamagedFileError:
-    return DamagedFileError(
-        f"{path}: damaged, or not a list that `gmmcore shows` wrote; remove it and "
-        "give the same command again"
-    )
+    return DamagedFileError(path, "damaged, or not a list that `gmmcore shows` wrote")
 
 
 def _digest(facts: dict[str, Any], body: str) -> str:

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,7 +26,7 @@ import numpy as np
 from gmmcore.core.history import HistoryEntry, columns
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import DamagedFileError, GmmcoreError
-from gmmcore.files import REMEDY, PathLike, read_bytes, writing
+from gmmcore.files import PathLike, read_bytes, reason_of, writing
 from gmmcore.formats.base import MAX_BYTES, Array, Format, Reading, linear_constants
 
 TITLE = "SIDEKIT HDF5"
@@ -76,17 +77,29 @@ def unseal(path: PathLike, kind: str, data: bytes | None = None) -> tuple[dict[s
     data = read_bytes(path) if data is None else data
     found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
     if found != kind:
-        raise GmmcoreError(f"{path}: holds {found}, {kind} was expected")
+        raise DamagedFileError(path, f"holds {found}, {kind} was expected")
     if len(data) != HEADER_SIZE + size:
-        raise DamagedFileError(
-            f"{path}: damaged: {len(data)} bytes where {HEADER_SIZE + size} were written; {REMEDY}"
-        )
+        what = f"damaged: {len(data)} bytes where {HEADER_SIZE + size} were written"
+        raise DamagedFileError(path, what)
     start = data.index(b"\n") + 1
     if hashlib.sha256(memoryview(data)[start:]).hexdigest() != digest:
-        raise DamagedFileError(
-            f"{path}: damaged: its content does not match its checksum; {REMEDY}"
-        )
+        raise DamagedFileError(path, "damaged: its content does not match its checksum")
     return json.loads(data[start:HEADER_SIZE]) | {"digest": digest}, data[HEADER_SIZE:]
+
+
+def header_facts(path: PathLike, kind: str = KIND) -> dict[str, Any]:
+    """Return the facts that `seal` wrote, ``digest`` among them, without reading the content."""
+    try:
+        with open(path, "rb") as stream:
+            head, length = stream.read(HEADER_SIZE), os.fstat(stream.fileno()).st_size
+        found, digest, size = _parse_first_line(path, head)
+        if (found, length) != (kind, HEADER_SIZE + size):
+            raise ValueError
+        return json.loads(head.partition(b"\n")[2]) | {"digest": digest}
+    except OSError as error:
+        raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
+    except ValueError:
+        raise DamagedFileError(path, "damaged") from None
 
 
 def is_sealed(head: bytes) -> bool:
@@ -100,17 +113,15 @@ def _first_line(kind: str, digest: str, size: int) -> bytes:
 
 def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
     if not is_sealed(head):
-        raise DamagedFileError(f"{path}: damaged, or not a file that gmmcore wrote; {REMEDY}")
+        raise DamagedFileError(path, "damaged, or not a file that gmmcore wrote")
     try:
         kind, version, digest, size = head.split(b"\n")[0].decode()[len(_MAGIC) :].split(" ")
         if version != _VERSION or not digest.startswith("sha256:"):
             raise ValueError
         return kind, digest[7:], int(size.removeprefix("bytes:"))
     except ValueError:
-        raise DamagedFileError(
-            f"{path}: damaged: its first line is not one that this version of gmmcore writes; "
-            f"{REMEDY}"
-        ) from None
+        what = "damaged: its first line is not one that this version of gmmcore writes"
+        raise DamagedFileError(path, what) from None
 
 
 # HDF5 files as bytes in memory

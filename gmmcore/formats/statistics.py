@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
-from gmmcore.files import REMEDY, PathLike
+from gmmcore.files import PathLike
 from gmmcore.formats.hdf5 import hdf5_image, open_image, seal, unseal
 
 Array = npt.NDArray[np.float64]
@@ -56,9 +56,8 @@ def read_statistics(
             here, content = unseal(path, KIND)
         except DamagedFileError as error:
             Path(path).unlink(missing_ok=True)
-            raise DamagedFileError(
-                f"{str(error).removesuffix(REMEDY)}removed; give the same command again"
-            ) from error
+            strangers.append(f"{path}: {error.what}")
+            continue
         wrong = [name for name, value in asdict(facts).items() if here.get(name) != value]
         if wrong:
             Path(path).unlink(missing_ok=True)

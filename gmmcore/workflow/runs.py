@@ -11,8 +11,8 @@ from gmmcore.config.keys import EXPORTS, FeaturePart, FeatureSettings, Init, Set
 from gmmcore.config.options import Options, mapping, option, same
 from gmmcore.core.schedule import Course, Stage, stages
 from gmmcore.data.corpus import Corpus
-from gmmcore.errors import GmmcoreError
-from gmmcore.files import REMEDY, digest_of, sha256_of
+from gmmcore.errors import REMEDY, GmmcoreError
+from gmmcore.files import digest_of, sha256_of
 from gmmcore.workflow.stage import settings_digest
 
 if TYPE_CHECKING:
@@ -115,17 +115,12 @@ class Run:
             **mapping(self.settings.limits),
         )
 
-    def recipe(self, stage: Stage) -> str:
-        """Compute the digest of all settings that decide the mixtures of a stage."""
-        plan = self.plan[: self.plan.index(stage) + 1]
-        return digest_of(
-            [*self.corpora],
-            mapping(self.initialise),
-            [str(value) for value in mapping(self.settings.limits).values()],
-            [self.digest_of_first(part) for part in plan],
-            [[part.name, part.iterations, part.origin] for part in plan],
-            [self.digest("maximise", kind) for kind in sorted({part.kind for part in plan})],
-        )
+    def first(self, stage: Stage) -> dict[str, Any]:
+        """Return the arguments of the verb that makes the first mixture of a stage."""
+        if stage.origin == "initialise":
+            return mapping(self.initialise)
+        chosen = mapping(self.settings.split) if stage.origin == "split" else {}
+        return {"components": stage.components, **chosen}
 
     def digest_of_first(self, stage: Stage) -> str:
         """Compute the digest of the settings that decide the first mixture of a stage."""

@@ -32,10 +32,9 @@ from gmmcore.core.schedule import Course, Stage, held_out_level, iteration_name,
 from gmmcore.core.sums import Statistics
 from gmmcore.data.corpus import Corpus, CorpusFrames
 from gmmcore.data.shows import check_apart
-from gmmcore.errors import GmmcoreError, explained
-from gmmcore.files import REMEDY, digest_of, holding, read_bytes, replace_bytes
-from gmmcore.formats.hdf5 import Model, load_model, save_model
-from gmmcore.workflow.verified import sealed_state
+from gmmcore.errors import DamagedFileError, GmmcoreError, explained
+from gmmcore.files import digest_of, holding, read_bytes, replace_bytes
+from gmmcore.formats.hdf5 import KIND, Model, header_facts, load_model, save_model, unseal
 
 OTHER_SETTINGS = "made with other settings"
 # Largest relative decrease of a log-likelihood per frame that sums in double precision can cause.
@@ -134,6 +133,25 @@ def mixture_path(folder: str | os.PathLike[str], iteration: int) -> str:
     return os.path.join(folder, f"{iteration_name(iteration)}.h5")
 
 
+def sealed_state(path: str) -> tuple[dict[str, Any], str]:
+    """Return the facts of a mixture's file and its fault, which is empty if there is none."""
+    return _state(path, lambda path: unseal(path, KIND)[0])
+
+
+def header_state(path: str) -> tuple[dict[str, Any], str]:
+    """Do what `sealed_state` does without reading the mixture."""
+    return _state(path, header_facts)
+
+
+def _state(path: str, read: Callable[[str], dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    try:
+        return read(path), ""
+    except DamagedFileError as error:
+        return {}, error.what
+    except GmmcoreError as error:
+        return {}, str(error).removeprefix(f"{path}: ")
+
+
 def walk_iterations(
     folder: str | os.PathLike[str],
     first: str,
@@ -141,18 +159,19 @@ def walk_iterations(
     held_out: Corpus | None,
     settings: str,
     course: Course,
+    look: Callable[[str], tuple[dict[str, Any], str]] = sealed_state,
 ) -> Walk:
     """Follow the iterations in a stage's folder as long as they are valid.
 
     `first` and `settings` are the digests of the stage's first mixture and of the settings of
-    ``maximise``.
+    ``maximise``. With `header_state` to `look` at a file, no mixture is read as a whole.
     """
     digest, last, level = first, 0, course.next_level(0, 0, None)
     while level is not None:
         path = mixture_path(folder, last + 1)
         if not os.path.lexists(path):
             return Walk(last, digest, False)
-        facts, fault = sealed_state(path)
+        facts, fault = look(path)
         fault = fault or stale(facts, last + 1, settings, corpus.digest, digest)
         if not fault and facts.get("held_out_frames") != _digest(held_out):
             fault = "made with other held-out frames"
@@ -165,11 +184,15 @@ def walk_iterations(
     return Walk(last, digest, True)
 
 
+def iterations_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the files of all iterations in a stage's folder, without the first mixture."""
+    found = [path for path in Path(folder).glob("*.h5") if path.stem.isdigit()]
+    return sorted((path for path in found if int(path.stem)), key=lambda path: int(path.stem))
+
+
 def superseded(folder: str | os.PathLike[str], last: int) -> Iterator[Path]:
     """Yield the files in a stage's folder that are obsolete once `last` is its last iteration."""
-    for path in Path(folder).glob("*.h5"):
-        if path.stem.isdigit() and int(path.stem) > last:
-            yield path
+    yield from (path for path in iterations_in(folder) if int(path.stem) > last)
     yield from Path(folder).glob("*/*.stats.h5")
 
 
@@ -233,9 +256,7 @@ class Task:
         """The mixture, which must come from the frames to train on."""
         model = load_model(self.mixture)
         if model.facts["corpus"] != self.inside.digest:
-            raise GmmcoreError(
-                f"{self.mixture}: comes from other frames than {self.corpus}; {REMEDY}"
-            )
+            raise DamagedFileError(self.mixture, f"comes from other frames than {self.corpus}")
         return model
 
     @cached_property
@@ -256,14 +277,6 @@ class Task:
                 "expected more --iterations or a lower --llk-gain"
             )
         return level
-
-    def is_made(self, path: str) -> bool:
-        """Whether a file holds the mixture of the iteration after that of the task."""
-        facts, fault = sealed_state(path)
-        found = tuple(map(facts.get, ("parent", "settings", "held_out_frames", "level")))
-        settings = settings_digest("maximise", self.settings)
-        wanted = (self.model.digest, settings, _digest(self.outside), self.level)
-        return not fault and found == wanted
 
     @cached_property
     def gpu(self) -> str | None:

@@ -25,8 +25,7 @@ from gmmcore.data.shows import ShowTable
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import holder
 from gmmcore.formats.hdf5 import Model, load_model
-from gmmcore.workflow.stage import duration, mixture_path, stale, walk_iterations
-from gmmcore.workflow.verified import sealed_state
+from gmmcore.workflow.stage import duration, mixture_path, sealed_state, stale, walk_iterations
 
 if TYPE_CHECKING:
     from gmmcore.workflow.runs import Run

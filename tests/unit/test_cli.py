@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -90,3 +91,39 @@ def test_an_interruption_that_an_import_hides_is_one_line(number: str) -> None:
 def test_a_verb_of_an_earlier_version_is_told_what_it_is_now(capsys):
     assert main(["plan", "config.yaml", "--cores", "4"]) == 2
     assert capsys.readouterr().err == "gmmcore plan is now gmmcore status\n"
+
+
+@pytest.mark.parametrize("is_job", [False, True])
+def test_a_job_removes_a_damaged_file_so_that_it_is_made_again(
+    tmp_path, monkeypatch, capsys, is_job
+):
+    path = tmp_path / "ubm.h5"
+    path.write_bytes(b"gmmcore mixture 1 sha256:00 bytes:3\n")
+    monkeypatch.delenv("GMMCORE_JOB", raising=False)
+    if is_job:
+        monkeypatch.setenv("GMMCORE_JOB", "1")
+    assert main(["history", "--mixture", str(path), "--output", str(tmp_path / "x")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"gmmcore history: error: {path}: damaged")
+    assert line.endswith("which makes it anew" if is_job else "give the same command again")
+    assert path.exists() is not is_job
+
+
+def test_a_job_dates_what_it_reads_of_the_future(tmp_path, monkeypatch):
+    monkeypatch.setenv("GMMCORE_JOB", "1")
+    paths = [tmp_path / name for name in ("a.txt", "SHA256SUMS")]
+    paths[0].write_text("a")
+    os.utime(paths[0], (time.time() + 1e6, time.time() + 1e6))
+    assert main(["checksums", str(paths[0]), "--output", str(paths[1])]) == 0
+    assert paths[0].stat().st_mtime <= paths[1].stat().st_mtime <= time.time()
+
+
+def test_settings_of_the_workflow_stand_for_arguments_and_later_ones_count(tmp_path, capsys):
+    stamp = tmp_path / "settings.json"
+    stamp.write_text('{"demo": {"components": 2, "shows": 1, "frames": 200, "dimension": 2}}')
+    given = ["demo", "--settings", str(stamp), "--shows", "3", "--output", str(tmp_path / "c")]
+    assert main(given) == 0
+    assert "3 shows" in capsys.readouterr().out
+    stamp.write_text("{")
+    assert main(given) == 1
+    assert "settings.json: damaged; remove it" in capsys.readouterr().err

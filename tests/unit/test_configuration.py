@@ -169,26 +169,6 @@ def test_runs_with_the_same_features_share_their_frames():
     assert e.corpus != a.corpus
 
 
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        ({"components": 16}, True),
-        ({"full": {"iterations": 3}}, True),
-        ({"export": ["htk"]}, True),
-        ({"iterations": [1, 2, 9]}, True),
-        ({"iterations": [2, 2]}, False),
-        ({"llk_gain": 0.1}, False),
-        ({"precision": "double"}, False),
-        ({"features": {"list": "y"}}, False),
-    ],
-)
-def test_what_two_runs_have_in_common_up_to_a_stage(change, same):
-    one = read_runs({**BASE, "iterations": [1, 2, 3]})["ubm"]
-    other = read_runs({**BASE, "iterations": [1, 2, 3], **change})["ubm"]
-    stages = [run.stage("diag/4") for run in (one, other)]
-    assert (one.recipe(stages[0]) == other.recipe(stages[1])) is same
-
-
 def test_an_unknown_key_with_a_line_end_is_told_in_one_line():
     with pytest.raises(GmmcoreError, match=r"unknown key demo\.'\\n'") as caught:
         resolve({"features": {"list": "x"}, "demo": {"\n": None}})

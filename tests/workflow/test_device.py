@@ -128,9 +128,9 @@ def test_without_a_gpu_nothing_starts(changing, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     changing.configure(GIVEN)
     (line,) = errors(changing.run(code=1))
-    assert line.startswith("gmmcore: error: run tiny: device: cuda was asked for; ")
+    assert line.startswith("gmmcore iterate: error: device: cuda was asked for; ")
     assert line.endswith("or set device: cpu")
-    assert not (changing.folder / "results").exists()
+    assert not (changing.folder / "results/tiny/full/4/001.h5").exists()
 
 
 def test_without_a_gpu_nothing_starts_of_what_is_to_come(changing, monkeypatch):
@@ -138,8 +138,8 @@ def test_without_a_gpu_nothing_starts_of_what_is_to_come(changing, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     changing.configure({**GIVEN, "components": 8})
     (line,) = errors(changing.run(code=1))
-    assert line.startswith("gmmcore: error: run tiny: device: cuda was asked for; ")
-    assert not (changing.folder / "results/tiny/diag/8").exists()
+    assert line.startswith("gmmcore iterate: error: device: cuda was asked for; ")
+    assert not (changing.folder / "results/tiny/full/8/001.h5").exists()
 
 
 @pytest.mark.parametrize("wanted", ["cpu", "cuda"])
@@ -166,18 +166,6 @@ def test_a_finished_training_needs_no_gpu(changing, monkeypatch):
     (changing.folder / "results/tiny/history.tsv").unlink()
     changing.run()
     assert (changing.folder / "results/tiny/history.tsv").exists()
-
-
-def test_runs_on_different_devices_do_not_copy_from_each_other(changing):
-    runs = {"here": {"device": "cpu"}, "there": {}, "again": {}}
-    changing.remove("results", "logs")
-    changing.configure({**{k: v for k, v in GIVEN.items() if k != "run"}, "runs": runs})
-    log = changing.run()
-    assert "are those of results/there/full/4" in log
-    found = {name: load_model(changing.folder / f"results/{name}/ubm.h5").facts for name in runs}
-    assert "device" not in found["here"]
-    assert found["there"] == found["again"]
-    assert found["there"]["device"].startswith(HERE)
 
 
 ELSEWHERE = """
@@ -209,13 +197,6 @@ def test_a_job_that_scores_no_frames_needs_no_gpu(changing):
     changing.configure(given)
     changing.wrap_jobs(ELSEWHERE).run()
     assert devices(changing) == [None, None, HERE, HERE]
-
-
-def test_without_a_gpu_nothing_starts_of_what_is_made_again(changing, monkeypatch):
-    monkeypatch.setenv("JAX_PLATFORMS", "")
-    changing.configure({**GIVEN, "iterations": [3, 3]})
-    (line,) = errors(changing.run(code=1))
-    assert line.startswith("gmmcore: error: run tiny: device: cuda was asked for; ")
 
 
 def test_programs_are_kept_between_runs(on_gpu, tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def test_any_iteration_and_any_frames_may_be_lost(held, changing):
     content[2000] ^= 1
     shard.write_bytes(content)
     changing.remove("results/tiny/full/4/002.h5", "results/tiny/full/4.h5")
-    assert "packs the shard anew" in errors(changing.run(code=1))[0]
+    assert "makes it anew" in errors(changing.run(code=1))[0]
     log = changing.run()
     assert (jobs(log)["shard"], iterations(log)) == (1, ["full/4/2"])
     assert changing.made() == whole

@@ -93,7 +93,7 @@ def test_lost_or_damaged_files_of_the_demonstration_are_made_again(demonstrated,
         os.truncate(flow.folder / "corpus/truth.h5", 2000)
     else:
         (flow.folder / "corpus/shows.txt").write_text("")
-    flow.run()
+    flow.heal()
     at_rest(flow)
     assert flow.digests("corpus/*") == before
 
@@ -170,7 +170,7 @@ def test_the_truth_and_the_list_of_a_demonstration_are_made_again(fresh):
     places[0].rename(fresh.folder / "aside")
     places[1].rename(places[0])
     (fresh.folder / "aside").rename(places[1])
-    assert "of another corpus" in fresh.run()
+    assert "of another corpus" in fresh.heal()
     assert fresh.digests("[ot]*/truth.h5") == truths
     for name in ("one", "two"):
         (fresh.folder / name / "shows.txt").unlink()
@@ -192,18 +192,6 @@ def test_a_dry_run_of_other_settings_changes_nothing(demonstrated):
     assert demonstrated.made() == before
 
 
-def test_a_dry_run_of_other_settings_after_a_repair(trained, copied):
-    """The note that a job followed stays its input."""
-    os.truncate(copied.folder / "results/tiny/ubm.h5", 1000)
-    copied.run()
-    copied.run("-n", "--config", "precision=double")
-    assert "Nothing to be done" in copied.run("-n")
-    os.truncate(copied.folder / "results/tiny/ubm.h5", 1000)
-    copied.run()
-    at_rest(copied)
-    assert copied.made() == trained.made()
-
-
 @pytest.mark.parametrize("name", ["shows.txt", "truth.h5", "speaker000_0000.h5"])
 def test_features_that_the_workflow_made_are_dated_in_the_future(demonstrated, name):
     flow = demonstrated
@@ -212,7 +200,7 @@ def test_features_that_the_workflow_made_are_dated_in_the_future(demonstrated, n
     os.utime(flow.folder / "corpus" / name, (later, later))
     # With its records, Snakemake compares the contents of such small files.
     flow.remove(".snakemake")
-    flow.run()
+    flow.heal()
     at_rest(flow)
     final = "results/tiny/ubm.h5"
     assert flow.made()[final] == before[final]
@@ -255,16 +243,6 @@ def test_a_folder_is_one_folder_in_any_spelling(tmp_path):
     flow.configure(of_runs(DEMO, a={}, b={"demo": {"folder": "./corpus", "frames": 4000}}))
     (line,) = errors(flow.run(code=1))
     assert "make different features in one folder" in line
-
-
-@pytest.mark.parametrize("name", ["results/tiny/diag/2.h5", "results/tiny/ubm.h5"])
-def test_a_second_damage_after_the_logs_were_removed(trained, copied, name):
-    """A note is never the one that Snakemake remembers."""
-    for _ in range(2):
-        os.truncate(copied.folder / name, 1000)
-        copied.run()
-        assert copied.made() == trained.made()
-        copied.remove("logs")
 
 
 def test_a_configuration_file_over_another_one(copied):

@@ -702,7 +702,7 @@ import numpy as np
 import gmmcore
 frames = np.random.default_rng(1).standard_normal((500, 2))
 gmmcore.train(frames, components=2)
-import gmmcore.workflow.stage, gmmcore.core.gpu, gmmcore.workflow.runs, gmmcore.workflow.validity
+import gmmcore.workflow.stage, gmmcore.core.gpu, gmmcore.workflow.runs, gmmcore.workflow.check
 gmmcore.workflow.runs.read_runs({"features": {"list": "x"}, "device": "cuda"})
 gmmcore.core.gpu.lacking()
 print("jax" in sys.modules)
