@@ -25,7 +25,6 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import date_back, read_bytes, read_json, replace_text
 from gmmcore.workflow.runs import Run, made_lists
 
-
 _WORK = ("jobs", "memory", "device")
 
 
