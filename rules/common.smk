@@ -235,11 +235,9 @@ def threads(wildcards):
 
 
 def memory(wildcards, threads, attempt):
-    """Return the megabytes that a mixture, its statistics and the frames that are there need."""
+    """Return the megabytes that a mixture, its statistics and frames need."""
     run, stage = STAGES[wildcards.stage]
-    frames = frames_of(run)
-    kept = run.settings.memory if frames == UNKNOWN else 0
-    return attempt * (cost(run, stage, frames, threads).megabytes - kept)
+    return attempt * cost(run, stage, frames_of(run), threads).megabytes
 
 
 def runtime(wildcards, threads, attempt):

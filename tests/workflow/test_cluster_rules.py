@@ -35,6 +35,8 @@ def test_only_jobs_of_long_stages_ask_for_a_gpu(fresh):
     log = fresh.run("--jobs", "2", "-n", "-p", "--quiet", "host")
     asked = dict(re.findall(r"rule (iterate\w*):.*?resources: .*?gpu=(\d)", log, re.DOTALL))
     assert asked == {"iterate_short": "0", "iterate": "1"}
+    # The frames are not known yet.
+    assert min(map(int, re.findall(r" mem_mb=(-?\d+)", log))) > 400
     told = re.findall(r"gmmcore iterate .*?000\.h5.*?--device (\w+) --memory", log)
     assert sorted(told) == ["cpu", "cpu", "cpu", "cuda"]
     # Of jobs that share an iteration, those that score held-out frames need one, too.
