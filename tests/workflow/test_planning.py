@@ -1,4 +1,4 @@
-"""Many shards: some jobs make several, of which Snakemake knows the last one only."""
+"""Many shards: those that are there are in no graph, and a missing one is made alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESTING = "Nothing to be done"
 
 @pytest.fixture
 def many(tmp_path) -> Workflow:
-    """A finished training on so many shards that each job makes two."""
+    """A finished training on many shards."""
     values = changed(
         TINY,
         components=2,
@@ -37,7 +37,7 @@ def test_the_jobs_of_many_shards(many):
     assert len(files) == SHARDS
     made = many.made()
     assert RESTING in many.run()
-    # A shard that is no output is missed all the same, and its neighbour is kept.
+    # A missing shard is made again, and its neighbour is kept; a damaged one is first removed.
     for index, name, spoil in [
         (0, "000", lambda path: path.unlink()),
         (3, "003", lambda path: path.unlink()),
@@ -46,6 +46,7 @@ def test_the_jobs_of_many_shards(many):
         spoil(files[index])
         code, output = many.verb("check")
         assert (code, f"{files[index].name}" in output) == (1, True), output
+        many.verb("check", "--repair")
         assert jobs(many.run("-n"))["shard"] == 1
         assert packed(many.run()) == [name]
         assert RESTING in many.run()
@@ -53,7 +54,6 @@ def test_the_jobs_of_many_shards(many):
     files[6].unlink()
     many.remove(".snakemake")
     assert packed(many.run()) == ["006"]
-    # What a killed job made is kept: the output comes last.
     for index in (12, 13):
         files[index].unlink()
     assert packed(many.run()) == ["012", "013"]
