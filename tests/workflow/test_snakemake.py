@@ -298,7 +298,7 @@ def test_cores_and_memory_follow_from_the_shapes(fresh):
 
     assert resources("full/4") == (8, 4803)
     # A mixture of 4,096 full covariances of 60 coefficients takes 118 MB. The stage has twelve, and
-    # each of its eight processes two. The frames are not known yet: all take `memory`, a subset less.
+    # each of its eight processes two. Unknown frames take `memory`, a subset less.
     fresh.configure({**PLAIN, "components": 4096})
     assert resources("diag/4096") == (8, 1323)
     assert resources("full/4096") == (8, 8103)
