@@ -35,10 +35,8 @@ rule all:
 
 
 include: "rules/features.smk"
-include: "rules/scatter.smk"
 include: "rules/train.smk"
 include: "rules/products.smk"
-include: "rules/demo.smk"
 
 
 # On a cluster, these short jobs run on the submitting machine: in the queue, they would wait longer
@@ -54,7 +52,6 @@ localrules:
     diag2full,
     finish,
     recovery,
-    history,
     export,
     report,
     compare,
@@ -63,7 +60,7 @@ localrules:
 
 # The jobs of a cluster read this file too, but decide nothing.
 if workflow.is_main_process:
-    with one_line_for_errors():
+    with one_line():
         write_stamps(RUNS, prefix())
 
 

@@ -44,6 +44,15 @@ def counted(number: int, noun: str) -> str:
 
 
 @contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with the line of an error, without a traceback."""
+    try:
+        yield
+    except GmmcoreError as error:
+        raise SystemExit(f"gmmcore: error: {error}") from None
+
+
+@contextmanager
 def explained(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn errors of the numerical core into a `GmmcoreError` that names the file."""
     try:

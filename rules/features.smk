@@ -1,20 +1,31 @@
-# requires  the feature list and the files it names
-# promises  results/features/<corpus>/shows.tsv             the checked list, with shards
-#           results/features/<corpus>/<shard>-<digest>.npy  processed frames
-#           results/features/<corpus>/corpus.json           the list of the shards, and the moments
-#           results/features/<corpus>/skipped.tsv           the faulty shows that were left out
+# requires  the feature list and the files it names, or nothing for the demonstration
+# promises  results/features/<corpus>/shows.tsv, <shard>-<digest>.npy, corpus.json, skipped.tsv
 #
-# <corpus> is a digest of the settings of `features`: runs with the same settings share the folder.
-# Held-out shows have a folder of their own. source.json has the settings, and the fingerprint of the
-# feature files, which are too many for Snakemake.
+# <corpus> is a digest of the settings of `features`: runs with the same settings share the folder, and
+# held-out shows have one of their own. source.json has these settings, and the fingerprint of the feature
+# files, which are too many for Snakemake.
+
+
+rule demo:
+    input:
+        settings="{demo}/settings.json",
+    output:
+        shows="{demo}/shows.txt",
+        truth="{demo}/truth.h5",
+    log:
+        "logs/{demo}/demo.log",
+    conda:
+        "../envs/gmmcore.yaml"
+    params:
+        folder=lambda wildcards, output: os.path.dirname(output.shows),
+    shell:
+        "gmmcore demo --settings {input.settings:q} --output {params.folder:q} --log {log:q}"
 
 
 checkpoint shows:
     input:
         settings=SOURCE,
-        list=lambda wildcards: [
-            path for path in [CORPORA[wildcards.corpus].list] if path in LISTS
-        ],
+        list=lambda wildcards: [*LISTS & {CORPORA[wildcards.corpus].list}],
     output:
         TABLE,
     log:
@@ -36,11 +47,6 @@ rule shard:
         "results/features/{corpus}/{shard}-{digest}.npy",
     log:
         "logs/features/{corpus}/{shard}-{digest}.log",
-    benchmark:
-        "logs/features/{corpus}/{shard}-{digest}.benchmark.tsv"
-    wildcard_constraints:
-        shard=r"\d+",
-        digest="[0-9a-f]{12}",
     # On a cluster, shards are packed one after the other in one job of some minutes.
     group:
         "shards"

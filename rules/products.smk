@@ -1,43 +1,30 @@
-# requires  the last mixture of the last stage, and recovery.txt with a demonstration corpus
-# promises  results/<run>/ubm.h5         the final mixture
-#           results/<run>/history.tsv    the table of its iterations
-#           results/<run>/ubm.<format>   the mixture in the format of another tool
-#           results/<run>/<kind>/<components>.<format>  the same of a size that is kept
-#           results/<run>/SHA256SUMS     the checksums of all these files
-#           results/<run>/report.html    the training as plots and tables, with times
-#           results/comparison.tsv       all runs side by side, if there are two or more
+# requires  the last mixtures of the stages
+# promises  results/<run>/ubm.h5, history.tsv     the final mixture, and the table of its iterations
+#           results/<run>/ubm.<format>            exports, also of the sizes that are kept
+#           results/<run>/recovery.txt            the comparison with the mixture of the demonstration
+#           results/<run>/SHA256SUMS              the checksums of all these files
+#           results/<run>/report.html             the training as plots and tables
+#           results/comparison.tsv                all runs side by side, if there are two or more
 
 
 rule finish:
     input:
-        settings=lambda wildcards: SETTINGS.format(stage=last_stage(wildcards.run)),
-        mixture=lambda wildcards: LAST.format(stage=last_stage(wildcards.run)),
+        settings=lambda wildcards: last_stage(SETTINGS, wildcards),
+        mixture=lambda wildcards: last_stage(LAST, wildcards),
     output:
-        report(FINAL, caption="../docs/captions/mixture.rst", category="{run}"),
+        mixture=report(FINAL, caption="../docs/captions/mixture.rst", category="{run}"),
+        history=report(
+            "results/{run}/history.tsv",
+            caption="../docs/captions/history.rst",
+            category="{run}",
+        ),
     log:
         "logs/{run}/finish.log",
     conda:
         "../envs/gmmcore.yaml"
     shell:
         "gmmcore finish --settings {input.settings:q} --mixture {input.mixture:q}"
-        " --output {output:q} --log {log:q}"
-
-
-rule history:
-    input:
-        mixture=FINAL,
-    output:
-        report(
-            "results/{run}/history.tsv",
-            caption="../docs/captions/history.rst",
-            category="{run}",
-        ),
-    log:
-        "logs/{run}/history.log",
-    conda:
-        "../envs/gmmcore.yaml"
-    shell:
-        "gmmcore history --mixture {input.mixture:q} --output {output:q} --log {log:q}"
+        " --output {output.mixture:q} --history {output.history:q} --log {log:q}"
 
 
 rule export:
@@ -52,12 +39,26 @@ rule export:
         format=alternatives(name.removeprefix("ubm.") for name in EXPORTS.values()),
     conda:
         "../envs/gmmcore.yaml"
-    params:
-        format=lambda wildcards: next(
-            name for name, file in EXPORTS.items() if file == f"ubm.{wildcards.format}"
-        ),
     shell:
-        "gmmcore convert {input:q} {output:q} --format {params.format} --log {log:q}"
+        "gmmcore convert {input:q} {output:q} --log {log:q}"
+
+
+rule recovery:
+    input:
+        truth=lambda wildcards: f"{RUNS[wildcards.run].settings.demo.folder}/truth.h5",
+        mixture=FINAL,
+        corpus=lambda wildcards: corpora(RUNS[wildcards.run])[0],
+    output:
+        "results/{run}/recovery.txt",
+    log:
+        "logs/{run}/recovery.log",
+    wildcard_constraints:
+        run=alternatives(name for name, run in RUNS.items() if run.settings.demo.folder),
+    conda:
+        "../envs/gmmcore.yaml"
+    shell:
+        "gmmcore recovery --truth {input.truth:q} --mixture {input.mixture:q}"
+        " --corpus {input.corpus:q} --output {output:q} --log {log:q}"
 
 
 rule report:
@@ -68,8 +69,8 @@ rule report:
             f"results/{wildcards.run}/{stage.name}.h5"
             for stage in RUNS[wildcards.run].plan
         ],
-        corpus=lambda wildcards: corpus_of(RUNS[wildcards.run]),
-        held_out=lambda wildcards: held_out_of(RUNS[wildcards.run]),
+        corpus=lambda wildcards: corpora(RUNS[wildcards.run])[0],
+        held_out=lambda wildcards: corpora(RUNS[wildcards.run])[1:],
     output:
         report(
             "results/{run}/report.html",
@@ -92,8 +93,8 @@ rule compare:
     input:
         settings=[RUN.format(run=run.name) for run in COMPARED],
         mixtures=[FINAL.format(run=run.name) for run in COMPARED],
-        corpora=[corpus_of(run) for run in COMPARED],
-        held_out=[held_out_of(run) for run in COMPARED if held_out_of(run)],
+        corpora=[corpora(run)[0] for run in COMPARED],
+        held_out=[path for run in COMPARED for path in corpora(run)[1:]],
     output:
         report(
             f"results/{COMPARISON}",
@@ -106,7 +107,7 @@ rule compare:
         "../envs/gmmcore.yaml"
     params:
         held_out=[
-            f"{prefix()}{path}" if (path := held_out_of(run)) else "-"
+            next((prefix() + path for path in corpora(run)[1:]), "-")
             for run in COMPARED
         ],
     shell:
@@ -119,6 +120,7 @@ rule compare:
 rule checksums:
     input:
         settings=RUN,
+        last=lambda wildcards: last_stage(LAST, wildcards),
         mixture=FINAL,
         products=lambda wildcards: [
             ancient(f"results/{wildcards.run}/{name}")
@@ -131,4 +133,5 @@ rule checksums:
     conda:
         "../envs/gmmcore.yaml"
     shell:
-        "gmmcore checksums {input.mixture:q} {input.products:q} --output {output:q} --log {log:q}"
+        "gmmcore checksums {input.mixture:q} {input.products:q} --last {input.last:q}"
+        " --output {output:q} --log {log:q}"

@@ -10,7 +10,7 @@
 checkpoint initialise:
     input:
         settings=SETTINGS,
-        corpus=corpus_of_stage,
+        corpus=corpus_of,
     output:
         FIRST,
     log:
@@ -19,13 +19,8 @@ checkpoint initialise:
         stage=stages_where(lambda run, stage: stage.origin == "initialise"),
     conda:
         "../envs/gmmcore.yaml"
-    params:
-        components=lambda wildcards: STAGES[wildcards.stage][0].settings.components,
-        # Its digest is in the settings; the file is the user's.
-        source=lambda wildcards: STAGES[wildcards.stage][0].settings.init.from_ or [],
     shell:
         "gmmcore initialise --settings {input.settings:q} --corpus {input.corpus:q}"
-        " --from {params.source:q} --components {params.components}"
         " --output {output:q} --log {log:q}"
 
 
@@ -33,7 +28,7 @@ checkpoint split:
     input:
         settings=SETTINGS,
         mixture=last_before,
-        corpus=corpus_of_stage,
+        corpus=corpus_of,
     output:
         FIRST,
     log:
@@ -73,8 +68,8 @@ rule iterate:
         settings=SETTINGS,
         mixture=FIRST,
         before=last_before,
-        corpus=corpus_of_stage,
-        held_out=held_out_of_stage,
+        corpus=corpus_of,
+        held_out=held_out_of,
     output:
         LAST,
     log:
@@ -86,18 +81,92 @@ rule iterate:
     threads: threads
     resources:
         mem_mb=memory,
-        frames_mb=kept_frames,
         gpu=gpus,
         tasks_per_gpu=1,
         runtime=runtime,
     params:
-        # It does not decide what is valid: as a function of resources, it is not recorded.
-        device=lambda wildcards, resources: device(wildcards),
+        work=work,
     shell:
         "gmmcore iterate --settings {input.settings:q} --mixture {input.mixture:q}"
         " --before {input.before:q} --corpus {input.corpus:q} --held-out {input.held_out:q}"
-        " --device {params.device} --memory {resources.frames_mb} --threads {threads}"
+        " {params.work} --threads {threads} --output {output:q} --log {log:q}"
+
+
+# With `jobs: N`, these rules make the iterations of long stages: jobs that share the E-step write their
+# statistics to files. Iterations that are there are in no graph.
+rule accumulate:
+    input:
+        settings=SETTINGS,
+        previous=previous,
+        corpus=corpus_of,
+        held_out=held_out_of,
+    output:
+        temp(STATISTICS),
+    log:
+        "logs/{stage}/{iteration}/{part}-of-{parts}.log",
+    wildcard_constraints:
+        stage=stages_where(is_scattered),
+    conda:
+        "../envs/gmmcore.yaml"
+    resources:
+        mem_mb=memory,
+        gpu=gpus,
+        tasks_per_gpu=1,
+        runtime=runtime,
+    params:
+        mixture=lambda wildcards: prefix() + before(wildcards),
+        work=work,
+    shell:
+        "gmmcore accumulate --settings {input.settings:q} --mixture {params.mixture:q}"
+        " --corpus {input.corpus:q} --held-out {input.held_out:q}"
+        " --part {wildcards.part} --parts {wildcards.parts} {params.work} --threads {threads}"
         " --output {output:q} --log {log:q}"
+
+
+# The inputs are all that iterations depend on, because the iteration before is none once it is there.
+checkpoint maximise:
+    input:
+        settings=SETTINGS,
+        first=FIRST,
+        previous=previous,
+        corpus=corpus_of,
+        held_out=held_out_of,
+        statistics=lambda wildcards: expand(
+            STATISTICS,
+            part=range(STAGES[wildcards.stage][0].settings.jobs),
+            parts=STAGES[wildcards.stage][0].settings.jobs,
+            **wildcards,
+        ),
+    output:
+        "results/{stage}/{iteration}.h5",
+    log:
+        "logs/{stage}/{iteration}.log",
+    wildcard_constraints:
+        stage=stages_where(is_scattered),
+    conda:
+        "../envs/gmmcore.yaml"
+    resources:
+        mem_mb=memory,
+        # It scores held-out frames where the statistics are taken.
+        gpu=lambda wildcards: gpus(wildcards) if held_out_of(wildcards) else 0,
+        tasks_per_gpu=1,
+        runtime=runtime,
+    params:
+        mixture=lambda wildcards: prefix() + before(wildcards),
+        work=work,
+        dates=lambda wildcards: dates(
+            SETTINGS.format(**wildcards),
+            FIRST.format(**wildcards),
+            corpus_of(wildcards),
+            *held_out_of(wildcards),
+        ),
+    shell:
+        "gmmcore maximise --settings {input.settings:q} --mixture {params.mixture:q}"
+        " --corpus {input.corpus:q} --held-out {input.held_out:q} {params.work}"
+        " --statistics {input.statistics:q} --threads {threads} --output {output:q} --log {log:q}"
+
+
+ruleorder: initialise > split > diag2full > maximise
 
 
 # On a cluster, stages that take less than a minute are made on the submitting machine.
@@ -105,9 +174,18 @@ if ON_CLUSTER:
 
     use rule iterate as iterate_short with:
         wildcard_constraints:
-            stage=stages_where(is_local),
+            stage=stages_where(lambda *one: is_scattered(*one) or not is_long(*one)),
 
     ruleorder: iterate_short > iterate
 
     localrules:
         iterate_short,
+
+
+# It is short, unless a GPU that this machine may lack is to score held-out frames.
+if not any(
+    run.settings.device == "cuda" and run.held_out_corpus for run in RUNS.values()
+):
+
+    localrules:
+        maximise,

@@ -211,6 +211,7 @@ def _sampled(path: str) -> tuple[Corpus, npt.NDArray[np.float32]]:
 
 @verb(
     argument("files", metavar="FILE", nargs="+", help="all below the folder of --output"),
+    argument("--last", help="last mixture of the training, which the first file must come from"),
     OUTPUT,
 )
 def checksums(arguments: argparse.Namespace) -> None:
@@ -219,7 +220,10 @@ def checksums(arguments: argparse.Namespace) -> None:
     Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
     """
     from gmmcore.files import checksums, replace_text
+    from gmmcore.workflow.check import require_final
 
+    if arguments.last:
+        require_final(arguments.files[0], arguments.last)
     output = Path(arguments.output)
     names = [os.path.relpath(name, output.parent) for name in arguments.files]
     replace_text(output, checksums(output.parent, names))

@@ -233,6 +233,7 @@ def maximise(arguments: argparse.Namespace) -> None:
 @verb(
     argument("--mixture", required=True, help="the last stage's"),
     OUTPUT,
+    argument("--history", help="the table of the iterations"),
     options("config.keys.Limits"),
     stamp("iterations"),
 )
@@ -244,6 +245,8 @@ def finish(arguments: argparse.Namespace) -> None:
     from gmmcore.config.keys import Limits
     from gmmcore.config.options import options_of
     from gmmcore.core.describe import cautions
+    from gmmcore.core.history import history_table
+    from gmmcore.files import replace_text
     from gmmcore.formats.hdf5 import save_model
     from gmmcore.workflow.check import load_last
 
@@ -251,6 +254,8 @@ def finish(arguments: argparse.Namespace) -> None:
     facts = {**model.facts, "parent": model.digest}
     # It is compressed, as SIDEKIT does.
     save_model(arguments.output, model.mixture, facts, model.history, compress=True)
+    if arguments.history:
+        replace_text(arguments.history, history_table(model.history))
     print(f"finished: {arguments.output}  ({model.mixture!r})")
     if "held_out" in facts:
         print(f"held-out log-likelihood/frame {facts['held_out']:.6f}")

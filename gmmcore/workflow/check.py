@@ -71,6 +71,12 @@ def load_last(path: str) -> Model:
     return model
 
 
+def require_final(path: str, last: str) -> None:
+    """Raise an error if a mixture is damaged, or was not made from the last one of its training."""
+    if load_model(path).facts.get("parent") != header_facts(last)["digest"]:
+        raise DamagedFileError(path, f"not made from {last}")
+
+
 @dataclass
 class Checked:
     """What is wrong, by file; remarks on what is no fault; how many files and frames are right.

@@ -98,14 +98,6 @@ class Run:
         """Names of the files that tell times, so that no two trainings have the same bytes."""
         return ["report.html"] * self.settings.report
 
-    def stage(self, name: str) -> Stage:
-        """Return the stage with this name, such as ``diag/64``."""
-        return next(stage for stage in self.plan if stage.name == name)
-
-    def before(self, stage: Stage) -> Stage:
-        """Return the stage whose last mixture `stage` starts from."""
-        return self.plan[self.plan.index(stage) - 1]
-
     def course(self, stage: Stage, corpus: Corpus) -> Course:
         """Choose what the iterations of a stage read of a corpus, and when the stage ends."""
         return Course.of(
@@ -117,9 +109,11 @@ class Run:
 
     def first(self, stage: Stage) -> dict[str, Any]:
         """Return the arguments of the verb that makes the first mixture of a stage."""
+        settings = self.settings
         if stage.origin == "initialise":
-            return mapping(self.initialise)
-        chosen = mapping(self.settings.split) if stage.origin == "split" else {}
+            start = {"source": settings.init.from_, "components": settings.components}
+            return mapping(self.initialise) | start
+        chosen = mapping(settings.split) if stage.origin == "split" else {}
         return {"components": stage.components, **chosen}
 
     def digest_of_first(self, stage: Stage) -> str:

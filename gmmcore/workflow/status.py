@@ -19,13 +19,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gmmcore.config.options import mapping
 from gmmcore.core.gpu import lacking
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.schedule import Course, Stage, megabytes, place_of, seconds, useful_workers
+from gmmcore.core.schedule import (
+    LONG_SECONDS,
+    Course,
+    Stage,
+    megabytes,
+    place_of,
+    seconds,
+    useful_workers,
+)
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import GmmcoreError, counted
-from gmmcore.files import holder
+from gmmcore.files import holder, remembered
 from gmmcore.formats.hdf5 import Model, load_model
-from gmmcore.workflow.stage import duration, mixture_path, sealed_state, stale, walk_iterations
+from gmmcore.workflow.stage import (
+    duration,
+    header_state,
+    mixture_path,
+    sealed_state,
+    stale,
+    walk_iterations,
+)
 
 if TYPE_CHECKING:
     from gmmcore.workflow.runs import Run
@@ -34,6 +49,8 @@ _ATTEMPTS = 3
 _ROW = "  {:<11} {:>10}  {:<26} {:>9}  {:>14}  {}"
 # The log-likelihood of held-out frames takes one of the two matrix products of an E-step.
 _HELD_OUT_SHARE = 0.5
+
+_read_corpus = remembered(Corpus.read)
 
 
 class Frames(NamedTuple):
@@ -44,12 +61,23 @@ class Frames(NamedTuple):
     held_out: int = 0
 
 
+# A corpus that is not made yet.
+_UNKNOWN = Frames(10**9, 60)
+
+
 class Cost(NamedTuple):
     """What the rest of a stage reads and needs, at most: the stage may end before its limit."""
 
     frames: list[int]
     seconds: float
     megabytes: int
+
+
+class Needs(NamedTuple):
+    """What a job asks a cluster for; what a stage has done by the end of its time is kept."""
+
+    megabytes: int
+    minutes: int
 
 
 def cost(
@@ -75,6 +103,42 @@ def cost(
         workers = max(workers, used)
     kept = min(max(read, default=0), run.settings.memory * 1_000_000 // (4 * dimension))
     return Cost(read, total, megabytes(*size, full=is_full, workers=workers, kept=kept))
+
+
+def is_long(run: Run, stage: Stage) -> bool:
+    """Whether a stage may take more than a minute on one core, whatever corpus there will be."""
+    return cost(run, stage, _UNKNOWN, 1).seconds >= LONG_SECONDS
+
+
+def needs(run: Run, stage: Stage, prefix: str, threads: int) -> Needs:
+    """Estimate what a job needs that makes iterations of a stage, with results below `prefix`."""
+    try:
+        known = _read_corpus(f"{prefix}results/features/{run.corpus}/corpus.json")
+        frames = Frames(known.frames, known.dimension)
+    except GmmcoreError:
+        frames = _UNKNOWN
+    found = cost(run, stage, frames, threads)
+    return Needs(found.megabytes, 10 + int(2 * found.seconds / 60))
+
+
+def following(run: Run, stage: Stage, results: str) -> int | None:
+    """Return the number of the iteration that follows the valid ones, by the headers of files.
+
+    It is None where the stage has ended, or a file cannot be read of which the next job says so.
+    """
+    folder = f"{results}/{run.name}/{stage.name}"
+    facts, fault = header_state(mixture_path(folder, 0))
+    try:
+        paths = [f"{results}/features/{name}/corpus.json" for name in run.corpora]
+        corpus, *held_out = map(_read_corpus, paths)
+    except GmmcoreError as error:
+        fault = str(error)
+    if fault:
+        return None
+    settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus)
+    others = held_out[0] if held_out else None
+    walk = walk_iterations(folder, facts["digest"], corpus, others, settings, course, header_state)
+    return None if walk.complete else walk.last + 1
 
 
 def stage_seconds(logs: str | Path, stage: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,12 @@ def test_the_package_has_few_names():
     names = {path.stem for path in PACKAGE.iterdir()} - {"__init__", "__pycache__", "py"}
     assert names <= set(FLOORS)
     assert len(FLOORS) <= 10
+
+
+def test_the_page_of_the_design_names_every_module():
+    tree = (PACKAGE.parent / "docs/design.md").read_text().split("```")[1]
+    there = {path.stem for path in PACKAGE.rglob("*.py") if path.parent.name != "readers"}
+    assert set(re.findall(r"(\w+)\.py", tree)) == there - {"__init__"}
 
 
 def test_imports_only_go_down():

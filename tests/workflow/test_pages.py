@@ -6,7 +6,7 @@ import re
 import subprocess
 
 import pytest
-from flows import PLAIN, Workflow, changed, errors
+from flows import PLAIN, Workflow, changed, errors, jobs
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +85,14 @@ def test_without_its_records_a_run_rests_and_other_settings_make_other_pages(com
     flow.run()
     assert "pruning" in (flow.folder / "results/comparison.tsv").read_text()
     assert "Nothing to be done" in flow.run()
+
+
+def test_a_comparison_that_is_lost_is_made_again(compared, tmp_path):
+    flow = compared.copy_to(tmp_path / "run")
+    before = flow.digests("results/comparison.tsv")
+    flow.remove("results/comparison.tsv", ".snakemake")
+    assert set(jobs(flow.run())) == {"compare", "all", "total"}
+    assert flow.digests("results/comparison.tsv") == before
 
 
 def test_a_size_that_no_stage_has_is_one_line(compared, tmp_path):

@@ -6,17 +6,22 @@ import json
 import os
 import re
 import shutil
+import time
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from flows import FIRST, PLAIN, ROOT, TINY, Workflow, changed, errors, iterations, jobs
 
+from gmmcore.data.check import shard_paths
+from gmmcore.data.shows import ShowTable
+
 pytestmark = pytest.mark.slow
 
 CHAIN = {"initialise": 1, "split": 2, "diag2full": 1, "iterate": 4}
-WHOLE = {"shows", "shard", "corpus", *CHAIN, "finish", "history", "checksums", "all"}
+WHOLE = {"shows", "shard", "corpus", *CHAIN, "finish", "checksums", "all"}
 RESTING = "Nothing to be done"
 RESULTS = "results/**/[!.]*"
 
@@ -308,13 +313,13 @@ def test_cores_and_memory_follow_from_the_shapes(fresh):
     assert resources("full/4096")[0] == 8
 
 
-def test_every_job_that_works_for_long_leaves_a_benchmark(trained):
+def test_every_stage_leaves_a_benchmark(trained):
     names = {
         re.sub(r"[0-9a-f]{12}", "*", str(path.relative_to(trained.folder / "logs")))
         for path in trained.folder.glob("logs/**/*.benchmark.tsv")
     }
     stages = {f"tiny/{stage}.benchmark.tsv" for stage in ("diag/1", "diag/2", "diag/4", "full/4")}
-    assert names == stages | {f"features/*/00{part}-*.benchmark.tsv" for part in range(3)}
+    assert names == stages
 
 
 def test_a_finished_run_rests_without_its_logs_and_without_records(trained, copied):
@@ -390,6 +395,63 @@ def test_statistics_in_files_between_jobs_give_the_same_bytes(trained, fresh):
     assert RESTING in fresh.run()
     # The graph does not grow with the iterations that are done.
     assert rules_in(fresh.run("--rulegraph")) == WHOLE - {"shard"}
+
+
+def test_other_settings_make_all_iterations_of_a_scattered_stage_again(fresh, tmp_path):
+    """Those of the old first mixture are no iterations of the new one."""
+    values = {"iterations": [2], "full": {"iterations": 4}, "llk_gain": -1.0}
+    floors = [changed(PLAIN, **values, variance={"floor": floor}) for floor in (0.01, 0.5)]
+    for floor in floors:
+        fresh.configure({**floor, "jobs": 3})
+        log = fresh.run()
+        # Each is made by jobs, none by the job that ends the stage.
+        assert log.count("Finished jobid") - log.count("(Rule: accumulate)") < 40
+        assert log.count("(Rule: maximise)") == len(iterations(log)) == 8
+        assert RESTING in fresh.run()
+    alone = fresh.copy_to(tmp_path / "alone")
+    alone.remove("results", "logs", ".snakemake")
+    alone.configure(floors[1])
+    alone.run()
+    assert_same(fresh, alone)
+
+
+@pytest.mark.parametrize("state", [True, False])
+def test_a_scattered_stage_goes_on_after_a_loss(trained, fresh, state):
+    fresh.configure({**PLAIN, "jobs": 3})
+    fresh.run()
+    fresh.run("--forceall")
+    fresh.remove(
+        *(f"results/tiny/{name}" for name in ("full/4/002.h5", "full/4.h5", "diag/4/001.h5"))
+    )
+    if not state:
+        fresh.remove(".snakemake")
+    fresh.heal()
+    assert_same(fresh, trained)
+
+
+def test_a_start_with_thousands_of_shards_is_quick_and_reads_none(copied):
+    (place,) = copied.folder.glob("results/features/*")
+    products = [copied.folder / name for name in copied.made()]
+    products.sort(key=lambda path: path.stat().st_mtime_ns)
+    for number in range(4000):
+        (copied.folder / f"corpus/{number}.h5").touch()
+    (copied.folder / "corpus/shows.txt").write_text("\n".join(map(str, range(4000))) + "\n")
+    copied.run("-n")
+    facts = {**ShowTable.read_facts(place / "shows.tsv"), "shards": 4000}
+    facts["recipe_digests"] = {f"{number:04d}": f"{number:064x}" for number in range(4000)}
+    ShowTable(facts, []).write(place / "shows.tsv")
+    for path in shard_paths(place / "shows.tsv").values():
+        Path(path).touch()
+    for product in products:
+        product.touch()
+    # The dates of benchmarks count as those of outputs.
+    copied.remove(".snakemake", "logs")
+    start = time.monotonic()
+    assert RESTING in copied.run()
+    assert time.monotonic() - start < 5
+    # The change of one file is seen.
+    (copied.folder / "corpus/77.h5").touch()
+    assert jobs(copied.run("-n"))["shows"] == 1
 
 
 @pytest.mark.parametrize(("first", "then"), [("auto", 2)])
