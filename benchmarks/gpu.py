@@ -1,6 +1,6 @@
 """Iterations on a GPU, beside one core: ``python -m benchmarks.gpu``.
 
-Run on a machine with a GPU and ``pip install 'gmmcore[gpu]'``; prints a table in Markdown, a row as
+Run on a machine with a GPU and ``pip install 'jax[cuda12]'``; prints a table in Markdown, a row as
 soon as it is measured. ``--quick`` runs everything, small; with ``JAX_PLATFORMS=cpu`` the CPU does
 what a GPU would, and no number says anything.
 """

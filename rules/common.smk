@@ -6,7 +6,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import gmmcore
 from gmmcore.config.keys import COMPARISON, EXPORTS
 from gmmcore.data.check import shard_paths
 from gmmcore.errors import GmmcoreError, one_line
@@ -21,13 +20,10 @@ if shutil.which("gmmcore") is None:
         PATH=os.pathsep.join([*os.get_exec_path(), os.path.dirname(sys.executable)])
     )
 
-# envs/gmmcore.post-deploy.sh installs this checkout, or the release that is in use. In jobs, a
+# envs/gmmcore.post-deploy.sh installs the program from the folder of the Snakefile. In jobs, a
 # damaged file is removed, so that the same command makes it again.
-PROJECT = Path(gmmcore.__file__).parents[1]
-RELEASE = f"gmmcore=={gmmcore.__version__}"
 os.environ.update(
-    GMMCORE_SOURCE=str(PROJECT) if (PROJECT / "pyproject.toml").exists() else RELEASE,
-    GMMCORE_JOB="1",
+    GMMCORE_SOURCE=os.path.dirname(str(workflow.current_basedir)), GMMCORE_JOB="1"
 )
 
 with one_line():

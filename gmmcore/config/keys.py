@@ -198,7 +198,7 @@ class Job(Options):
     )
     device: str = option(
         DEFAULT.device,
-        "cuda: an NVIDIA GPU (`pip install 'gmmcore[gpu]'`) computes the E-steps of stages that "
+        "cuda: an NVIDIA GPU (`pip install 'jax[cuda12]'`) computes the E-steps of stages that "
         "take more than a minute on one core",
         one_of("cpu", "cuda"),
     )

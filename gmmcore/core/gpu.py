@@ -31,7 +31,7 @@ from gmmcore.errors import GmmcoreError
 
 _DRIVER = "libcuda.so.1"
 _LEAST_JAX = (0, 9)
-_EXTRA = "pip install 'gmmcore[gpu]'"
+_EXTRA = "pip install --upgrade 'jax[cuda12]'"
 # Share of the memory of a GPU for frames that stay there.
 _KEPT_SHARE = 0.6
 # Frames whose products are added in the precision of the products; the sums of runs are float64.

@@ -30,7 +30,7 @@ def to_sklearn(mixture: GaussianMixture) -> Any:
         from sklearn.mixture import GaussianMixture as Estimator
     except ImportError as error:
         raise GmmcoreError(
-            "scikit-learn: it cannot be imported; install it with: pip install 'gmmcore[sklearn]'"
+            "scikit-learn: it cannot be imported; install it with: pip install scikit-learn"
         ) from error
     covariances, precisions = mixture.covariances, mixture.precisions
     if mixture.is_full:

@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise GmmcoreError(
         "GaussianMixtureModel: scikit-learn cannot be imported; install it with: "
-        "pip install 'gmmcore[sklearn]'"
+        "pip install scikit-learn"
     ) from error
 
 Array = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     It is trained as the workflow trains: components are divided where the likelihood gains most,
     so that there is no random initialisation. Pipelines, grid search and ``clone`` take it. It
-    needs ``pip install 'gmmcore[sklearn]'``.
+    needs ``pip install scikit-learn``.
 
     Parameters
     ----------

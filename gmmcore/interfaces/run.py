@@ -83,7 +83,7 @@ class Training:
         if not CAN_DRAW:
             raise GmmcoreError(
                 "plot_history: Vega-Altair cannot be imported; expected for plots; install it "
-                "with: pip install 'gmmcore[plot]'"
+                "with: pip install altair vl-convert-python"
             )
         return likelihoods(self.entries).properties(width=_WIDTH)
 

@@ -585,7 +585,7 @@ def test_with_a_gpu_nothing_is_lacking(machine):
 
 def test_without_jax(machine, monkeypatch):
     monkeypatch.setattr(gpu, "find_spec", lambda _: None)
-    assert "JAX is not installed; pip install 'gmmcore[gpu]'" in refusal()
+    assert "JAX is not installed; pip install --upgrade 'jax[cuda12]'" in refusal()
 
 
 def test_with_an_old_jax(machine):
@@ -622,7 +622,7 @@ def test_what_is_installed_is_found(monkeypatch, tmp_path):
 
 def test_with_jax_for_cpus(machine):
     machine.install()
-    assert "JAX is installed for CPUs alone; pip install 'gmmcore[gpu]'" in refusal()
+    assert "JAX is installed for CPUs alone; pip install --upgrade 'jax[cuda12]'" in refusal()
 
 
 def test_without_a_driver(machine):

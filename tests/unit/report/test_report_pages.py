@@ -151,7 +151,7 @@ def test_no_plot_is_empty_and_all_have_tooltips():
 def test_without_altair_the_page_has_all_but_plots(monkeypatch):
     monkeypatch.setattr(plots, "CAN_DRAW", False)
     text = page_of(outcome())
-    assert "pip install 'gmmcore[plot]'" in Reader(text).texts["p"][0]
+    assert "pip install altair vl-convert-python" in Reader(text).texts["p"][0]
     assert Reader(text).specifications == {}
     assert "trained on 800 frames" in text
 
