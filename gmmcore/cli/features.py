@@ -7,7 +7,16 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from gmmcore.cli.verb import PREFIX, THREADS, argument, options, stamp, verb
+from gmmcore.cli.verb import (
+    CONFIGURATION,
+    PREFIX,
+    THREADS,
+    argument,
+    configuration_of,
+    options,
+    stamp,
+    verb,
+)
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 
 
@@ -102,7 +111,7 @@ def corpus(arguments: argparse.Namespace) -> None:
 
 @verb(
     argument("mixtures", metavar="MODEL", nargs="+", help="mixtures of any format"),
-    argument("--config", default="config.yaml", help="what says how features are processed"),
+    *CONFIGURATION,
     argument("--run", help="which of the configuration's runs; by default the first"),
     argument("--list", help="the shows; by default those that the run holds out"),
     THREADS,
@@ -114,14 +123,14 @@ def score(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore score results/demo/diag/*.h5 --list held-out.txt
     """
-    from gmmcore.config.configuration import read_configuration, resolve_runs
+    from gmmcore.config.configuration import resolve_runs
     from gmmcore.data.score import score_list
     from gmmcore.files import replace_text
     from gmmcore.formats.registry import read_mixture
     from gmmcore.workflow.runs import feature_parts
 
-    config = arguments.config
-    runs = resolve_runs(read_configuration(config), config)
+    values, config = configuration_of(arguments)
+    runs = resolve_runs(values, config)
     name = arguments.run or next(iter(runs))
     if name not in runs:
         raise GmmcoreError(f"{config}: has no run {name}; its runs are {', '.join(runs)}")

@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 from gmmcore.cli import (  # noqa: F401 (they make the verbs)
@@ -22,6 +22,11 @@ from gmmcore.cli.verb import VERBS
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import date_back
 
+# Steps of a training, which the rules of the workflow call. All other verbs are for users.
+_STEPS = (
+    "shows shard corpus initialise split diag2full iterate accumulate maximise finish recovery "
+    "report comparison checksums"
+)
 # Verbs of an earlier version, and what to give instead.
 _MOVED = {"plan": "gmmcore plan is now gmmcore status"}
 # Signals that asked this process to stop.
@@ -99,17 +104,19 @@ def _run(argv: list[str], chosen: str | None) -> int:
         return 2
     parser = argparse.ArgumentParser(
         prog="gmmcore",
-        description="Train, convert and inspect Gaussian mixtures.",
-        epilog="`gmmcore VERB --help` explains a verb. The workflow is run by `snakemake`.",
+        description="Inspect, convert and score Gaussian mixtures, and make the steps of a "
+        "training, which `snakemake` runs.",
+        epilog=f"verbs for users:\n{_listed(VERBS.keys() - _STEPS.split())}\n\n"
+        f"verbs for the rules of the workflow:\n{_listed(_STEPS.split())}\n\n"
+        "`gmmcore VERB --help` explains a verb.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, verb in sorted(VERBS.items()):
-        text = verb.text.replace("%", "%%")
         subparser = subparsers.add_parser(
             name,
-            help=text.partition("\n")[0],
-            description=text,
+            description=verb.text.replace("%", "%%"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subparser.add_argument("--log", metavar="FILE", help="also write what is printed to FILE")
@@ -134,6 +141,11 @@ def _run(argv: list[str], chosen: str | None) -> int:
         date_back(word for word in argv if word != getattr(arguments, "source", None))
     VERBS[arguments.verb].run(arguments)
     return 0
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return a line for each of some verbs."""
+    return "\n".join(f"  {name:<12}{VERBS[name].text.splitlines()[0]}" for name in sorted(names))
 
 
 def _removed(error: DamagedFileError) -> str:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.cli.verb import OUTPUT, PREFIX, argument, verb
-from gmmcore.errors import GmmcoreError, explained
+from gmmcore.errors import GmmcoreError, counted, explained
 from gmmcore.files import WRITTEN
 
 if TYPE_CHECKING:
     from gmmcore.core.history import HistoryEntry
     from gmmcore.core.mixture import GaussianMixture
+
+# What `info` says in other words, or what only the next iteration needs; `--json` has it all.
+_TOLD = "stage components iteration level log_likelihood gain allowance held_out"
 
 
 @verb(argument("--mixture", required=True, help="a mixture that gmmcore trained"), OUTPUT)
@@ -102,20 +105,29 @@ def info(arguments: argparse.Namespace) -> None:
         ]
         print(json.dumps({**report, "history": rows}, indent=2, allow_nan=False))
         return
-    print("\n".join(_lines(report)))
+    print("\n".join(_lines(report, history)))
     if history:
         print(f"\nhistory:\n{history_table(history)}", end="")
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _lines(report: dict[str, Any], history: Sequence[HistoryEntry]) -> Iterator[str]:
+    """Say first what most people look for; digests and what only a program reads come last."""
+
     def of(name: str) -> str:
         return f"{report[name]:.6g} (component {report[f'{name}_component']})"
 
-    yield f"{report['file']}: {report['format']}, {report['bytes']} bytes"
+    yield f"{report['file']}: {report['format']}, {report['bytes']:,} bytes"
     yield (
         f"{report['components']} {report['covariances']} components of dimension "
-        f"{report['dimension']}, {report['parameters']} free parameters"
+        f"{report['dimension']}, {report['parameters']:,} free parameters"
     )
+    if history:
+        last = history[-1]
+        held_out = "" if last.held_out != last.held_out else f", held-out {last.held_out:.6f}"
+        yield (
+            f"trained by {counted(len(history), 'iteration')}; before the last one, on "
+            f"{last.frames:,} frames, log-likelihood per frame {last.log_likelihood:.6f}{held_out}"
+        )
     yield (
         f"weights: {report['weight_smallest']:.6g} to {report['weight_largest']:.6g}, entropy "
         f"{report['weight_entropy']:.4f} (as {report['weights_effective']:.1f} equal components)"
@@ -124,11 +136,13 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"largest variance: {of('variance_largest')}"
     yield f"condition number: {report['condition_median']:.4g} median, {of('condition_largest')}"
     yield f"variance control: {'yes' if report['variance_control'] else 'none'}"
-    if "prefixes" in report:
+    if any(report.get("prefixes", ())):
         yield "prefixes: " + ", ".join(repr(name) for name in report["prefixes"])
     if "digest" in report:
         yield f"digest: {report['digest']} (verified)"
-        yield from (f"{name}: {value}" for name, value in sorted(report["provenance"].items()))
+        for name, value in report["provenance"].items():
+            if value is not None and name not in _TOLD.split():
+                yield f"{name}: {value}"
 
 
 @verb(

@@ -9,7 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, verb
+from gmmcore.cli.verb import (
+    CONFIGURATION,
+    CORPUS,
+    OUTPUT,
+    THREADS,
+    argument,
+    configuration_of,
+    verb,
+)
 from gmmcore.errors import GmmcoreError
 
 if TYPE_CHECKING:
@@ -26,17 +34,7 @@ _RUNS = (
         nargs="*",
         help="folders of runs, such as results/demo; by default those of all runs, in results",
     ),
-    argument(
-        "--configfile",
-        nargs="+",
-        default=["config.yaml"],
-        help="what Snakemake is given; later files override earlier ones",
-    ),
-    argument(
-        "--section",
-        metavar="KEY",
-        help="the part of the configuration that a module is given, whose results lie elsewhere",
-    ),
+    *CONFIGURATION,
 )
 
 
@@ -275,18 +273,9 @@ def validate(arguments: argparse.Namespace) -> None:
 
 def _runs_of(arguments: argparse.Namespace) -> tuple[dict[str, Run], str]:
     """Read the runs of the configuration; return them and how messages name it."""
-    from gmmcore.config.configuration import merged, read_configuration
     from gmmcore.workflow.runs import read_runs
 
-    config = " ".join(arguments.configfile)
-    values: dict[str, Any] = {}
-    for path in arguments.configfile:
-        values = merged(values, read_configuration(path))
-    if arguments.section is not None:
-        config += f": {arguments.section}"
-        values = values.get(arguments.section, {})
-        if not isinstance(values, dict):
-            raise GmmcoreError(f"{config}: holds no keys; the configuration of runs was expected")
+    values, config = configuration_of(arguments)
     return read_runs(values, config), config
 
 

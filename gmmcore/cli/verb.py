@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from gmmcore.errors import GmmcoreError
 from gmmcore.files import read_json
 
 Declare = Callable[[argparse.ArgumentParser], object]
@@ -66,6 +67,36 @@ def stamp(section: str) -> Declare:
     return argument("--settings", action=FromFile, metavar="FILE", help=text)
 
 
+def configuration_of(arguments: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Read the configuration of ``--configfile`` and ``--section``; return how messages name it."""
+    from gmmcore.config.configuration import merged, read_configuration
+
+    config = " ".join(arguments.configfile)
+    values: dict[str, Any] = {}
+    for path in arguments.configfile:
+        values = merged(values, read_configuration(path))
+    if arguments.section is not None:
+        config += f": {arguments.section}"
+        values = values.get(arguments.section, {})
+        if not isinstance(values, dict):
+            raise GmmcoreError(f"{config}: holds no keys; the configuration of runs was expected")
+    return values, config
+
+
+CONFIGURATION = (
+    argument(
+        "--configfile",
+        nargs="+",
+        metavar="FILE",
+        default=["config.yaml"],
+        help="what Snakemake is given; later files override earlier ones",
+    ),
+    argument(
+        "--section",
+        metavar="KEY",
+        help="the part of the configuration that a module is given, whose results lie elsewhere",
+    ),
+)
 CORPUS = argument("--corpus", required=True, help="corpus.json; the shards lie beside it")
 THREADS = argument("--threads", type=int, default=1, help="do not change the result")
 OUTPUT = argument("--output", required=True)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from gmmcore.cli.main import main
 from gmmcore.cli.verb import VERBS, Verb
+
+RULES = Path(__file__).parents[2].glob("rules/*.smk")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,20 @@ def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     assert f" {verb} " in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_help_has_the_verbs_that_rules_call_apart(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    users, rules = (
+        set(re.findall(r"^  (\w+) +[A-Z]", part, re.MULTILINE))
+        for part in capsys.readouterr()
+        .out.split("verbs for users:")[1]
+        .split("verbs for the rules")
+    )
+    called = re.findall(r'"gmmcore (\w+)', "".join(path.read_text() for path in RULES))
+    assert rules == {*called} - {"convert", "demo"}
+    assert users == VERBS.keys() - rules
 
 
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])

@@ -90,6 +90,7 @@ def test_info(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for part in (
         "SIDEKIT HDF5",
         "3 diagonal components of dimension 2, 14 free parameters",
+        "trained by 1 iteration; before the last one, on 99 frames, log-likelihood per frame -5.25",
         "weights: 0.25 to 0.5, entropy 1.0397 (as 2.8 equal components)",
         "smallest variance: 0.5 (component 1)",
         "largest variance: 8 (component 1)",
