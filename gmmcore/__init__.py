@@ -16,6 +16,10 @@ The workflow is started by ``make train`` or Snakemake, and documented in README
     Drop-in replacements for SIDEKIT's classes of these names.
 `accumulate`
     The E-step alone: the sufficient statistics of frames under a mixture.
+`read_shows`, `accumulate_shows`
+    The frames of each show of a list, and their Baum-Welch statistics.
+`adapt_means`, `linear_scores`, `log_ratios`, `equal_error_rate`
+    Models by MAP adaptation, scores of shows against them, and the error rate of the scores.
 `GmmcoreError`
     Base class of errors in input or configuration.
 
@@ -41,6 +45,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gmmcore.core.estep import accumulate
     from gmmcore.core.mixture import GaussianMixture
+    from gmmcore.core.shows import accumulate_shows
+    from gmmcore.core.verification import (
+        adapt_means,
+        equal_error_rate,
+        linear_scores,
+        log_ratios,
+    )
+    from gmmcore.data.score import read_shows
     from gmmcore.errors import GmmcoreError
     from gmmcore.formats.registry import read_mixture, write_mixture
     from gmmcore.interfaces.estimator import GaussianMixtureModel
@@ -56,8 +68,14 @@ __all__ = [
     "GmmcoreError",
     "Mixture",
     "accumulate",
+    "accumulate_shows",
+    "adapt_means",
+    "equal_error_rate",
+    "linear_scores",
+    "log_ratios",
     "open_run",
     "read_mixture",
+    "read_shows",
     "train",
     "write_mixture",
 ]
@@ -72,8 +90,14 @@ _HOMES = {
     "GmmcoreError": "gmmcore.errors",
     "Mixture": "gmmcore.interfaces.sidekit_mixture",
     "accumulate": "gmmcore.core.estep",
+    "accumulate_shows": "gmmcore.core.shows",
+    "adapt_means": "gmmcore.core.verification",
+    "equal_error_rate": "gmmcore.core.verification",
+    "linear_scores": "gmmcore.core.verification",
+    "log_ratios": "gmmcore.core.verification",
     "open_run": "gmmcore.interfaces.run",
     "read_mixture": "gmmcore.formats.registry",
+    "read_shows": "gmmcore.data.score",
     "train": "gmmcore.interfaces.fitting",
     "write_mixture": "gmmcore.formats.registry",
 }

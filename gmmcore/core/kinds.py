@@ -73,9 +73,11 @@ class Diagonal:
 
     def statistics(self, sums: Array) -> tuple[Array, Array, Array]:
         """Return count, first and second order statistics from the sums (width, C)."""
-        dimension = len(self.origin)
-        first = sums[dimension : 2 * dimension].T * self.scale
-        return sums[-1].copy(), first, sums[:dimension].T * self.scale**2
+        return sums[-1].copy(), self.first(sums), sums[: len(self.origin)].T * self.scale**2
+
+    def first(self, sums: Array) -> Array:
+        """Return the first order statistics (C, D) from the last D + 1 sums, or from all."""
+        return sums[-1 - len(self.origin) : -1].T * self.scale
 
     # Components of a task of the M-step, and whether all of them have the same covariance.
     piece: ClassVar[int] = 1 << 20
@@ -175,10 +177,13 @@ class Full:
 
     def statistics(self, sums: Array) -> tuple[Array, Array, Array]:
         """Return count, first and second order statistics from the sums (width, C)."""
-        dimension = len(self.origin)
-        first = sums[-1 - dimension : -1].T @ self.factor.T
-        second = self.factor @ unpack(sums[: -1 - dimension].T) @ self.factor.T
-        return sums[-1].copy(), first, pack(second)
+        products = sums[: -1 - len(self.origin)]
+        second = self.factor @ unpack(products.T) @ self.factor.T
+        return sums[-1].copy(), self.first(sums), pack(second)
+
+    def first(self, sums: Array) -> Array:
+        """Return the first order statistics (C, D) from the last D + 1 sums, or from all."""
+        return sums[-1 - len(self.origin) : -1].T @ self.factor.T
 
     piece: ClassVar[int] = 32
     is_shared: ClassVar[bool] = False

@@ -141,7 +141,7 @@ def maximise(
     # Numbers of almost no frames are noise, so that such a component is kept as it is.
     kept = np.where(low, count < _LEAST_OCCUPANCY, count <= 0)
     safe = np.where(kept, 1.0, count)[:, np.newaxis]
-    offsets = statistics.first / safe
+    offsets = statistics.centred_first / safe
     control = _control(mixture, statistics)
     means = mixture.means.copy()
     means[~kept] = statistics.origin + offsets[~kept]
@@ -150,7 +150,7 @@ def maximise(
     kind, floored, ceiled = KINDS[mixture.kind], 0, 0
 
     def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
-        plain = kind.moments(statistics.second[piece], count[piece], offsets[piece])
+        plain = kind.moments(statistics.centred_second[piece], count[piece], offsets[piece])
         moments = plain
         if prior:
             moments = _sharing(plain, pooled, count[piece] / (count[piece] + prior))
@@ -187,7 +187,7 @@ def maximise(
 
 def _pooled_correlations(statistics: Statistics, offsets: Array) -> Array:
     """Return the correlations (D, D) within components, of all of them together."""
-    scatter = unpack(statistics.second.sum(axis=0)) - statistics.first.T @ offsets
+    scatter = unpack(statistics.centred_second.sum(axis=0)) - statistics.centred_first.T @ offsets
     scatter = 0.5 * (scatter + scatter.T)
     variances = np.diagonal(scatter)
     # Coefficients that do not vary have no correlations.
@@ -235,8 +235,8 @@ def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:
         return mixture.variance_control
     # `controlled` was not called: the statistics have the variance of all frames, if not exactly.
     total = statistics.count.sum()
-    mean = statistics.first.sum(axis=0) / total
-    second = statistics.second.sum(axis=0)
+    mean = statistics.centred_first.sum(axis=0) / total
+    second = statistics.centred_second.sum(axis=0)
     if statistics.is_full:
         second = np.diagonal(unpack(second))
     second = second / total

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gmmcore.core.frames import FrameSource, Slice
 from gmmcore.core.kinds import KINDS, AnyArray, Array
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture, pack
 from gmmcore.core.parallel import Map, single_blas
 
 # Lower exponents are raised to these, because their exponentials, times coordinates, would be
@@ -30,17 +30,18 @@ _LARGEST_BUFFER = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Sufficient statistics of order zero, one and two about an origin.
+    """Sufficient statistics of order zero, one and two, about zero and about an origin.
 
     Attributes
     ----------
     count : ndarray, shape (C,), float64
         Occupancies: sums of posteriors, in frames.
-    first : ndarray, shape (C, D), float64
-        Sums of posterior x (frame - origin).
-    second : ndarray, shape (C, D) or (C, D (D + 1) / 2), float64
+    centred_first : ndarray, shape (C, D), float64
+        Sums of posterior x (frame - origin); the property `first` has those of posterior x frame.
+    centred_second : ndarray, shape (C, D) or (C, D (D + 1) / 2), float64
         Sums of posterior x (frame - origin)^2; for full covariances, the lower triangles of
-        posterior x (frame - origin) (frame - origin)', by rows.
+        posterior x (frame - origin) (frame - origin)', by rows. The property `second` has those
+        of posterior x frame^2, or frame x frame'.
     origin : ndarray, shape (D,), float64
         Overall mean of the mixture, or zero if the mean is near zero: there, the sums lose no
         digits by cancellation.
@@ -53,12 +54,27 @@ class Statistics:
     """
 
     count: Array
-    first: Array
-    second: Array
+    centred_first: Array
+    centred_second: Array
     origin: Array
     log_likelihood: float
     frames: int
     is_full: bool
+
+    @property
+    def first(self) -> Array:
+        """Sums of posterior x frame, about zero, shape (C, D)."""
+        return self.centred_first + self.count[:, np.newaxis] * self.origin
+
+    @property
+    def second(self) -> Array:
+        """Sums of posterior x frame^2 or frame x frame', about zero, of the centred ones' shape."""
+        if not self.is_full:
+            return self.centred_second + self.origin * (self.centred_first + self.first)
+        crossed = self.centred_first[:, :, np.newaxis] * self.origin
+        return self.centred_second + pack(
+            crossed + self.origin[:, np.newaxis] * self.first[:, np.newaxis]
+        )
 
     @property
     def log_likelihood_per_frame(self) -> float:
@@ -69,14 +85,13 @@ class Statistics:
         """Add the statistics of other frames; the origins must be the same."""
         if not np.array_equal(self.origin, other.origin):
             raise ValueError("statistics about different origins cannot be added")
-        if self.second.shape != other.second.shape or self.is_full != other.is_full:
-            raise ValueError(
-                f"statistics of shape {self.second.shape} and {other.second.shape} cannot be added"
-            )
+        shapes = self.centred_second.shape, other.centred_second.shape
+        if shapes[0] != shapes[1] or self.is_full != other.is_full:
+            raise ValueError(f"statistics of shape {shapes[0]} and {shapes[1]} cannot be added")
         return Statistics(
             self.count + other.count,
-            self.first + other.first,
-            self.second + other.second,
+            self.centred_first + other.centred_first,
+            self.centred_second + other.centred_second,
             self.origin,
             self.log_likelihood + other.log_likelihood,
             self.frames + other.frames,
@@ -85,7 +100,13 @@ class Statistics:
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""
-        numbers = (self.log_likelihood, self.count, self.first, self.second, self.origin)
+        numbers = (
+            self.log_likelihood,
+            self.count,
+            self.centred_first,
+            self.centred_second,
+            self.origin,
+        )
         return all(np.isfinite(values).all() for values in numbers)
 
 
@@ -205,16 +226,20 @@ class Sums:
 
         The products have the shape (width, F), the densities (F, C) and their sums (F,).
         """
-        products = self.buffer("products", self.shape[0], len(frames))
-        self.kind.write_products(frames, products)
-        logs = self.buffer("logs", len(frames), self.shape[1])
-        np.matmul(products.T, self.coefficients, out=logs)
+        products, logs = self.logs(frames)
         shifts = logs.max(axis=1)
         logs -= shifts[:, np.newaxis]
         densities = self.exponentials(logs)
         sums = densities @ self._ones
         total = shifts.sum(dtype=np.float64) + np.log(sums).sum(dtype=np.float64)
         return products, densities, sums, float(total)
+
+    def logs(self, frames: npt.NDArray[np.floating]) -> tuple[AnyArray, AnyArray]:
+        """Return products (width, F), and logarithms of weighted densities (F, C)."""
+        products = self.buffer("products", self.shape[0], len(frames))
+        self.kind.write_products(frames, products)
+        logs = self.buffer("logs", len(frames), self.shape[1])
+        return products, np.matmul(products.T, self.coefficients, out=logs)
 
     def exponentials(self, logs: AnyArray) -> AnyArray:
         """Replace `logs` by their exponentials, in place; none is a denormal number."""

@@ -1,9 +1,12 @@
-"""Log-likelihoods of the shows of a list, after the processing of a training."""
+"""The shows of a list one by one, after the processing of a training, and their likelihoods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +17,8 @@ from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import threads_map
 from gmmcore.data.check import check_list
-from gmmcore.data.readers import Fault, FaultyShowError, report
-from gmmcore.data.shows import ShowReader
+from gmmcore.data.readers import Fault, FaultyShowError, Frames, report
+from gmmcore.data.shows import Row, ShowReader
 from gmmcore.errors import GmmcoreError
 
 
@@ -42,6 +45,99 @@ class Scores:
         return "\n".join(lines) + "\n"
 
 
+class Shows:
+    """The shows of a list, whose `faults` grow while they are read.
+
+    Attributes
+    ----------
+    rows : dict of str to list of Row
+        The segments of each show, in the order of the list.
+    dimension : int
+        Dimension of processed frames.
+    """
+
+    def __init__(self, settings: FeatureSettings) -> None:
+        checked = check_list(settings)
+        self.settings = replace(settings, vad=checked.table.facts["vad"])
+        self.dimension: int = checked.table.facts["dimension"]
+        self.faults = list(checked.faults)
+        self.rows: dict[str, list[Row]] = {}
+        for row in checked.table.rows:
+            self.rows.setdefault(row.show, []).append(row)
+
+    def check(self, mixture: GaussianMixture) -> None:
+        """Raise an error if a mixture has another dimension."""
+        if mixture.dimension != self.dimension:
+            raise GmmcoreError(
+                f"{self.settings.list}: frames of dimension {self.dimension} after processing; "
+                f"expected {mixture.dimension}, as {mixture!r} has; choose the configuration that "
+                "it was trained with"
+            )
+
+    def read(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Frames]]:
+        """Yield all shows, or those of some names, with the frames of their segments joined.
+
+        Where a fault stops a run, the error is raised at the end, and names all faults.
+        """
+        found = False
+        with ShowReader(self.settings) as reader:
+            for name in self.rows if names is None else names:
+                parts = []
+                for row in self.rows[name]:
+                    try:
+                        parts.append(reader.frames(row))
+                    except FaultyShowError as error:
+                        self.faults.append(error.fault(row.show, row.path))
+                if parts:
+                    found = True
+                    yield name, parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if self.faults and (self.settings.on_error == "stop" or not found):
+            raise GmmcoreError(report(self.faults, self.settings.list))
+
+
+def read_shows(
+    list: str | os.PathLike[str], *, features: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, Frames]]:
+    """Read the shows of a list, with their features processed as in a training.
+
+    Parameters
+    ----------
+    list : path
+        List of shows, or a folder, as ``features: list`` of config.yaml.
+    features : mapping, optional
+        Keys of the section ``features`` of config.yaml, such as ``{"normalisation": "cmvn"}``.
+
+    Returns
+    -------
+    iterator of (str, ndarray)
+        Names of the shows, in the order of the list, and their frames (F, D), F > 0; a show
+        that has several segments in the list has them joined. Frames are read one show at a time.
+
+    Raises
+    ------
+    GmmcoreError
+        If the list cannot be read, or at the end, if a show is faulty. With ``on_error: skip``,
+        faulty shows are left out with a warning.
+
+    Examples
+    --------
+    >>> import gmmcore, numpy, pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in "ab":
+    ...         numpy.save(f"{folder}/{name}.npy", numpy.ones((3, 2)))
+    ...     [(name, frames.shape) for name, frames in gmmcore.read_shows(folder)]
+    [('a', (3, 2)), ('b', (3, 2))]
+    """
+    shows = Shows(FeatureSettings.from_mapping({**(features or {}), "list": os.fspath(list)}))
+    return _warned(shows)
+
+
+def _warned(shows: Shows) -> Iterator[tuple[str, Frames]]:
+    yield from shows.read()
+    if shows.faults:
+        warnings.warn(report(shows.faults, shows.settings.list), stacklevel=2)
+
+
 def score_list(
     mixtures: Sequence[GaussianMixture],
     settings: FeatureSettings,
@@ -50,35 +146,22 @@ def score_list(
     threads: int = 1,
 ) -> Scores:
     """Process the shows of a list and sum the log-likelihoods of their frames."""
-    checked = check_list(settings)
-    facts, faults = checked.table.facts, list(checked.faults)
+    shows = Shows(settings)
     for mixture in mixtures:
-        if mixture.dimension != facts["dimension"]:
-            raise GmmcoreError(
-                f"{settings.list}: frames of dimension {facts['dimension']} after processing; "
-                f"expected {mixture.dimension}, as {mixture!r} has; choose the configuration that "
-                "it was trained with"
-            )
+        shows.check(mixture)
     prepared = [sums_under(mixture, precision, pruning=0.0) for mixture in mixtures]
     frames: dict[str, int] = {}
     totals: dict[str, npt.NDArray[np.float64]] = {}
-    with ShowReader(replace(settings, vad=facts["vad"])) as reader:
-        for row in checked.table.rows:
-            try:
-                values = reader.frames(row)
-            except FaultyShowError as error:
-                faults.append(error.fault(row.show, row.path))
-                continue
-            try:
-                of_show = parts(ArraySource(values))
-                found = np.array(
-                    [log_likelihood_over(sums, of_show, threads_map(threads)) for sums in prepared]
-                )
-            except FloatingPointError as error:
-                raise GmmcoreError(f"show {row.show} ({row.path}): {error}") from error
-            # A show may have several segments.
-            frames[row.show] = frames.get(row.show, 0) + len(values)
-            totals[row.show] = totals.get(row.show, 0.0) + found
-    if faults and (settings.on_error == "stop" or not frames):
-        raise GmmcoreError(report(faults, settings.list))
-    return Scores([*frames], np.array([*frames.values()]), np.array([*totals.values()]), faults)
+    for name, values in shows.read():
+        of_show, mapped = parts(ArraySource(values)), threads_map(threads)
+        try:
+            totals[name] = np.array(
+                [log_likelihood_over(sums, of_show, mapped) for sums in prepared]
+            )
+        except FloatingPointError as error:
+            path = shows.rows[name][0].path
+            raise GmmcoreError(f"show {name} ({path}): {error}") from error
+        frames[name] = len(values)
+    return Scores(
+        [*frames], np.array([*frames.values()]), np.array([*totals.values()]), shows.faults
+    )

@@ -48,8 +48,10 @@ def test_statistics_are_sums_of_posteriors(seed, components, dimension, frames, 
         products = pack(centred[:, :, np.newaxis] * centred[:, np.newaxis, :])
     size = np.abs(centred).max() + 1.0
     np.testing.assert_allclose(statistics.count, posteriors.sum(axis=0), atol=1e-8)
-    np.testing.assert_allclose(statistics.first, posteriors.T @ centred, atol=1e-8 * size)
-    np.testing.assert_allclose(statistics.second, posteriors.T @ products, atol=1e-8 * size**2)
+    np.testing.assert_allclose(statistics.centred_first, posteriors.T @ centred, atol=1e-8 * size)
+    np.testing.assert_allclose(
+        statistics.centred_second, posteriors.T @ products, atol=1e-8 * size**2
+    )
     expected = density.log_likelihood(model, values).sum()
     np.testing.assert_allclose(statistics.log_likelihood, expected, rtol=1e-9, atol=1e-7)
 

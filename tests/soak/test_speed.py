@@ -1,4 +1,4 @@
-"""benchmarks/speed.py and gpu.py run, small; what they say then means nothing."""
+"""benchmarks/speed.py, gpu.py and shows.py run, small; what they say then means nothing."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (["speed", "--against", str(ROOT)], 4),
         (["speed", "--workers"], 2),
         (["gpu"], 2),
+        (["shows"], 1),
     ],
 )
 def test_a_benchmark_runs(arguments, rows):

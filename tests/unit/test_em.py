@@ -218,7 +218,8 @@ def test_a_component_of_few_frames_gets_the_global_variances_for_those_it_lacks(
         wanted = [np.diag(one) for one in wanted]
     np.testing.assert_allclose(update.mixture.covariances, wanted, rtol=1e-9)
     np.testing.assert_allclose(
-        update.mixture.means, statistics.origin + statistics.first / statistics.count[:, None]
+        update.mixture.means,
+        statistics.origin + statistics.centred_first / statistics.count[:, None],
     )
     assert update.low_count == ((0, pytest.approx(5.0)),)
     at_the_limit = maximise(mixture, statistics, MStep(floor=0, ceiling=np.inf, occupancy=5.0001))

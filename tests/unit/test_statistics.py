@@ -102,9 +102,9 @@ def test_statistics_are_the_weighted_sums():
     statistics = accumulate(mixture, frames)
     centred = frames - statistics.origin
     np.testing.assert_allclose(statistics.count, posteriors.sum(axis=0))
-    np.testing.assert_allclose(statistics.first, posteriors.T @ centred, atol=1e-10)
+    np.testing.assert_allclose(statistics.centred_first, posteriors.T @ centred, atol=1e-10)
     expected = np.einsum("fc,fi,fj->cij", posteriors, centred, centred)
-    np.testing.assert_allclose(unpack(statistics.second), expected, atol=1e-10)
+    np.testing.assert_allclose(unpack(statistics.centred_second), expected, atol=1e-10)
     assert statistics.log_likelihood == pytest.approx(density.log_likelihood(mixture, frames).sum())
 
 
@@ -114,7 +114,7 @@ def test_parts_add_up_to_the_whole():
     whole = accumulate(mixture, frames)
     parts = accumulate(mixture, frames[:300]) + accumulate(mixture, frames[300:])
     assert parts.frames == whole.frames
-    np.testing.assert_allclose(parts.second, whole.second, rtol=1e-12)
+    np.testing.assert_allclose(parts.centred_second, whole.centred_second, rtol=1e-12)
 
 
 def test_statistics_about_other_origins_are_refused():

@@ -39,8 +39,8 @@ def test_blocks_that_are_not_full(full, frames_given):
         else:
             products = centred**2
         np.testing.assert_allclose(statistics.count, posteriors.sum(axis=0), atol=1e-9)
-        np.testing.assert_allclose(statistics.first, posteriors.T @ centred, atol=1e-8)
-        np.testing.assert_allclose(statistics.second, posteriors.T @ products, atol=1e-8)
+        np.testing.assert_allclose(statistics.centred_first, posteriors.T @ centred, atol=1e-8)
+        np.testing.assert_allclose(statistics.centred_second, posteriors.T @ products, atol=1e-8)
         expected = density.log_likelihood(mixture, frames).sum()
         assert statistics.log_likelihood == pytest.approx(expected, rel=1e-12)
 
@@ -57,7 +57,9 @@ def test_components_of_no_weight_that_fill_the_last_group_change_nothing(full, p
     assert found.count.shape == (130,)
     rtol = 1e-12 if precision == "double" else 2e-5
     assert found.log_likelihood == pytest.approx(expected.log_likelihood, rel=rtol)
-    np.testing.assert_allclose(found.second, expected.second, rtol=rtol, atol=rtol * len(frames))
+    np.testing.assert_allclose(
+        found.centred_second, expected.centred_second, rtol=rtol, atol=rtol * len(frames)
+    )
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -130,7 +132,7 @@ def test_frames_far_from_the_overall_gaussian(full, precision):
     posteriors = density.posteriors(mixture, frames)
     np.testing.assert_allclose(found.count, posteriors.sum(axis=0), rtol=rtol)
     centred = frames - found.origin
-    np.testing.assert_allclose(found.first, posteriors.T @ centred, atol=rtol * len(frames))
+    np.testing.assert_allclose(found.centred_first, posteriors.T @ centred, atol=rtol * len(frames))
     expected = density.log_likelihood(mixture, frames).sum()
     assert found.log_likelihood == pytest.approx(expected, rel=rtol)
 
