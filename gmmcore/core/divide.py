@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.density import component_log_likelihoods
-from gmmcore.core.frames import FrameSource
+from gmmcore.core.frames import FrameSource, repeated
 from gmmcore.core.initial import split
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
 from gmmcore.core.parallel import single_blas, threads_map
@@ -50,7 +50,7 @@ def divided(
     if method == "sidekit":
         return split(mixture, components)
     sample = subset(level_of(subset(0).frames, _sample_size(components)))
-    return divide(mixture, sample.read(0, sample.frames), components, floor=floor, threads=threads)
+    return divide(mixture, repeated(sample), components, floor=floor, threads=threads)
 
 
 def _sample_size(components: int) -> int:

@@ -74,7 +74,7 @@ def _entry(
         components=mixture.components,
         iteration=iteration,
         level=level,
-        frames=statistics.frames,
+        frames=round(statistics.frames),
         log_likelihood=statistics.log_likelihood_per_frame,
         gain=gain,
         floored=update.floored,

@@ -60,7 +60,7 @@ def statistics_over(sums: Sums, frames: Sequence[Slice], map: Map) -> Statistics
     _check_dimension(sums, frames)
     with single_blas():
         total = sums.total(frames, map)
-        return sums.statistics(total, sum(part.frames for part in frames))
+        return sums.statistics(total, sum(part.total for part in frames))
 
 
 def log_likelihood_over(sums: Sums, frames: Sequence[Slice], map: Map) -> float:
@@ -231,7 +231,7 @@ class ESteps:
         chosen = self._held_out_parts(level)
         sums = sums_under(mixture, self.precision, 0.0, self.device)
         total = log_likelihood_over(sums, chosen, self.map(mixture, chosen))
-        return total / sum(part.frames for part in chosen)
+        return total / sum(part.total for part in chosen)
 
     def sums(self, mixture: GaussianMixture) -> Sums:
         """Return how the statistics under a mixture are summed."""

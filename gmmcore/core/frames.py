@@ -9,6 +9,10 @@ import numpy.typing as npt
 
 from gmmcore.core.density import InvalidFramesError, checked_frames
 
+Weights = npt.NDArray[np.float64]
+# Least number of frames to which `repeated` reduces those that large weights would give.
+_REPEATED = 200_000
+
 
 @runtime_checkable
 class FrameSource(Protocol):
@@ -29,17 +33,20 @@ class FrameSource(Protocol):
 class ArraySource:
     """`FrameSource` of an array of shape (F, D).
 
+    A frame of weight w, of `weights` (F,), counts as w frames; without weights, each counts once.
+
     Raises
     ------
     InvalidFramesError
         If the array has another shape, is masked, or does not hold real numbers.
     """
 
-    def __init__(self, values: npt.ArrayLike) -> None:
+    def __init__(self, values: npt.ArrayLike, weights: Weights | None = None) -> None:
         array = checked_frames(values)
         if array.ndim != 2 or not array.shape[1]:
             raise InvalidFramesError(f"frames have shape {array.shape}, (F, D) was expected")
         self._values = array if array.dtype in (np.float32, np.float64) else array.astype(float)
+        self.weights = weights
 
     @property
     def frames(self) -> int:
@@ -68,19 +75,51 @@ class Slice:
         self.offset = first  # Number of the first frame, for messages.
         self.kept: dict[Any, Any] = {}  # The same frames on a GPU, by their layout.
         self.frames, self.dimension = last - first, source.dimension
+        self.weights = weights_of(source, first, last)
+
+    @property
+    def total(self) -> float:
+        """Number of frames, or the sum of their weights."""
+        return self.frames if self.weights is None else float(self.weights.sum())
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
         return self._source.read(self._first + start, self._first + stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _taken, (self.read(0, self.frames), self.offset)
+        return _taken, (self.read(0, self.frames), self.weights, self.offset)
 
 
-def _taken(frames: npt.NDArray[np.floating], first: int) -> Slice:
+def _taken(frames: npt.NDArray[np.floating], weights: Weights | None, first: int) -> Slice:
     """Make a slice that holds its frames, and has the number of its first one."""
-    taken = Slice(ArraySource(frames), 0, len(frames))
+    taken = Slice(ArraySource(frames, weights), 0, len(frames))
     taken.offset = first
     return taken
+
+
+def weights_of(source: FrameSource, start: int, stop: int) -> Weights | None:
+    """Return the weights of the frames start <= i < stop; None if each of them counts once."""
+    weights: Weights | None = getattr(source, "weights", None)
+    return None if weights is None else weights[start:stop]
+
+
+def repeated(source: FrameSource) -> npt.NDArray[np.floating]:
+    """Read all frames, each as often as its weight says, for what knows no weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.core.frames import ArraySource, repeated
+    >>> repeated(ArraySource([[1.0], [2.0], [3.0]], np.array([2.0, 0.5, 0.5]))).ravel()
+    array([1., 1., 2.])
+    """
+    frames = source.read(0, source.frames)
+    weights = weights_of(source, 0, source.frames)
+    if weights is None:
+        return frames
+    # Partial sums are rounded instead of weights, so that fractions are not lost.
+    scale = min(1.0, max(_REPEATED, len(frames)) / weights.sum())
+    ends = np.floor(scale * np.cumsum(weights) + 0.5)
+    return np.repeat(frames, np.diff(ends, prepend=0.0).astype(int), axis=0)
 
 
 def as_source(source: Any) -> FrameSource:

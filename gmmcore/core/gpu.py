@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.frames import FrameSource, Slice
+from gmmcore.core.frames import FrameSource, Slice, weights_of
 from gmmcore.core.kinds import AnyArray, Array, Full
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map
@@ -219,6 +219,8 @@ class GpuSums(Sums):
         compute = _program(self.kind.is_full, self.dtype, self.products, has_statistics)
         block = max(RUN, min(self.block, _power_of_two(max(source.frames, 1))))
         layout = block, self.dtype, bool(self.kind.origin.any())
+        if weights_of(source, 0, source.frames) is not None:
+            raise GmmcoreError("device: cuda knows no weights of frames; set device: cpu")
         kept = source.kept.get(layout) if isinstance(source, Slice) else None
         blocks, total = [], 0.0
         for index, start in enumerate(range(0, max(source.frames, 1), block)):

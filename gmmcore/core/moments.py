@@ -16,8 +16,8 @@ class Moments:
 
     Attributes
     ----------
-    count : int
-        Number of frames.
+    count : float
+        Number of frames, or the sum of their weights.
     mean : ndarray, shape (D,), float64
         Mean of the frames.
     scatter : ndarray, shape (D,), float64
@@ -31,15 +31,28 @@ class Moments:
     Moments(count=3, mean=array([3., 4.]), scatter=array([8., 8.]))
     """
 
-    count: int
+    count: float
     mean: npt.NDArray[np.float64]
     scatter: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, frames: npt.NDArray[np.floating]) -> Moments:
-        """Compute the moments of frames (N, D)."""
+    def of(
+        cls, frames: npt.NDArray[np.floating], weights: npt.NDArray[np.float64] | None = None
+    ) -> Moments:
+        """Compute the moments of frames (N, D), each of which counts as often as its weight says.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gmmcore.core.moments import Moments
+        >>> Moments.of(np.array([[1.0], [4.0]]), np.array([2.0, 1.0]))
+        Moments(count=3.0, mean=array([2.]), scatter=array([6.]))
+        """
         if not len(frames):
             return cls.none(frames.shape[1])
+        if weights is not None:
+            mean = np.average(frames, axis=0, weights=weights)
+            return cls(float(weights.sum()), mean, weights @ (frames - mean) ** 2)
         mean = frames.mean(axis=0, dtype=np.float64)
         centred = frames - mean
         return cls(len(frames), mean, np.einsum("ij,ij->j", centred, centred))

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.frames import FrameSource
+from gmmcore.core.frames import FrameSource, Weights
 from gmmcore.core.kinds import AnyArray, Array
 from gmmcore.core.mixture import GaussianMixture, pack
-from gmmcore.core.sums import Sums
+from gmmcore.core.sums import Sums, weighted
 
 # Components of a group. After two splits, the four parts of a component lie C / 4 apart, and they
 # form a group.
@@ -67,13 +67,15 @@ class PrunedSums(Sums):
         self._waiting().clear()  # What an error while frames were read has left.
         return super().over(source)
 
-    def add_block(self, frames: npt.NDArray[np.floating], total: Array) -> float:
+    def add_block(
+        self, frames: npt.NDArray[np.floating], total: Array, weights: Weights | None = None
+    ) -> float:
         """Add the sums of a block; one with many near components is computed with all."""
         logs, top, is_near = self._near(frames)
         # The limit is doubled here, because the matrix product is repeated with all components.
         if np.count_nonzero(is_near) > 2 * self._share * is_near.size:
-            return super().add_block(frames, total)
-        entries, log_likelihood = self._posteriors(logs, top, is_near)
+            return super().add_block(frames, total, weights)
+        entries, log_likelihood = self._posteriors(logs, top, is_near, weights)
         products = self._products(len(frames))
         if not self.kind.is_full:
             _add_rows(entries, products, total)
@@ -109,7 +111,11 @@ class PrunedSums(Sums):
         return logs, top, best >= top + self._threshold
 
     def _posteriors(
-        self, logs: AnyArray, top: AnyArray, is_near: npt.NDArray[np.bool_]
+        self,
+        logs: AnyArray,
+        top: AnyArray,
+        is_near: npt.NDArray[np.bool_],
+        weights: Weights | None,
     ) -> tuple[_Entries, float]:
         """Compute the posteriors above `pruning` in the near groups, and the log-likelihood."""
         groups, frames = is_near.shape
@@ -126,7 +132,9 @@ class PrunedSums(Sums):
         bounds = (np.arange(GROUP)[:, np.newaxis] * len(chosen) + bounds).ravel()
         starts = np.append(np.searchsorted(kept, bounds), len(kept))
         entries = _Entries(values.ravel()[kept], frame.astype(np.int32)[column], starts)
-        return entries, float(top.sum(dtype=np.float64) + np.log(total).sum())
+        if weights is not None:
+            np.multiply(entries.values, weights.astype(self.dtype)[entries.frames], entries.values)
+        return entries, weighted(top, weights) + weighted(np.log(total), weights)
 
     def _waiting(self) -> list[tuple[AnyArray, _Entries]]:
         if not hasattr(self._own, "waiting"):

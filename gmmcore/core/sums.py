@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.frames import FrameSource, Slice
+from gmmcore.core.frames import FrameSource, Slice, Weights, weights_of
 from gmmcore.core.kinds import KINDS, AnyArray, Array
 from gmmcore.core.mixture import GaussianMixture, pack
 from gmmcore.core.parallel import Map, single_blas
@@ -47,8 +47,8 @@ class Statistics:
         digits by cancellation.
     log_likelihood : float
         Sum of the frames' log-likelihoods (natural logarithm).
-    frames : int
-        Number of frames.
+    frames : float
+        Number of frames, or the sum of their weights.
     is_full : bool
         Whether the second order statistics are packed symmetric matrices.
     """
@@ -58,7 +58,7 @@ class Statistics:
     centred_second: Array
     origin: Array
     log_likelihood: float
-    frames: int
+    frames: float
     is_full: bool
 
     @property
@@ -199,7 +199,8 @@ class Sums:
         with single_blas(), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             for start in range(0, source.frames, self.block):
                 stop = min(start + self.block, source.frames)
-                result[-1] += self.add_block(source.read(start, stop), total)
+                weights = weights_of(source, start, stop)
+                result[-1] += self.add_block(source.read(start, stop), total, weights)
             self.flush(total)
         return checked(result, source)
 
@@ -212,7 +213,8 @@ class Sums:
         with single_blas(), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             for start in range(0, source.frames, self.block):
                 stop = min(start + self.block, source.frames)
-                total += self.densities(source.read(start, stop))[3]
+                weights = weights_of(source, start, stop)
+                total += self.densities(source.read(start, stop), weights)[3]
         return float(checked(total, source)[0])
 
     def total(self, parts: Sequence[Slice], map: Map) -> Array:
@@ -220,7 +222,7 @@ class Sums:
         return reduce(operator.iadd, map(self.over, parts))
 
     def densities(
-        self, frames: npt.NDArray[np.floating]
+        self, frames: npt.NDArray[np.floating], weights: Weights | None = None
     ) -> tuple[AnyArray, AnyArray, AnyArray, float]:
         """Return products, densities up to a factor, their sums, and the log-likelihood.
 
@@ -231,8 +233,12 @@ class Sums:
         logs -= shifts[:, np.newaxis]
         densities = self.exponentials(logs)
         sums = densities @ self._ones
-        total = shifts.sum(dtype=np.float64) + np.log(sums).sum(dtype=np.float64)
-        return products, densities, sums, float(total)
+        return (
+            products,
+            densities,
+            sums,
+            weighted(shifts, weights) + weighted(np.log(sums), weights),
+        )
 
     def logs(self, frames: npt.NDArray[np.floating]) -> tuple[AnyArray, AnyArray]:
         """Return products (width, F), and logarithms of weighted densities (F, C)."""
@@ -246,21 +252,26 @@ class Sums:
         np.maximum(logs, self._lowest, out=logs)
         return np.exp(logs, out=logs)
 
-    def add_block(self, frames: npt.NDArray[np.floating], total: Array) -> float:
+    def add_block(
+        self, frames: npt.NDArray[np.floating], total: Array, weights: Weights | None = None
+    ) -> float:
         """Add the sums of a block to `total` (width, C), and return its log-likelihood."""
-        products, densities, sums, log_likelihood = self.densities(frames)
+        products, densities, sums, log_likelihood = self.densities(frames, weights)
+        shares = 1 / sums
+        if weights is not None:
+            shares *= weights.astype(self.dtype)
         # The smaller of both factors becomes that of posteriors.
         if self.shape[1] < self.shape[0]:
-            densities *= (1 / sums)[:, np.newaxis]
+            densities *= shares[:, np.newaxis]
         else:
-            products *= 1 / sums
+            products *= shares
         total += np.matmul(products, densities, out=self.buffer("part", *self.shape))
         return log_likelihood
 
     def flush(self, total: Array) -> None:
         """Add to `total` what earlier blocks have left."""
 
-    def statistics(self, total: Array, frames: int) -> Statistics:
+    def statistics(self, total: Array, frames: float) -> Statistics:
         """Make the statistics from the sums over all frames."""
         values = self._arranged(total)[:, : self.components]
         return Statistics(
@@ -270,6 +281,11 @@ class Sums:
             frames,
             self.kind.is_full,
         )
+
+
+def weighted(values: AnyArray, weights: Weights | None) -> float:
+    """Add values, each times its weight, in float64."""
+    return float(values.sum(dtype=np.float64) if weights is None else weights @ values)
 
 
 def checked(total: Array, source: FrameSource) -> Array:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gmmcore.core.divide import divided
 from gmmcore.core.em import iterations
 from gmmcore.core.estep import ESteps
-from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source
+from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source, weights_of
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import controlled, one_gaussian
 from gmmcore.core.kinds import to_kind
@@ -37,8 +37,9 @@ _MOMENT_FRAMES = 8192
 def moments(source: FrameSource) -> Moments:
     """Compute the moments of all frames of a source, block by block."""
     starts = range(0, source.frames, _MOMENT_FRAMES)
-    blocks = (source.read(start, min(start + _MOMENT_FRAMES, source.frames)) for start in starts)
-    return merge_moments([Moments.none(source.dimension), *map(Moments.of, blocks)])
+    ranges = [(start, min(start + _MOMENT_FRAMES, source.frames)) for start in starts]
+    blocks = (Moments.of(source.read(*each), weights_of(source, *each)) for each in ranges)
+    return merge_moments([Moments.none(source.dimension), *blocks])
 
 
 class Subsets:
@@ -66,7 +67,9 @@ class Subsets:
                 source.read(start, min(start + size, source.frames))[chosen[start : start + size]]
                 for start in range(0, source.frames, size)
             ]
-            self._known[level] = ArraySource(np.concatenate(parts))
+            weights = weights_of(source, 0, source.frames)
+            kept = None if weights is None else weights[chosen]
+            self._known[level] = ArraySource(np.concatenate(parts), kept)
         return self._known[level]
 
     @cached_property

@@ -122,7 +122,7 @@ def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
     faults = [*(Fault(**fault) for fault in facts["faults"]), *found]
     moments = merge_moments(shard.moments for shard in shards)
     if moments.count < 2:
-        left = f"{shows}: {counted(moments.count, 'frame')} left; expected 2 or more"
+        left = f"{shows}: {counted(int(moments.count), 'frame')} left; expected 2 or more"
         if not faults:
             raise GmmcoreError(f"{left}; add shows, or set features: vad to null (all frames)")
         raise GmmcoreError(report(faults, left, "fix these shows, or add others"))

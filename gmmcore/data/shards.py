@@ -103,7 +103,7 @@ class ShardWriter:
 
     def finish(self, facts: dict[str, Any]) -> None:
         """Write the frames, the facts, the footer, and finally the header."""
-        count, dimension = self._moments.count, self._dimension
+        count, dimension = int(self._moments.count), self._dimension
         checksums = []
         for block in self._blocks():
             checksums.append(block_checksum(np.frombuffer(block, dtype="<f4")))
