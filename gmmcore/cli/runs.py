@@ -175,7 +175,7 @@ def comparison(arguments: argparse.Namespace) -> None:
     """
     from gmmcore.config.configuration import resolve
     from gmmcore.files import read_json, replace_text
-    from gmmcore.report.compare import comparison_table
+    from gmmcore.report.compare import comparison_table, comparison_text
     from gmmcore.report.report import read_outcome
 
     sampled = cache(_sampled)
@@ -197,6 +197,8 @@ def comparison(arguments: argparse.Namespace) -> None:
         )
     ]
     replace_text(arguments.output, comparison_table(outcomes))
+    print(f"{arguments.output}, rounded; likelihoods compare within a group, of the same frames:")
+    print(comparison_text(outcomes), end="")
 
 
 def _sampled(path: str) -> tuple[Corpus, npt.NDArray[np.float32]]:

@@ -217,8 +217,8 @@ def cautions(
             f"({llk_gain:g})"
         )
         found.append(
-            f"{_words(last)} ended after {counted(last.iteration, 'iteration')}, all that it is "
-            f"allowed{still}: raise {raised}"
+            f"{_words(last)} ended after {counted(last.iteration, 'iteration')}, its limit{still}: "
+            f"raise {raised}"
         )
     if last.low_count:
         least = last.smallest_occupancy

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gmmcore.config.options import mapping
 from gmmcore.files import digest_of
-from gmmcore.report.report import Outcome, flat, setting
+from gmmcore.report.report import Outcome, flat, number, setting
 
 # They decide how work is shared and how files are found, not the frames.
 _NOT_FRAMES = ("shards", "on_error", "format", "seed")
@@ -56,3 +56,26 @@ def comparison_table(outcomes: Sequence[Outcome]) -> str:
     ]
     lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
     return "\n".join(lines) + "\n"
+
+
+def comparison_text(outcomes: Sequence[Outcome]) -> str:
+    """Write what one looks for first in columns: rounded, and what differs from the first run."""
+    groups = [*dict.fromkeys(map(frames_key, outcomes))]
+    differences = {key: [*map(setting, v)] for key, v in differing(outcomes).items()}
+    rows: list[tuple[object, ...]] = [("run", "group", "stage", "training", "held-out", "BIC", "")]
+    for at, outcome in enumerate(outcomes):
+        last = outcome.sizes[-1]
+        rows.append(
+            (
+                *(outcome.name, groups.index(frames_key(outcome)) + 1, last.name),
+                *(last.log_likelihood, last.held_out, round(last.bic)),
+                ", ".join(f"{k}: {v[at]}" for k, v in differences.items() if v[at] != v[0]),
+            )
+        )
+    columns = [[*map(number, column)] for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in zip(*columns, strict=True)
+    )

@@ -20,7 +20,8 @@ except ImportError:  # The pages are then written without plots.
 # Whether Altair and vl-convert are installed.
 CAN_DRAW = alt is not None
 
-BLUE, RED = "#3f83cf", "#dc5567"
+TRAINING, HELD_OUT, COMPONENTS = "#3f83cf", "#dc5567", "#7b90a3"
+"""Colours of the log-likelihood of training and held-out frames, and of what is neither."""
 _POINTS = 2000
 Rows = list[dict[str, Any]]
 
@@ -49,7 +50,7 @@ def likelihoods(history: Sequence[HistoryEntry]) -> Any:
         y=_likelihood(),
         color=alt.Color(
             "frames:N",
-            scale=alt.Scale(domain=found, range=[BLUE, RED]),
+            scale=alt.Scale(domain=found, range=[TRAINING, HELD_OUT]),
             legend=alt.Legend() if len(found) > 1 else None,
         ),
     )
@@ -86,7 +87,7 @@ def _bands(history: Sequence[HistoryEntry], across: Any) -> Any:
     )
     return (
         alt.Chart(alt.InlineData(values=edges))
-        .mark_rect(color="#7b90a3")
+        .mark_rect(color=COMPONENTS)
         .encode(
             x=alt.X("from:Q", axis=axis, scale=across),
             x2="to",
@@ -114,9 +115,14 @@ def occupancies(weights: npt.NDArray[np.float64], frames: int) -> Any:
     ]
     points = (
         alt.Chart(alt.InlineData(values=rows))
-        .mark_circle(size=40, opacity=0.9, color=BLUE)
+        .mark_circle(size=40, opacity=0.9, color=COMPONENTS)
         .encode(
-            x=alt.X("rank:Q", title="rank of the component, heaviest first", axis=_whole()),
+            x=alt.X(
+                "rank:Q",
+                title="rank of the component, heaviest first",
+                scale=alt.Scale(domain=[0.5, len(weights) + 0.5], nice=False),
+                axis=_whole(),
+            ),
             y=alt.Y(
                 "shown:Q",
                 title="occupancy in frames",
@@ -152,7 +158,11 @@ def _tooltips(*columns: str) -> list[Any]:
 
 
 def _likelihood() -> Any:
-    return alt.Y("log_likelihood:Q", title="log-likelihood per frame", scale=alt.Scale(zero=False))
+    return alt.Y(
+        "log_likelihood:Q",
+        title="log-likelihood per frame",
+        scale=alt.Scale(zero=False, nice=False, padding=8),
+    )
 
 
 def _whole() -> Any:

@@ -81,7 +81,7 @@ def test_help_has_the_verbs_that_rules_call_apart(capsys):
         .split("verbs for the rules")
     )
     called = re.findall(r'"gmmcore (\w+)', "".join(path.read_text() for path in RULES))
-    assert rules == {*called} - {"convert", "demo"}
+    assert {*called} - {"convert", "demo"} <= rules
     assert users == VERBS.keys() - rules
 
 

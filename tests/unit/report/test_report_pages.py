@@ -23,7 +23,7 @@ from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.data.shows import ShowTable
 from gmmcore.formats.hdf5 import Model
 from gmmcore.report import plots
-from gmmcore.report.compare import comparison_table, differing, frames_key
+from gmmcore.report.compare import comparison_table, comparison_text, differing, frames_key
 from gmmcore.report.report import Outcome, report_page
 
 SHOWS = ShowTable({"shards": 1, "shows": 2, "frames": 900, "raw_dimension": 3}, [])
@@ -178,6 +178,10 @@ def test_runs_with_other_frames_are_in_other_groups_and_the_table_has_what_diffe
     assert [row["llk_gain"] for row in cells] == ["0.01", "0.01", "0.5"]
     assert cells[0]["components"] == "4"
     assert "features.list" not in cells[0]
+    lines = comparison_text(runs).splitlines()
+    assert lines[0].split() == ["run", "group", "stage", "training", "held-out", "BIC"]
+    assert lines[2].endswith("  features.normalisation: cmvn")
+    assert [line.index("-8.1000") for line in lines[1:]] == [lines[0].index("training")] * 3
 
 
 @pytest.mark.parametrize("width", [400, 1200])
