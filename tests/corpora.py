@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from gmmcore.core.initial import robust_variances
 from gmmcore.core.moments import merge_moments
 from gmmcore.core.schedule import frame_levels
-from gmmcore.data.corpus import Corpus, CorpusShard
+from gmmcore.data.corpus import Corpus, CorpusFrames, CorpusShard
 from gmmcore.data.shards import Shard, ShardWriter
 from gmmcore.data.shows import Row, ShowTable
 from gmmcore.files import writing
@@ -33,7 +35,9 @@ def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: i
     moments = merge_moments(shard.moments for shard in shards)
     entries = tuple(map(CorpusShard.of, shards))
     mean, scatter = tuple(moments.mean.tolist()), tuple(moments.scatter.tolist())
-    Corpus(entries, dimension, mean, scatter).write(folder / "corpus.json")
+    corpus = Corpus(entries, dimension, mean, scatter, ())
+    robust = robust_variances(CorpusFrames(corpus, folder / "corpus.json").at)
+    replace(corpus, robust=tuple(robust.tolist())).write(folder / "corpus.json")
     rows = [
         Row(f"{seed}-{number}", "x", 0, count, count, f"{number:03d}")
         for number, count in enumerate(counts)

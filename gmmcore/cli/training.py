@@ -43,6 +43,8 @@ def initialise(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
     """
+    import numpy as np
+
     from gmmcore.config.options import options_of
     from gmmcore.core.describe import few_frames
     from gmmcore.core.initial import controlled, one_gaussian
@@ -62,9 +64,10 @@ def initialise(arguments: argparse.Namespace) -> None:
         )
     if line := few_frames(corpus.frames, arguments.components, corpus.dimension, full=False):
         print(f"warning: {line}")
+    robust = np.inf if settings.method == "sidekit" else corpus.robust
     if source is None:
         with explained(arguments.corpus):
-            mixture = one_gaussian(corpus.moments, stored="float32")
+            mixture = one_gaussian(corpus.moments, robust, stored="float32")
     else:
         if settings.digest not in (None, sha256_of(source)):
             raise GmmcoreError(f"{source}: changed since the run began; start it again")
@@ -78,7 +81,7 @@ def initialise(arguments: argparse.Namespace) -> None:
                 f"{corpus.dimension}; choose other features or another mixture"
             )
         with explained(arguments.corpus):
-            mixture = controlled(mixture, corpus.moments, stored="float32")
+            mixture = controlled(mixture, corpus.moments, robust, stored="float32")
     kind = "full" if mixture.is_full else "diag"
     facts = provenance(
         stage=kind,

@@ -20,7 +20,7 @@ from gmmcore.config.options import (
     within,
 )
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
-from gmmcore.core.settings import MStep, TrainingSettings
+from gmmcore.core.settings import SIDEKIT_BOUNDS, MStep, TrainingSettings
 from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
 
 DEFAULT = TrainingSettings()
@@ -102,14 +102,18 @@ class EStep(Options):
 
 @dataclass(frozen=True)
 class Bounds(Options):
-    """Bounds of diagonal variances, relative to the variances of all frames."""
+    """Bounds of diagonal variances, relative to those of all frames without outliers."""
 
-    floor: float = option(DEFAULT.diag.floor, "lower bound", AMOUNT)
-    ceiling: float = option(DEFAULT.diag.ceiling, "upper bound", CEILING)
+    floor: float | None = option(
+        None, "lower bound; null: 1e-4, or 0.01 with `method: sidekit`", AMOUNT
+    )
+    ceiling: float | None = option(
+        None, "upper bound; null: none, or 10 with `method: sidekit`", CEILING
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.floor > self.ceiling:
+        if self.floor is not None and self.ceiling is not None and self.floor > self.ceiling:
             raise OptionsError(f"floor is {self.floor}, above ceiling, {self.ceiling}")
 
 
@@ -127,8 +131,10 @@ class LowCount(Options):
 class Full(Bounds):
     """Full covariances; the bounds are those of eigenvalues, which may be as many as dimensions."""
 
-    floor: float = option(DEFAULT.full.floor, "lower bound", AMOUNT)
-    ceiling: float = option(DEFAULT.full.ceiling, "upper bound", CEILING)
+    floor: float | None = option(None, "lower bound; null: 0.001", AMOUNT)
+    ceiling: float | None = option(
+        None, "upper bound; null: none, or 1000 with `method: sidekit`", CEILING
+    )
     occupancy: float | None = option(
         DEFAULT.full.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT
     )
@@ -145,6 +151,8 @@ class Full(Bounds):
 class IterationSettings(EStep, Bounds, MStep):
     """Settings of an EM iteration, as verbs take them."""
 
+    floor: float = option(DEFAULT.diag.floor, "lower bound of variances", AMOUNT)
+    ceiling: float = option(DEFAULT.diag.ceiling, "upper bound of variances", CEILING)
     occupancy: float | None = option(
         DEFAULT.diag.occupancy, f"{_FEW}; null: as many as dimensions", AMOUNT, nullable=True
     )
@@ -186,7 +194,7 @@ class Split(Options):
         "of them, along their axis of largest variance, and each iteration reads all frames",
         one_of("principal", "sidekit"),
     )
-    floor: float = same(Bounds, "floor")
+    floor: float = same(IterationSettings, "floor")
 
 
 @dataclass(frozen=True)
@@ -423,12 +431,14 @@ class TrainingKeys(Options):
     method: str = same(Split, "method")
     frames_per_component: int | None = same(Limits, "frames_per_component")
     last_iterations: int = same(Limits, "last_iterations")
-    variance: Bounds = section(Bounds, "bounds of diagonal variances, relative to the global ones")
+    variance: Bounds = section(
+        Bounds, "bounds of diagonal variances, relative to those of all frames, without outliers"
+    )
     low_count: LowCount = section(LowCount, "diagonal components with few frames")
     full: Full = section(
         Full,
         "full covariances after the last diagonal stage, with bounds of their eigenvalues, "
-        "relative to the global variances",
+        "relative to the same variances",
     )
     precision: str = same(EStep, "precision")
     pruning: float = same(EStep, "pruning")
@@ -448,12 +458,15 @@ class TrainingKeys(Options):
     @property
     def split(self) -> Split:
         """How components are divided."""
-        return Split(method=self.method, floor=self.variance.floor)
+        return Split(method=self.method, floor=self.iteration("diag").floor)
 
     def iteration(self, kind: str) -> IterationSettings:
         """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""
-        diagonal = vars(self.variance) | vars(self.low_count)
-        own = mapping(self.full, MStep) if kind == "full" else diagonal
+        is_full, is_sidekit = kind == "full", self.method == "sidekit"
+        own = mapping(self.full, MStep) if is_full else vars(self.variance) | vars(self.low_count)
+        default = DEFAULT.full if is_full else DEFAULT.diag
+        bounds = SIDEKIT_BOUNDS["full" if is_full else "diag"] if is_sidekit else vars(default)
+        own |= {name: bounds[name] for name in ("floor", "ceiling") if own[name] is None}
         return IterationSettings(precision=self.precision, pruning=self.pruning, **own)
 
     def training(self, threads: int) -> TrainingSettings:
@@ -467,6 +480,7 @@ class TrainingKeys(Options):
             diag=self.iteration("diag"),
             full=self.iteration("full"),
             method=self.method,
+            robust=self.method != "sidekit",
             seed=self.seed,
         )
 

@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.density import component_log_likelihoods
-from gmmcore.core.frames import FrameSource, repeated
-from gmmcore.core.initial import split
+from gmmcore.core.frames import FrameSource
+from gmmcore.core.initial import sample_of, split
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
 from gmmcore.core.parallel import single_blas, threads_map
-from gmmcore.core.schedule import level_of
 
 Array = npt.NDArray[np.float64]
 _Frames = npt.NDArray[np.floating]
@@ -49,8 +48,8 @@ def divided(
     """
     if method == "sidekit":
         return split(mixture, components)
-    sample = subset(level_of(subset(0).frames, _sample_size(components)))
-    return divide(mixture, repeated(sample), components, floor=floor, threads=threads)
+    sample = sample_of(subset, _sample_size(components))
+    return divide(mixture, sample, components, floor=floor, threads=threads)
 
 
 def _sample_size(components: int) -> int:
@@ -238,7 +237,8 @@ def _axes(scaled: _Frames, squares: _Frames, variances: Array) -> Iterator[Array
     yield axis * (sign * 0.8 * np.sqrt(variance))
     # Two clusters of about the same size give a coordinate a low kurtosis.
     fourth = np.einsum("ij,ij->j", squares, squares) / len(scaled)
-    best = int((fourth / np.maximum(variances, 1e-12) ** 2).argmin())
+    varies = variances > 1e-12
+    best = int(np.where(varies, fourth / np.where(varies, variances, 1.0) ** 2, np.inf).argmin())
     axis = np.zeros(scaled.shape[1])
     axis[best] = 0.8 * np.sqrt(variances[best])
     yield axis

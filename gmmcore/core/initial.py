@@ -2,34 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.frames import FrameSource, repeated
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.moments import Moments
+from gmmcore.core.schedule import level_of
 
 Array = npt.NDArray[np.float64]
 # Deviations of frames, relative to their mean, up to which a dimension is taken for constant: with
 # any frames, and with frames in single precision, which has 24 bits.
 _CONSTANT = 1e-10
 _LOST_IN_SINGLE = 1e-7
+# Deviation that a constant dimension of frames in memory is given; it says nothing of the frames.
+_CONSTANT_DEVIATION = 1e-3
+# Number of frames, about, whose quantiles are computed.
+_SAMPLE = 20_000
+# Pairs of quantiles, and how many standard deviations of a Gaussian lie between them.
+_QUANTILES = ((0.25, 1.349), (0.1, 2.563), (0.025, 3.920), (0.005, 5.152))
 
 
-def one_gaussian(moments: Moments, *, stored: npt.DTypeLike = np.float64) -> GaussianMixture:
+def sample_of(subset: Callable[[int], FrameSource], wanted: int) -> npt.NDArray[np.floating]:
+    """Read about so many random frames, by the function that returns the subset of a level."""
+    return repeated(subset(level_of(subset(0).frames, wanted)))
+
+
+def robust_variances(subset: Callable[[int], FrameSource]) -> Array:
+    """Estimate the variances of frames (D,) by quantiles, which outliers do not move.
+
+    It is the square of the interquartile range, divided by 1.349 (Huber, Robust Statistics, 1981).
+    Where half of the values are equal, quantiles farther out take its place; where nearly all of
+    them are, the result is infinite. The quantiles are those of about 20,000 random frames.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gmmcore.core.frames import ArraySource
+    >>> from gmmcore.core.initial import robust_variances
+    >>> frames = np.random.default_rng(0).normal(0, 2, (10_000, 1))
+    >>> frames[0] = 1e10
+    >>> robust_variances(lambda level: ArraySource(frames)).round(1)
+    array([4.])
+    """
+    sample = sample_of(subset, _SAMPLE)
+    found = np.full(sample.shape[1], np.inf)
+    points = [point for low, _ in _QUANTILES for point in (low, 1 - low)]
+    with np.errstate(invalid="ignore"):  # Frames that are not finite are refused later.
+        values = np.quantile(sample, points, axis=0).astype(float)
+        for row, (_, width) in reversed([*enumerate(_QUANTILES)]):
+            spread = (values[2 * row + 1] - values[2 * row]) / width
+            found = np.where(spread > 0, spread**2, found)
+    return found
+
+
+def one_gaussian(
+    moments: Moments,
+    robust: npt.ArrayLike = np.inf,
+    *,
+    stored: npt.DTypeLike | None = None,
+) -> GaussianMixture:
     """Make the mixture of one component that fits all frames.
 
     Parameters
     ----------
     moments : Moments
         Moments of all frames.
-    stored : dtype
-        Type in which the frames are stored: ``float32`` cannot hold a deviation of less than a
-        ten-millionth of the mean, which is then refused.
+    robust : array_like, shape (D,)
+        Variances by `robust_variances`. Bounds of variances are relative to them where they are
+        less than the variances of the frames.
+    stored : dtype, optional
+        Type in which the frames are stored. A dimension that is constant in it is refused:
+        ``float32`` cannot hold a deviation of less than a ten-millionth of the mean. Without it,
+        the frames are in memory, and a constant dimension gets a variance of 1e-6.
 
     Returns
     -------
     GaussianMixture
-        One diagonal component with the variance of the frames, which is also its
+        One diagonal component with the variance of the frames. What bounds are relative to is its
         ``variance_control``.
 
     Raises
@@ -47,11 +99,16 @@ def one_gaussian(moments: Moments, *, stored: npt.DTypeLike = np.float64) -> Gau
     (array([[1., 4.]]), array([[ 1., 16.]]))
     """
     row = _variances(moments, stored)[np.newaxis]
-    return GaussianMixture.from_covariances([1.0], moments.mean[np.newaxis], row, row)
+    control = np.minimum(row, robust)
+    return GaussianMixture.from_covariances([1.0], moments.mean[np.newaxis], row, control)
 
 
 def controlled(
-    mixture: GaussianMixture, moments: Moments, *, stored: npt.DTypeLike = np.float64
+    mixture: GaussianMixture,
+    moments: Moments,
+    robust: npt.ArrayLike = np.inf,
+    *,
+    stored: npt.DTypeLike | None = None,
 ) -> GaussianMixture:
     """Give a mixture the variances of all frames as its ``variance_control``, if it has none.
 
@@ -70,7 +127,8 @@ def controlled(
     """
     if mixture.variance_control is not None:
         return mixture
-    control = np.broadcast_to(_variances(moments, stored), mixture.means.shape)
+    variances = np.minimum(_variances(moments, stored), robust)
+    control = np.broadcast_to(variances, mixture.means.shape)
     return GaussianMixture(
         mixture.weights, mixture.means, mixture.precisions, control, mixture.kind
     )
@@ -138,36 +196,44 @@ def _shift(mixture: GaussianMixture, chosen: npt.NDArray[np.intp]) -> Array:
     return shift
 
 
-def _variances(moments: Moments, stored: npt.DTypeLike) -> Array:
-    """Return the variances of all frames, shape (D,); refuse those that are zero or lost."""
+def _variances(moments: Moments, stored: npt.DTypeLike | None) -> Array:
+    """Return the variances of all frames, shape (D,).
+
+    Of stored frames, those that are zero or lost are refused.
+    """
     if moments.count < 2:
         raise InvalidMixtureError(f"{moments.count} frames are too few for a Gaussian")
     variances = moments.scatter / moments.count
     if not np.isfinite(variances).all():
         raise InvalidMixtureError("a frame holds a value that is not finite, or too large")
     size = np.abs(moments.mean)
-    # Rounding alone leaves a constant dimension a deviation of about 1e-12 of its value.
-    constant = variances <= (_CONSTANT * size) ** 2
-    single = np.dtype(stored) == np.float32
+    constant = constant_dimensions(moments)
+    if stored is None:
+        # Single precision still holds a ten-millionth of the mean.
+        return np.where(
+            constant, np.maximum(_CONSTANT_DEVIATION, _LOST_IN_SINGLE * size) ** 2, variances
+        )
     if constant.any():
-        remedy = "leave it out with `features: mask`"
         raise InvalidMixtureError(
-            f"every frame has the same value in dimension {named(constant)} (counted from 0)"
-            + (
-                f" once it is stored in single precision; {remedy}, or subtract the mean if the "
-                "values do differ"
-                if single
-                else f"; {remedy}"
-            )
+            f"every frame has the same value in dimension {named(constant)} (counted from 0) once "
+            "it is stored in single precision; leave it out with `features: mask`, or subtract the "
+            "mean if the values do differ"
         )
     lost = variances <= (_LOST_IN_SINGLE * size) ** 2
-    if single and lost.any():
+    if np.dtype(stored) == np.float32 and lost.any():
         raise InvalidMixtureError(
             f"the values in dimension {named(lost)} (counted from 0) differ by less than single "
             "precision, in which frames are stored, holds so far from zero; subtract their mean, "
             "or leave the dimension out with `features: mask`"
         )
     return variances
+
+
+def constant_dimensions(moments: Moments) -> npt.NDArray[np.bool_]:
+    """Say of each dimension (D,) whether all frames have the same value in it."""
+    # Rounding alone leaves a constant dimension a deviation of about 1e-12 of its value.
+    limit = (_CONSTANT * np.abs(moments.mean)) ** 2
+    return np.asarray(moments.scatter <= moments.count * limit)
 
 
 def named(chosen: npt.NDArray[np.bool_]) -> str:

@@ -23,7 +23,7 @@ from gmmcore.core.sums import Statistics
 
 Array = npt.NDArray[np.float64]
 Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
-ARITHMETIC = 5
+ARITHMETIC = 6
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
 # component without frames can win some again. Of fewer frames, nothing else is computed.

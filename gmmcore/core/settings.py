@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class MStep:
         for; None stands for twice the dimension.
     """
 
-    floor: float = 0.01
-    ceiling: float = 10.0
+    floor: float = 1e-4
+    ceiling: float = inf
     occupancy: float | None = 10.0
     prior: float | None = 0.0
 
@@ -43,10 +44,16 @@ class MStep:
 class FullMStep(MStep):
     """The same for full covariances, with other defaults."""
 
-    floor: float = 0.001
-    ceiling: float = 1000.0
+    floor: float = 1e-3
     occupancy: float | None = None
     prior: float | None = None
+
+
+SIDEKIT_BOUNDS = {
+    "diag": {"floor": 0.01, "ceiling": 10.0},
+    "full": {"floor": 0.001, "ceiling": 1000.0},
+}
+"""Bounds of diagonal variances in SIDEKIT, and of eigenvalues, relative to plain variances."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,11 @@ class TrainingSettings:
     method : {'principal', 'sidekit'}
         How components are divided: where the likelihood gains most (`gmmcore.core.divide.divide`),
         or all of them along the axis of largest variance (`gmmcore.core.initial.split`). SIDEKIT's
-        trainings also read all frames: ``frames_per_component=None``.
+        trainings also read all frames, ``frames_per_component=None``, with `SIDEKIT_BOUNDS` and
+        ``robust=False``.
+    robust : bool
+        Whether bounds are relative to `gmmcore.core.initial.robust_variances`, where these are less
+        than the plain variances of all frames.
     frames_per_component : int or None
         Number of frames per component that stages read until the last iterations; None for all
         frames. See `gmmcore.core.schedule.Course`.
@@ -88,6 +99,7 @@ class TrainingSettings:
     diag: MStep = field(default_factory=MStep)
     full: MStep = field(default_factory=FullMStep)
     method: str = "principal"
+    robust: bool = True
     frames_per_component: int | None = 500
     last_iterations: int = 1
     seed: int = 1

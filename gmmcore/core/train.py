@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
@@ -14,7 +15,13 @@ from gmmcore.core.em import iterations
 from gmmcore.core.estep import ESteps
 from gmmcore.core.frames import ArraySource, FrameSource, Slice, as_source, weights_of
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.initial import controlled, one_gaussian
+from gmmcore.core.initial import (
+    constant_dimensions,
+    controlled,
+    named,
+    one_gaussian,
+    robust_variances,
+)
 from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.moments import Moments, merge_moments
@@ -108,7 +115,7 @@ def iterate(
         held_out=None if held_out is None else outside,
     )
     if mixture.variance_control is None:  # The frames are read once more only then.
-        mixture = controlled(mixture, moments(subsets.of(0)))
+        mixture = controlled(mixture, *_overall(subsets, settings))
     step = settings.full if mixture.is_full else settings.diag
     history: list[HistoryEntry] = []
     for entry, update in iterations(
@@ -158,9 +165,9 @@ def train(
     """
     frames = as_source(source)
     settings = settings or TrainingSettings()
-    mixture = one_gaussian(moments(frames)) if start is None else start
-    history: list[HistoryEntry] = []
     subsets = Subsets(frames, settings.seed)
+    mixture = one_gaussian(*_overall(subsets, settings)) if start is None else start
+    history: list[HistoryEntry] = []
     outside = None if held_out is None else Subsets(held_out, settings.seed)
     plan = stages(
         components,
@@ -194,6 +201,18 @@ def train(
         mixture, entries = iterate(mixture, subsets, course, settings, report, outside, map_of)
         history += entries
     return mixture, history
+
+
+def _overall(subsets: Subsets, settings: TrainingSettings) -> tuple[Moments, Array | float]:
+    """Return the moments of all frames and their robust variances; warn of constant dimensions."""
+    found = moments(subsets.of(0))
+    if (constant := constant_dimensions(found)).any():
+        warnings.warn(
+            f"every frame has the same value in dimension {named(constant)} (counted from 0), "
+            "which tells no components apart; leave it out",
+            stacklevel=4,
+        )
+    return found, robust_variances(subsets.of) if settings.robust else np.inf
 
 
 def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> GaussianMixture:

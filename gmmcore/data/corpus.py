@@ -6,12 +6,13 @@ import hashlib
 import json
 import mmap
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.initial import robust_variances
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.data.check import shard_paths
 from gmmcore.data.readers import Fault, Frames, fault_table, report
@@ -21,7 +22,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import PathLike, digest_of, read_bytes, replace_text
 
 SAMPLE_FRAMES = 131_072
-_KIND = "gmmcore corpus 2"
+_KIND = "gmmcore corpus 3"
 _OPEN_SHARDS = 256
 
 
@@ -50,14 +51,16 @@ class CorpusShard:
 class Corpus:
     """The shards that a run trains on, with the mean (D,) of all frames.
 
-    `second` (D,) is the sum of the squared differences from the mean, `skipped` the number of
-    faulty shows, and `skipped_digest` the SHA-256 of their table ``skipped.tsv``.
+    `second` (D,) is the sum of the squared differences from the mean, `robust` (D,) the variances,
+    or those by the quantiles of random frames where they are less, `skipped` the number of faulty
+    shows, and `skipped_digest` the SHA-256 of their table ``skipped.tsv``.
     """
 
     shards: tuple[CorpusShard, ...]
     dimension: int
     mean: tuple[float, ...]
     second: tuple[float, ...]
+    robust: tuple[float, ...]
     skipped: int = 0
     skipped_digest: str = ""
 
@@ -99,7 +102,7 @@ class Corpus:
                 CorpusShard(**{**shard, "subsets": tuple(shard["subsets"])})
                 for shard in values["shards"]
             )
-            values["mean"], values["second"] = tuple(values["mean"]), tuple(values["second"])
+            values |= {name: tuple(values[name]) for name in ("mean", "second", "robust")}
             return cls(**values)
         except GmmcoreError:
             raise
@@ -134,10 +137,13 @@ def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
         shards[0].dimension,
         tuple(moments.mean.tolist()),
         tuple(moments.scatter.tolist()),
+        (),
         len(faults),
         hashlib.sha256(table.encode()).hexdigest(),
     )
-    return corpus, table
+    plain = moments.scatter / moments.count
+    robust = np.minimum(plain, robust_variances(CorpusFrames(corpus, shows).at))
+    return replace(corpus, robust=tuple(robust.tolist())), table
 
 
 class CorpusFrames:

@@ -14,7 +14,7 @@ from gmmcore.core.history import HistoryEntry
 from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
-from gmmcore.core.settings import FullMStep, MStep, TrainingSettings
+from gmmcore.core.settings import SIDEKIT_BOUNDS, FullMStep, MStep, TrainingSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.base import linear_constants
@@ -29,8 +29,8 @@ from gmmcore.interfaces import sidekit_arguments as arguments
 
 Array = npt.NDArray[np.float64]
 # SIDEKIT shrinks no correlations, and computes in double precision with all components.
-_SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0)
-_EXACT: dict[str, Any] = {"precision": "double", "pruning": 0.0}
+_SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0, **SIDEKIT_BOUNDS["full"])
+_EXACT: dict[str, Any] = {"precision": "double", "pruning": 0.0, "robust": False}
 
 
 class Mixture:
@@ -354,7 +354,8 @@ class Mixture:
         least = arguments.whole("iteration_min", iteration_min, 0) + 1
         most = arguments.whole("iteration_max", iteration_max, 0)
         gain = arguments.real("llk_gain", llk_gain)
-        settings = TrainingSettings(llk_gain=gain, full=_SIDEKIT_FULL, **_EXACT)
+        diag = MStep(**SIDEKIT_BOUNDS["diag"])
+        settings = TrainingSettings(llk_gain=gain, diag=diag, full=_SIDEKIT_FULL, **_EXACT)
         if not do_init and components != self.gaussian_mixture().components:
             expected = f"{self.distrib_nb()}, the components of the mixture that is continued"
             arguments.refuse("distrib_nb", str(components), expected, "correct it, or set do_init")
@@ -421,6 +422,7 @@ class Mixture:
             full=FullMStep(
                 prior=None if prior is None else arguments.frames("prior", prior),
                 occupancy=None if occupancy is None else arguments.frames("occupancy", occupancy),
+                **SIDEKIT_BOUNDS["full"],
             ),
             **_common(num_thread, frames_per_component, seed),
         )

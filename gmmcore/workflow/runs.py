@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gmmcore.config.configuration import resolve_runs
-from gmmcore.config.keys import EXPORTS, FeaturePart, FeatureSettings, Init, Settings
+from gmmcore.config.keys import EXPORTS, FeaturePart, FeatureSettings, Init, Settings, Split
 from gmmcore.config.options import Options, mapping, option, same
 from gmmcore.core.schedule import Course, Stage, stages
 from gmmcore.data.corpus import Corpus
@@ -26,6 +26,7 @@ class Initialise(Options):
     """Settings that decide the first mixture of a run, apart from the frames."""
 
     prefix: str = same(Init, "prefix")
+    method: str = same(Split, "method")
     digest: str | None = option(
         None, "SHA-256 of the file that the mixture is read from", {"type": "string"}
     )
@@ -198,7 +199,13 @@ def _run(settings: Settings, source: str) -> Run:
             f"expected some of {', '.join(map(str, sizes))}"
         )
     digest = None if path is None else sha256_of(path)
-    return Run(settings, features, held_out, plan, Initialise(prefix=prefix, digest=digest))
+    return Run(
+        settings,
+        features,
+        held_out,
+        plan,
+        Initialise(prefix=prefix, method=settings.method, digest=digest),
+    )
 
 
 def _initial_mixture(path: str, prefix: str) -> GaussianMixture:

@@ -152,7 +152,7 @@ def maximised(folder, fall, previous_floored=0, silence=1.0, allowance=0.0, **se
     chosen = parts(ArraySource(values))
     found = dict(enumerate(map(sums.over, chosen)))
     statistics = sums.statistics(sums.total(chosen, map), len(values))
-    corpus = Corpus((CorpusShard("000", "000.npy", (1000,), "a"),), 1, (0.0,), (1.0,))
+    corpus = Corpus((CorpusShard("000", "000.npy", (1000,), "a"),), 1, (0.0,), (1.0,), (1.0,))
     corpus.write(folder / "corpus.json")
     before = statistics.log_likelihood_per_frame + fall
     entry = HistoryEntry("diag", 2, 1, 0, 1000, before, float("nan"), previous_floored, 0, 0, 100.0)
@@ -226,7 +226,7 @@ def test_a_floor_that_is_reached_is_told(tmp_path, capsys):
 
 
 def test_statistics_that_are_not_finite_go_no_further(tmp_path, capsys):
-    Corpus((CorpusShard("000", "000.npy", (5,), "a"),), 2, (0.0,), (1.0,)).write(
+    Corpus((CorpusShard("000", "000.npy", (5,), "a"),), 2, (0.0,), (1.0,), (1.0,)).write(
         tmp_path / "c.json"
     )
     digest = Corpus.read(tmp_path / "c.json").digest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
@@ -37,17 +39,52 @@ def test_start_is_the_true_variance_of_all_frames_far_from_zero():
     np.testing.assert_allclose(mixture.variance_control, mixture.covariances, rtol=1e-15)
 
 
-def test_a_constant_dimension_is_refused_by_its_number():
+def test_a_constant_dimension_of_stored_frames_is_refused_by_its_number():
     frames = np.random.default_rng(0).standard_normal((50, 4)) + 7
     frames[:, 2] = 1234.5
     with pytest.raises(InvalidMixtureError, match="dimension 2"):
-        gaussian(frames)
+        one_gaussian(moments(ArraySource(frames)), stored="float32")
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e4])
+def test_a_constant_dimension_of_an_array_is_trained_with_a_warning(kind, scale, value):
+    frames = scale * np.random.default_rng(0).standard_normal((500, 4))
+    frames[:, 3] = np.round(frames[:, 3] / scale)
+    frames[:, 2] = value
+    with pytest.warns(UserWarning, match=r"the same value in dimension 2 \(counted from 0\)"):
+        mixture, _ = train(frames, 4, full_iterations=2 * (kind == "full"))
+    np.testing.assert_allclose(mixture.means[:, 2], value, rtol=1e-6, atol=1e-9)
+    ratio = np.delete(mixture.overall_variance / np.maximum(frames.var(axis=0), 1e-300), 2)
+    np.testing.assert_allclose(ratio, 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("outlier", [1e3, -1e6, 1e10])
+def test_an_outlier_does_not_move_the_bounds(outlier):
+    rng = np.random.default_rng(2)
+    frames = 20 * rng.standard_normal((8, 3))[rng.integers(8, size=4000)]
+    frames += rng.standard_normal(frames.shape)
+    clean = frames[2000:]
+    before = accumulate(train(frames[:2000], 9)[0], clean).log_likelihood_per_frame
+    frames[0, 0] = outlier
+    after = accumulate(train(frames[:2000], 9)[0], clean).log_likelihood_per_frame
+    assert after > before - 0.05
+
+
+def test_tight_clusters_are_not_floored():
+    rng = np.random.default_rng(1)
+    frames = 30 * rng.uniform(-1, 1, (6, 4))[np.arange(3000) % 6]
+    frames += 0.2 * rng.standard_normal(frames.shape)
+    mixture, history = train(frames, 6)
+    assert not history[-1].floored
+    np.testing.assert_allclose(mixture.covariances, 0.04, rtol=0.3)
 
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("precision", ["single", "double"])
 @pytest.mark.parametrize("value", [0.0, 0.1, -3e4])
-def test_a_constant_dimension_is_refused_from_a_start_of_another_tool(full, precision, value):
+def test_a_constant_dimension_from_a_start_of_another_tool(full, precision, value):
     frames = np.random.default_rng(1).standard_normal((2000, 3))
     frames[:, 1] = value
     means = frames[:2].copy()
@@ -58,7 +95,10 @@ def test_a_constant_dimension_is_refused_from_a_start_of_another_tool(full, prec
         settings = TrainingSettings(
             precision=precision, diag=MStep(floor=floor), full=FullMStep(floor=floor)
         )
-        with pytest.raises(InvalidMixtureError, match="the same value in dimension 1"):
+        bounded = nullcontext()
+        if not floor:
+            bounded = pytest.raises(InvalidMixtureError, match="set a floor above zero")
+        with bounded, pytest.warns(UserWarning, match="the same value in dimension 1"):
             train(frames, 2, [2], 2 * full, settings, start=start)
         statistics = accumulate(start, frames, precision=precision)
         with pytest.raises(InvalidMixtureError, match=r"in dimension 1 .* no more than"):

@@ -26,7 +26,7 @@ SHARDS = (
     CorpusShard("000", "000-ab.npy", (10, 4, 1), "a" * 64),
     CorpusShard("001", "b.npy", (5, 3, 2), "b" * 64),
 )
-CORPUS = Corpus(SHARDS, 2, (1 / 3, -1e-300), (1e300, 0.1), 3)
+CORPUS = Corpus(SHARDS, 2, (1 / 3, -1e-300), (1e300, 0.1), (1.0, 0.1), 3)
 
 
 def test_a_corpus_comes_back_to_the_last_bit(tmp_path):

@@ -81,6 +81,7 @@ def outcome(name: str = "demo", *, full: bool = False, held_out: float = nan, **
         3,
         tuple(moments.mean.tolist()),
         tuple(moments.scatter.tolist()),
+        (1.0, 1.0, 1.0),
     )
     values = {"run": name, "features": {"list": "a<b>.txt"}, **keys}
     known = sizes(

@@ -593,7 +593,11 @@ def test_keywords_give_the_numbers_of_the_workflow() -> None:
     mixture = Mixture()
     mixture.EM_split(frames, None, 6, method="principal", frames_per_component=50, occupancy=3)
     settings = TrainingSettings(
-        precision="double", pruning=0.0, frames_per_component=50, diag=MStep(occupancy=3)
+        precision="double",
+        pruning=0.0,
+        frames_per_component=50,
+        diag=MStep(floor=0.01, ceiling=10, occupancy=3),
+        robust=False,
     )
     expected, _ = train(frames, 6, settings=settings)
     assert mixture.gaussian_mixture() == expected

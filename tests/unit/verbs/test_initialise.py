@@ -24,9 +24,9 @@ def initialise(
 ) -> int:
     corpus = folder / "corpus.json"
     scatter = (FRAMES * 4.0, FRAMES * deviation**2)
-    Corpus((CorpusShard("000", "0.npy", (FRAMES,), "a" * 64),), 2, (0.5, mean), scatter, 1).write(
-        corpus
-    )
+    shards = (CorpusShard("000", "0.npy", (FRAMES,), "a" * 64),)
+    robust = (1.0, deviation**2)
+    Corpus(shards, 2, (0.5, mean), scatter, robust, 1).write(corpus)
     given = []
     if start is not None:
         write_mixture(folder / "start.h5", start)
@@ -61,7 +61,7 @@ def test_a_mixture_of_another_tool_gets_the_variances_of_all_frames(tmp_path, fu
     start = to_kind(start, "full") if full else start
     assert initialise(tmp_path, 1.0, 3.0, start) == 0
     mixture = load_model(tmp_path / "000.h5").mixture
-    np.testing.assert_array_equal(mixture.variance_control, np.tile([4.0, 9.0], (2, 1)))
+    np.testing.assert_array_equal(mixture.variance_control, np.tile([1.0, 9.0], (2, 1)))
     np.testing.assert_array_equal(mixture.precisions, start.precisions)
     # Bounds of its own are kept, and a constant dimension is no fault then.
     own = GaussianMixture(start.weights, start.means, start.precisions, np.full((2, 2), 7.0))
