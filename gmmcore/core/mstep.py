@@ -26,8 +26,10 @@ Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
 ARITHMETIC = 6
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
-# component without frames can win some again. Of fewer frames, nothing else is computed.
+# component without frames can win some again. A mean of fewer frames than this is mostly noise.
 _LEAST_OCCUPANCY = 1e-3
+# Occupancy that stands for none in a division; it is too small to change a sum of frames.
+_NO_FRAMES = 1e-30
 # Variance, relative to the second moment, up to which a dimension is taken for constant, because of
 # sums in single precision.
 _LOST_IN_SUMS = 1e-6
@@ -115,7 +117,9 @@ def maximise(
     A component of n frames, fewer than L = ``settings.occupancy``, keeps its place in the mixture,
     and the variances of all frames V stand in for the frames that it lacks: its covariance is
     (n S + (L - n) V) / L. It becomes wide, and can win frames again. With L frames, that changes
-    nothing. The bounds are applied last.
+    nothing. L is at least 0.001, and of fewer frames than that, the mean keeps the same share of
+    its last value, so that neither mean nor covariance has a jump where a component loses its
+    frames. The bounds are applied last, to every component.
 
     Examples
     --------
@@ -136,21 +140,20 @@ def maximise(
     if statistics.frames == 0 or not statistics.count.sum() > 0:
         raise InvalidMixtureError("the statistics hold no frames")
     count = np.maximum(statistics.count, 0.0)
+    divisor = np.maximum(count, _NO_FRAMES)
     least, prior = settings.frames(mixture.dimension)
+    least = max(least, _LEAST_OCCUPANCY)
     low = count < least
-    # Numbers of almost no frames are noise, so that such a component is kept as it is.
-    kept = np.where(low, count < _LEAST_OCCUPANCY, count <= 0)
-    safe = np.where(kept, 1.0, count)[:, np.newaxis]
-    offsets = statistics.centred_first / safe
+    offsets = statistics.centred_first / divisor[:, np.newaxis]
     control = _control(mixture, statistics)
-    means = mixture.means.copy()
-    means[~kept] = statistics.origin + offsets[~kept]
-    precisions = mixture.precisions.copy()
+    moved = np.minimum(count / _LEAST_OCCUPANCY, 1.0)[:, np.newaxis]
+    means = moved * (statistics.origin + offsets) + (1.0 - moved) * mixture.means
+    precisions = np.empty_like(mixture.precisions)
     growth = np.zeros(mixture.components)
     kind, floored, ceiled = KINDS[mixture.kind], 0, 0
 
     def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
-        plain = kind.moments(statistics.centred_second[piece], count[piece], offsets[piece])
+        plain = kind.moments(statistics.centred_second[piece], divisor[piece], offsets[piece])
         moments = plain
         if prior:
             moments = _sharing(plain, pooled, count[piece] / (count[piece] + prior))
@@ -163,8 +166,7 @@ def maximise(
 
     with single_blas():
         pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
-        chosen = np.flatnonzero(~kept | kind.is_shared)
-        pieces = np.array_split(chosen, -(-mixture.components // kind.piece))
+        pieces = np.array_split(np.arange(mixture.components), -(-mixture.components // kind.piece))
         done = (mapped or threads_map(threads))(work, pieces)
         for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
             precisions[piece] = values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -268,6 +269,51 @@ def test_a_component_of_few_frames_gets_the_global_variances_for_those_it_lacks(
     np.testing.assert_allclose(
         at_the_limit.mixture.covariances, without.mixture.covariances, rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("occupancy", [0.0, 10.0])
+@pytest.mark.parametrize("kind", ["spherical", "diag", "tied", "full"])
+def test_bounds_hold_and_nothing_jumps_however_few_frames_a_component_has(kind, occupancy):
+    """The means and covariances of a component that loses its frames go a continuous way."""
+    rng = np.random.default_rng(3)
+    frames = rng.normal(0, [1, 2], (200, 2)) + rng.choice([-5.0, 5.0], (200, 1))
+    wide = np.array([[1e12, 1e12], [1.0, 1.0]])
+    control = np.tile(frames.var(axis=0), (2, 1))
+    start = GaussianMixture([0.5, 0.5], [[-5.0, -5.0], [5.0, 5.0]], np.ones((2, 2)), control)
+    statistics = accumulate(to_kind(start, kind), frames, precision="double")
+    mixture = to_kind(GaussianMixture([0.5, 0.5], start.means - 3, wide, control), kind)
+    settings = MStep(floor=0.05, ceiling=2.0, occupancy=occupancy, prior=0.0)
+    means = shape = None
+    for frames_left in [*np.geomspace(50, 1e-40, 400), 0.0]:
+        share = np.array([frames_left / statistics.count[0], 1.0])
+        parts = replace(
+            statistics,
+            count=statistics.count * share,
+            centred_first=statistics.centred_first * share[:, np.newaxis],
+            centred_second=statistics.centred_second * share[:, np.newaxis],
+        )
+        updated = maximise(mixture, parts, settings).mixture
+        scale = np.sqrt(control[0])
+        covariances = to_kind(updated, "full").covariances / np.outer(scale, scale)
+        least, most = settings.floor, settings.ceiling
+        if kind == "spherical":
+            least, most = (bound * control.mean() / control[0] for bound in (least, most))
+            least, most = least.min(), most.max()
+        eigenvalues = np.linalg.eigvalsh(covariances)
+        assert (eigenvalues > least * (1 - 1e-9)).all()
+        assert (eigenvalues < most * (1 + 1e-9)).all()
+        if shape is not None:
+            np.testing.assert_allclose(updated.means, means, rtol=0, atol=1)
+            np.testing.assert_allclose(covariances, shape, rtol=0, atol=0.3)
+        means, shape = updated.means, covariances
+
+
+def test_a_component_without_frames_is_wide_after_one_iteration():
+    frames = clusters(5, 2, 2, 400)[0]
+    start = GaussianMixture([0.5, 0.5], [[-300, -300], [3, 3]], [[1e12, 1e12], [1, 1]])
+    mixture = train(frames, 2, [1], start=start)[0]
+    np.testing.assert_allclose(mixture.covariances[0], frames.var(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(mixture.means[0], [-300, -300])
 
 
 def test_the_log_likelihood_may_fall_by_what_the_prior_costs():
