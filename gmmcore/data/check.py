@@ -28,6 +28,7 @@ from gmmcore.files import PathLike, digest_of, remembered, sha256_of
 
 FRAMES_A_SHARD = 250_000
 """Frames per shard with ``shards: auto``: 60 MB of 60 coefficients, a few seconds per iteration."""
+_LISTS_VERSION = 2  # Raised where a list means other frames than before: it is checked again.
 _MOST_SHARDS = 1000
 _SLACK = 1.02  # A shard takes up to 2 % more than its share of the frames.
 _MANY_FILES = 4000
@@ -334,6 +335,7 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
     speakers = settings.speakers if isinstance(settings, FeaturePart) else None
     return digest_of(
         FEATURES_VERSION,
+        _LISTS_VERSION,
         [[*entry, states.of_place(entry.path, root)] for entry in listing.entries],
         [asdict(fault) for fault in listing.faults],
         [[path, states[path]] for path in labels.files()],

@@ -17,15 +17,20 @@ from gmmcore.data.readers import (
     Labels,
     Place,
     Source,
+    Sources,
     as_labels,
+    is_url,
     parse_place,
+    place_of,
 )
+from gmmcore.data.readers.recognition import foreign, formats_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import check_regular, read_bytes, reason_of
 
 SUFFIXES = (".h5", ".hdf5", ".npy", ".npz", ".htk", ".fea", ".mfc")
 """Suffixes of feature files in a folder."""
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+_SCRIPT = re.compile(r"(?P<logical>[^=]+)=(?P<place>.+\[\s*\d+\s*,\s*\d+\s*\])")
+_PLACE = re.compile(r"[./]\S*(?::\d+|\])$|\|$")
 _SHOW = re.compile(r"\{(?:show)?\}")
 
 
@@ -46,15 +51,16 @@ class Listing(NamedTuple):
 
 
 def read_list(settings: FeatureSettings) -> Listing:
-    """Read a feature list, which is recognised by its content or name.
+    """Read a feature list, which is recognised by its content.
 
     * a folder: the files that fit the pattern (by default, with a suffix of feature files), sorted;
     * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file, for all
       its shows;
-    * a text file ``*.scp``: Kaldi's lines of show and place;
+    * a text file, most of whose lines are Kaldi's ``show place``;
     * a text file with tabs: show, path, start and stop, with or without a header line; the pattern
       replaces an empty path, and an empty start or stop means no limit;
-    * any other text file: one show per line.
+    * a text file with one show per line, if there is a pattern;
+    * a script file of HTK: lines ``path`` or ``logical=physical[first,last]``.
     """
     path = settings.list
     if os.path.isdir(path):
@@ -71,7 +77,9 @@ def read_list(settings: FeatureSettings) -> Listing:
             listing.entries.append(line)
         else:
             # Control characters would break the table of shows.
-            found = "control characters in its name or path"
+            is_text = not re.search("[\ud800-\udfff]", line.show + line.path)
+            found = "control characters" if is_text else "bytes that are not UTF-8"
+            found += " in its name or path"
             listing.faults.append(
                 Fault(line.show, line.path, found, "printable characters", "rename it")
             )
@@ -116,11 +124,17 @@ def _text(path: str, what: str, key: str) -> str:
     """Read a text; an error names the expected content and the `key` to correct."""
     try:
         check_regular(path)
-        return read_bytes(path).decode("utf-8-sig")
+        content = read_bytes(path)
+        formats = formats_of(content[:4096], len(content))
+        if not formats:
+            return content.decode("utf-8-sig")
+        found = f"a feature file in the format {formats[0]}"
+        if formats[0] == "kaldi":
+            found = "a Kaldi archive, whose scp is wanted, such as feats.scp"
     except OSError as error:
-        found = error.strerror
+        found = reason_of(error)
     except UnicodeDecodeError:
-        found = "not text in UTF-8"
+        found = foreign(content) or "not text in UTF-8"
     raise GmmcoreError(f"{path}: {found}; expected {what}; correct {key}")
 
 
@@ -129,10 +143,16 @@ def _unclear_line(path: str, number: int, line: str, expected: str) -> GmmcoreEr
 
 
 def _is_hdf5(path: str) -> bool:
+    if is_url(path):
+        raise GmmcoreError(
+            f"{path}: a URL; expected a list or a folder of this machine, because nothing is "
+            "downloaded; copy it here first, and correct features: list"
+        )
     try:
         check_regular(path)
         with open(path, "rb") as stream:
-            return stream.read(len(_HDF5)) == _HDF5
+            head = stream.read(4096)
+            return "sidekit" in formats_of(head, os.fstat(stream.fileno()).st_size)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path.
         raise GmmcoreError(
             f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
@@ -145,7 +165,7 @@ def _path_of(show: str, settings: FeatureSettings) -> str:
             f"{settings.list}: names shows without paths; expected features: pattern, "
             'such as "{show}.h5"; add it to the configuration'
         )
-    return _SHOW.sub(lambda _: show, settings.pattern)
+    return place_of(_SHOW.sub(lambda _: show, settings.pattern))
 
 
 def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
@@ -175,27 +195,27 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     inside = os.path.relpath(settings.list, settings.folder or ".")
     for name in sorted(names):
         if match := expression.fullmatch(name):
-            yield Entry(match["show"], os.path.normpath(os.path.join(inside, name)))
+            yield Entry(match["show"], place_of(os.path.normpath(os.path.join(inside, name))))
 
 
 def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     text = _text(settings.list, "a feature list, text or HDF5", "features: list")
+    lines = [*_show_values(text.split("\n"))]
     columns = ["show", "path", "start", "stop"]
-    is_scp = settings.list.endswith(".scp")
-    for number, line, show, place in _show_values(text.split("\n")):
-        if is_scp:
-            if show and "|" not in place:
+    is_scp = _is_scp([(line, value) for _, line, _, value in lines], settings)
+    for number, line, show, place in lines:
+        fields = line.split("\t")
+        if is_scp and len(fields) <= 2:
+            if show:
                 yield Entry(show, place)
             else:
                 yield _unclear(settings, number, line, "a show and the place of its frames")
             continue
-        fields = line.split("\t")
         if fields[0] == "show" and "path" in fields:
             columns = fields
             continue
         if len(fields) == 1:
-            show = line.strip()
-            yield Entry(show, _path_of(show, settings))
+            yield _one_word(line.strip(), settings)
             continue
         values = dict(zip(columns, (field.strip() for field in fields), strict=False))
         if len(fields) > len(columns) or not values.get("show"):
@@ -208,6 +228,36 @@ def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
             continue
         show = values["show"]
         yield Entry(show, values.get("path") or _path_of(show, settings), first, last)
+
+
+def _is_scp(lines: list[tuple[str, str]], settings: FeatureSettings) -> bool:
+    """Whether most lines are ``show place``: with a pattern, a show may have spaces, too."""
+    places = [place for line, place in lines if place and "\t" not in line]
+    if settings.pattern is not None and not settings.list.endswith(".scp"):
+        places = [place for place in places if _PLACE.search(place)]
+    return 0 < len(lines) <= 2 * len(places)
+
+
+def _one_word(word: str, settings: FeatureSettings) -> Entry:
+    """Read a line with one word: a show, or a path as in a script file of HTK."""
+    match = _SCRIPT.fullmatch(word)
+    if match is None and settings.pattern is not None:
+        return Entry(word, _path_of(word, settings))
+    word = re.sub(r"^([\"'])(.*)\1$", r"\2", word)
+    is_file = os.path.isfile(os.path.join(settings.folder, word))
+    if match is None and "=" in word and not is_file:
+        match = re.fullmatch(r"(?P<logical>[^=]+)=(?P<place>.+)", word)
+    if match is not None:
+        return Entry(_without_suffix(match["logical"]), match["place"])
+    if not is_file and "/" not in word and "." not in word:
+        return Entry(word, _path_of(word, settings))  # It says that a pattern is missing.
+    return Entry(_without_suffix(word), place_of(word) if is_file else word)
+
+
+def _without_suffix(path: str) -> str:
+    """Name the show of a file; a range remains, because a file may be listed in parts."""
+    name, bracket, rows = path.partition("[")
+    return os.path.splitext(name)[0] + bracket + rows
 
 
 def _frame(text: str) -> int | None:
@@ -231,7 +281,7 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
             shows = read_dataset(source, "rightids")
             if shows is None:
                 place = os.path.relpath(path, settings.folder or ".")
-                yield from (Entry(show, place) for show in source.shows())
+                yield from (Entry(show, place_of(place)) for show in source.shows)
                 return
             limits = [read_dataset(source, name) for name in ("start", "stop")]
         finally:
@@ -274,6 +324,7 @@ class LabelSource:
     def __init__(self, settings: FeatureSettings) -> None:
         self._vad = settings.vad
         self._is_beside = settings.vad == "file"
+        self._files = Sources("auto", ("vad",))
         self._places: dict[str, str] = {}
         self._segments: dict[str, list[tuple[int, int]]] = {}
         if settings.vad is None or self._is_beside:
@@ -282,14 +333,23 @@ class LabelSource:
         self._root = settings.root or os.path.dirname(path)
         text = _text(path, "a Kaldi vad.scp or a segments file", "features: vad")
         for number, line, show, value in _show_values(text.split("\n")):
-            if not show or "|" in value:
+            if not show:
                 raise _unclear_line(path, number, line, "a show and its labels")
-            if path.endswith(".scp"):
-                self._places[show] = value
-            elif match := re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", value):
+            match = re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", value)
+            if match and not self._places:
                 self._segments.setdefault(show, []).append((int(match[1]), int(match[2])))
-            else:
+            elif self._segments or not (path.endswith(".scp") or re.search(r"[./:|\]]", value)):
                 raise _unclear_line(path, number, line, "two frame numbers after the show")
+            else:
+                try:
+                    parse_place(value, self._root)
+                except FaultyShowError as error:
+                    raise GmmcoreError(f"{path}: line {number}: {error}") from None
+                self._places[show] = value
+
+    def close(self) -> None:
+        """Close the files of a vad.scp."""
+        self._files.close()
 
     @property
     def own(self) -> bool:
@@ -330,9 +390,13 @@ class LabelSource:
             assert labels is not None
             return labels
         if self._places:
-            from gmmcore.data.readers.kaldi import read_vector
-
-            whole = as_labels(read_vector(parse_place(self._places[show], self._root)))
+            labels_at = parse_place(self._places[show], self._root)
+            try:
+                file = self._files.get(labels_at.file)
+                whole = as_labels(file.vector(show, labels_at))
+            except FaultyShowError as error:
+                found = f"its labels in {labels_at.file}: {error.found}"
+                raise FaultyShowError(found, error.expected, "correct the vad.scp") from None
             _check_length(len(whole), frames)
             return whole[first:last]
         whole = np.zeros(frames, dtype=bool)

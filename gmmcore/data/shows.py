@@ -140,6 +140,7 @@ class ShowReader:
 
     def __exit__(self, *_: object) -> None:
         self._sources.close()
+        self.label_source.close()
 
     def opened(self, path: str) -> tuple[Source, Place]:
         """Open the file of a path in a list; return the file and the place of the frames."""

@@ -18,7 +18,7 @@ from gmmcore.core.density import InvalidFramesError, checked_frames
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.data.check import check_list, drawn
 from gmmcore.data.lists import SUFFIXES, Entry, Listing
-from gmmcore.data.readers import FaultyShowError, report
+from gmmcore.data.readers import FaultyShowError, place_of, report
 from gmmcore.data.shows import ShowReader
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import reason_of
@@ -138,7 +138,14 @@ class _Shows:
         if paths is not values and Path(values).suffix not in one_show:
             name = os.fspath(values)
         else:
-            listing = Listing([Entry(Path(path).stem, os.fspath(path)) for path in paths], [])
+            names = [(Path(path).stem, os.fspath(path)) for path in paths]
+            listing = Listing(
+                [
+                    Entry(show, place_of(path) if os.path.exists(path) else path)
+                    for show, path in names
+                ],
+                [],
+            )
             name = "the given files"
         settings = FeatureSettings.from_mapping({**(features or {}), "list": name}, seed)
         checked = check_list(settings, listing)

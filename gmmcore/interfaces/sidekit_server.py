@@ -14,7 +14,15 @@ import numpy.typing as npt
 from gmmcore.config.keys import DATASETS, FeatureSettings
 from gmmcore.core.density import checked_frames
 from gmmcore.data.process import add_context, process, speech_labels
-from gmmcore.data.readers import FaultyShowError, Place, Source, Sources, parse_place, reading
+from gmmcore.data.readers import (
+    FaultyShowError,
+    Place,
+    Source,
+    Sources,
+    parse_place,
+    place_of,
+    reading,
+)
 from gmmcore.data.shows import statistics_of_show
 from gmmcore.errors import GmmcoreError
 from gmmcore.interfaces.sidekit_arguments import refuse, type_of
@@ -208,6 +216,7 @@ class FeaturesServer:
             return self._joined(show, channel, given, start, stop)
         structure = input_feature_filename or self.feature_filename_structure
         path = structure.replace("{}", show)
+        path = path if input_feature_filename else place_of(path)
         try:
             with reading():
                 place = parse_place(path)

@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,12 +94,15 @@ def _of_features(
         # The list is an input of its own, and is made after this stamp.
         features = replace(features, list=f"{prefix}{features.list}")
         return {"features": mapping(features), "fingerprint": None}
-    if os.path.exists(features.list):
+    try:
         return {"features": mapping(features), "fingerprint": fingerprint(features)}
-    with suppress(GmmcoreError):  # Features that were taken away leave the frames made of them.
-        values: dict[str, Any] = read_json(path)
-        return values
-    return {"features": mapping(features), "fingerprint": None}
+    except GmmcoreError:
+        table = os.path.join(os.path.dirname(path), "shows.tsv")
+        if os.path.exists(features.list) or not os.path.exists(table):
+            raise
+    # Features that were taken away leave the frames made of them.
+    values: dict[str, Any] = read_json(path)
+    return values
 
 
 def _guard(run: Run, runs: Mapping[str, Run], prefix: str) -> None:

@@ -18,7 +18,7 @@ from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.data.check import check_list, deal
 from gmmcore.data.normalise import normalise
 from gmmcore.data.process import delta, output_dimension, process, smooth_labels
-from gmmcore.data.readers import parse_place
+from gmmcore.data.readers import parse_place, place_of
 from gmmcore.data.shards import ShardWriter, block_checksum, read_facts
 from gmmcore.data.shows import Row, ShowTable
 from gmmcore.errors import GmmcoreError
@@ -152,6 +152,17 @@ def test_places(name: str, offset: int | None, rows: str) -> None:
     name = name.rstrip("]0123456789") + "x"
     text = name + ("" if offset is None else f":{offset}") + rows
     assert parse_place(text, "") == (name, offset, rows[1:-1])
+
+
+@few
+@given(
+    names
+    | st.from_regex(r"([a-z:/.|]|\[\d?:?\d?\]|:\d){1,6}", fullmatch=True).filter(
+        lambda name: "://" not in name
+    )
+)
+def test_any_name_of_a_file_can_be_said(name: str) -> None:
+    assert parse_place(place_of(name)) == (name, None, "")
 
 
 rows = st.builds(

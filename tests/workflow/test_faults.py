@@ -264,3 +264,25 @@ def test_text_that_a_shell_would_run(trained, copied):
     assert ": 5 faults; fix or remove these shows" in log
     assert not list(copied.folder.rglob("pwned"))
     assert not (copied.folder.parent / "x.h5").exists()
+
+
+def test_a_list_that_is_not_there_is_told_before_anything_starts(tmp_path):
+    flow = Workflow(tmp_path)
+    for path, reason in (
+        ("none.txt", "none.txt: the feature list cannot be read: No such file"),
+        ("s3://bucket/list.txt", "s3://bucket/list.txt: a URL; expected a list or a folder"),
+    ):
+        flow.configure({"components": 2, "features": {"list": path}})
+        for arguments in (["-n"], []):
+            (line,) = errors(flow.run(*arguments, code=1))
+            assert reason in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_nothing_alarming_follows_an_error_of_ours(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.configure({"components": 2, "features": {"list": "list.txt"}})
+    (tmp_path / "list.txt").write_text("absent.npy\n")
+    log = flow.run(code=1)
+    assert "absent.npy: no such file" in log
+    assert "Cannot restore" not in log

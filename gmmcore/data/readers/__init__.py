@@ -1,9 +1,8 @@
 """Readers of feature files: one module per format, chosen by the content of the file.
 
-The module of a format has a function ``recognises(head, size)``, which tells whether a file of
-`size` bytes with the first bytes `head` has the format, and a class ``Source``, derived from the
-`Source` below. To add a format, write its module and name the module in
-`gmmcore.config.keys.READERS`.
+The module of a format has a class ``Source``, derived from the `Source` below, and
+``recognition.py`` tells which files have the format. To add a format, write its module, name the
+module in `gmmcore.config.keys.READERS`, and add to `recognition.py` what its files begin with.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.config.keys import READERS
+from gmmcore.data.readers.recognition import foreign, formats_of
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import reason_of
 
@@ -29,7 +29,12 @@ _OPEN_FILES = 8
 _HDF5_SUFFIXES = (".h5", ".hdf5")
 _TOLD = 3  # Faults that are listed of each kind.
 _PARTICULAR = re.compile(r"\S*[/\d]\S*")
-_PLACE = re.compile(r"(?P<file>.+?)(?::(?P<offset>\d{1,18}))?(?P<rows>\[[\d:, ]*\])?", re.DOTALL)
+_PLACE = re.compile(r"(?P<file>.+?)(?::(?P<offset>\d{1,18}))?(?P<rows>\[[-\d:, ]*\])?", re.DOTALL)
+_AS_IT_STANDS = "[]"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_KALDI_RANGE = re.compile(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*")
+_HTK_RANGE = re.compile(r"\s*(\d{1,9})\s*,\s*(\d{1,9})\s*")
+_TOLERANCE = 3  # Frames by which Kaldi's range may be too long, as in Kaldi.
 
 Frames = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.bool_]
@@ -135,7 +140,7 @@ class Description(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Place of the frames of a show: file, byte offset and Kaldi's inclusive row range."""
+    """Place of the frames of a show: file, byte offset, and Kaldi's or HTK's inclusive range."""
 
     file: str
     offset: int | None = None
@@ -143,29 +148,119 @@ class Place(NamedTuple):
 
 
 class Source:
-    """An opened feature file; every method may raise `FaultyShowError`."""
+    """An opened feature file; every method may raise `FaultyShowError`.
+
+    A format says what the whole show has (`whole`, `rows`, `row_labels`); offsets and ranges in a
+    list are dealt with here, for all formats.
+    """
+
+    has_offsets = False
+    """Whether a show may begin anywhere in the file."""
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
         """Open the file; `datasets` names the matrices of a show in formats with several."""
 
-    def describe(self, show: str, place: Place) -> Description:
-        """Return the size of a show without reading its frames."""
+    def whole(self, show: str, offset: int | None) -> Description:
+        """Return the size of a whole show without reading its frames."""
         raise NotImplementedError
 
-    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
-        """Return the frames first <= i < last, shape (last - first, D), C-contiguous."""
+    def rows(self, show: str, offset: int | None, first: int, last: int) -> Frames:
+        """Return the rows first <= i < last of a whole show, shape (last - first, D), C order."""
         raise NotImplementedError
 
-    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
-        """Return the voice-activity labels of the frames first <= i < last; None without labels."""
+    def row_labels(self, show: str, first: int, last: int) -> Labels | None:
+        """Return the labels of these rows; None without labels."""
         return None
 
     def close(self) -> None:
         """Close the file."""
 
+    def describe(self, show: str, place: Place) -> Description:
+        """Return the size of what a place means of a show, without reading its frames."""
+        whole, rows, columns = self._meant(show, place)
+        labels = whole.labels
+        if labels is not None:  # Labels that do not fit the whole show do not fit a part of it.
+            labels = max(0, labels - whole.frames + len(rows))
+        return Description(len(rows), len(columns), labels)
+
+    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
+        """Return the frames first <= i < last, shape (last - first, D), C-contiguous."""
+        _, rows, columns = self._meant(show, place)
+        frames = self.rows(
+            show, place.offset, rows.start + first, min(rows.start + last, rows.stop)
+        )
+        return np.ascontiguousarray(frames[:, columns.start : columns.stop])
+
+    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
+        """Return the voice-activity labels of the frames first <= i < last; None without labels."""
+        _, rows, _ = self._meant(show, place)
+        return self.row_labels(show, rows.start + first, rows.start + last)
+
+    def vector(self, show: str, place: Place) -> Frames:
+        """Return all values as a vector (n,), whose range counts values: in text, it is a row."""
+        _, rows, _ = self._meant(show, place._replace(rows=""))
+        values = self.rows(show, place.offset, 0, len(rows)).reshape(-1)
+        chosen, _ = _ranges(place.rows, Description(len(values), 1, None))
+        return values[chosen.start : chosen.stop]
+
+    def _meant(self, show: str, place: Place) -> tuple[Description, range, range]:
+        """Return the size of the whole show, and the rows and columns that a place means."""
+        if place.offset and not self.has_offsets:
+            raise FaultyShowError(
+                f"the offset {place.offset} in a file that is no Kaldi archive",
+                "a path without offset",
+                "correct the list",
+            )
+        whole = self.whole(show, place.offset)
+        return whole, *_ranges(place.rows, whole)
+
+
+def _ranges(text: str, whole: Description) -> tuple[range, range]:
+    """Find the rows and columns of a range, all ends included.
+
+    Kaldi has ``first:last,first:last`` of rows and columns, HTK ``first,last`` of rows.
+    """
+    wrong = FaultyShowError(
+        f"the range [{text}]",
+        f"[first:last] within its {whole.frames} rows and {whole.dimension} columns",
+        "correct the list",
+    )
+    parts, tolerance = text.split(",") if text else [], _TOLERANCE
+    if match := _HTK_RANGE.fullmatch(text):
+        parts, tolerance = [f"{match[1]}:{match[2]}"], 0
+    if len(parts) > 2:
+        raise wrong
+    chosen = [range(whole.frames), range(whole.dimension)]
+    for i, part in enumerate(parts):
+        if part.strip() in ("", ":"):
+            continue
+        match = _KALDI_RANGE.fullmatch(part)
+        if match is None:
+            raise wrong
+        first, last, count = int(match[1]), int(match[2]), len(chosen[i])
+        if first > last or first >= count or last >= count + (tolerance if i == 0 else 0):
+            raise wrong
+        chosen[i] = range(first, min(last + 1, count))
+    return chosen[0], chosen[1]
+
 
 def parse_place(text: str, root: str = "") -> Place:
-    """Split ``file``, ``file:offset`` or ``file:offset[first:last]``, as in a Kaldi scp."""
+    """Split ``file``, ``file:offset``, ``file[first:last]`` or ``file:offset[first:last]``.
+
+    All of ``file[]`` before the brackets is the name of the file, as it stands.
+    """
+    if text.endswith(_AS_IT_STANDS) and text != _AS_IT_STANDS:
+        return Place(os.path.join(root, text.removesuffix(_AS_IT_STANDS)))
+    if is_url(text) or is_url(root):
+        raise FaultyShowError(
+            "a URL", "a file of this machine, because nothing is downloaded", "copy it here first"
+        )
+    if text.startswith("|") or text.endswith("|"):
+        raise FaultyShowError(
+            "a command",
+            "a file, because commands are not run",
+            "run it, keep what it writes as an archive with an scp, and list that",
+        )
     if text and not text.endswith("]") and ":" not in text:
         return Place(os.path.join(root, text))
     match = _PLACE.fullmatch(text)
@@ -173,6 +268,19 @@ def parse_place(text: str, root: str = "") -> Place:
         raise FaultyShowError("an empty path", "the path of a feature file", "correct the list")
     offset = None if match["offset"] is None else int(match["offset"])
     return Place(os.path.join(root, match["file"]), offset, (match["rows"] or "")[1:-1].strip())
+
+
+def place_of(path: str) -> str:
+    """Write the path of a file so that `parse_place` takes all of it as the name of the file."""
+    with contextlib.suppress(FaultyShowError):
+        if parse_place(path) == Place(path):
+            return path
+    return path if is_url(path) or not path else path + _AS_IT_STANDS
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL such as ``s3://bucket/features``."""
+    return _URL.match(text) is not None
 
 
 def as_labels(values: npt.NDArray[Any]) -> Labels:
@@ -231,13 +339,14 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
         ) from None
     if size == 0:
         raise FaultyShowError("an empty file", "a feature file", "extract its features again")
-    names = READERS if format == "auto" else (format,)
-    for name in names:
-        if _reader(name).recognises(head, size):
-            return _reader(name).Source(path, datasets)
+    formats = formats_of(head, size)
+    for name in formats if format == "auto" else {format}.intersection(formats):
+        return _reader(name).Source(path, datasets)
+    if what := foreign(head):
+        raise FaultyShowError(what, "a feature file", "unpack or convert it, and correct the list")
     raise FaultyShowError(
         "damaged, or in no known format",
-        f"a feature file in the format {', '.join(names)}",
+        f"a feature file in the format {', '.join(READERS) if format == 'auto' else format}",
         "extract its features again or correct features: format",
     )
 

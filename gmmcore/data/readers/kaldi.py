@@ -1,13 +1,11 @@
 """Kaldi's archives: matrices in binary, compressed or text form, by offset or by key.
 
-The header of a matrix tells its size without its frames, and must fit the size of the file. No
-command is run: a path with a pipe is only a path.
+The header of a matrix tells its size without its frames, and must fit the size of the file.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import struct
 from functools import partial
 from typing import IO, Any, NamedTuple
@@ -16,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Frames, Place
-from gmmcore.files import check_regular, reason_of
+from gmmcore.data.readers import Description, FaultyShowError, Frames
 
 _BINARY = b"\0B"
 # The header after the name of each kind of matrix, and the type of the values.
@@ -31,7 +28,6 @@ _LAYOUTS: dict[bytes, tuple[str, Any]] = {
     b"CM3": ("<8xii", "u1"),
     b"integers": ("<xi", [("size", "u1"), ("value", "<i4")]),
 }
-_BEGINNING = re.compile(rb"[^\s\0]+ (?:\0B|\s*\[)|\0B|\s*\[")
 _LONGEST_KEY = 4096
 _LONGEST_LINE = 64 << 20
 _reading = partial(
@@ -39,7 +35,6 @@ _reading = partial(
     "a matrix as Kaldi writes it",
     "write the archive again, or correct its offset in the list",
 )
-_TOLERANCE = 3  # Frames by which a row range may be too long, as in Kaldi.
 
 
 class _Matrix(NamedTuple):
@@ -52,13 +47,10 @@ class _Matrix(NamedTuple):
     end: int
 
 
-def recognises(head: bytes, size: int) -> bool:
-    """Whether a file begins with a matrix, with or without a key."""
-    return _BEGINNING.match(head) is not None
-
-
 class Source(readers.Source):
     """An opened archive."""
+
+    has_offsets = True
 
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
         self._stream: IO[bytes] = open(path, "rb")  # noqa: SIM115
@@ -69,25 +61,17 @@ class Source(readers.Source):
         self._stream.close()
 
     @_reading()
-    def describe(self, show: str, place: Place) -> Description:
-        matrix = self._matrix(show, place)
-        rows, columns = _ranges(place.rows, matrix)
-        return Description(len(rows), len(columns), None)
+    def whole(self, show: str, offset: int | None) -> Description:
+        matrix = self._matrix(show, offset)
+        return Description(matrix.rows, matrix.columns, None)
 
     @_reading()
-    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
-        matrix = self._matrix(show, place)
-        rows, columns = _ranges(place.rows, matrix)
-        chosen = self._values(matrix)[rows.start : rows.stop, columns.start : columns.stop]
-        return np.array(chosen[first:last], dtype=np.float32, order="C")
+    def rows(self, show: str, offset: int | None, first: int, last: int) -> Frames:
+        values = self._values(self._matrix(show, offset))
+        return np.array(values[first:last], dtype=np.float32, order="C")
 
-    @_reading()
-    def vector(self, place: Place) -> npt.NDArray[Any]:
-        """Read a vector, for example the labels of a show."""
-        return self._values(self._matrix("", place)).reshape(-1)
-
-    def _matrix(self, show: str, place: Place) -> _Matrix:
-        offset = place.offset
+    def _matrix(self, show: str, given: int | None) -> _Matrix:
+        offset = given
         if offset is None:
             if self._offsets is None:
                 self._offsets = self._index()
@@ -95,7 +79,7 @@ class Source(readers.Source):
         if not 0 <= offset < self._size:
             raise FaultyShowError(
                 "the archive does not hold it",
-                f"a matrix {'of key ' + show if place.offset is None else 'at this offset'}",
+                f"a matrix {'of key ' + show if given is None else 'at this offset'}",
                 "write the archive again, or correct the list",
             )
         return _matrix_at(self._stream, offset, self._size)
@@ -127,7 +111,7 @@ class Source(readers.Source):
             if not line.strip():
                 break
             blank = len(line) - len(line.lstrip())
-            key = line.lstrip().split(b" ", 1)[0]
+            key = line.split(None, 1)[0]  # A space, a tab or the end of the line follows.
             if len(key) + blank == len(line):
                 raise ValueError("a key is missing")
             # A single matrix in text has no key.
@@ -135,23 +119,6 @@ class Source(readers.Source):
             offsets["" if key.startswith(b"[") else key.decode(errors="replace")] = begin
             position = _matrix_at(self._stream, begin, self._size).end
         return offsets
-
-
-def read_vector(place: Place) -> npt.NDArray[Any]:
-    """Read the vector at a place of an archive."""
-    try:
-        check_regular(place.file)
-        source = Source(place.file, ())
-    except (OSError, ValueError) as error:
-        raise FaultyShowError(
-            f"its labels in {place.file} cannot be read ({reason_of(error)})",
-            "a Kaldi vector",
-            "correct the vad.scp",
-        ) from None
-    try:
-        return source.vector(place if place.offset is not None else place._replace(offset=0))
-    finally:
-        source.close()
 
 
 def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
@@ -224,33 +191,3 @@ def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
             return _Matrix(b"text", rows, columns, offset, stream.tell())
         if not line:
             raise ValueError("no bracket ends the matrix")
-
-
-def _ranges(text: str, matrix: _Matrix) -> tuple[range, range]:
-    """Parse Kaldi's ``first:last,first:last`` of rows and columns, both ends included."""
-    rows, columns = range(matrix.rows), range(matrix.columns)
-    parts = text.split(",") if text else []
-    if len(parts) > 2:
-        raise _bad_range(text, matrix)
-    for i, part in enumerate(parts):
-        whole = (rows, columns)[i]
-        if part.strip() in ("", ":"):
-            continue
-        match = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", part)
-        if match is None:
-            raise _bad_range(text, matrix)
-        first, last = int(match[1]), int(match[2])
-        tolerance = _TOLERANCE if i == 0 else 0
-        if first > last or first >= len(whole) or last >= len(whole) + tolerance:
-            raise _bad_range(text, matrix)
-        chosen = range(first, min(last + 1, len(whole)))
-        rows, columns = (chosen, columns) if i == 0 else (rows, chosen)
-    return rows, columns
-
-
-def _bad_range(text: str, matrix: _Matrix) -> FaultyShowError:
-    return FaultyShowError(
-        f"the range [{text}]",
-        f"[first:last] within its {matrix.rows} rows and {matrix.columns} columns",
-        "correct the list",
-    )

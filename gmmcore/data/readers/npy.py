@@ -17,17 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels, Place
+from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels
 
-_MAGIC = b"\x93NUMPY"
-_ZIP = b"PK\x03\x04"
+_ZIP = b"PK"
 _reading = partial(readers.reading, "a whole .npy or .npz file", "write it again")
 _LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
-
-
-def recognises(head: bytes, size: int) -> bool:
-    """Whether a file begins as ``.npy`` and ``.npz`` files do."""
-    return head.startswith((_MAGIC, _ZIP))
 
 
 class Source(readers.Source):
@@ -45,14 +39,14 @@ class Source(readers.Source):
             self._archive.close()
 
     @_reading()
-    def describe(self, show: str, place: Place) -> Description:
+    def whole(self, show: str, offset: int | None) -> Description:
         labels = self._label_member(show)
         count = None if labels is None else int(np.prod(self._header(labels)[0]))
         frames, dimension = self._shape(show)
         return Description(frames, dimension, count)
 
     @_reading()
-    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
+    def rows(self, show: str, offset: int | None, first: int, last: int) -> Frames:
         frames, dimension = self._shape(show)
         if self._archive is None:
             array = np.load(self._path, mmap_mode="r", allow_pickle=False)
@@ -61,7 +55,7 @@ class Source(readers.Source):
         return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
 
     @_reading()
-    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
+    def row_labels(self, show: str, first: int, last: int) -> Labels | None:
         member = self._label_member(show)
         if member is None:
             return None
@@ -69,7 +63,7 @@ class Source(readers.Source):
 
     def _shape(self, show: str) -> tuple[int, int]:
         shape, dtype = self._header(self._frames_member(show))
-        if dtype.kind not in "fiu" or len(shape) not in (1, 2):
+        if dtype.kind not in "fiub" or len(shape) not in (1, 2):
             raise FaultyShowError(
                 f"an array of shape {shape} and type {dtype}",
                 "numbers of shape (frames, dimension)",
@@ -121,7 +115,7 @@ def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtyp
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        elif version == (2, 0):
+        elif version in ((2, 0), (3, 0)):  # Version 3.0 differs in the names of fields alone.
             shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
         else:
             raise ValueError(f"version {version} of the format")

@@ -2,8 +2,8 @@
 
 A show is a group with the datasets ``energy``, ``cep``, ``fb``, ``bnf`` and ``vad``. The dataset
 ``compression`` at the root is 0 for plain numbers, 1 for HTK's 16 bits, 2 for bytes between
-percentiles. Links are not followed. Datasets in other files, and datasets larger than their stored
-bytes allow, are refused.
+percentiles. Links inside the file are followed. Datasets in other files, and datasets larger than
+their stored bytes allow, are refused.
 """
 
 from __future__ import annotations
@@ -18,20 +18,15 @@ import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels, Place
+from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _NONE, _HTK, _PERCENTILE = 0, 1, 2
 _LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
 _LARGEST_CHUNK = 256 << 20
+_MOST_LINKS = 16  # Soft links may go in circles.
 _reading = partial(
     readers.reading, "a whole HDF5 file as SIDEKIT writes it", "extract the show again"
 )
-
-
-def recognises(head: bytes, size: int) -> bool:
-    """Whether a file begins as HDF5 files without a user block do."""
-    return head.startswith(_SIGNATURE)
 
 
 @cache
@@ -58,31 +53,32 @@ class Source(readers.Source):
         # Without references the file closes in half the time of an explicit close.
         self._group = self.file = None
 
+    @cached_property
     @_reading()
     def shows(self) -> list[str]:
-        """Return the names of all shows in the file, sorted."""
+        """The names of all shows in the file, sorted."""
         root = h5g.open(self.file, b"/")
         return sorted(
-            name.decode()
+            name.decode(errors="surrogateescape")
             for name in root
-            if _is_here(root, name) and h5o.get_info(root, name).type == h5o.TYPE_GROUP
+            if root.links.get_info(name).type == h5l.TYPE_HARD
+            and h5o.get_info(root, name).type == h5o.TYPE_GROUP
         )
 
     @_reading()
-    def describe(self, show: str, place: Place) -> Description:
+    def whole(self, show: str, offset: int | None) -> Description:
         frames, dimension = self._shape(show)
         labels = self._dataset(show, "vad")
         count = None if labels is None else math.prod(labels.shape)
         return Description(frames, dimension, count)
 
     @_reading()
-    def read(self, show: str, place: Place, first: int, last: int) -> Frames:
-        self._shape(show)
+    def rows(self, show: str, offset: int | None, first: int, last: int) -> Frames:
         parts = [self._decoded(show, name, first, last) for name in self._datasets]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     @_reading()
-    def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
+    def row_labels(self, show: str, first: int, last: int) -> Labels | None:
         dataset = self._dataset(show, "vad")
         if dataset is None:
             return None
@@ -103,19 +99,21 @@ class Source(readers.Source):
     def _opened_group(self, show: str) -> Any:
         if self._group is not None and self._group[0] == show:
             return self._group[1]
+        root = h5g.open(self.file, b"/")
         # In a variant of SIDEKIT, the group has only the last part of the name of the show.
-        for names in (show.split("/"), show.split("/")[-1:]):
-            group = h5g.open(self.file, b"/")
-            for name in names:
-                if not _is_here(group, name.encode()):
-                    break
-                group = h5g.open(group, name.encode())
-            else:
-                self._group = (show, group)
-                return group
-        raise FaultyShowError(
-            "the file has no such show", f"a group named {show}", "correct the list"
-        )
+        for name in (show, show.split("/")[-1]):
+            found = _at(root, name)
+            if isinstance(found, h5g.GroupID):
+                break
+        else:
+            # The one show of a file is meant, whatever its name.
+            if len(self.shows) != 1:
+                raise FaultyShowError(
+                    "the file has no such show", f"a group named {show}", "correct the list"
+                )
+            found = _at(root, self.shows[0])
+        self._group = (show, found)
+        return found
 
     def _dataset(self, show: str, name: str) -> Any:
         return _dataset_in(self._opened_group(show), name)
@@ -184,15 +182,35 @@ def _interpolated(
     return np.take_along_axis(tables, data.astype(np.intp), axis=0)
 
 
-def _is_here(group: Any, name: bytes) -> bool:
-    """Whether a group holds `name` itself, not as a link to another place or file."""
-    links = group.links
-    return bool(name and links.exists(name) and links.get_info(name).type == h5l.TYPE_HARD)
+def _at(group: Any, name: str) -> Any:
+    """Open what has a name in a group, also by soft links; None without it, or in another file."""
+    parts, links = name.encode(errors="surrogateescape").split(b"/")[::-1], 0
+    while parts:
+        part = parts.pop()
+        if part in (b"", b"."):
+            continue
+        if not isinstance(group, h5g.GroupID) or not group.links.exists(part):
+            return None
+        kind = group.links.get_info(part).type
+        if kind == h5l.TYPE_HARD:
+            group = h5o.open(group, part)
+        elif kind == h5l.TYPE_SOFT and links < _MOST_LINKS:
+            links += 1
+            target = group.links.get_val(part)
+            parts += target.split(b"/")[::-1]
+            if target.startswith(b"/"):
+                group = h5g.open(group, b"/")
+        else:
+            return None
+    return group
 
 
 def _dataset_in(group: Any, name: str) -> Any:
     """Open a dataset in a group; None without the dataset."""
-    return h5d.open(group, name.encode()) if _is_here(group, name.encode()) else None
+    found = _at(group, name)
+    if found is not None and not isinstance(found, h5d.DatasetID):
+        raise FaultyShowError(f"{name} is no dataset", "a dataset", "write the file again")
+    return found
 
 
 def _check_stored(dataset: Any) -> None:

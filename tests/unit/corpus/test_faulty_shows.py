@@ -205,7 +205,7 @@ def test_a_pipe_that_a_vad_scp_names_is_a_fault_of_its_show(folder):
     shard = packed(folder, settings(folder, vad=str(folder / "vad.scp"), on_error="skip"))
     (fault,) = shard.faults
     assert fault.show == "s1"
-    assert "odd.ark cannot be read (not a regular file)" in fault.found
+    assert "odd.ark: not a regular file" in fault.found
 
 
 @pytest.mark.parametrize("key", ["list", "vad"])

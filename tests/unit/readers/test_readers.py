@@ -21,7 +21,6 @@ from features_files import (
 )
 
 from gmmcore.data.readers import Description, Fault, FaultyShowError, Sources, parse_place, report
-from gmmcore.data.readers.kaldi import read_vector
 from gmmcore.errors import GmmcoreError
 
 FRAMES = frames_of(1)
@@ -167,9 +166,7 @@ def test_kaldi_text(tmp_path: Path) -> None:
     path.write_text("a  [\n  1 2.5\n  -3e1 4 ]\nb  [\n  7 8 ]\nv  [ 0 1 1 ]\n")
     assert (read(path, "a") == [[1, 2.5], [-30, 4]]).all()
     assert (read(path, "b") == [[7, 8]]).all()
-    assert (
-        read_vector(parse_place(f"{path}:{path.read_text().index('v') + 2}")) == [0, 1, 1]
-    ).all()
+    assert (read(f"{path}:{path.read_text().index('v') + 2}") == [0, 1, 1]).all()
 
 
 def test_kaldi_vectors(tmp_path: Path) -> None:
@@ -177,9 +174,9 @@ def test_kaldi_vectors(tmp_path: Path) -> None:
 
     path = tmp_path / "x.ark"
     offsets = write_ark(path, {"a": kaldi_vector(np.array([0.0, 1.0, 1.0]))})
-    assert (read_vector(parse_place(f"{path}:{offsets['a']}")) == [0, 1, 1]).all()
+    assert (read(f"{path}:{offsets['a']}")[:, 0] == [0, 1, 1]).all()
     kaldiio.save_ark(str(tmp_path / "i.ark"), {"k": np.array([3, 0, 5], dtype=np.int32)})
-    assert (read_vector(parse_place(f"{tmp_path}/i.ark:2")) == [3, 0, 5]).all()
+    assert (read(f"{tmp_path}/i.ark:2")[:, 0] == [3, 0, 5]).all()
 
 
 @pytest.mark.parametrize("method", [1, 2, 3, 5])
@@ -294,7 +291,7 @@ def test_nothing_is_unpickled_or_run(tmp_path: Path) -> None:
         tmp_path / "x.ark", {"s": b"PKLcos\nsystem\n(S'touch " + bytes(tmp_path) + b"/run'\ntR."}
     )
     assert refused(tmp_path / "x.ark").found.startswith(("damaged", "in no known"))
-    assert refused(f"touch {tmp_path}/run |").found.endswith(": no such file")
+    assert refused(f"touch {tmp_path}/run |").found == "a command"
     assert not (tmp_path / "run").exists()
 
 

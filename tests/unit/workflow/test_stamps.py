@@ -75,8 +75,11 @@ def test_a_feature_file_that_changes_its_size_or_time_is_seen():
     os.utime("b.h5", (1, 1))
     seen.add(stamps()[source][0])
     assert len(seen) == 3
-    # Where the features were taken away, the frames made of them are used.
     Path("shows.txt").unlink()
+    with pytest.raises(GmmcoreError, match=r"shows\.txt: the feature list cannot be read"):
+        stamps()
+    # Where the features were taken away, the frames made of them are used.
+    Path(source).with_name("shows.tsv").touch()
     assert stamps()[source][0] in seen
 
 
