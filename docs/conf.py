@@ -37,6 +37,8 @@ numpydoc_validation_checks = {"all", *_UNCHECKED.split()}
 html_theme = "furo"
 html_title = f"gmmcore {release}"
 html_show_sourcelink = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 
 def setup(app: Sphinx) -> None:
