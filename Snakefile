@@ -29,13 +29,20 @@ rule all:
         [
             f"results/{run.name}/{name}"
             for run in RUNS.values()
-            for name in ["ubm.h5", *run.products, *run.pages, "SHA256SUMS"]
+            for name in [
+                "ubm.h5",
+                *run.products,
+                *run.scores,
+                *run.pages,
+                "SHA256SUMS",
+            ]
         ],
         [f"results/{COMPARISON}"] if COMPARED else [],
 
 
 include: "rules/features.smk"
 include: "rules/train.smk"
+include: "rules/scores.smk"
 include: "rules/products.smk"
 
 
@@ -55,6 +62,7 @@ localrules:
     export,
     report,
     compare,
+    adapt,
     checksums,
 
 

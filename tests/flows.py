@@ -214,7 +214,10 @@ class Workflow:
                 f"results/features/{run.corpus}/[!.]*.[!j]*",
                 f"results/features/{run.corpus}/corpus.json",
                 *(f"{place}/{stage.name}{end}" for stage in run.plan for end in (".h5", "/*.h5")),
-                *(f"{place}/{name}" for name in ["ubm.h5", "SHA256SUMS", *run.products]),
+                *(
+                    f"{place}/{name}"
+                    for name in ["ubm.h5", "SHA256SUMS", *run.products, *run.scores]
+                ),
             ]:
                 result |= self.digests(pattern)
         return result

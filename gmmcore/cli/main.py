@@ -16,6 +16,7 @@ from gmmcore.cli import (  # noqa: F401 (they make the verbs)
     features,
     mixtures,
     runs,
+    scores,
     training,
 )
 from gmmcore.cli.verb import VERBS
@@ -25,7 +26,7 @@ from gmmcore.files import date_back
 # Steps of a training, which the rules of the workflow call. All other verbs are for users.
 _STEPS = (
     "shows shard corpus initialise split diag2full iterate accumulate maximise finish recovery "
-    "report comparison checksums"
+    "report comparison checksums statistics adapt trials"
 )
 # Verbs of an earlier version, and what to give instead.
 _MOVED = {"plan": "gmmcore plan is now gmmcore status"}

@@ -100,9 +100,9 @@ def _differing(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, 
     result = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            if inner := _differing(value, base[key]):
+            if inner := _differing(value, base.get(key, {})):
                 result[key] = inner
-        elif value != base[key]:
+        elif key not in base or value != base[key]:
             result[key] = value
     return result
 

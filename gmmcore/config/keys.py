@@ -9,18 +9,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gmmcore.config.options import (
+    NAME,
     Options,
     OptionsError,
     Rule,
     build,
     mapping,
+    named,
     option,
     same,
     section,
     within,
 )
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
-from gmmcore.core.settings import SIDEKIT_BOUNDS, MStep, TrainingSettings
+from gmmcore.core.settings import RELEVANCE, SIDEKIT_BOUNDS, MStep, TrainingSettings
 from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
 
 DEFAULT = TrainingSettings()
@@ -398,6 +400,43 @@ class HeldOut(Options):
 
 
 @dataclass(frozen=True)
+class Shows(Options):
+    """Shows whose statistics are computed under the final mixture."""
+
+    list: str = option(None, "the shows, as features.list", TEXT)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.list:
+            raise OptionsError("list is required: the path of a list of shows, or of a folder")
+
+
+@dataclass(frozen=True)
+class Verification(Options):
+    """Which models are made of the statistics, and what is scored against them."""
+
+    enrolment: str | None = option(None, "a text with lines `model show`, of any shows above", TEXT)
+    trials: str | None = option(
+        None, "a text with lines `model show`, or `model show target` and nontarget", TEXT
+    )
+    relevance: float = option(
+        RELEVANCE,
+        "frames that the mean of the mixture counts for in a model",
+        {"type": "number", "exclusiveMinimum": 0},
+    )
+    scoring: str = option(
+        "linear",
+        "linear: of the statistics; ratio: exact log-likelihood ratios, which read the frames",
+        one_of("linear", "ratio"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.enrolment is None) != (self.trials is None):
+            raise OptionsError("enrolment and trials go together; set both, or none of them")
+
+
+@dataclass(frozen=True)
 class FeaturePart(FeatureSettings):
     """Settings of one of the two parts of a list of which a share is held out."""
 
@@ -492,7 +531,7 @@ class Settings(TrainingKeys):
     run: str = option(
         "ubm",
         "name of the run; its files are in results/NAME/",
-        {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]*\Z"},
+        {"type": "string", "pattern": rf"^{NAME}\Z"},
     )
     init: Init = section(
         Init, "where a training starts; by default from the Gaussian of all frames"
@@ -524,8 +563,20 @@ class Settings(TrainingKeys):
         short="share",
     )
 
+    statistics: Mapping[str, Shows] = named(
+        Shows, "Baum-Welch statistics of shows under the final mixture: `NAME: {list: FILE}`"
+    )
+    verification: Verification = section(
+        Verification, "models adapted to some of these shows, and the scores of trials"
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.verification.trials and not self.statistics:
+            raise OptionsError(
+                "verification has trials, but statistics names no shows; add `statistics: {NAME: "
+                "{list: FILE}}`"
+            )
         if self.run in ("features", COMPARISON):
             raise OptionsError(f"a run cannot be called {self.run}; choose another name")
         if self.keep and not self.export:

@@ -22,6 +22,9 @@ T = TypeVar("T", bound="Options")
 R = TypeVar("R")
 Rule = dict[str, Any]
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+"""What names may be that files are called by."""
+
 _TYPES: dict[str, tuple[Any, str]] = {
     "integer": (int, "a whole number"),
     "number": ((int, float), "a number"),
@@ -61,6 +64,11 @@ def section(kind: type[Options], help: str, short: str | None = None) -> Any:
     """Declare a field that holds other options; a value alone is that of the option `short`."""
     metadata = {"help": help, "section": kind, "short": short}
     return field(default_factory=kind, metadata=metadata, kw_only=True)
+
+
+def named(kind: type[Options], help: str) -> Any:
+    """Declare a field that holds other options by names, which name files too."""
+    return field(default_factory=dict, metadata={"help": help, "named": kind}, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,15 @@ def build(kind: type[T], values: Mapping[str, Any]) -> T:
             if not isinstance(value, Mapping | None):
                 raise OptionsError(f"{key} is {value!r}: keys with values were expected")
             value = within(key, build, inner, value or {})
+        elif inner := known[key].metadata.get("named"):
+            if not isinstance(value, Mapping) or not all(
+                re.fullmatch(NAME, str(name)) and isinstance(one, Mapping)
+                for name, one in value.items()
+            ):
+                raise OptionsError(
+                    f"{key} is {value!r}: names of letters, digits and ._- with keys were expected"
+                )
+            value = {str(n): within(f"{key}.{n}", build, inner, one) for n, one in value.items()}
         given[known[key].name] = value
     return kind(**given)
 
@@ -128,6 +145,8 @@ def mapping(options: Options, kind: type[Any] | None = None) -> dict[str, Any]:
         value = getattr(options, each.name)
         if isinstance(value, Options):
             value = mapping(value)
+        elif isinstance(value, Mapping):
+            value = {name: mapping(inner) for name, inner in value.items()}
         result[_key(each.name)] = [*value] if isinstance(value, tuple) else value
     return result
 
@@ -143,6 +162,8 @@ def schema(kind: type[Options]) -> dict[str, Any]:
                 # The other keywords of a rule for numbers do not concern objects.
                 rule = next(f.metadata["rules"][0] for f in fields(inner) if f.name == short)
                 part |= {**rule, "type": ["object", rule["type"]]}
+        elif inner := each.metadata.get("named"):
+            part |= {"type": "object", "additionalProperties": schema(inner), "default": {}}
         else:
             rules = [*each.metadata["rules"], *([{"type": "null"}] * each.metadata["nullable"])]
             part |= rules[0] if len(rules) == 1 else {"anyOf": rules}

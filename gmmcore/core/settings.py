@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+RELEVANCE = 16.0
+"""Frames that the mean of the mixture counts for in an adapted one (Reynolds et al., 2000)."""
+
 
 @dataclass(frozen=True)
 class MStep:

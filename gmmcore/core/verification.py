@@ -8,6 +8,7 @@ import numpy.typing as npt
 from gmmcore.core.kinds import AnyArray, Array
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import single_blas
+from gmmcore.core.settings import RELEVANCE
 from gmmcore.core.shows import show_source
 from gmmcore.core.sums import Sums
 
@@ -16,7 +17,7 @@ def adapt_means(
     mixture: GaussianMixture,
     count: npt.ArrayLike,
     first: npt.ArrayLike,
-    relevance: float = 16.0,
+    relevance: float = RELEVANCE,
 ) -> Array:
     """Adapt the means of a mixture to statistics: MAP adaptation of the means.
 

@@ -99,10 +99,10 @@ def read_speakers(path: str) -> dict[str, str]:
     """Read the speaker of each show from lines ``show speaker``."""
     what = "a show and its one speaker"
     result: dict[str, str] = {}
-    lines = _text(path, "lines `show speaker`", "held_out.speakers").splitlines()
+    lines = text_of(path, "lines `show speaker`", "held_out.speakers").splitlines()
     for number, line, show, speaker in _show_values(lines, is_word=True):
         if not show or result.setdefault(show, speaker) != speaker:
-            raise _unclear_line(path, number, line, what)
+            raise unclear_line(path, number, line, what)
     return result
 
 
@@ -120,7 +120,7 @@ def _show_values(
             yield number, line.rstrip("\r"), show.strip(), value.strip()
 
 
-def _text(path: str, what: str, key: str) -> str:
+def text_of(path: str, what: str, key: str) -> str:
     """Read a text; an error names the expected content and the `key` to correct."""
     try:
         check_regular(path)
@@ -138,7 +138,7 @@ def _text(path: str, what: str, key: str) -> str:
     raise GmmcoreError(f"{path}: {found}; expected {what}; correct {key}")
 
 
-def _unclear_line(path: str, number: int, line: str, expected: str) -> GmmcoreError:
+def unclear_line(path: str, number: int, line: str, expected: str) -> GmmcoreError:
     return GmmcoreError(f"{path}: line {number} is {line[:60]!r}; expected {expected}; correct it")
 
 
@@ -199,7 +199,7 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 
 def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
-    text = _text(settings.list, "a feature list, text or HDF5", "features: list")
+    text = text_of(settings.list, "a feature list, text or HDF5", "features: list")
     lines = [*_show_values(text.split("\n"))]
     columns = ["show", "path", "start", "stop"]
     is_scp = _is_scp([(line, value) for _, line, _, value in lines], settings)
@@ -331,15 +331,15 @@ class LabelSource:
             return
         path = settings.vad
         self._root = settings.root or os.path.dirname(path)
-        text = _text(path, "a Kaldi vad.scp or a segments file", "features: vad")
+        text = text_of(path, "a Kaldi vad.scp or a segments file", "features: vad")
         for number, line, show, value in _show_values(text.split("\n")):
             if not show:
-                raise _unclear_line(path, number, line, "a show and its labels")
+                raise unclear_line(path, number, line, "a show and its labels")
             match = re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", value)
             if match and not self._places:
                 self._segments.setdefault(show, []).append((int(match[1]), int(match[2])))
             elif self._segments or not (path.endswith(".scp") or re.search(r"[./:|\]]", value)):
-                raise _unclear_line(path, number, line, "two frame numbers after the show")
+                raise unclear_line(path, number, line, "two frame numbers after the show")
             else:
                 try:
                     parse_place(value, self._root)

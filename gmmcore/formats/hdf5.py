@@ -35,6 +35,7 @@ GROUP = "gmmcore"
 DERIVED = "gmmcore_derived"
 """Attribute of a ``cov_var_ctl`` that is written for SIDEKIT alone: the mixture has none."""
 HEADER_SIZE = 1024
+LIBVER = ("earliest", "v108")
 _MAGIC, _VERSION = b"gmmcore ", "1"
 
 # Exceptions that h5py raises for a damaged file.
@@ -53,12 +54,7 @@ HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEn
 
 def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
     """Write a header with facts (JSON values), then the content; return the digest."""
-    line = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
-    first = len(_first_line(kind, "0" * 64, len(content)))
-    room = HEADER_SIZE - first - len(line)
-    if room < 0:
-        raise ValueError(f"{-room} bytes too many facts for the header of {path}")
-    line += b" " * (room - 1) + b"\n" if room else b""
+    line = _facts_line(path, kind, facts, len(content))
     hasher = hashlib.sha256(line)
     hasher.update(content)
     digest = hasher.hexdigest()
@@ -67,6 +63,35 @@ def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
         stream.write(line)
         stream.write(content)
     return digest
+
+
+@contextlib.contextmanager
+def sealing(path: PathLike, kind: str, **facts: Any) -> Iterator[h5py.File]:
+    """Open an HDF5 file that becomes as one of `seal`, but needs not fit in memory."""
+    with writing(path) as stream:
+        with h5py.File(stream, "w", userblock_size=HEADER_SIZE, libver=LIBVER) as file:
+            yield file
+        size = stream.seek(0, os.SEEK_END) - HEADER_SIZE
+        line = _facts_line(path, kind, facts, size)
+        # The digest is that of all after the first line, whose length does not depend on it.
+        stream.seek(HEADER_SIZE - len(line))
+        stream.write(line)
+        stream.seek(HEADER_SIZE - len(line))
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+        stream.seek(0)
+        stream.write(_first_line(kind, digest, size))
+
+
+@contextlib.contextmanager
+def open_sealed(path: PathLike, kind: str) -> Iterator[tuple[h5py.File, dict[str, Any]]]:
+    """Verify a file of `sealing` and open it, with its facts, without reading it to memory."""
+    facts = header_facts(path, kind)
+    with open(path, "rb") as stream:
+        stream.readline()
+        if hashlib.file_digest(stream, "sha256").hexdigest() != facts["digest"]:
+            raise DamagedFileError(path, "damaged: its content does not match its checksum")
+        with h5py.File(stream, "r") as file:
+            yield file, facts
 
 
 def unseal(path: PathLike, kind: str, data: bytes | None = None) -> tuple[dict[str, Any], bytes]:
@@ -100,6 +125,15 @@ def header_facts(path: PathLike, kind: str = KIND) -> dict[str, Any]:
         raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
     except ValueError:
         raise DamagedFileError(path, "damaged") from None
+
+
+def _facts_line(path: PathLike, kind: str, facts: Mapping[str, Any], size: int) -> bytes:
+    """Write facts as a line that fills the header of a content of `size` bytes."""
+    line = json.dumps(facts, sort_keys=True, allow_nan=False).encode() + b"\n"
+    room = HEADER_SIZE - len(_first_line(kind, "0" * 64, size)) - len(line)
+    if room < 0:
+        raise ValueError(f"{-room} bytes too many facts for the header of {path}")
+    return line + (b" " * (room - 1) + b"\n" if room else b"")
 
 
 def is_sealed(head: bytes) -> bool:
@@ -136,7 +170,7 @@ def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE
         driver="core",
         backing_store=False,
         userblock_size=user_block,
-        libver=("earliest", "v108"),
+        libver=LIBVER,
     ) as file:
         build(file)
         file.flush()

@@ -29,6 +29,7 @@ from gmmcore.files import (
     sums_head,
 )
 from gmmcore.formats.hdf5 import Model, header_facts, load_model
+from gmmcore.formats.statserver import sealed_facts
 from gmmcore.workflow.stage import (
     iterations_in,
     mixture_path,
@@ -136,6 +137,7 @@ def check_run(
     for stage in run.plan:
         parent = _check_stage(checked, run, stage, f"{folder}/{stage.name}", corpora, parent)
     _check_products(checked, run, folder, parent)
+    _check_scores(checked, run, folder)
     checked.notes += _notes(run, Path(folder))
     return checked
 
@@ -286,6 +288,21 @@ def _check_products(checked: Checked, run: Run, folder: str, parent: str | None)
         page = checked.read(f"{folder}/{name}", read_bytes)
         if page is not None and not page.rstrip().endswith(b"</html>"):
             checked.find(f"{folder}/{name}", "damaged: its end is missing")
+
+
+def _check_scores(checked: Checked, run: Run, folder: str) -> None:
+    """Verify statistics, models and scores, each of which names the mixture that it is from."""
+    final, table = f"{folder}/ubm.h5", None
+    for name in run.scores:
+        path = f"{folder}/{name}"
+        if name.endswith(".tsv"):
+            table = checked.read(path, sha256_of)
+            continue
+        facts = checked.read(path, sealed_facts)
+        if facts and os.path.exists(final) and facts["mixture"] != sha256_of(final):
+            checked.find(path, "of another mixture")
+        if facts and table not in (None, facts.get("table")):
+            checked.find(f"{folder}/scores.tsv", "not the one written with scores.h5")
 
 
 def _notes(run: Run, folder: Path) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from gmmcore.workflow.stage import settings_digest
 if TYPE_CHECKING:
     from gmmcore.core.mixture import GaussianMixture
 
-__all__ = ["Initialise", "Run", "feature_parts", "made_lists", "read_runs"]
+__all__ = ["Initialise", "Run", "corpus_id", "feature_parts", "made_lists", "read_runs"]
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,27 @@ class Run:
     @property
     def corpus(self) -> str:
         """Name of the folder of the frames, which runs with the same features share."""
-        return digest_of(self.features.identity)[:12]
+        return corpus_id(self.features)
 
     @property
     def held_out_corpus(self) -> str | None:
         """Name of the folder of the held-out frames; None if there are none."""
-        return None if self.held_out is None else digest_of(self.held_out.identity)[:12]
+        return None if self.held_out is None else corpus_id(self.held_out)
 
     @property
     def corpora(self) -> dict[str, FeatureSettings]:
         """Settings of the features in each folder of frames that the run needs."""
         parts = (self.features, self.held_out)
-        return {digest_of(part.identity)[:12]: part for part in parts if part is not None}
+        return {corpus_id(part): part for part in parts if part is not None}
+
+    @property
+    def lists(self) -> dict[str, FeatureSettings]:
+        """Settings of the features of the shows whose statistics are computed, by name."""
+        base = replace(self.settings.features.for_run(self.settings.seed), shards="auto")
+        return {
+            name: replace(base, list=os.path.normpath(shows.list))
+            for name, shows in self.settings.statistics.items()
+        }
 
     def recipe_of(self, features: FeatureSettings) -> str | None:
         """Digest of the settings from which features are made; None if they are given."""
@@ -93,6 +103,13 @@ class Run:
                 names += [stage.name + name.removeprefix("ubm") for name in exports]
         names += ["recovery.txt"] * bool(self.settings.demo.folder)
         return names
+
+    @property
+    def scores(self) -> list[str]:
+        """Names of the files that hold statistics, models and scores, which are verified."""
+        names = [f"statistics/{name}.h5" for name in self.settings.statistics]
+        verified = ["models.h5", "scores.tsv", "scores.h5"]
+        return names + verified * bool(self.settings.verification.trials)
 
     @property
     def pages(self) -> list[str]:
@@ -165,6 +182,11 @@ def made_lists(settings: Settings) -> dict[str, str]:
     demo = mapping(settings.demo)
     folder = demo.pop("folder")
     return {f"{folder}/shows.txt": digest_of("demo", demo, settings.seed)} if folder else {}
+
+
+def corpus_id(features: FeatureSettings) -> str:
+    """Return the name of the folder of features with these settings."""
+    return digest_of(features.identity)[:12]
 
 
 def feature_parts(settings: Settings) -> tuple[FeatureSettings, FeatureSettings | None]:

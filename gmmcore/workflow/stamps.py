@@ -21,8 +21,8 @@ from gmmcore.core.schedule import Stage
 from gmmcore.data.check import fingerprint
 from gmmcore.data.demo import recipe_of
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import date_back, read_bytes, read_json, replace_text
-from gmmcore.workflow.runs import Run, made_lists
+from gmmcore.files import date_back, read_bytes, read_json, replace_text, sha256_of
+from gmmcore.workflow.runs import Run, corpus_id, made_lists
 
 _WORK = ("jobs", "memory", "device")
 
@@ -49,6 +49,7 @@ def _stamps(runs: Mapping[str, Run], prefix: str) -> Iterator[tuple[str, dict[st
     """Yield the path and the content of each stamp."""
     lists = {path: run for run in runs.values() for path in made_lists(run.settings)}
     corpora = {name: each for run in runs.values() for name, each in run.corpora.items()}
+    corpora |= {corpus_id(each): each for run in runs.values() for each in run.lists.values()}
     for path, run in lists.items():
         recipe = made_lists(run.settings)[path]
         demo = mapping(run.settings.demo) | {"seed": run.settings.seed, "recipe": recipe}
@@ -60,6 +61,9 @@ def _stamps(runs: Mapping[str, Run], prefix: str) -> Iterator[tuple[str, dict[st
         # The other keys say how the work is done, and decide nothing.
         values = {key: value for key, value in changed(run.settings).items() if key not in _WORK}
         yield f"results/{run.name}/settings.json", values
+        if run.settings.verification.trials:
+            yield f"results/{run.name}/models.json", _of_scores(run, "enrolment", "relevance")
+            yield f"results/{run.name}/scores.json", _of_scores(run, "trials", "scoring")
         for stage in run.plan:
             yield f"results/{run.name}/{stage.name}/settings.json", _of_stage(run, stage)
 
@@ -84,6 +88,12 @@ def _of_stage(run: Run, stage: Stage) -> dict[str, Any]:
             "iterations": run.digest("maximise", stage.kind),
         },
     }
+
+
+def _of_scores(run: Run, *keys: str) -> dict[str, Any]:
+    """Return keys of `verification`, and the digest of the list that the first of them names."""
+    values = {key: getattr(run.settings.verification, key) for key in keys}
+    return {"verification": values, "list": sha256_of(values[keys[0]])}
 
 
 def _of_features(

@@ -275,7 +275,7 @@ def _where(run: Run, results: str, found: _Found, *, packed: bool) -> str:
             f"{stage.name} (stage {run.plan.index(stage) + 1} of {len(run.plan)}), iteration "
             f"{found.done.get(stage, 0)} of at most {stage.iterations} is done"
         )
-    names = ["ubm.h5", "SHA256SUMS", *run.products, *run.pages]
+    names = ["ubm.h5", "SHA256SUMS", *run.products, *run.scores, *run.pages]
     missing = [name for name in names if not os.path.exists(f"{folder}/{name}")]
     final, _ = sealed_state(f"{folder}/ubm.h5")
     if not missing and found.model and final.get("parent") == found.model.digest:

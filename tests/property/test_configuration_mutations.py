@@ -182,6 +182,13 @@ def test_a_value_out_of_range_is_refused_with_the_range(path):
         ({"export": ["kaldi", "kaldi"]}, "export"),
         ({"jobs": 0}, "jobs is 0: a whole number, at least 1"),
         ({"variance": 3}, "variance is 3"),
+        ({"statistics": [3]}, "statistics is [3]: names of letters"),
+        ({"statistics": {"../a": {"list": "x"}}}, "statistics is {'../a'"),
+        ({"statistics": {"a": "x"}}, "statistics is {'a': 'x'}: names of letters"),
+        ({"statistics": {"a": {}}}, "statistics.a.list is required"),
+        ({"statistics": {"a": {"lst": 1}}}, "unknown key statistics.a.lst; did you mean list?"),
+        ({"verification": {"trials": "t"}}, "verification.enrolment and trials go together"),
+        ({"verification": {"trials": "t", "enrolment": "e"}}, "statistics names no shows"),
         ({"features": ["list"]}, "features is"),
     ],
 )
@@ -228,6 +235,8 @@ def values_of(part: dict[str, Any]) -> st.SearchStrategy[Any]:
     if part["type"] == "array":
         sizes = {"min_size": part.get("minItems", 0), "max_size": part.get("maxItems", 4)}
         return st.lists(values_of(part.get("items", {"type": "integer"})), **sizes)
+    if part["type"] == "object":
+        return st.dictionaries(st.sampled_from(["a", "b.c"]), st.just({"list": "shows.txt"}))
     return {
         "boolean": st.booleans(),
         "null": st.none(),

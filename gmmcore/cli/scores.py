@@ -1,0 +1,117 @@
+"""Verbs of speaker verification: statistics of shows, models, and scores of trials."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from gmmcore.cli.verb import OUTPUT, THREADS, argument, options, stamp, verb
+from gmmcore.errors import counted, explained
+
+if TYPE_CHECKING:
+    from gmmcore.data.score import Shows
+
+_MIXTURE = argument("--mixture", required=True, help="the mixture, of any format")
+_STATISTICS = argument("--statistics", nargs="+", required=True, help="files of `statistics`")
+_PRECISION = argument("--precision", choices=["single", "double"], default="single")
+
+
+@verb(
+    _MIXTURE,
+    _PRECISION,
+    THREADS,
+    OUTPUT,
+    options("config.keys.FeatureSettings"),
+    stamp("features"),
+)
+def statistics(arguments: argparse.Namespace) -> None:
+    """Compute Baum-Welch statistics of each show of a list; the file is a StatServer of SIDEKIT.
+
+    Example: gmmcore statistics --list test.txt --mixture ubm.h5 --output test.h5
+    """
+    from gmmcore.config.keys import FeatureSettings
+    from gmmcore.config.options import options_of
+    from gmmcore.data.score import Shows
+    from gmmcore.data.trials import make_statistics
+    from gmmcore.files import sha256_of
+    from gmmcore.formats.registry import read_mixture
+
+    path, shows = arguments.mixture, Shows(options_of(arguments, FeatureSettings).for_run(None))
+    names = make_statistics(
+        *(arguments.output, read_mixture(path), sha256_of(path), shows),
+        *(arguments.precision, arguments.threads),
+    )
+    _warn(shows)
+    print(f"{arguments.output}: statistics of {counted(len(names), 'show')}")
+
+
+@verb(
+    _MIXTURE,
+    _STATISTICS,
+    argument("--enrolment", help="a text with lines `model show`"),
+    argument("--relevance", type=float, default=16.0),
+    OUTPUT,
+    stamp("verification"),
+)
+def adapt(arguments: argparse.Namespace) -> None:
+    """Adapt the means of a mixture to the shows of each model; the file is a StatServer of SIDEKIT.
+
+    Example: gmmcore adapt --mixture ubm.h5 --statistics a.h5 --enrolment e.txt --output models.h5
+    """
+    from gmmcore.data.trials import make_models
+    from gmmcore.files import sha256_of
+    from gmmcore.formats.registry import read_mixture
+
+    path = arguments.mixture
+    with explained("--relevance"):
+        names = make_models(
+            *(arguments.output, read_mixture(path), sha256_of(path), arguments.statistics),
+            *(arguments.enrolment, arguments.relevance),
+        )
+    print(f"{arguments.output}: {counted(len(names), 'model')}")
+
+
+@verb(
+    _MIXTURE,
+    argument("--models", required=True, help="file of `adapt`"),
+    _STATISTICS,
+    argument("--trials", help="a text with lines `model show`, and target or nontarget"),
+    argument("--features", nargs="*", help="source.json of each list, for exact ratios"),
+    _PRECISION,
+    THREADS,
+    argument("--matrix", required=True, help="the scores as SIDEKIT's Scores file"),
+    OUTPUT,
+    stamp("verification"),
+)
+def trials(arguments: argparse.Namespace) -> None:
+    """Score trials of models and shows, and tell the equal error rate if they have labels.
+
+    Example: gmmcore trials --mixture ubm.h5 --models models.h5 --statistics a.h5 --trials t.txt
+             --matrix scores.h5 --output scores.tsv
+    """
+    from gmmcore.config.keys import FeatureSettings
+    from gmmcore.data.score import Shows
+    from gmmcore.data.trials import make_scores
+    from gmmcore.files import read_json, sha256_of
+    from gmmcore.formats.registry import read_mixture
+
+    path = arguments.mixture
+    lists = [
+        Shows(FeatureSettings.from_mapping(read_json(source)["features"]))
+        for source in arguments.features or ()
+    ]
+    with explained(arguments.trials):
+        line = make_scores(
+            *(arguments.output, arguments.matrix, read_mixture(path), sha256_of(path)),
+            *(arguments.models, arguments.statistics, arguments.trials, lists),
+            *(arguments.precision, arguments.threads),
+        )
+    for shows in lists:
+        _warn(shows)
+    print(f"{arguments.output}: {line}")
+
+
+def _warn(shows: Shows) -> None:
+    for fault in shows.faults:
+        print(f"warning: skipped: {fault.line()}", file=sys.stderr)

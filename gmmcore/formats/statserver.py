@@ -1,0 +1,97 @@
+"""Statistics and means of shows and models in SIDEKIT's layout, the StatServer, row by row.
+
+Rows have a model, a show, ``stat0`` (C,) and ``stat1`` (C D,), component after component, about
+zero, in float32. In a file of models, the show is the model, and ``stat1`` its means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from gmmcore.errors import GmmcoreError
+from gmmcore.files import PathLike
+from gmmcore.formats.base import Array
+from gmmcore.formats.hdf5 import open_sealed, sealing
+
+KIND = "verification"
+NamedRow = tuple[str, str, Array, Array]
+
+
+def write_rows(path: PathLike, rows: Iterable[NamedRow], **facts: Any) -> list[str]:
+    """Write rows of model, show, count (C,) and values (C, D), one after the other.
+
+    Returns the names of the shows.
+    """
+    models, shows = [], []
+    with sealing(path, KIND, **facts) as file:
+        for index, (model, show, count, values) in enumerate(rows):
+            models.append(model)
+            shows.append(show)
+            for name, row in (("stat0", count), ("stat1", values)):
+                if not index:
+                    size = {"shape": (0, row.size), "maxshape": (None, row.size)}
+                    file.create_dataset(name, dtype="<f4", chunks=(1, row.size), **size)
+                file[name].resize(index + 1, axis=0)
+                file[name][index] = row.ravel()
+        put_names(file, modelset=models, segset=shows)
+        for name in ("start", "stop"):  # No limits: the shows are whole.
+            file[name] = np.full(len(shows), -1, np.int32)
+    return shows
+
+
+def put_names(file: h5py.File, **names: list[str]) -> None:
+    """Write names as SIDEKIT does."""
+    for key, values in names.items():
+        file[key] = np.array([value.encode() for value in values])
+
+
+class Rows:
+    """An open file of `write_rows`: row by name of the show, and the facts."""
+
+    def __init__(self, path: PathLike, file: h5py.File, facts: dict[str, Any]) -> None:
+        self.path, self.facts, self._file = path, facts, file
+        names = [name.decode() for name in file["segset"][()]]
+        self.index = {name: index for index, name in enumerate(names)}
+
+    def read(self, names: list[str]) -> tuple[Array, Array]:
+        """Return counts (S, C) and values (S, C, D) of shows in any order."""
+        rows = [self.index[name] for name in names]
+        count = np.array([self._file["stat0"][row] for row in rows], np.float64)
+        values = np.array([self._file["stat1"][row] for row in rows], np.float64)
+        return count, values.reshape(*count.shape, -1)
+
+
+@contextmanager
+def open_rows(path: PathLike, mixture: str) -> Iterator[Rows]:
+    """Open and verify a file of `write_rows`, made with the mixture of this digest."""
+    with open_sealed(path, KIND) as (file, facts):
+        if facts["mixture"] != mixture:
+            raise GmmcoreError(f"{path}: made with another mixture; make it again with this one")
+        yield Rows(path, file, facts)
+
+
+def sealed_facts(path: PathLike) -> dict[str, Any]:
+    """Verify a file of this module, and return what it was made from."""
+    with open_sealed(path, KIND) as (_, facts):
+        return facts
+
+
+def write_scores(
+    path: PathLike,
+    models: list[str],
+    shows: list[str],
+    mask: npt.NDArray[np.bool_],
+    scores: Array,
+    **facts: Any,
+) -> None:
+    """Write scores (M, T) as SIDEKIT's Scores file; `mask` says which are those of trials."""
+    with sealing(path, KIND, **facts) as file:
+        put_names(file, modelset=models, segset=shows)
+        file["score_mask"] = mask.astype(np.int8)
+        file["scores"] = np.where(mask, scores, 0.0)
