@@ -281,7 +281,8 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
             shows = read_dataset(source, "rightids")
             if shows is None:
                 place = os.path.relpath(path, settings.folder or ".")
-                yield from (Entry(show, place_of(place)) for show in source.shows)
+                stem = os.path.splitext(os.path.basename(path))[0]
+                yield from (Entry(show or stem, place_of(place)) for show in source.shows)
                 return
             limits = [read_dataset(source, name) for name in ("start", "stop")]
         finally:

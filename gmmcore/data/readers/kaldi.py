@@ -91,7 +91,8 @@ class Source(readers.Source):
             return _decompressed(matrix, content)
         values: npt.NDArray[Any]
         if matrix.kind == b"text":
-            values = np.array(content.strip().strip(b"[]").split(), dtype=np.float64)
+            words = content.strip().strip(b"[]").replace(b";", b" ").split()
+            values = np.array(words, dtype=np.float64)
         else:
             values = np.frombuffer(content, _LAYOUTS[matrix.kind][1])
             if matrix.kind == b"integers":
@@ -129,7 +130,12 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
     # Integers have no name; the size of an integer precedes each value.
     kind = b"integers" if head[2:3] == b"\4" else head[2:].split(b" ", 1)[0]
     if kind not in _LAYOUTS:
-        raise ValueError("an object that is neither matrix nor vector")
+        name = kind.decode(errors="replace")
+        raise FaultyShowError(
+            f"Kaldi's object {readers.printable(name)}",
+            "a matrix or a vector",
+            "copy it with copy-feats, or correct the list",
+        )
     header, dtype = _LAYOUTS[kind]
     at = 2 if kind == b"integers" else 3 + len(kind)
     try:
@@ -167,27 +173,27 @@ def _decompressed(matrix: _Matrix, content: bytes) -> npt.NDArray[np.float32]:
 
 
 def _text_at(stream: IO[bytes], offset: int) -> _Matrix:
-    """Find the size and end of a matrix in text: numbers between brackets, one row per line."""
+    """Find size and end of a matrix in text: brackets around rows, which end with a line or ;."""
     stream.seek(offset)
     rows = columns = 0
-    opened = False
-    while True:
+    opened = closed = False
+    while not closed:
         line = stream.readline(_LONGEST_LINE)
         if len(line) == _LONGEST_LINE:
             raise ValueError(f"a line of {_LONGEST_LINE} bytes or more")
-        words = line.split()
-        if not opened and words:
-            if words[0] != b"[":
-                raise ValueError("no bracket begins the matrix")
-            opened = True
-            words = words[1:]
-        closed = words[-1:] == [b"]"]
-        words = words[:-1] if closed else words
-        if words:
-            if columns and len(words) != columns:
-                raise ValueError(f"rows of {columns} and of {len(words)} values")
-            rows, columns = rows + 1, len(words)
-        if closed:
-            return _Matrix(b"text", rows, columns, offset, stream.tell())
         if not line:
             raise ValueError("no bracket ends the matrix")
+        for part in line.split(b";"):
+            words = part.split()
+            if not opened and words:
+                if words[0] != b"[":
+                    raise ValueError("no bracket begins the matrix")
+                opened = True
+                words = words[1:]
+            closed = words[-1:] == [b"]"]
+            words = words[:-1] if closed else words
+            if words:
+                if columns and len(words) != columns:
+                    raise ValueError(f"rows of {columns} and of {len(words)} values")
+                rows, columns = rows + 1, len(words)
+    return _Matrix(b"text", rows, columns, offset, stream.tell())

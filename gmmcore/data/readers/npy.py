@@ -1,13 +1,14 @@
 """NumPy's files: ``.npy`` with one show, or ``.npz`` with several shows.
 
-In an ``.npz``, the frames of a show are the array with the name of the show, or ``features``. The
-labels are the array ``<show>.vad`` or ``vad``.
+In an ``.npz``, the frames of a show are the array with the name of the show, or ``features``, or
+the only array. The labels are the array ``<show>.vad`` or ``vad``.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
 import zipfile
 from functools import partial
@@ -78,6 +79,9 @@ class Source(readers.Source):
         for name in (show, "features"):
             if name + ".npy" in names:
                 return name + ".npy"
+        arrays = [name for name in names if not re.search(r"(^|\.)vad\.npy$", name)]
+        if len(arrays) == 1:
+            return arrays[0]  # The one show of a file is meant, whatever its name.
         raise FaultyShowError(
             "no array of this show", f"an array named {show} or features", "write it again"
         )

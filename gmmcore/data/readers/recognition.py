@@ -24,6 +24,7 @@ _FOREIGN = {
     b"NIST_1A": "a waveform (NIST SPHERE)",
     b"fLaC": "a waveform (FLAC)",
     b"MATLAB 5.0": "a MATLAB file of version 5",
+    **dict.fromkeys((b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"), "a pickle, which is not opened"),
     b"version https://git-lfs": "a pointer of Git LFS, without the file",
 }
 
@@ -95,5 +96,7 @@ def htk_header(head: bytes, size: int) -> HtkHeader | None:
 
 
 def foreign(head: bytes) -> str | None:
-    """Say what a file is that is known, but has no features that are read."""
-    return next((what for start, what in _FOREIGN.items() if head.startswith(start)), None)
+    """Say what a file is, or the first object of an archive, that is known but is not read."""
+    starts = head, head.partition(b" ")[2]
+    found = (what for begin, what in _FOREIGN.items() if any(s.startswith(begin) for s in starts))
+    return next(found, None)

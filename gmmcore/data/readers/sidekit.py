@@ -56,14 +56,35 @@ class Source(readers.Source):
     @cached_property
     @_reading()
     def shows(self) -> list[str]:
-        """The names of all shows in the file, sorted."""
+        """The names of all shows in the file, sorted; empty for a show in no group.
+
+        A group with other groups and no show is a folder.
+        """
+
+        def is_show(group: Any) -> bool:
+            return any(group.links.exists(name.encode()) for name in self._datasets)
+
         root = h5g.open(self.file, b"/")
-        return sorted(
-            name.decode(errors="surrogateescape")
-            for name in root
-            if root.links.get_info(name).type == h5l.TYPE_HARD
-            and h5o.get_info(root, name).type == h5o.TYPE_GROUP
-        )
+        found, left, folders = [], [""], set()
+        while left:
+            path = left.pop()
+            group = _at(root, path)
+            if path and is_show(group):
+                found.append(path)
+                continue
+            inner = [
+                name
+                for name in group
+                if group.links.get_info(name).type == h5l.TYPE_HARD
+                and h5o.get_info(group, name).type == h5o.TYPE_GROUP
+            ]
+            if path and not inner:
+                found.append(path)
+            elif (place := h5o.get_info(group).addr) not in folders:  # It may be in itself.
+                folders.add(place)
+                names = [name.decode(errors="surrogateescape") for name in inner]
+                left += [f"{path}/{name}" if path else name for name in names]
+        return sorted(found) if found or not is_show(root) else [""]
 
     @_reading()
     def whole(self, show: str, offset: int | None) -> Description:
@@ -106,7 +127,7 @@ class Source(readers.Source):
             if isinstance(found, h5g.GroupID):
                 break
         else:
-            # The one show of a file is meant, whatever its name.
+            # The one show of a file is meant, whatever its name; it may have no group of its own.
             if len(self.shows) != 1:
                 raise FaultyShowError(
                     "the file has no such show", f"a group named {show}", "correct the list"

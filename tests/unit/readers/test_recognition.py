@@ -241,6 +241,36 @@ def test_the_only_show_of_a_file_is_meant_whatever_its_name(tmp_path: Path) -> N
     assert (frames_in(tmp_path / "data" / "rec.h5")["utt_77"] == FRAMES).all()
 
 
+def test_shows_in_groups_of_groups_and_in_none(tmp_path: Path) -> None:
+    for show in ("corpus/a/s", "corpus/b/t", "u"):
+        write_hdf5(tmp_path / "x.h5", show, FRAMES, None, "a")
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["corpus/circle"] = file["corpus"]
+    assert frames_in(tmp_path / "x.h5").keys() == {"corpus/a/s", "corpus/b/t", "u"}
+    with h5py.File(tmp_path / "flat.h5", "w", userblock_size=512) as file:
+        file["cep"], file["energy"] = FRAMES[:, 1:], FRAMES[:, 0]
+    (tmp_path / "l").write_text("s flat.h5\n")
+    assert (frames_in(tmp_path / "l")["s"] == FRAMES).all()
+    assert (frames_in(tmp_path / "flat.h5")["flat"] == FRAMES).all()
+
+
+def test_the_only_array_of_a_file_is_meant(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", FRAMES, vad=np.ones(40))
+    (tmp_path / "l").write_text("x.npz\n")
+    assert (frames_in(tmp_path / "l", vad="file")["x"] == FRAMES).all()
+    np.savez(tmp_path / "x.npz", FRAMES, FRAMES)
+    with pytest.raises(GmmcoreError, match="no array of this show"):
+        frames_in(tmp_path / "l")
+
+
+def test_rows_of_text_may_end_with_a_semicolon(tmp_path: Path) -> None:
+    (tmp_path / "x.ark").write_text("s [ 1 2 ; 3 4\n 5 6; ]\nt [ 7 8 ]\n")
+    (tmp_path / "l").write_text("s x.ark\nt x.ark\n")
+    found = frames_in(tmp_path / "l")
+    assert (found["s"] == [[1, 2], [3, 4], [5, 6]]).all()
+    assert (found["t"] == [[7, 8]]).all()
+
+
 def test_version_3_of_npy(tmp_path: Path) -> None:
     with open(tmp_path / "x.npy", "wb") as stream:
         np.lib.format.write_array(stream, FRAMES, version=(3, 0))
@@ -259,6 +289,9 @@ def test_version_3_of_npy(tmp_path: Path) -> None:
         (b"u1 x.ark.gz:5\n", "a gzip archive; .* unpack"),
         (b"u1 \0BFM \4", "a Kaldi archive, whose scp is wanted"),
         (b"u1  [\n  1 2\n  3 4 ]\n", "a Kaldi archive, whose scp is wanted"),
+        (b"s x.ark:2\n", "Kaldi's object SM; expected a matrix or a vector"),
+        (b"s x.wav.ark:2\n", "a waveform .RIFF."),
+        (b"s x.pickle\n", "a pickle, which is not opened"),
         (b"\x93NUMPY\1\0", "a feature file in the format npy"),
         (b"\x1f\x8b\x08\0\xff\xff", "a gzip archive"),
         (b"s\xe9ance\n", "not text in UTF-8"),
@@ -267,6 +300,9 @@ def test_version_3_of_npy(tmp_path: Path) -> None:
 )
 def test_messages_name_the_cause(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "x.ark.gz").write_bytes(b"\x1f\x8b\x08\0\0\0\0\0")
+    (tmp_path / "x.ark").write_bytes(b"s \0BSM \4\1\0\0\0")
+    (tmp_path / "x.wav.ark").write_bytes(b"s RIFF\0\0\0\0WAVE")
+    (tmp_path / "x.pickle").write_bytes(b"\x80\4\x95")
     (tmp_path / "list").write_bytes(content)
     with pytest.raises(GmmcoreError, match=message):
         check_list(FeatureSettings.from_mapping({"list": str(tmp_path / "list")}))
