@@ -55,7 +55,7 @@ def read_list(settings: FeatureSettings) -> Listing:
 
     * a folder: the files that fit the pattern (by default, with a suffix of feature files), sorted;
     * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file, for all
-      its shows;
+      its shows; a feature file of NumPy or HTK, for its one show;
     * a text file, most of whose lines are Kaldi's ``show place``;
     * a text file with tabs: show, path, start and stop, with or without a header line; the pattern
       replaces an empty path, and an empty start or stop means no limit;
@@ -65,8 +65,11 @@ def read_list(settings: FeatureSettings) -> Listing:
     path = settings.list
     if os.path.isdir(path):
         lines: Iterable[Entry | Fault] = _folder(settings)
-    elif _is_hdf5(path):
+    elif "sidekit" in (formats := _formats(path)):
         lines = _hdf5(settings)
+    elif formats in (["npy"], ["htk"]):
+        stem, place = os.path.splitext(os.path.basename(path))[0], _from_root(path, settings)
+        lines = [Entry(stem, place)]
     else:
         lines = _text_list(settings)
     listing = Listing([], [])
@@ -122,6 +125,7 @@ def _show_values(
 
 def text_of(path: str, what: str, key: str) -> str:
     """Read a text; an error names the expected content and the `key` to correct."""
+    _refuse_url(path, key)
     try:
         check_regular(path)
         content = read_bytes(path)
@@ -142,21 +146,25 @@ def unclear_line(path: str, number: int, line: str, expected: str) -> GmmcoreErr
     return GmmcoreError(f"{path}: line {number} is {line[:60]!r}; expected {expected}; correct it")
 
 
-def _is_hdf5(path: str) -> bool:
-    if is_url(path):
-        raise GmmcoreError(
-            f"{path}: a URL; expected a list or a folder of this machine, because nothing is "
-            "downloaded; copy it here first, and correct features: list"
-        )
+def _formats(path: str) -> list[str]:
+    """Name the formats of features that the list itself may have."""
+    _refuse_url(path, "features: list")
     try:
         check_regular(path)
         with open(path, "rb") as stream:
-            head = stream.read(4096)
-            return "sidekit" in formats_of(head, os.fstat(stream.fileno()).st_size)
+            return formats_of(stream.read(4096), os.fstat(stream.fileno()).st_size)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path.
         raise GmmcoreError(
             f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
         ) from None
+
+
+def _refuse_url(path: str, key: str) -> None:
+    if is_url(path):
+        raise GmmcoreError(
+            f"{path}: a URL; expected a file or a folder of this machine, because nothing is "
+            f"downloaded; copy it here first, and correct {key}"
+        )
 
 
 def _path_of(show: str, settings: FeatureSettings) -> str:
@@ -166,6 +174,11 @@ def _path_of(show: str, settings: FeatureSettings) -> str:
             'such as "{show}.h5"; add it to the configuration'
         )
     return place_of(_SHOW.sub(lambda _: show, settings.pattern))
+
+
+def _from_root(path: str, settings: FeatureSettings) -> str:
+    """Write the path of a file as in a list."""
+    return place_of(os.path.relpath(path, settings.folder or "."))
 
 
 def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
@@ -280,9 +293,9 @@ def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
         try:
             shows = read_dataset(source, "rightids")
             if shows is None:
-                place = os.path.relpath(path, settings.folder or ".")
+                place = _from_root(path, settings)
                 stem = os.path.splitext(os.path.basename(path))[0]
-                yield from (Entry(show or stem, place_of(place)) for show in source.shows)
+                yield from (Entry(show or stem, place) for show in source.shows)
                 return
             limits = [read_dataset(source, name) for name in ("start", "stop")]
         finally:

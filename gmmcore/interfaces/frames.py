@@ -17,7 +17,7 @@ from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.density import InvalidFramesError, checked_frames
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.data.check import check_list, drawn
-from gmmcore.data.lists import SUFFIXES, Entry, Listing
+from gmmcore.data.lists import Entry, Listing
 from gmmcore.data.readers import FaultyShowError, place_of, report
 from gmmcore.data.shows import ShowReader
 from gmmcore.errors import GmmcoreError
@@ -133,9 +133,7 @@ class _Shows:
             return
         listing = None
         paths = [values] if isinstance(values, str | os.PathLike) else values
-        # Like a list, an HDF5 file may have several shows.
-        one_show = {*SUFFIXES} - {".h5", ".hdf5"}
-        if paths is not values and Path(values).suffix not in one_show:
+        if paths is not values:
             name = os.fspath(values)
         else:
             names = [(Path(path).stem, os.fspath(path)) for path in paths]

@@ -270,7 +270,7 @@ def test_a_list_that_is_not_there_is_told_before_anything_starts(tmp_path):
     flow = Workflow(tmp_path)
     for path, reason in (
         ("none.txt", "none.txt: the feature list cannot be read: No such file"),
-        ("s3://bucket/list.txt", "s3://bucket/list.txt: a URL; expected a list or a folder"),
+        ("s3://bucket/list.txt", "s3://bucket/list.txt: a URL; expected a file or a folder"),
     ):
         flow.configure({"components": 2, "features": {"list": path}})
         for arguments in (["-n"], []):

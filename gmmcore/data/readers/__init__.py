@@ -249,6 +249,8 @@ def parse_place(text: str, root: str = "") -> Place:
 
     All of ``file[]`` before the brackets is the name of the file, as it stands.
     """
+    if text and text[0] != "|" and text[-1] not in "]|" and ":" not in text and not is_url(root):
+        return Place(os.path.join(root, text))
     if text.endswith(_AS_IT_STANDS) and text != _AS_IT_STANDS:
         return Place(os.path.join(root, text.removesuffix(_AS_IT_STANDS)))
     if is_url(text) or is_url(root):
@@ -261,8 +263,6 @@ def parse_place(text: str, root: str = "") -> Place:
             "a file, because commands are not run",
             "run it, keep what it writes as an archive with an scp, and list that",
         )
-    if text and not text.endswith("]") and ":" not in text:
-        return Place(os.path.join(root, text))
     match = _PLACE.fullmatch(text)
     if match is None:
         raise FaultyShowError("an empty path", "the path of a feature file", "correct the list")

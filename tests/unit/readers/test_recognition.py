@@ -271,6 +271,38 @@ def test_rows_of_text_may_end_with_a_semicolon(tmp_path: Path) -> None:
     assert (found["t"] == [[7, 8]]).all()
 
 
+@pytest.mark.parametrize("name", ["x.htk", "le.htk", "x.npy", "f.npy"])
+def test_a_file_of_one_show_serves_as_a_list(tmp_path: Path, name: str) -> None:
+    places = written(tmp_path)
+    path = Path(places[name]).rename(tmp_path / "a:1")
+    for root in (None, "/"):
+        assert (frames_in(path, root=root)["a:1"] == FRAMES).all()
+
+
+def test_little_endian_files_may_be_compressed(tmp_path: Path) -> None:
+    write_htk(tmp_path / "b", FRAMES, 9 | 0o2000 | 0o10000)
+    count, period, width, kind = struct.unpack(">iihH", (tmp_path / "b").read_bytes()[:12])
+    body = (tmp_path / "b").read_bytes()[12:]
+    scales, values = np.frombuffer(body[:40], ">f4"), np.frombuffer(body[40:-2], ">i2")
+    (tmp_path / "l").write_bytes(
+        struct.pack("<iihH", count, period, width, kind)
+        + scales.astype("<f4").tobytes()
+        + values.astype("<i2").tobytes()
+        + b"\0\0"
+    )
+    assert (frames_in(tmp_path / "l")["l"] == frames_in(tmp_path / "b")["b"]).all()
+
+
+@pytest.mark.parametrize("gap", [" ", "\t", "\n", "\r\n", " \n "])
+def test_gaps_behind_a_key_of_text(tmp_path: Path, gap: str) -> None:
+    (tmp_path / "x.ark").write_bytes(f"s{gap}[ 1 2\n3 4 ]\nt{gap}[ 5 6 ]\n".encode())
+    (tmp_path / "l").write_text("s x.ark\nt x.ark\nu x.ark:1\n")
+    found = frames_in(tmp_path / "l")
+    assert (found["s"] == [[1, 2], [3, 4]]).all()
+    assert (found["t"] == [[5, 6]]).all()
+    assert (found["u"] == found["s"]).all()
+
+
 def test_version_3_of_npy(tmp_path: Path) -> None:
     with open(tmp_path / "x.npy", "wb") as stream:
         np.lib.format.write_array(stream, FRAMES, version=(3, 0))
@@ -292,7 +324,6 @@ def test_version_3_of_npy(tmp_path: Path) -> None:
         (b"s x.ark:2\n", "Kaldi's object SM; expected a matrix or a vector"),
         (b"s x.wav.ark:2\n", "a waveform .RIFF."),
         (b"s x.pickle\n", "a pickle, which is not opened"),
-        (b"\x93NUMPY\1\0", "a feature file in the format npy"),
         (b"\x1f\x8b\x08\0\xff\xff", "a gzip archive"),
         (b"s\xe9ance\n", "not text in UTF-8"),
         (b"shows\nwithout\npaths\n", "expected features: pattern"),
@@ -317,7 +348,14 @@ def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     assert listing.faults[0].line().isprintable()
 
 
-@pytest.mark.parametrize("list", ["s3://bucket/list.txt", "https://host/list"])
-def test_a_list_at_a_url_is_told(list: str) -> None:
-    with pytest.raises(GmmcoreError, match=r"a URL; .* nothing is downloaded"):
-        read_list(FeatureSettings.from_mapping({"list": list}))
+def test_a_url_in_the_configuration_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "s.npy", FRAMES)
+    (tmp_path / "l").write_text("s\n")
+    for values in (
+        {"list": "s3://bucket/list.txt"},
+        {"list": str(tmp_path / "l"), "pattern": "https://host/{show}.npy"},
+        {"list": str(tmp_path / "l"), "pattern": "{show}.npy", "root": "gs://bucket"},
+        {"list": str(tmp_path / "l"), "pattern": "{show}.npy", "vad": "s3://bucket/vad.scp"},
+    ):
+        with pytest.raises(GmmcoreError, match=r"a URL; .* nothing is downloaded"):
+            check_list(FeatureSettings.from_mapping(values))
