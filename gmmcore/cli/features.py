@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gmmcore.cli.verb import (
     CONFIGURATION,
+    INPUT_FORMAT,
     PREFIX,
     THREADS,
     argument,
@@ -116,6 +117,7 @@ def corpus(arguments: argparse.Namespace) -> None:
     argument("--list", help="the shows; by default those that the run holds out"),
     THREADS,
     argument("--output", help="the table; by default it is printed"),
+    INPUT_FORMAT,
     PREFIX,
 )
 def score(arguments: argparse.Namespace) -> None:
@@ -141,7 +143,10 @@ def score(arguments: argparse.Namespace) -> None:
     if shows is None:
         raise GmmcoreError(f"{config}: run {name} holds no shows out; give --list, or set held_out")
     scores = score_list(
-        [read_mixture(path, prefix=arguments.prefix) for path in arguments.mixtures],
+        [
+            read_mixture(path, prefix=arguments.prefix, format=arguments.input_format)
+            for path in arguments.mixtures
+        ],
         shows.for_run(settings.seed),
         precision=settings.precision,
         threads=arguments.threads,

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmmcore.cli.verb import OUTPUT, PREFIX, argument, verb
+from gmmcore.cli.verb import INPUT_FORMAT, OUTPUT, PREFIX, argument, verb
 from gmmcore.errors import GmmcoreError, counted, explained
-from gmmcore.files import WRITTEN
+from gmmcore.files import MIXTURE_FILES, WRITTEN
 
 if TYPE_CHECKING:
     from gmmcore.core.history import HistoryEntry
@@ -43,6 +43,7 @@ def history(arguments: argparse.Namespace) -> None:
         metavar="PREFIX",
         help="add the mixture under this prefix to OUT, a SIDEKIT file that may exist",
     ),
+    INPUT_FORMAT,
     PREFIX,
 )
 def convert(arguments: argparse.Namespace) -> None:
@@ -56,7 +57,7 @@ def convert(arguments: argparse.Namespace) -> None:
     format = format_to_write(arguments.output, arguments.format)
     if arguments.output_prefix is not None and format.name != "sidekit":
         raise GmmcoreError(f"--output-prefix: {format.title} has no prefixes, only SIDEKIT HDF5")
-    mixture = read_mixture(arguments.input, prefix=arguments.prefix)
+    mixture = read_mixture(arguments.input, prefix=arguments.prefix, format=arguments.input_format)
     if arguments.output_prefix is not None:
         write_hdf5(arguments.output, mixture, prefix=arguments.output_prefix, mode="a")
     else:
@@ -67,6 +68,7 @@ def convert(arguments: argparse.Namespace) -> None:
 @verb(
     argument("mixture", metavar="MODEL"),
     argument("--json", action="store_true", help="print one JSON object"),
+    INPUT_FORMAT,
     PREFIX,
 )
 def info(arguments: argparse.Namespace) -> None:
@@ -82,13 +84,13 @@ def info(arguments: argparse.Namespace) -> None:
     from gmmcore.files import read_bytes
     from gmmcore.formats.base import MAX_BYTES
     from gmmcore.formats.hdf5 import is_sealed, load_model, prefixes
-    from gmmcore.formats.registry import format_of, read_mixture
+    from gmmcore.formats.registry import decode_mixture, format_of
 
     path = arguments.mixture
     history: Sequence[HistoryEntry] = ()
     content = read_bytes(path, MAX_BYTES)
-    format = format_of(path, content)
-    mixture = read_mixture(path, prefix=arguments.prefix)
+    format = format_of(path, content, arguments.input_format)
+    mixture = decode_mixture(path, content, prefix=arguments.prefix, format=format.name)
     report: dict[str, Any] = {"file": path, "format": format.title, "bytes": len(content)}
     report |= describe(mixture)
     if format.name == "sidekit":
@@ -151,6 +153,13 @@ def _lines(report: dict[str, Any], history: Sequence[HistoryEntry]) -> Iterator[
     argument("--shards", nargs="+", default=[], help="compare log-likelihoods on these"),
     argument("--features", nargs="+", default=[], help="or on these feature files, as they are"),
     argument("--tolerance", type=float, help="end with an error if something differs by more"),
+    argument(
+        "--input-format",
+        action="append",
+        choices=("auto", *MIXTURE_FILES),
+        metavar="NAME",
+        help="of both mixtures, or given twice, of A and of B; auto, the default, looks into them",
+    ),
     PREFIX,
 )
 def compare(arguments: argparse.Namespace) -> None:
@@ -162,7 +171,13 @@ def compare(arguments: argparse.Namespace) -> None:
     from gmmcore.formats.registry import read_mixture
 
     paths = (arguments.first, arguments.second)
-    mixtures = [read_mixture(path, prefix=arguments.prefix) for path in paths]
+    formats = arguments.input_format or ["auto"]
+    if len(formats) > 2:
+        raise GmmcoreError(f"--input-format: {len(formats)} formats for two mixtures; give 1 or 2")
+    mixtures = [
+        read_mixture(path, prefix=arguments.prefix, format=format)
+        for path, format in zip(paths, (formats[0], formats[-1]), strict=True)
+    ]
     for path, mixture in zip(paths, mixtures, strict=True):
         print(f"{path}: {_size(mixture)}")
     largest = 0.0

@@ -72,7 +72,7 @@ def initialise(arguments: argparse.Namespace) -> None:
         if settings.digest not in (None, sha256_of(source)):
             raise GmmcoreError(f"{source}: changed since the run began; start it again")
         try:
-            mixture = read_mixture(source, prefix=settings.prefix)
+            mixture = read_mixture(source, prefix=settings.prefix, format=settings.input_format)
         except DamagedFileError as error:  # It is not the workflow's, which could make it again.
             raise GmmcoreError(str(error)) from error
         if mixture.dimension != corpus.dimension:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import read_json
+from gmmcore.files import MIXTURE_FILES, read_json
 
 Declare = Callable[[argparse.ArgumentParser], object]
 Run = Callable[[argparse.Namespace], None]
@@ -101,3 +101,10 @@ CORPUS = argument("--corpus", required=True, help="corpus.json; the shards lie b
 THREADS = argument("--threads", type=int, default=1, help="do not change the result")
 OUTPUT = argument("--output", required=True)
 PREFIX = argument("--prefix", default="", help="of the datasets in a SIDEKIT file read")
+INPUT_FORMAT = argument(
+    "--input-format",
+    default="auto",
+    choices=("auto", *MIXTURE_FILES),
+    metavar="NAME",
+    help=f"of the mixture read: {', '.join(MIXTURE_FILES)}; auto, the default, looks into the file",
+)

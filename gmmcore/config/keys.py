@@ -226,6 +226,11 @@ class Init(Options):
     prefix: str = option(
         "", "of the datasets, in a SIDEKIT file with several mixtures", {"type": "string"}
     )
+    input_format: str = option(
+        "auto",
+        f"of the mixture file: {', '.join(MIXTURE_FILES)}; auto looks into it",
+        one_of("auto", *MIXTURE_FILES),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,11 +17,21 @@ import numpy as np
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, replace_bytes
-from gmmcore.formats.base import Array, Format, Reading, linear_constants, parse_numbers
+from gmmcore.formats.base import (
+    MAX_COMPONENTS,
+    MAX_DIMENSION,
+    Array,
+    Format,
+    Reading,
+    linear_constants,
+    parse_numbers,
+    text_begins,
+)
 
 RAW, XML = "ALIZE RAW", "ALIZE XML"
 _LAYOUTS = [(False, 0), (True, 0), (True, 1)]
 """Whether the covariances are full, and the flag: 1 if a record has them beside the precisions."""
+_Order = Literal["<", ">"]
 _Places = dict[tuple[str | None, str | None], None]
 
 
@@ -30,34 +40,33 @@ def _raw_size(count: int, dimension: int, full: bool, flag: int) -> int:
     return 8 + 8 * count + count * (17 + 8 * (dimension + square * (1 + flag)))
 
 
-def _raw_shapes(content: bytes, order: str = "<") -> tuple[int, int, list[tuple[bool, int]]]:
+def _raw_shapes(content: bytes, order: _Order = "<") -> tuple[int, int, list[tuple[bool, int]]]:
     """Return components, dimension, and each (full, flag) whose files have this size."""
     if len(content) < 8:
         return 0, 0, []
     count, dimension = (int(value) for value in np.frombuffer(content, order + "u4", 2))
-    if not count or not dimension:
+    if not (1 <= count <= MAX_COMPONENTS and 1 <= dimension <= MAX_DIMENSION):
         return count, dimension, []
     size = len(content)
     return count, dimension, [one for one in _LAYOUTS if _raw_size(count, dimension, *one) == size]
 
 
 def decode_raw(path: PathLike, content: bytes) -> GaussianMixture:
-    """Decode an ALIZE RAW file, diagonal or full, little-endian."""
+    """Decode an ALIZE RAW file, diagonal or full, of either byte order."""
     file = Reading(path, RAW)
-    count, dimension, layouts = _raw_shapes(content)
+    is_big = not _raw_shapes(content)[2] and bool(_raw_shapes(content, ">")[2])
+    order: _Order = ">" if is_big else "<"
+    count, dimension, layouts = _raw_shapes(content, order)
     if not layouts:
-        if _raw_shapes(content, ">")[2]:
-            file.refuse("it was written by a big-endian machine")
         file.check_size(count, dimension)
         sizes = [_raw_size(count, dimension, *layout) for layout in _LAYOUTS]
         file.refuse(
             f"it has {len(content)} bytes; {count} components of dimension {dimension} "
             f"take {sizes[0]} (diagonal), {sizes[1]} or {sizes[2]} (full)"
         )
-    file.check_size(count, dimension)
     full, flag = layouts[0]
-    record = _record(dimension, full, flag)
-    weights = np.frombuffer(content, "<f8", count, 8)
+    record = _record(dimension, full, flag).newbyteorder(order)
+    weights = np.frombuffer(content, order + "f8", count, 8)
     records = np.frombuffer(content, record, count, 8 + 8 * count)
     if (records["flag"] != flag).any():
         bad = int(np.argmax(records["flag"] != flag))
@@ -187,7 +196,7 @@ FORMATS = (
     Format(
         "alize-xml",
         XML,
-        lambda content: content[:400].lstrip().startswith((b"<Mixture", b"<?xml", b"<!")),
+        lambda content: text_begins(content, rb"<Mixture|<\?xml|<!DOCTYPE|<!--"),
         decode_xml,
         _write_no_xml,
     ),
@@ -195,7 +204,7 @@ FORMATS = (
     Format(
         "alize",
         RAW,
-        lambda content: bool(_raw_shapes(content)[2]),
+        lambda content: any(_raw_shapes(content, order)[2] for order in get_args(_Order)),
         decode_raw,
         lambda path, mixture: replace_bytes(path, encode_raw(mixture)),
     ),

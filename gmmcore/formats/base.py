@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -88,6 +89,16 @@ class Reading:
                 f"the parameters of component {bad} contradict its constant "
                 f"({stated[bad]:.6g} where {computed[bad]:.6g} follows): the file is damaged"
             )
+
+
+def text_begins(content: bytes, pattern: bytes) -> bool:
+    """Whether a text begins, behind white space, with a pattern in any case.
+
+    The first four bytes of a text are no null bytes. So no number of components in an ALIZE RAW
+    file, whose first bytes may be letters, is taken for a text.
+    """
+    start = content[:400].lstrip()
+    return b"\0" not in content[:4] and re.match(pattern, start, re.IGNORECASE) is not None
 
 
 def check_single(path: PathLike, title: str, *arrays: Array) -> None:

@@ -447,9 +447,9 @@ def load_model(path: PathLike) -> Model:
 
 
 def _recognises(content: bytes) -> bool:
-    # A user block of these sizes, or of a larger one, may precede the signature of HDF5.
+    # A user block of 512 bytes, or twice as many and so on, may precede the signature of HDF5.
     return is_sealed(content) or any(
-        content[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, 512, 1024, 2048, 4096)
+        content[at : at + 8] == b"\x89HDF\r\n\x1a\n" for at in (0, *(512 << k for k in range(22)))
     )
 
 

@@ -1,12 +1,15 @@
 """Model definitions of HTK (MMF) as text: one state with a diagonal or full mixture.
 
 A file holds variances or inverse covariances with seven digits per number, as HTK writes them.
+Macros (``~s``, ``~m``, ``~u``, ``~v``, ``~i``) may stand for parts of the mixture.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -20,13 +23,30 @@ from gmmcore.formats.base import (
     check_single,
     parse_numbers,
     read_back,
+    text_begins,
 )
 
 TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)
-_STRING = re.compile(rb"\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}'")
+_STRING = rb"(?:\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}')"
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
-_ITEM = re.compile(rb"<\s*([A-Za-z0-9_]{1,40})\s*>([^<>]*)")
+# An item: a macro and its name, or a keyword and what follows it.
+_ITEM = re.compile(
+    rb"\s*(?:~\s*([A-Za-z])\s*(" + _STRING + rb"|[^\s<>~\"']{1,1024})?"
+    rb"|<\s*([A-Za-z0-9_]{1,40})\s*>([^<>~\"']*(?:" + _STRING + rb"[^<>~\"']*)*))\s*"
+)
+_Item = tuple[bytes, bytes]  # A keyword and its values, or such as ``~v`` and a name.
+# Macros that stand for a part of a mixture, and the keywords that such a part begins with. What is
+# behind them in this order may be in their definitions.
+_PARTS: dict[bytes, tuple[bytes, ...]] = {
+    b"~s": (),
+    b"~m": (b"MEAN", b"RCLASS", b"~u"),
+    b"~u": (b"MEAN",),
+    b"~v": (b"VARIANCE",),
+    b"~i": (b"INVCOVAR",),
+}
+# Macros that have no part in the densities: transitions, stream weights, durations.
+_NO_PART = (b"~t", b"~w", b"~d")
 _UNSUPPORTED = {
     b"TMIX": "tied mixtures",
     b"DPROB": "discrete probabilities",
@@ -51,6 +71,62 @@ class _Definition(Reading):
         self.vector_size: int | None = None
         self.listed: dict[int, dict[bytes, Array]] = {}
         self.current: dict[bytes, Array] | None = None
+        self.parsed = cache(parse_numbers)  # What a macro stands for is read once.
+
+    def items(self, content: bytes) -> list[_Item]:
+        """Divide a text into its items."""
+        found, at = [], 0
+        while at < len(content):
+            match = _ITEM.match(content, at)
+            if match is None:
+                self.refuse(f"neither a <KEYWORD> nor a macro at byte {at}")
+            macro, name, keyword, values = match.groups()
+            if macro is None:
+                found.append((keyword.upper(), values))
+            else:
+                found.append((b"~" + macro.lower(), (name or b"").strip(b"\"'")))
+            at = match.end()
+        return found
+
+    def divided(self, items: Sequence[_Item]) -> tuple[list[_Item], dict[_Item, list[_Item]]]:
+        """Tell the options and models of a file from its definitions of macros."""
+        model: list[_Item] = []
+        macros: dict[_Item, list[_Item]] = {}
+        place, is_inside = model, False
+        kinds = [b"", *(kind for kind, _ in items), b""]
+        for at, item in enumerate(items):
+            if not is_inside and _is_definition(*kinds[at : at + 3]):
+                if item in macros:
+                    self.refuse(f"it defines the macro {_shown(item)} twice")
+                place = model if item[0] in (b"~o", b"~h") else macros.setdefault(item, [])
+                continue
+            if item[0] == b"BEGINHMM":
+                place, is_inside = model, True
+            is_inside = is_inside and item[0] != b"ENDHMM"
+            place.append(item)
+        return model, macros
+
+    def resolved(
+        self, items: Sequence[_Item], macros: dict[_Item, list[_Item]], left: list[int]
+    ) -> Iterator[_Item]:
+        """Replace macros by their definitions, of which `left` items at most are read."""
+        for item in items:
+            kind = item[0]
+            if not kind.startswith(b"~"):
+                yield item
+            elif kind in _PARTS:
+                if item not in macros:
+                    self.refuse(f"it does not define the macro {_shown(item)}, which it refers to")
+                left[0] -= len(macros[item])
+                if left[0] < 0:
+                    self.refuse(f"its macros, such as {_shown(item)}, stand for too much")
+                # A definition refers to smaller parts only, so that there is no circle.
+                allowed = [*_PARTS][[*_PARTS].index(kind) + 1 :]
+                if wrong := [one for one in macros[item] if one[0] in _PARTS.keys() - {*allowed}]:
+                    self.refuse(f"the macro {_shown(item)} refers to {_shown(wrong[0])}")
+                yield from self.resolved(macros[item], macros, left)
+            elif kind not in _NO_PART:
+                self.refuse(f"it refers to the macro {_shown(item)}, which is not supported")
 
     def item(self, keyword: bytes, values: bytes) -> None:
         """Take the next item; outside of a state, only a few keywords count."""
@@ -116,23 +192,31 @@ class _Definition(Reading):
         self.current[keyword] = numbers[1:]
 
     def numbers(self, keyword: bytes, values: bytes) -> Array:
-        """Convert values to numbers; a reference to a macro (~v "name") is refused."""
-        numbers = parse_numbers(values)
+        """Convert values to numbers."""
+        numbers = self.parsed(values)
         if numbers is None:
-            self.refuse(
-                f"<{keyword.decode()}> is followed by something that is no number "
-                "(references to macros are not supported)"
-            )
+            self.refuse(f"<{keyword.decode()}> is followed by something that is no number")
         return numbers
 
     def integer(self, keyword: bytes, values: bytes, alone: bool = True) -> int:
         """Return the first of the values, a whole number; other numbers may follow if not alone."""
-        # A macro may begin behind a number: <DIAGC> ~h "name".
-        words = values.split(b"~")[0].split()
+        words = values.split()
         bad = any(not re.fullmatch(rb"\d{1,10}", word) for word in words)
         if bad or not words or (alone and len(words) > 1):
             self.refuse(f"<{keyword.decode()}> is not followed by a whole number")
         return int(words[0])
+
+
+def _is_definition(before: bytes, kind: bytes, after: bytes) -> bool:
+    """Whether a macro outside of a model is defined here: its own keyword follows."""
+    if kind == b"~m":
+        return before not in (b"MIXTURE", b"~s") and after in _PARTS[kind]
+    begins = _PARTS | {b"~w": (b"SWEIGHTS",), b"~d": (b"DURATION",)}
+    return kind.startswith(b"~") and (kind == b"~s" or after in begins.get(kind, (after,)))
+
+
+def _shown(macro: _Item) -> str:
+    return f'{macro[0].decode()} "{macro[1][:40].decode("ascii", "backslashreplace")}"'
 
 
 def decode_htk(path: PathLike, content: bytes) -> GaussianMixture:
@@ -142,15 +226,12 @@ def decode_htk(path: PathLike, content: bytes) -> GaussianMixture:
     """
     found = _Definition(path)
     if _CONTROL.search(content):
-        found.refuse("it holds bytes that are no text")
-    text = _STRING.sub(b'""', content)
-    at = text.find(b"<")
-    while 0 <= at < len(text):
-        match = _ITEM.match(text, at)
-        if match is None:
-            found.refuse(f"no <KEYWORD> at byte {at} (strings not counted)")
-        found.item(match[1].upper(), match[2])
-        at = match.end()
+        found.refuse("it holds bytes that are no text; HHEd without -B writes a binary MMF as text")
+    items = found.items(content)
+    model, macros = found.divided(items)
+    # A component has less than ten items.
+    for keyword, values in found.resolved(model, macros, [16 * len(items)]):
+        found.item(keyword, values)
     if found.begun:
         found.refuse("no <ENDHMM> follows its <BEGINHMM>: truncated")
     if not found.listed:
@@ -167,9 +248,9 @@ def _assemble(found: _Definition, size: int) -> GaussianMixture:
         found.refuse(f"<VECSIZE> is {found.vector_size}, the means have {dimension}")
     if last >= count:
         found.refuse(f"mixture {last + 1} of {count}")
-    # Components that are not listed take memory too.
-    if count * dimension * (dimension if full else 1) * 8 > max(8 * size, 1 << 26):
-        found.refuse(f"{count} mixtures are claimed, {len(found.listed)} are there")
+    # Components that are not listed, or are macros, take memory too.
+    if count * dimension * (dimension if full else 1) * 8 > max(64 * size, 1 << 26):
+        found.refuse(f"{count} mixtures are claimed, {len(found.listed)} are there, some as macros")
     packed = dimension * (dimension + 1) // 2 if full else dimension
     weights, constants = np.zeros(count), np.full(count, np.nan)
     means, covariances = np.full((count, dimension), np.nan), np.full((count, packed), np.nan)
@@ -248,7 +329,7 @@ FORMATS = (
     Format(
         "htk",
         TITLE,
-        lambda content: content[:200].lstrip().startswith(b"~"),
+        lambda content: text_begins(content, rb"~\s*[a-z][\s<:\"']|<\s*BEGINHMM\s*>"),
         decode_htk,
         lambda path, mixture: replace_bytes(path, encode_htk(path, mixture)),
     ),

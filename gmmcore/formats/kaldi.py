@@ -14,7 +14,15 @@ import numpy as np
 from gmmcore.core.density import constants
 from gmmcore.core.mixture import GaussianMixture, pack, unpack
 from gmmcore.files import PathLike, replace_bytes
-from gmmcore.formats.base import Array, Format, Reading, check_single, parse_numbers, read_back
+from gmmcore.formats.base import (
+    Array,
+    Format,
+    Reading,
+    check_single,
+    parse_numbers,
+    read_back,
+    text_begins,
+)
 
 BINARY, TEXT = "Kaldi binary", "Kaldi text"
 _END = {b"<DiagGMM>": b"</DiagGMM>", b"<FullGMM>": b"</FullGMM>"}
@@ -125,7 +133,10 @@ def _decode(items: _Items) -> GaussianMixture:
     begin = items.token()
     end = (_END | _OLD).get(begin)
     if end is None:
-        items.refuse(f"it begins with {_shown(begin)}, a DiagGMM or FullGMM was expected")
+        what = f"it begins with {_shown(begin)}"
+        if begin == b"<TransitionModel>":
+            what = "it is an acoustic model, whose states have a mixture each"
+        items.refuse(f"{what}; a DiagGMM or FullGMM was expected")
     full = begin.startswith(b"<Full")
     stated = None
     token = items.token()
@@ -273,14 +284,15 @@ FORMATS = (
     Format(
         "kaldi",
         BINARY,
-        lambda content: content.startswith(b"\0B"),
+        # ALIZE RAW of 16,896 components begins with the same two bytes, and two null bytes.
+        lambda content: re.match(rb"\0B[<A-Z]", content) is not None,
         lambda path, content: _decode(_Items(path, content)),
         lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, False)),
     ),
     Format(
         "kaldi-text",
         TEXT,
-        lambda content: content[:200].lstrip().startswith((b"<DiagGMM", b"<FullGMM")),
+        lambda content: text_begins(content, rb"<(Diag|Full)GMM|<TransitionModel>"),
         lambda path, content: _decode(_TextItems(path, content)),
         lambda path, mixture: replace_bytes(path, encode_kaldi(path, mixture, True)),
     ),

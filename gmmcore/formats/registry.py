@@ -19,6 +19,19 @@ _FORMATS: dict[str, Format] = {
     for one in import_module(f"gmmcore.formats.{module}").FORMATS
 }
 
+_ARRAYS = "gmmcore.GaussianMixture makes a mixture of arrays"
+_OTHERS: dict[tuple[bytes, ...], str] = {
+    (b"\x1f\x8b", b"BZh", b"\xfd7zXZ"): "it is compressed; unpack it first",
+    (b"\x93NUMPY", b"PK\3\4"): f"it holds arrays of NumPy; {_ARRAYS}",
+    (b"MATLAB 5",): f"it is a file of MATLAB; {_ARRAYS}",
+    (b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5"): (
+        "it is a pickle, which may run commands and is not read; load it in Python, and give a "
+        "mixture of scikit-learn to gmmcore.formats.sklearn.from_sklearn"
+    ),
+    (b"version https://git-lfs",): "it stands for a file in Git LFS; give `git lfs pull`",
+}
+"""How files begin that people take for mixtures, and what to do with them."""
+
 
 def formats() -> tuple[Format, ...]:
     """Return all formats, in the order in which they are asked whether content is theirs."""
@@ -39,13 +52,22 @@ def format_by_extension(path: PathLike) -> Format | None:
     return next((one for one in formats() if extension in one.extensions), None)
 
 
-def format_of(path: PathLike, content: bytes) -> Format:
-    """Return the format that recognises the content of a file, or else has its extension."""
-    found = next((one for one in formats() if one.recognises(content)), format_by_extension(path))
+def format_of(path: PathLike, content: bytes, format: str | None = None) -> Format:
+    """Return the format with this name, or that of the content of a file, or of its extension."""
+    if format not in (None, "auto"):
+        return format_by_name(format)
+    found = next((one for one in formats() if one.recognises(content)), None)
+    if found is None and (
+        other := next(
+            (text for starts, text in _OTHERS.items() if content.startswith(starts)), None
+        )
+    ):
+        raise GmmcoreError(f"{path}: no mixture file: {other}")
+    found = found or format_by_extension(path)
     if found is None:
         raise GmmcoreError(
             f"{path}: neither its content nor its name is that of a mixture; the formats are "
-            f"{', '.join(one.title for one in formats())}"
+            f"{', '.join(one.title for one in formats())}; name one if it is one of them"
         )
     return found
 
@@ -65,7 +87,7 @@ def decode_mixture(
     path: PathLike, content: bytes, *, prefix: str = "", format: str | None = None
 ) -> GaussianMixture:
     """Decode the content of a file, as `read_mixture` does."""
-    found = format_of(path, content) if format is None else format_by_name(format)
+    found = format_of(path, content, format)
     if found.name == "sidekit":
         return read_hdf5(path, content, prefix=prefix)
     return found.decode(path, content)
@@ -81,7 +103,8 @@ def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None)
     prefix : str, optional
         Beginning of the names of the datasets, in a SIDEKIT file of several mixtures.
     format : str, optional
-        Name of the format, such as ``kaldi``, where neither content nor extension tells it.
+        Name of the format, such as ``kaldi``, where the content does not tell it; ``auto``, the
+        default, looks into the file.
 
     Returns
     -------

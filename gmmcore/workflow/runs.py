@@ -27,6 +27,7 @@ class Initialise(Options):
     """Settings that decide the first mixture of a run, apart from the frames."""
 
     prefix: str = same(Init, "prefix")
+    input_format: str = same(Init, "input_format")
     method: str = same(Split, "method")
     digest: str | None = option(
         None, "SHA-256 of the file that the mixture is read from", {"type": "string"}
@@ -201,8 +202,8 @@ def feature_parts(settings: Settings) -> tuple[FeatureSettings, FeatureSettings 
 
 
 def _run(settings: Settings, source: str) -> Run:
-    path, prefix = settings.init.from_, settings.init.prefix
-    initial = _initial_mixture(path, prefix) if path is not None else None
+    path, start = settings.init.from_, settings.init
+    initial = _initial_mixture(path, start) if path is not None else None
     try:
         plan = stages(
             settings.components,
@@ -221,20 +222,20 @@ def _run(settings: Settings, source: str) -> Run:
             f"expected some of {', '.join(map(str, sizes))}"
         )
     digest = None if path is None else sha256_of(path)
-    return Run(
-        settings,
-        features,
-        held_out,
-        plan,
-        Initialise(prefix=prefix, method=settings.method, digest=digest),
+    initialise = Initialise(
+        prefix=start.prefix,
+        input_format=start.input_format,
+        method=settings.method,
+        digest=digest,
     )
+    return Run(settings, features, held_out, plan, initialise)
 
 
-def _initial_mixture(path: str, prefix: str) -> GaussianMixture:
+def _initial_mixture(path: str, init: Init) -> GaussianMixture:
     from gmmcore.formats.registry import read_mixture
 
     try:
-        return read_mixture(path, prefix=prefix)
+        return read_mixture(path, prefix=init.prefix, format=init.input_format)
     except GmmcoreError as error:
         text = str(error).removesuffix(f"; {REMEDY}")
         raise GmmcoreError(

@@ -303,13 +303,22 @@ def test_alize_constants_without_meaning_are_ignored(tmp_path: Path) -> None:
     assert decode_mixture("m", bytes(content)) == full()
 
 
-def test_alize_of_another_byte_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mixture", [diagonal(), full()], ids=["diagonal", "full"])
+def test_alize_of_another_byte_order(tmp_path: Path, mixture: GaussianMixture) -> None:
     path = tmp_path / "m"
-    write_mixture(path, diagonal(), "alize")
+    write_mixture(path, mixture, "alize")
     content = path.read_bytes()
-    swapped = np.frombuffer(content[:8], ">u4").astype("<u4").tobytes() + content[8:]
-    with pytest.raises(GmmcoreError, match="big-endian"):
-        decode_mixture("m.gmm", swapped)
+    record = np.dtype(
+        [
+            ("c", "<f8", 2),
+            ("flag", "u1"),
+            ("x", "<f8", mixture.means[0].size + mixture.precisions[0].size),
+        ]
+    )
+    swapped = np.frombuffer(content[:8], "<u4").astype(">u4").tobytes()
+    swapped += np.frombuffer(content[8:32], "<f8").astype(">f8").tobytes()
+    swapped += np.frombuffer(content[32:], record).astype(record.newbyteorder(">")).tobytes()
+    assert decode_mixture("m", swapped) == mixture
 
 
 @pytest.mark.parametrize(
@@ -407,9 +416,11 @@ def test_htk_full() -> None:
 
 def test_htk_parts_of_a_definition() -> None:
     part = b"~s <NUMMIXES> 1 <MIXTURE> 1 1 <MEAN> 2 1 2 <VARIANCE> 2 .5 4"
-    for content in (part, b"~x<STATE> 2 " + part, b"~x<BEGINHMM>" + part + b"<ENDHMM>"):
+    for content in (part, b"~x<STATE> 2 " + part):
         with pytest.raises(GmmcoreError, match="give a whole definition"):
             decode_mixture("m", content)
+    with pytest.raises(GmmcoreError, match='does not define the macro ~s ""'):
+        decode_mixture("m", b"~x<BEGINHMM>" + part + b"<ENDHMM>")
 
 
 @pytest.mark.parametrize(
@@ -428,17 +439,92 @@ def test_htk_parts_of_a_definition() -> None:
         ("<MEAN> 2 1 2 <VARIANCE> 2 1 -1", "not positive"),
         ("<MEAN> 2 1 nan <VARIANCE> 2 1 1", "not finite"),
         ("<MEAN> 3 1 2 3 <VARIANCE> 3 1 1 1", "VECSIZE"),
-        ('<MEAN> 2 1 2 ~v "shared"', "no number"),
+        ('<MEAN> 2 1 2 ~v "shared"', 'not define the macro ~v "shared"'),
+        ('<MEAN> 2 1 2 ~x "shared"', 'macro ~x "shared", which is not supported'),
+        ("<MEAN> 2 1 x <VARIANCE> 2 1 1", "no number"),
         ("<MEAN> 2 1 2 <LLTCOVAR> 2 1 0 1", "Choleski"),
         ("<MEAN> 2 1 2 <VARIANCE> 2 1 1 <STATE> 3 <MEAN> 2 1 2 <VARIANCE> 2 1 1", "several states"),
         ("<MEAN> 2 1 2 <VARIANCE> 2 1 1 <ENDHMM> <BEGINHMM>", "several models"),
-        ("<MEAN> 2 1 2 <VARIANCE> 2 1 1 < MEAN", "no <KEYWORD>"),
+        ("<MEAN> 2 1 2 <VARIANCE> 2 1 1 < MEAN", "neither a <KEYWORD>"),
         ("", "no mixture"),
     ],
 )
 def test_htk_nonsense(mixtures: str, message: str) -> None:
     with pytest.raises(GmmcoreError, match=rf"m\.mmf: cannot be read as HTK.*{message}"):
         decode_mixture("m.mmf", htk(mixtures))
+
+
+def component(c: int) -> dict[str, str]:
+    """The parts of a component, as text."""
+    mean, variance = f"<MEAN> 2 {c} {-c}", f"<VARIANCE> 2 {c + 1} 2"
+    constant = 2 * np.log(2 * np.pi) + np.log((c + 1) * 2)
+    return {"~u": mean, "~v": variance, "gconst": f"<GCONST> {constant:.6e}"}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_htk_macros_stand_for_what_they_define(seed: int) -> None:
+    """Any part of a mixture may be a macro, quoted or not, before or behind the model."""
+    rng = np.random.default_rng(seed)
+    definitions, count = (
+        ['~t "T" <TRANSP> 3 0 1 0 0 .6 .4 0 0 0', "~v varFloor1 <VARIANCE> 2 1 1"],
+        3,
+    )
+    is_first = rng.random() < 0.8
+
+    def maybe(kind: str, name: str, text: str) -> str:
+        if rng.random() < 0.5:
+            return text
+        shown = [f'"{name} <1>"', f"'{name}'", name][rng.integers(3)]
+        definitions.append(f"{kind} {shown}\n {text}")
+        return f"{kind} {shown}"
+
+    lines = []
+    for c in range(count):
+        parts = component(c)
+        values = [maybe(kind, f"{kind[1]}{c}", parts[kind]) for kind in ("~u", "~v")]
+        body = maybe("~m", f"m{c}", " ".join([*values, parts["gconst"]]))
+        lines.append(f"<MIXTURE> {c + 1} {(c + 1) / 6:.6f} {body}\n")
+    state = maybe("~s", "s", f"<NUMMIXES> {count} {''.join(lines)}")
+    transitions = '~t "T"' if rng.random() < 0.5 else "<TRANSP> 3 0 1 0 0 .6 .4 0 0 0"
+    model = f"~h 'x' <BEGINHMM> <NUMSTATES> 3 <STATE> 2 {state} {transitions} <ENDHMM>"
+    texts = [*definitions, model] if is_first else [model, *definitions]
+    mixture = decode_mixture("m", "\n".join(["~o <VECSIZE> 2<DIAGC>", *texts]).encode())
+    np.testing.assert_allclose(mixture.weights, [1 / 6, 2 / 6, 3 / 6], rtol=1e-5)
+    assert mixture.means.tolist() == [[c, -c] for c in range(count)]
+    np.testing.assert_allclose(mixture.covariances, [[c + 1, 2] for c in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('~m "a" <MEAN> 2 1 1 ~m "a" {}', "refers to|twice"),
+        ('~v "a" <VARIANCE> 2 1 1 ~v "a" <VARIANCE> 2 1 1 {}', 'macro ~v "a" twice'),
+        ('~u "a" <MEAN> 2 1 1 ~s "b" {}', 'not define the macro ~s "a"'),
+    ],
+)
+def test_htk_macros_that_are_wrong(text: str, message: str) -> None:
+    model = htk('~s "a"').decode()
+    with pytest.raises(GmmcoreError, match=rf"cannot be read as HTK.*({message})"):
+        decode_mixture("m", text.format(model).encode())
+
+
+def test_htk_macros_cannot_claim_more_than_memory() -> None:
+    numbers = "1 " * 20_000
+    text = f'~m "a" <MEAN> 20000 {numbers} <VARIANCE> 20000 {numbers} '
+    lines = "".join(f'<MIXTURE> {c + 1} .0001 ~m "a"\n' for c in range(10_000))
+    with pytest.raises(
+        GmmcoreError, match="10000 mixtures are claimed, 10000 are there, some as macros"
+    ):
+        model = HMM.replace("<VECSIZE> 2", "").format(mixtures=f"<NUMMIXES> 10000 {lines}")
+        decode_mixture("m", (text + model).encode())
+
+
+def test_htk_prototype_without_its_first_macros() -> None:
+    text = "<BeginHMM> <NumStates> 3 <State> 2 <Mean> 1 0 <Variance> 1 1 <TransP> 3 0 1 0 <EndHMM>"
+    assert decode_mixture("proto", text.encode()).components == 1
+    binary = b"~o\n:\x05\0\x02"
+    with pytest.raises(GmmcoreError, match="HHEd without -B"):
+        decode_mixture("proto", binary)
 
 
 def test_htk_claims_take_no_memory() -> None:
