@@ -71,6 +71,10 @@ rule report:
         ],
         corpus=lambda wildcards: corpora(RUNS[wildcards.run])[0],
         held_out=lambda wildcards: corpora(RUNS[wildcards.run])[1:],
+        scores=lambda wildcards: expand(
+            SCORES,
+            run=[wildcards.run] * ("scores.tsv" in RUNS[wildcards.run].scores),
+        ),
     output:
         report(
             "results/{run}/report.html",
@@ -86,7 +90,7 @@ rule report:
     shell:
         "gmmcore report --settings {input.settings:q} --mixture {input.mixture:q}"
         " --stages {input.stages:q} --corpus {input.corpus:q} --held-out {input.held_out:q}"
-        " --logs {params.logs:q} --output {output:q} --log {log:q}"
+        " --scores {input.scores:q} --logs {params.logs:q} --output {output:q} --log {log:q}"
 
 
 rule compare:

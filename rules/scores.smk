@@ -9,7 +9,7 @@
 from gmmcore.workflow.runs import corpus_id
 
 OF_MODELS, OF_SCORES = "results/{run}/models.json", "results/{run}/scores.json"
-MODELS = "results/{run}/models.h5"
+MODELS, SCORES = "results/{run}/models.h5", "results/{run}/scores.tsv"
 
 
 def sources(wildcards):
@@ -79,7 +79,7 @@ rule trials:
             else []
         ),
     output:
-        scores="results/{run}/scores.tsv",
+        scores=SCORES,
         matrix="results/{run}/scores.h5",
     log:
         "logs/{run}/scores.log",

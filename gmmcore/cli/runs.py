@@ -120,6 +120,7 @@ def status(arguments: argparse.Namespace) -> None:
     CORPUS,
     argument("--held-out", nargs="?", help="corpus.json of the held-out frames"),
     argument("--settings", required=True, help="settings.json of the run"),
+    argument("--scores", nargs="?", help="the table of trials"),
     argument("--logs", default="logs", help="folder of the run's benchmarks"),
     THREADS,
     OUTPUT,
@@ -155,7 +156,8 @@ def report(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.corpus).parent
     lines = read_bytes(folder / "skipped.tsv").decode().splitlines()[1:]
     skipped = [line.split("\t")[:3] for line in lines]
-    page = report_page(outcome, ShowTable.read(folder / "shows.tsv"), skipped)
+    table = ShowTable.read(folder / "shows.tsv")
+    page = report_page(outcome, table, skipped, arguments.scores)
     replace_text(arguments.output, page)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
 
 from gmmcore.core.history import HistoryEntry
 
@@ -23,6 +24,7 @@ CAN_DRAW = alt is not None
 TRAINING, HELD_OUT, COMPONENTS = "#3f83cf", "#dc5567", "#7b90a3"
 """Colours of the log-likelihood of training and held-out frames, and of what is neither."""
 _POINTS = 2000
+_SHARES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 Rows = list[dict[str, Any]]
 
 
@@ -133,6 +135,38 @@ def occupancies(weights: npt.NDArray[np.float64], frames: int) -> Any:
         )
     )
     return _finished(points, "Occupancy of the components", 220)
+
+
+def detection_errors(misses: npt.NDArray[np.float64], alarms: npt.NDArray[np.float64]) -> Any:
+    """Plot rates of misses against rates of false alarms, both as deviations of a normal score."""
+    inside = (misses > 0) & (misses < 1) & (alarms > 0) & (alarms < 1)
+    kept = np.flatnonzero(inside)
+    kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), _POINTS)).astype(int))]
+    rows: Rows = [
+        {
+            "false_alarms": float(f"{alarms[at]:.4g}"),
+            "misses": float(f"{misses[at]:.4g}"),
+            "x": float(f"{ndtri(alarms[at]):.5g}"),
+            "y": float(f"{ndtri(misses[at]):.5g}"),
+        }
+        for at in kept.tolist()
+    ]
+    ticks = {f"{ndtri(share):.4f}": f"{100 * share:g} %" for share in _SHARES}
+    words = " : ".join(f"abs(datum.value - {at}) < 0.001 ? '{text}'" for at, text in ticks.items())
+    places: dict[str, Any] = {
+        "scale": alt.Scale(domain=[float(ndtri(_SHARES[end])) for end in (0, -1)], clamp=True),
+        "axis": alt.Axis(values=[float(at) for at in ticks], labelExpr=f"{words} : ''"),
+    }
+    line = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_line(color=TRAINING)
+        .encode(
+            x=alt.X("x:Q", title="false alarms", **places),
+            y=alt.Y("y:Q", title="misses", **places),
+            tooltip=_tooltips("false_alarms:Q:.4f", "misses:Q:.4f"),
+        )
+    )
+    return _finished(line, "Detection error tradeoff", 320)
 
 
 def _finished(chart: Any, title: str, height: int) -> Any:

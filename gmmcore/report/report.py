@@ -21,8 +21,10 @@ from gmmcore.config.options import mapping
 from gmmcore.core.describe import Size, cautions, describe, sizes
 from gmmcore.core.estep import accumulate
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.verification import error_rates
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.shows import ShowTable
+from gmmcore.data.trials import LABELS, error_line, read_scores
 from gmmcore.errors import counted
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.report import plots
@@ -90,10 +92,21 @@ def _log_likelihood(mixture: GaussianMixture, frames: Frames | None, threads: in
     return accumulate(mixture, frames, precision="single", threads=threads).log_likelihood_per_frame
 
 
-def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[str]]) -> str:
-    """Write the page of a training; `skipped` has show, path and fault of shows left out."""
+def report_page(
+    outcome: Outcome,
+    shows: ShowTable,
+    skipped: Sequence[Sequence[str]],
+    scores: str | None = None,
+) -> str:
+    """Write the page of a training; `skipped` has show, path and fault of shows left out.
+
+    `scores` is the path of a table of trials.
+    """
     mixture, history = outcome.model.mixture, outcome.model.history
     charts = {}
+    if scores and plots.CAN_DRAW and read_scores(scores).keys() == {*LABELS}:
+        rates = error_rates(*map(read_scores(scores).__getitem__, LABELS))
+        charts["det"] = plots.detection_errors(*rates).to_dict()
     if plots.CAN_DRAW and history:
         charts["likelihood"] = plots.likelihoods(history).to_dict()
     if plots.CAN_DRAW and mixture.components > 1:
@@ -124,6 +137,7 @@ def report_page(outcome: Outcome, shows: ShowTable, skipped: Sequence[Sequence[s
         iterations=_iterations(outcome),
         provenance=Table(("provenance", "value"), [*_provenance(outcome).items()]),
         charts=charts,
+        verification=error_line(scores) if scores else "",
         drawing=plots.CAN_DRAW,
         library=_library() if charts else "",
     )

@@ -81,8 +81,11 @@ def test_what_is_made_and_made_again(scored):
 
 
 def test_ratios_and_mistakes(scored):
-    scored.configure(configuration(scoring="ratio"))
+    scored.configure({**configuration(scoring="ratio"), "report": True})
     scored.run()
+    page = (scored.folder / RESULTS / "report.html").read_text()
+    assert "qual error rate" in page
+    assert '"det"' in page
     made = scored.made()
     scored.remove(f"{RESULTS}/scores.tsv")
     scored.run("--cores", "1")

@@ -19,8 +19,10 @@ from gmmcore.config.configuration import resolve
 from gmmcore.core.describe import sizes
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.moments import Moments
+from gmmcore.core.verification import error_rates
 from gmmcore.data.corpus import Corpus, CorpusShard
 from gmmcore.data.shows import ShowTable
+from gmmcore.data.trials import LABELS, error_line
 from gmmcore.formats.hdf5 import Model
 from gmmcore.report import plots
 from gmmcore.report.compare import comparison_table, comparison_text, differing, frames_key
@@ -126,6 +128,29 @@ def test_names_are_escaped_and_every_setting_is_there():
     cells = Reader(text).texts["td"]
     for key in ("features.list", "llk_gain", "low_count.occupancy", "full.prior", "precision"):
         assert key in cells
+
+
+def test_scores_of_trials_have_their_error_rate_and_their_plot(tmp_path):
+    rng = np.random.default_rng(2)
+    table = tmp_path / "scores.tsv"
+    rows = [(rng.normal(2), "target") for _ in range(50)]
+    rows += [(rng.normal(), "nontarget") for _ in range(400)]
+    lines = [f"m\ts\t{value}\t{label}" for value, label in rows]
+    table.write_text("\n".join(["model\tshow\tscore\tlabel", *lines]) + "\n")
+    text = report_page(outcome(), SHOWS, [], str(table))
+    assert error_line(table)[1:] in text
+    assert "450 trials, 50 of them target trials" in text
+    (given,) = (t for t in Reader(text).texts["script"] if t.startswith('{"det"'))
+    values = next(iter(json.loads(given)["det"]["datasets"].values()))
+    targets, nontargets = ([v for v, name in rows if name == one] for one in LABELS)
+    rates = {
+        tuple(round(float(r), 4) for r in pair)
+        for pair in zip(*error_rates(targets, nontargets), strict=True)
+    }
+    assert len(values) > 20
+    assert {(round(v["misses"], 4), round(v["false_alarms"], 4)) for v in values} <= rates
+    table.write_text("model\tshow\tscore\nm\ts\t1\n")
+    assert "plot-det" not in report_page(outcome(), SHOWS, [], str(table))
 
 
 def test_the_same_training_has_the_same_page():
