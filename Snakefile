@@ -24,20 +24,28 @@ rule all:
             for corpus in CORPORA
             for name in ["shows.tsv", "corpus.json", "skipped.tsv"]
         ],
-        lambda wildcards: [path for name in CORPORA for path in missing_shards(name)],
-        [path.format(stage=stage) for stage in STAGES for path in [FIRST, LAST]],
+        lambda wildcards: [
+            path for name in CORPORA if ON_CLUSTER for path in missing_shards(name)
+        ],
+        [
+            LAST.format(stage=f"{run.name}/{stage.name}")
+            for run in RUNS.values()
+            for stage in ends(run)
+        ],
         [
             f"results/{run.name}/{name}"
             for run in RUNS.values()
             for name in [
                 "ubm.h5",
-                *run.products,
+                "history.tsv",
                 *run.scores,
                 *run.pages,
                 "SHA256SUMS",
             ]
         ],
         [f"results/{COMPARISON}"] if COMPARED else [],
+    message:
+        "all that the configuration asks for is there"
 
 
 include: "rules/features.smk"
@@ -58,18 +66,22 @@ localrules:
     split,
     diag2full,
     finish,
-    recovery,
     export,
     report,
     compare,
     adapt,
-    checksums,
 
 
 # The jobs of a cluster read this file too, but decide nothing.
 if workflow.is_main_process:
     with one_line():
         write_stamps(RUNS, prefix())
+    if len(lines := [*finished(RUNS)]) == len(RUNS):
+        print(*lines, sep="\n", file=sys.stderr)
+
+
+onsuccess:
+    print(*finished(RUNS), sep="\n", file=sys.stderr)
 
 
 onerror:

@@ -12,7 +12,7 @@ from gmmcore.errors import GmmcoreError, one_line
 from gmmcore.workflow.runs import made_lists, read_runs
 from gmmcore.workflow.stage import mixture_path
 from gmmcore.workflow.stamps import write_stamps
-from gmmcore.workflow.status import following, is_long, needs
+from gmmcore.workflow.status import following, is_long, is_written, needs, unfinished
 
 # Jobs find the program also where the environment of Snakemake was not activated.
 if shutil.which("gmmcore") is None:
@@ -51,6 +51,7 @@ ON_CLUSTER = workflow.resource_settings.nodes is not None
 TABLE = "results/features/{corpus}/shows.tsv"
 SOURCE = "results/features/{corpus}/source.json"
 CORPUS = "results/features/{corpus}/corpus.json"
+SKIPPED = "results/features/{corpus}/skipped.tsv"
 SETTINGS = "results/{stage}/settings.json"
 FIRST = "results/{stage}/000.h5"
 STATISTICS = "results/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
@@ -84,6 +85,11 @@ wildcard_constraints:
 def prefix():
     """Return the prefix of all paths, if this workflow is a module of another one."""
     return str(rules.shows.output[0]).removesuffix(TABLE)
+
+
+def list_of(wildcards):
+    """Return the list of the features, if the workflow makes it."""
+    return [*LISTS & {CORPORA[wildcards.corpus].list}]
 
 
 def missing_shards(corpus):
@@ -138,9 +144,65 @@ def last_stage(path, wildcards):
 
 def last_before(wildcards):
     """Return the last mixture of the stage before, if there is one."""
-    run, stage = STAGES[wildcards.stage]
+    return before_stage(*STAGES[wildcards.stage])
+
+
+def before_stage(run, stage):
+    """Return the last mixture of the stage before one of a run, if there is one."""
     place = run.plan.index(stage)
     return f"results/{run.name}/{run.plan[place - 1].name}.h5" if place else []
+
+
+def is_alone(run, stage):
+    """Whether a stage has a job, or jobs, of its own: it may take long, and elsewhere."""
+    is_away = ON_CLUSTER or run.settings.device == "cuda"
+    return is_scattered(run, stage) or (is_away and is_long(run, stage))
+
+
+def made_together(stage):
+    """Return the run of a stage, and the stages that the job of this stage makes, in order."""
+    run, stage = STAGES[stage]
+    *earlier, last = run.plan[: run.plan.index(stage) + 1]
+    alone = [place for place, each in enumerate(earlier) if is_alone(run, each)]
+    start = len(earlier) if is_alone(run, last) else max(alone, default=-1) + 1
+    return run, [*earlier[start:], last]
+
+
+def ends(run):
+    """Return the last stages of the jobs that make a run."""
+    following = [*run.plan[1:], None]
+    return [
+        stage
+        for stage, after in zip(run.plan, following)
+        if after is None or is_alone(run, stage) or is_alone(run, after)
+    ]
+
+
+def settings_of(wildcards):
+    """Return the settings of all stages that the job of a stage makes."""
+    run, stages = made_together(wildcards.stage)
+    return [SETTINGS.format(stage=f"{run.name}/{stage.name}") for stage in stages]
+
+
+def before_all(wildcards):
+    """Return the last mixture before the stages that the job of a stage makes, if there is one."""
+    run, stages = made_together(wildcards.stage)
+    return before_stage(run, stages[0])
+
+
+def first_of(wildcards):
+    """Return the first mixture of a stage whose iterations are jobs; others make their own."""
+    return FIRST if is_scattered(*STAGES[wildcards.stage]) else []
+
+
+def to_make(wildcards, resources):
+    """Name the stages that a job will make; as a function of resources, it is not recorded."""
+    run, stages = made_together(wildcards.stage)
+    rest = unfinished(run, f"{prefix()}results")
+    names = [f"{stage.kind} {stage.components}" for stage in stages if stage in rest]
+    if len(names) > 2:
+        names = [f"{names[0]} to {names[-1]}"]
+    return " and ".join(names) or f"up to {stages[-1].name}, which are there"
 
 
 def next_iteration(wildcards):
@@ -182,12 +244,16 @@ def threads(wildcards):
 
 def memory(wildcards, threads, attempt):
     """Return the megabytes that a job asks for."""
-    return attempt * needs(*STAGES[wildcards.stage], prefix(), threads).megabytes
+    run, stages = made_together(wildcards.stage)
+    return attempt * max(
+        needs(run, each, prefix(), threads).megabytes for each in stages
+    )
 
 
 def runtime(wildcards, threads, attempt):
     """Return the minutes that a job asks for."""
-    return attempt * needs(*STAGES[wildcards.stage], prefix(), threads).minutes
+    run, stages = made_together(wildcards.stage)
+    return attempt * sum(needs(run, each, prefix(), threads).minutes for each in stages)
 
 
 def gpus(wildcards):
@@ -201,3 +267,37 @@ def work(wildcards, resources):
     device = "cuda" if gpus(wildcards) else "cpu"
     memory = STAGES[wildcards.stage][0].settings.memory
     return f"--device {device} --memory {memory}"
+
+
+def final_components(wildcards, resources):
+    """Return how many components a run ends with, of which the first mixture does not depend."""
+    return STAGES[wildcards.stage][0].settings.components
+
+
+def truth_of(wildcards):
+    """Return the mixture that the demonstration is drawn from, if the run has one."""
+    folder = RUNS[wildcards.run].settings.demo.folder
+    return f"{folder}/truth.h5" if folder else []
+
+
+def exports_of(wildcards):
+    """Return the exports of a run, those of the sizes that are kept included."""
+    run = RUNS[wildcards.run]
+    names = [
+        name for name in run.products if name not in ("history.tsv", "recovery.txt")
+    ]
+    return [f"{prefix()}results/{run.name}/{name}" for name in names]
+
+
+def stages_of(run):
+    """Return the last mixtures of all stages of a run, most of which are no outputs of rules."""
+    return [f"{prefix()}results/{run}/{stage.name}.h5" for stage in RUNS[run].plan]
+
+
+def finished(runs):
+    """Say where the results of runs are that are finished."""
+    for run in runs.values():
+        results, names = f"{prefix()}results", ["ubm.h5", *run.pages]
+        if not unfinished(run, results) and is_written(run, results):
+            files = " and ".join(f"{results}/{run.name}/{name}" for name in names)
+            yield f"{run.name}: finished, see {files}"

@@ -18,6 +18,8 @@ rule demo:
         "../envs/gmmcore.yaml"
     params:
         folder=lambda wildcards, output: os.path.dirname(output.shows),
+    message:
+        "the demonstration corpus in {wildcards.demo}"
     shell:
         "gmmcore demo --settings {input.settings:q} --output {params.folder:q} --log {log:q}"
 
@@ -25,7 +27,7 @@ rule demo:
 checkpoint shows:
     input:
         settings=SOURCE,
-        list=lambda wildcards: [*LISTS & {CORPORA[wildcards.corpus].list}],
+        list=list_of,
     output:
         TABLE,
     log:
@@ -34,6 +36,8 @@ checkpoint shows:
         "../envs/gmmcore.yaml"
     params:
         list=lambda wildcards, input: ["--list", *input.list] if input.list else [],
+    message:
+        "features {wildcards.corpus}: check the list"
     shell:
         "gmmcore shows --settings {input.settings:q} {params.list:q} --output {output:q}"
         " --log {log:q}"
@@ -56,6 +60,8 @@ rule shard:
         mem_mb=lambda wildcards, attempt: 500 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
         packing=1,
+    message:
+        "features {wildcards.corpus}: pack shard {wildcards.shard}"
     shell:
         "gmmcore shard --settings {input.settings:q} --shows {input.shows:q}"
         " --shard {wildcards.shard} --output {output:q} --log {log:q}"
@@ -74,10 +80,13 @@ checkpoint packed:
         "../envs/gmmcore.yaml"
     params:
         dates=lambda wildcards: dates(TABLE.format(**wildcards)),
+    message:
+        "features {wildcards.corpus}: all shards"
     shell:
         "gmmcore checksums {input.shows:q} --output {output:q} --log {log:q}"
 
 
+# On a cluster, which shows and shards there are, is known once the list is checked.
 rule corpus:
     input:
         wait_for_shards,
@@ -85,11 +94,40 @@ rule corpus:
         shows=TABLE,
     output:
         corpus=CORPUS,
-        skipped="results/features/{corpus}/skipped.tsv",
+        skipped=SKIPPED,
     log:
         "logs/features/{corpus}/corpus.log",
     conda:
         "../envs/gmmcore.yaml"
+    message:
+        "features {wildcards.corpus}: gather the shards"
     shell:
         "gmmcore corpus --settings {input.settings:q} --shows {input.shows:q}"
         " --output {output.corpus:q} --skipped {output.skipped:q} --log {log:q}"
+
+
+# On one machine, one job does all of it. It leaves the shards that are there.
+if not ON_CLUSTER:
+
+    rule pack:
+        input:
+            settings=SOURCE,
+            list=list_of,
+        output:
+            shows=TABLE,
+            corpus=CORPUS,
+            skipped=SKIPPED,
+        log:
+            "logs/features/{corpus}/pack.log",
+        conda:
+            "../envs/gmmcore.yaml"
+        threads: workflow.resource_settings.cores or 1
+        message:
+            "features {wildcards.corpus}: check the list, select the frames of speech, pack them"
+        shell:
+            "gmmcore pack --settings {input.settings:q} --list {input.list:q}"
+            " --shows {output.shows:q} --output {output.corpus:q} --skipped {output.skipped:q}"
+            " --threads {threads} --log {log:q}"
+
+    ruleorder: pack > shows
+    ruleorder: pack > corpus

@@ -7,10 +7,14 @@
 #           results/comparison.tsv                all runs side by side, if there are two or more
 
 
+# Exports and the comparison are no outputs, because only the configuration says which there are.
 rule finish:
     input:
+        run=RUN,
         settings=lambda wildcards: last_stage(SETTINGS, wildcards),
         mixture=lambda wildcards: last_stage(LAST, wildcards),
+        corpus=lambda wildcards: corpora(RUNS[wildcards.run])[0],
+        truth=truth_of,
     output:
         mixture=report(FINAL, caption="../docs/captions/mixture.rst", category="{run}"),
         history=report(
@@ -18,13 +22,25 @@ rule finish:
             caption="../docs/captions/history.rst",
             category="{run}",
         ),
+        sums="results/{run}/SHA256SUMS",
     log:
         "logs/{run}/finish.log",
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        exports=exports_of,
+        recovery=lambda wildcards, input: (
+            ["--recovery", f"{prefix()}results/{wildcards.run}/recovery.txt"]
+            if input.truth
+            else []
+        ),
+    message:
+        "{wildcards.run}: the final mixture and what is made of it"
     shell:
-        "gmmcore finish --settings {input.settings:q} --mixture {input.mixture:q}"
-        " --output {output.mixture:q} --history {output.history:q} --log {log:q}"
+        "gmmcore products --settings {input.settings:q} --mixture {input.mixture:q}"
+        " --corpus {input.corpus:q} --truth {input.truth:q} --output {output.mixture:q}"
+        " --history {output.history:q} --exports {params.exports:q} {params.recovery:q}"
+        " --checksums {output.sums:q} --log {log:q}"
 
 
 rule export:
@@ -39,36 +55,16 @@ rule export:
         format=alternatives(name.removeprefix("ubm.") for name in EXPORTS.values()),
     conda:
         "../envs/gmmcore.yaml"
+    message:
+        "{wildcards.name} in another format, {wildcards.format}"
     shell:
         "gmmcore convert {input:q} {output:q} --log {log:q}"
-
-
-rule recovery:
-    input:
-        truth=lambda wildcards: f"{RUNS[wildcards.run].settings.demo.folder}/truth.h5",
-        mixture=FINAL,
-        corpus=lambda wildcards: corpora(RUNS[wildcards.run])[0],
-    output:
-        "results/{run}/recovery.txt",
-    log:
-        "logs/{run}/recovery.log",
-    wildcard_constraints:
-        run=alternatives(name for name, run in RUNS.items() if run.settings.demo.folder),
-    conda:
-        "../envs/gmmcore.yaml"
-    shell:
-        "gmmcore recovery --truth {input.truth:q} --mixture {input.mixture:q}"
-        " --corpus {input.corpus:q} --output {output:q} --log {log:q}"
 
 
 rule report:
     input:
         settings=RUN,
         mixture=FINAL,
-        stages=lambda wildcards: [
-            f"results/{wildcards.run}/{stage.name}.h5"
-            for stage in RUNS[wildcards.run].plan
-        ],
         corpus=lambda wildcards: corpora(RUNS[wildcards.run])[0],
         held_out=lambda wildcards: corpora(RUNS[wildcards.run])[1:],
         scores=lambda wildcards: expand(
@@ -87,9 +83,12 @@ rule report:
         "../envs/gmmcore.yaml"
     params:
         logs=lambda wildcards: f"{prefix()}logs/{wildcards.run}",
+        stages=lambda wildcards: stages_of(wildcards.run),
+    message:
+        "{wildcards.run}: the report"
     shell:
         "gmmcore report --settings {input.settings:q} --mixture {input.mixture:q}"
-        " --stages {input.stages:q} --corpus {input.corpus:q} --held-out {input.held_out:q}"
+        " --stages {params.stages:q} --corpus {input.corpus:q} --held-out {input.held_out:q}"
         " --scores {input.scores:q} --logs {params.logs:q} --output {output:q} --log {log:q}"
 
 
@@ -114,28 +113,9 @@ rule compare:
             next((prefix() + path for path in corpora(run)[1:]), "-")
             for run in COMPARED
         ],
+    message:
+        "the comparison of all runs"
     shell:
         "gmmcore comparison --settings {input.settings:q} --mixtures {input.mixtures:q}"
         " --corpora {input.corpora:q} --held-out {params.held_out:q}"
-        " --output {output:q} --log {log:q}"
-
-
-# Products that are there are taken as they are: the sums of a damaged one would hide the damage.
-rule checksums:
-    input:
-        settings=RUN,
-        last=lambda wildcards: last_stage(LAST, wildcards),
-        mixture=FINAL,
-        products=lambda wildcards: [
-            ancient(f"results/{wildcards.run}/{name}")
-            for name in RUNS[wildcards.run].products
-        ],
-    output:
-        "results/{run}/SHA256SUMS",
-    log:
-        "logs/{run}/checksums.log",
-    conda:
-        "../envs/gmmcore.yaml"
-    shell:
-        "gmmcore checksums {input.mixture:q} {input.products:q} --last {input.last:q}"
         " --output {output:q} --log {log:q}"

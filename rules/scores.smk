@@ -37,6 +37,8 @@ rule statistics:
         "results/{run}/statistics/{name}.h5",
     log:
         "logs/{run}/statistics/{name}.log",
+    message:
+        "{wildcards.run}: statistics of the shows of {wildcards.name}"
     wildcard_constraints:
         name=alternatives({name for run in RUNS.values() for name in run.lists}),
     conda:
@@ -60,6 +62,8 @@ rule adapt:
         MODELS,
     log:
         "logs/{run}/models.log",
+    message:
+        "{wildcards.run}: adapted means"
     conda:
         "../envs/gmmcore.yaml"
     shell:
@@ -83,6 +87,8 @@ rule trials:
         matrix="results/{run}/scores.h5",
     log:
         "logs/{run}/scores.log",
+    message:
+        "{wildcards.run}: scores of trials"
     conda:
         "../envs/gmmcore.yaml"
     threads: workflow.resource_settings.cores or 1

@@ -19,9 +19,13 @@ checkpoint initialise:
         stage=stages_where(lambda run, stage: stage.origin == "initialise"),
     conda:
         "../envs/gmmcore.yaml"
+    params:
+        components=final_components,
+    message:
+        "{wildcards.stage}: the first mixture"
     shell:
         "gmmcore initialise --settings {input.settings:q} --corpus {input.corpus:q}"
-        " --output {output:q} --log {log:q}"
+        " --components {params.components} --output {output:q} --log {log:q}"
 
 
 checkpoint split:
@@ -38,6 +42,8 @@ checkpoint split:
     conda:
         "../envs/gmmcore.yaml"
     threads: threads
+    message:
+        "{wildcards.stage}: the first mixture"
     shell:
         "gmmcore split --settings {input.settings:q} --mixture {input.mixture:q}"
         " --corpus {input.corpus:q} --threads {threads} --output {output:q} --log {log:q}"
@@ -55,27 +61,28 @@ checkpoint diag2full:
         stage=stages_where(lambda run, stage: stage.origin == "diag2full"),
     conda:
         "../envs/gmmcore.yaml"
+    message:
+        "{wildcards.stage}: the first mixture"
     shell:
         "gmmcore diag2full --settings {input.settings:q} --mixture {input.mixture:q}"
         " --output {output:q} --log {log:q}"
 
 
-# One job makes the missing iterations of a stage. They are no outputs, because Snakemake removes
-# outputs before it starts a job; the job continues after those that are valid.
+# One job makes this stage and the stages before that have no job of their own: their first mixtures,
+# the missing iterations, and their last mixtures. What lies within is no output, because Snakemake
+# removes outputs before it starts a job; the job continues after what is valid.
 rule iterate:
     input:
         next_iteration,
-        settings=SETTINGS,
-        mixture=FIRST,
-        before=last_before,
+        settings=settings_of,
+        before=before_all,
+        first=first_of,
         corpus=corpus_of,
         held_out=held_out_of,
     output:
         LAST,
     log:
         "logs/{stage}.log",
-    benchmark:
-        "logs/{stage}.benchmark.tsv"
     conda:
         "../envs/gmmcore.yaml"
     threads: threads
@@ -85,11 +92,18 @@ rule iterate:
         tasks_per_gpu=1,
         runtime=runtime,
     params:
+        stages=to_make,
+        components=final_components,
         work=work,
+        times=lambda wildcards: f"{prefix()}logs/{STAGES[wildcards.stage][0].name}",
+    message:
+        "{wildcards.stage}: stages {params.stages} ({threads} threads,"
+        " mem_mb={resources.mem_mb}, gpu={resources.gpu})"
     shell:
-        "gmmcore iterate --settings {input.settings:q} --mixture {input.mixture:q}"
-        " --before {input.before:q} --corpus {input.corpus:q} --held-out {input.held_out:q}"
-        " {params.work} --threads {threads} --output {output:q} --log {log:q}"
+        "gmmcore stages --stages {input.settings:q} --before {input.before:q}"
+        " --components {params.components} --corpus {input.corpus:q}"
+        " --held-out {input.held_out:q} {params.work} --threads {threads} --times {params.times:q}"
+        " --log {log:q}"
 
 
 # With `jobs: N`, these rules make the iterations of long stages: jobs that share the E-step write their
@@ -116,6 +130,9 @@ rule accumulate:
     params:
         mixture=lambda wildcards: prefix() + before(wildcards),
         work=work,
+    message:
+        "{wildcards.stage}: iteration {wildcards.iteration}, part {wildcards.part} ({threads} threads,"
+        " mem_mb={resources.mem_mb}, gpu={resources.gpu})"
     shell:
         "gmmcore accumulate --settings {input.settings:q} --mixture {params.mixture:q}"
         " --corpus {input.corpus:q} --held-out {input.held_out:q}"
@@ -160,6 +177,9 @@ checkpoint maximise:
             corpus_of(wildcards),
             *held_out_of(wildcards),
         ),
+    message:
+        "{wildcards.stage}: iteration {wildcards.iteration} ({threads} threads,"
+        " mem_mb={resources.mem_mb}, gpu={resources.gpu})"
     shell:
         "gmmcore maximise --settings {input.settings:q} --mixture {params.mixture:q}"
         " --corpus {input.corpus:q} --held-out {input.held_out:q} {params.work}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from gmmcore.cli.verb import (
     PREFIX,
     THREADS,
     argument,
+    call,
     configuration_of,
     options,
     stamp,
@@ -66,8 +68,7 @@ def shard(arguments: argparse.Namespace) -> None:
 
     settings = options_of(arguments, FeaturePart).for_run(None)
     facts, written = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
-    if not written:
-        print(f"shard {arguments.shard}: verified")
+    if not written:  # It is there.
         return
     faults = f", {len(facts['faults'])} faulty" if facts["faults"] else ""
     print(
@@ -108,6 +109,39 @@ def corpus(arguments: argparse.Namespace) -> None:
         f"{found.frames} frames of dimension {found.dimension} in "
         f"{counted(len(shards), 'shard')}{skipped}"
     )
+
+
+@verb(
+    argument("--settings", required=True, help="source.json"),
+    argument("--list", nargs="*", default=[], help="the feature list, if not that of the settings"),
+    argument("--shows", required=True, help="shows.tsv to write, beside the shards"),
+    argument("--output", required=True, help="corpus.json"),
+    argument("--skipped", required=True, help="a table of the faulty shows"),
+    THREADS,
+)
+def pack(arguments: argparse.Namespace) -> None:
+    """Make all files from the feature list to the frames, each by its verb, in one process.
+
+    Example: gmmcore pack --settings source.json --shows shows.tsv --output corpus.json
+             --skipped skipped.tsv
+    """
+    from gmmcore.core.parallel import processes_map
+    from gmmcore.data.check import shard_paths
+
+    settings = ["--settings", arguments.settings]
+    given = [word for path in arguments.list for word in ("--list", path)]
+    call("shows", *settings, *given, "--output", arguments.shows)
+    shards = shard_paths(arguments.shows)
+
+    def make(name: str) -> None:
+        words = [*given, "--shows", arguments.shows, "--shard", name, "--output", shards[name]]
+        call("shard", *settings, *words)
+
+    missing = [name for name, path in shards.items() if not os.path.exists(path)]
+    for _ in processes_map(min(arguments.threads, len(missing)))(make, missing):
+        pass
+    words = ["--shows", arguments.shows, "--output", arguments.output]
+    call("corpus", *settings, *words, "--skipped", arguments.skipped)
 
 
 @verb(

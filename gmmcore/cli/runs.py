@@ -15,6 +15,7 @@ from gmmcore.cli.verb import (
     OUTPUT,
     THREADS,
     argument,
+    call,
     configuration_of,
     verb,
 )
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from gmmcore.config.keys import Settings
     from gmmcore.data.corpus import Corpus
     from gmmcore.workflow.runs import Run
 
@@ -115,6 +117,38 @@ def status(arguments: argparse.Namespace) -> None:
 
 
 @verb(
+    argument("--settings", required=True, help="settings.json of the last stage"),
+    argument("--mixture", required=True, help="the last stage's"),
+    argument("--truth", nargs="?", help="truth.h5 of the demonstration, to compare with"),
+    CORPUS,
+    argument("--output", required=True, help="the final mixture"),
+    argument("--history", required=True, help="the table of the iterations"),
+    argument("--exports", nargs="*", default=[], help="files to write, named as the mixtures"),
+    argument("--recovery", help="what the comparison with the truth says"),
+    argument("--checksums", required=True, help="the SHA-256 of these files"),
+)
+def products(arguments: argparse.Namespace) -> None:
+    """Write the final files of a run, each by the verb that makes it, in one process.
+
+    Example: gmmcore products --settings results/demo/full/64/settings.json
+             --mixture results/demo/full/64.h5 --corpus corpus.json --output results/demo/ubm.h5
+             --history results/demo/history.tsv --checksums results/demo/SHA256SUMS
+    """
+    final, history, mixture = arguments.output, arguments.history, ["--mixture", arguments.mixture]
+    settings = ["--settings", arguments.settings]
+    call("finish", *settings, *mixture, "--output", final, "--history", history)
+    files = [final, history, *arguments.exports]
+    for path in arguments.exports:
+        folder, name = os.path.split(path)
+        call("convert", os.path.join(folder, f"{name.partition('.')[0]}.h5"), path)
+    if arguments.truth:
+        words = ["--truth", arguments.truth, "--mixture", final, "--corpus", arguments.corpus]
+        call("recovery", *words, "--output", arguments.recovery)
+        files.append(arguments.recovery)
+    call("checksums", *files, "--last", arguments.mixture, "--output", arguments.checksums)
+
+
+@verb(
     argument("--mixture", required=True, help="the final mixture"),
     argument("--stages", nargs="+", required=True, help="the last mixtures of the stages"),
     CORPUS,
@@ -132,9 +166,8 @@ def report(arguments: argparse.Namespace) -> None:
              --corpus results/features/<id>/corpus.json --settings results/demo/settings.json
              --output report.html
     """
-    from gmmcore.config.configuration import resolve
     from gmmcore.data.shows import ShowTable
-    from gmmcore.files import read_bytes, read_json, replace_text
+    from gmmcore.files import read_bytes, replace_text
     from gmmcore.report.plots import CAN_DRAW
     from gmmcore.report.report import read_outcome, report_page
 
@@ -148,7 +181,7 @@ def report(arguments: argparse.Namespace) -> None:
         Path(arguments.mixture),
         arguments.stages,
         *_sampled(arguments.corpus),
-        resolve(read_json(arguments.settings), arguments.settings),
+        _settings(arguments.settings),
         _sampled(arguments.held_out)[1] if arguments.held_out else None,
         Path(arguments.logs),
         arguments.threads,
@@ -175,8 +208,7 @@ def comparison(arguments: argparse.Namespace) -> None:
     Example: gmmcore comparison --mixtures results/a/ubm.h5 results/b/ubm.h5 --corpora a.json b.json
              --settings a/settings.json b/settings.json --output comparison.tsv
     """
-    from gmmcore.config.configuration import resolve
-    from gmmcore.files import read_json, replace_text
+    from gmmcore.files import replace_text
     from gmmcore.report.compare import comparison_table, comparison_text
     from gmmcore.report.report import read_outcome
 
@@ -186,7 +218,7 @@ def comparison(arguments: argparse.Namespace) -> None:
             Path(final),
             [final],
             *sampled(corpus),
-            resolve(read_json(settings), settings),
+            _settings(settings),
             None if held_out == "-" else sampled(held_out)[1],
             threads=arguments.threads,
         )
@@ -201,6 +233,16 @@ def comparison(arguments: argparse.Namespace) -> None:
     replace_text(arguments.output, comparison_table(outcomes))
     print(f"{arguments.output}, rounded; likelihoods compare within a group, of the same frames:")
     print(comparison_text(outcomes), end="")
+
+
+def _settings(path: str) -> Settings:
+    """Read the settings of a run from its stamp."""
+    from gmmcore.config.configuration import resolve
+    from gmmcore.files import read_json
+
+    values = read_json(path)
+    values.pop("again", None)
+    return resolve(values, path)
 
 
 def _sampled(path: str) -> tuple[Corpus, npt.NDArray[np.float32]]:

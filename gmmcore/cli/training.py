@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, options, stamp, verb
+from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, call, options, stamp, verb
 from gmmcore.errors import DamagedFileError, GmmcoreError, explained
 
 if TYPE_CHECKING:
@@ -194,6 +195,61 @@ def iterate(arguments: argparse.Namespace) -> None:
     if arguments.settings:
         require_first(task.model, arguments.mixture, arguments.settings, arguments.before)
     make_iterations(task, arguments.output)
+
+
+@verb(
+    argument("--stages", nargs="+", required=True, help="settings.json of each stage, in order"),
+    argument("--before", nargs="?", help="last mixture of the stage before the first of them"),
+    CORPUS,
+    argument("--held-out", nargs="?", help="corpus.json of the held-out frames, if any"),
+    argument("--components", type=int, default=1, help="those of the final mixture"),
+    argument("--times", help="the folder for the seconds that the stages took"),
+    THREADS,
+    options("config.keys.Job"),
+)
+def stages(arguments: argparse.Namespace) -> None:
+    """Make stages of a training, each by the verbs that make it, in one process.
+
+    Example: gmmcore stages --stages results/demo/diag/1/settings.json
+             results/demo/diag/2/settings.json --corpus corpus.json
+    """
+    import os
+    import time
+
+    from gmmcore.files import read_json, replace_text
+    from gmmcore.workflow.check import has_first
+    from gmmcore.workflow.stage import iterations_in, mixture_path
+
+    before, corpus = arguments.before, ["--corpus", arguments.corpus]
+    threads = ["--threads", arguments.threads]
+    for stamp_path in arguments.stages:
+        # Times of files may be behind the clock by its tick.
+        start, begin = time.time() - 0.05, time.perf_counter()
+        settings, folder = ["--settings", stamp_path], os.path.dirname(stamp_path)
+        first, last, wanted = mixture_path(folder, 0), f"{folder}.h5", read_json(stamp_path)
+        source = [] if before is None else ["--mixture", before]
+        if not has_first(first, stamp_path, before, arguments.corpus):
+            more = {
+                "initialise": [*corpus, "--components", arguments.components],
+                "split": [*source, *corpus, *threads],
+                "diag2full": source,
+            }[wanted["origin"]]
+            call(wanted["origin"], *settings, *more, "--output", first)
+        held_out = arguments.held_out if wanted["held_out"] else None
+        call(
+            "iterate",
+            *(*settings, *corpus, *threads, "--mixture", first, "--output", last),
+            *([] if before is None else ["--before", before]),
+            *([] if held_out is None else ["--held-out", held_out]),
+            *("--device", arguments.device, "--memory", arguments.memory),
+        )
+        files = [Path(first), *iterations_in(folder)]
+        made = max(path.stat().st_mtime for path in files)
+        if arguments.times and made >= start:
+            seconds = time.perf_counter() - begin
+            path = f"{arguments.times}/{wanted['stage']}/{wanted['components']}.seconds"
+            replace_text(path, f"{seconds:.2f}\n")
+        before = last
 
 
 @verb(

@@ -37,6 +37,15 @@ def verb(*arguments: Declare) -> Callable[[Run], Run]:
     return register
 
 
+def call(name: str, *words: object) -> None:
+    """Run a verb in this process, with the words of its command line."""
+    chosen = VERBS[name]
+    parser = argparse.ArgumentParser(prog=f"gmmcore {name}")
+    for declare in chosen.arguments:
+        declare(parser)
+    chosen.run(parser.parse_args([str(word) for word in words]))
+
+
 def argument(*names: str, **options: object) -> Declare:
     """Declare an argument, as `ArgumentParser.add_argument` does."""
     return lambda parser: parser.add_argument(*names, **options)  # type: ignore[arg-type]

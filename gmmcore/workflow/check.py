@@ -62,6 +62,20 @@ def require_first(model: Model, path: str, stamp: str, before: str | None) -> No
         raise DamagedFileError(path, fault)
 
 
+def has_first(path: str, stamp: str, before: str | None, corpus: str) -> bool:
+    """Whether the first mixture of a stage is there, intact, and made from what there is now."""
+    try:
+        model = load_model(path)
+        require_first(model, path, stamp, before)
+    except DamagedFileError:
+        return False
+    except GmmcoreError:
+        if os.path.lexists(path):
+            raise
+        return False
+    return bool(model.facts["corpus"] == Corpus.read(corpus).digest)
+
+
 def load_last(path: str) -> Model:
     """Read the last mixture of a stage: the last iteration in the folder beside it, if any."""
     model, folder = load_model(path), path.removesuffix(".h5")

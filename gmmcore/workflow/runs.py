@@ -130,8 +130,7 @@ class Run:
         """Return the arguments of the verb that makes the first mixture of a stage."""
         settings = self.settings
         if stage.origin == "initialise":
-            start = {"source": settings.init.from_, "components": settings.components}
-            return mapping(self.initialise) | start
+            return mapping(self.initialise) | {"source": settings.init.from_}
         chosen = mapping(settings.split) if stage.origin == "split" else {}
         return {"components": stage.components, **chosen}
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -308,9 +308,8 @@ class Task:
 
     def _source(self, corpus: Corpus, path: str) -> Callable[[int], FrameSource]:
         """Return the function that reads the subset of a level; memory is taken when it does."""
-        memory, is_shared = int(1_000_000 * self.memory / self.share), self.threads > 1
-        frames = cache(lambda: CorpusFrames(corpus, path, memory, is_shared=is_shared))
-        return lambda level: frames().at(level)
+        memory = int(1_000_000 * self.memory / self.share)
+        return lambda level: _frames(corpus, path, memory, self.threads > 1).at(level)
 
     def iterate(
         self, model: Model, e_step: Callable[[GaussianMixture, int], Statistics]
@@ -338,6 +337,12 @@ class Task:
             check_apart(*paths)
 
 
+@lru_cache(2)
+def _frames(corpus: Corpus, path: str, memory: int, is_shared: bool) -> CorpusFrames:
+    """Return the frames of a corpus, which the stages of one process read once."""
+    return CorpusFrames(corpus, path, memory, is_shared=is_shared)
+
+
 def make_iterations(task: Task, output: str) -> None:
     """Make the missing iterations of a stage beside its first mixture, and copy the last one.
 
@@ -350,7 +355,9 @@ def make_iterations(task: Task, output: str) -> None:
         last = _last_iteration(task, folder)
         for path in superseded(folder, last):
             path.unlink(missing_ok=True)
-        replace_bytes(output, read_bytes(mixture_path(folder, last)))
+        content = read_bytes(mixture_path(folder, last))
+        if not os.path.exists(output) or read_bytes(output) != content:
+            replace_bytes(output, content)
 
 
 def _last_iteration(task: Task, folder: Path) -> int:
@@ -361,6 +368,8 @@ def _last_iteration(task: Task, folder: Path) -> int:
     done = walk_iterations(folder, first.digest, task.inside, task.outside, settings, task.course)
     if done.complete:
         return done.last
+    if done.fault.startswith("damaged"):
+        print(f"{mixture_path(folder, done.last + 1)}: {done.fault}; it is made again", flush=True)
     last, source = done.last, mixture_path(folder, done.last)
     model = load_model(source) if last else first
     task.look(model)

@@ -19,10 +19,12 @@ from gmmcore.config.keys import FeatureSettings
 from gmmcore.config.options import mapping
 from gmmcore.core.schedule import Stage
 from gmmcore.data.check import fingerprint
+from gmmcore.data.corpus import Corpus
 from gmmcore.data.demo import recipe_of
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import date_back, read_bytes, read_json, replace_text, sha256_of
+from gmmcore.files import date_back, read_json, replace_text, sha256_of
 from gmmcore.workflow.runs import Run, corpus_id, made_lists
+from gmmcore.workflow.status import is_written, unfinished
 
 _WORK = ("jobs", "memory", "device")
 
@@ -34,11 +36,15 @@ def write_stamps(runs: Mapping[str, Run], prefix: str = "") -> None:
     """
     for run in runs.values():
         _guard(run, runs, prefix)
-    texts = {
-        f"{prefix}{path}": json.dumps(values, indent=1, sort_keys=True) + "\n"
-        for path, values in _stamps(runs, prefix)
+    found = {f"{prefix}{path}": values for path, values in _stamps(runs, prefix)}
+    for path in _lacking(runs, prefix):
+        # Snakemake takes no notice of a file whose content is what it was.
+        found[path]["again"] = time.time()
+    written = {
+        path: json.dumps(values, indent=1, sort_keys=True) + "\n"
+        for path, values in found.items()
+        if not _is_current(path, values)
     }
-    written = {path: text for path, text in texts.items() if not _is_current(path, text)}
     if written:
         date_back(path for folder in _folders(runs, prefix) for path in folder.rglob("*"))
     for path, text in written.items():
@@ -74,6 +80,7 @@ def _of_stage(run: Run, stage: Stage) -> dict[str, Any]:
     return {
         "stage": stage.kind,
         "components": stage.components,
+        "origin": stage.origin,
         "features": run.corpus,
         "held_out": run.held_out_corpus if stage.iterations else None,
         "first": run.first(stage),
@@ -112,7 +119,7 @@ def _of_features(
             raise
     # Features that were taken away leave the frames made of them.
     values: dict[str, Any] = read_json(path)
-    return values
+    return {key: value for key, value in values.items() if key != "again"}
 
 
 def _guard(run: Run, runs: Mapping[str, Run], prefix: str) -> None:
@@ -140,9 +147,32 @@ def _folders(runs: Mapping[str, Run], prefix: str) -> Iterator[Path]:
             yield Path(f"{prefix}{path}").parent
 
 
-def _is_current(path: str, text: str) -> bool:
-    """Whether a file holds this text, and is not of the future."""
+def _lacking(runs: Mapping[str, Run], prefix: str) -> Iterator[str]:
+    """Yield the stamps of what was made, of which files are gone, or come from other settings.
+
+    Snakemake knows the outputs of its jobs only, and goes by their times.
+    """
+    results = f"{prefix}results"
+    for name in {name for run in runs.values() for name in run.corpora}:
+        path = f"{results}/features/{name}/corpus.json"
+        with suppress(GmmcoreError):
+            if not all(map(os.path.exists, Corpus.read(path).paths(path))):
+                yield f"{results}/features/{name}/source.json"
+    for run in runs.values():
+        folder = f"{results}/{run.name}"
+        rest = unfinished(run, results)
+        if any(os.path.exists(f"{folder}/{stage.name}.h5") for stage in rest):
+            yield f"{folder}/{rest[0].name}/settings.json"
+        elif os.path.exists(f"{folder}/ubm.h5") and not is_written(run, results):
+            yield f"{folder}/settings.json"
+
+
+def _is_current(path: str, values: dict[str, Any]) -> bool:
+    """Whether a stamp holds these values, and is not of the future."""
     try:
-        return read_bytes(path) == text.encode() and os.stat(path).st_mtime <= time.time()
-    except GmmcoreError:
+        known, wanted = read_json(path), json.loads(json.dumps(values))
+        # A file that was to be made again may be there now.
+        kept = {"again": known.get("again"), **wanted}
+        return kept == {"again": None, **known} and os.stat(path).st_mtime <= time.time()
+    except (GmmcoreError, AttributeError):
         return False

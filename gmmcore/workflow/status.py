@@ -34,6 +34,7 @@ from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import holder, remembered
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.workflow.stage import (
+    Walk,
     duration,
     header_state,
     mixture_path,
@@ -126,30 +127,63 @@ def following(run: Run, stage: Stage, results: str) -> int | None:
 
     It is None where the stage has ended, or a file cannot be read of which the next job says so.
     """
-    folder = f"{results}/{run.name}/{stage.name}"
-    facts, fault = header_state(mixture_path(folder, 0))
-    try:
-        paths = [f"{results}/features/{name}/corpus.json" for name in run.corpora]
-        corpus, *held_out = map(_read_corpus, paths)
-    except GmmcoreError as error:
-        fault = str(error)
-    if fault:
+    facts, fault = header_state(mixture_path(f"{results}/{run.name}/{stage.name}", 0))
+    corpora = _corpora(run, results)
+    if fault or not corpora:
         return None
-    settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus)
-    others = held_out[0] if held_out else None
-    walk = walk_iterations(folder, facts["digest"], corpus, others, settings, course, header_state)
+    walk = _walk(run, stage, results, facts["digest"], *corpora)
     return None if walk.complete else walk.last + 1
 
 
+def unfinished(run: Run, results: str) -> tuple[Stage, ...]:
+    """Return the stages from the first one of which a file is missing or out of date.
+
+    The headers of files decide: of files that are damaged inside, the jobs that read them tell.
+    """
+    corpora, parent = _corpora(run, results), None
+    if not corpora:
+        return run.plan
+    for place, stage in enumerate(run.plan):
+        folder = f"{results}/{run.name}/{stage.name}"
+        facts, fault = header_state(mixture_path(folder, 0))
+        wanted = run.digest_of_first(stage), corpora[0].digest, parent
+        if fault or stale(facts, 0, *wanted):
+            return run.plan[place:]
+        walk = _walk(run, stage, results, facts["digest"], *corpora)
+        last, fault = header_state(f"{folder}.h5")
+        if not walk.complete or fault or last["digest"] != walk.digest:
+            return run.plan[place:]
+        parent = walk.digest
+    return ()
+
+
+def is_written(run: Run, results: str) -> bool:
+    """Whether the final mixture is that of the last stage, and its products are there."""
+    folder = f"{results}/{run.name}"
+    final, _ = header_state(f"{folder}/ubm.h5")
+    last, fault = header_state(f"{folder}/{run.plan[-1].name}.h5")
+    names = ["SHA256SUMS", *run.products, *run.pages]
+    is_last = not fault and final.get("parent") == last["digest"]
+    return is_last and all(os.path.exists(f"{folder}/{name}") for name in names)
+
+
+def _walk(
+    run: Run, stage: Stage, results: str, first: str, corpus: Corpus, held_out: Corpus | None = None
+) -> Walk:
+    """Follow the iterations of a stage by the headers of their files."""
+    folder, settings = f"{results}/{run.name}/{stage.name}", run.digest("maximise", stage.kind)
+    course = run.course(stage, corpus)
+    return walk_iterations(folder, first, corpus, held_out, settings, course, header_state)
+
+
 def stage_seconds(logs: str | Path, stage: str) -> float | None:
-    """Return the seconds in Snakemake's benchmark of a stage such as ``diag/64``, if there is one.
+    """Return the seconds that a stage such as ``diag/64`` took, if its job wrote them.
 
     They are those of the job that last worked on the stage.
     """
     try:
-        text = Path(logs, f"{stage}.benchmark.tsv").read_text(encoding="utf-8")
-        return float(text.splitlines()[1].split("\t")[0])
-    except (OSError, IndexError, ValueError):
+        return float(Path(logs, f"{stage}.seconds").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
 
 
@@ -190,7 +224,8 @@ def status_lines(
         if corpora:
             yield from _work(run, results, found)
         else:
-            yield from _end(results, f"features/{run.corpus}/shows")
+            for job in ("shows", "pack"):
+                yield from _end(results, f"features/{run.corpus}/{job}")
     if found.model is not None:
         yield from _components(found.model)
     if corpora and corpora[0].skipped:
@@ -201,7 +236,7 @@ def status_lines(
 def _corpora(run: Run, results: str) -> list[Corpus]:
     """Read the frames to train on, and those that are held out; empty if any are not packed."""
     try:
-        return [Corpus.read(f"{results}/features/{name}/corpus.json") for name in run.corpora]
+        return [_read_corpus(f"{results}/features/{name}/corpus.json") for name in run.corpora]
     except GmmcoreError:
         return []
 

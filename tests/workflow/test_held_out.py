@@ -112,7 +112,7 @@ def test_any_iteration_and_any_frames_may_be_lost(held, changing):
     changing.remove("results/tiny/full/4/002.h5", "results/tiny/full/4.h5")
     assert "makes it anew" in errors(changing.run(code=1))[0]
     log = changing.run()
-    assert (jobs(log)["shard"], iterations(log)) == (1, ["full/4/2"])
+    assert (jobs(log)["pack"], iterations(log)) == (1, ["full/4/2"])
     assert changing.made() == whole
 
 
@@ -132,8 +132,7 @@ def test_a_change_makes_again_what_depends_on_it(trained, fresh):
     for config in lists:
         fresh.configure(config)
         log = fresh.run()
-        assert "initialise" not in jobs(log)
-        assert jobs(log)["shows"] == 1
+        assert jobs(log)["pack"] == 1
         assert len(re.findall(r"^shard \d+: ", log, re.MULTILINE)) == 1
         assert len(iterations(log)) == 7
         at_rest(fresh)

@@ -47,7 +47,7 @@ def test_the_jobs_of_many_shards(many):
         code, output = many.verb("check")
         assert (code, f"{files[index].name}" in output) == (1, True), output
         many.verb("check", "--repair")
-        assert jobs(many.run("-n"))["shard"] == 1
+        assert jobs(many.run("-n"))["pack"] == 1
         assert packed(many.run()) == [name]
         assert RESTING in many.run()
     # So is one of which Snakemake lost its records.
@@ -59,7 +59,7 @@ def test_the_jobs_of_many_shards(many):
     assert sorted(packed(many.run())) == ["012", "013"]
     many.remove("results/tiny")
     found = jobs(many.run("-n"))
-    assert "shard" not in found
+    assert "pack" not in found
     many.remove("results")
     assert sorted(packed(many.run())) == [f"{index:03d}" for index in range(SHARDS)]
     assert many.made() == made

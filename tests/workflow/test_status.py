@@ -30,7 +30,10 @@ def times(folder: Path) -> dict[str, int]:
 
 def test_a_run_from_its_beginning_to_its_end(fresh):
     assert "results/tiny: not begun: the feature list is not checked yet\n" in told(fresh)
-    fresh.run("--until", "shows")
+    fresh.run("-n")
+    (source,) = fresh.folder.glob("results/features/*/source.json")
+    table = str(source.with_name("shows.tsv"))
+    assert fresh.verb("shows", "--settings", str(source), "--output", table)[0] == 0
     assert "not begun: 0 of 3 shards of frames are packed" in told(fresh)
     fresh.run("results/tiny/diag/2.h5")
     text = told(fresh, "status", "results")
@@ -77,7 +80,7 @@ def test_starved_components_and_skipped_shows(fresh):
     fresh.configure(values)
     sorted((fresh.folder / "corpus").glob("s*.h5"))[0].write_bytes(b"not HDF5")
     fresh.run(code=1)
-    assert "the last job: gmmcore shows: error: corpus/shows.txt: 1 fault; fix " in told(fresh)
+    assert "the last job: gmmcore pack: error: corpus/shows.txt: 1 fault; fix " in told(fresh)
     fresh.configure(changed(values, features={"on_error": "skip"}))
     fresh.run()
     text = told(fresh)
