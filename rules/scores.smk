@@ -37,8 +37,6 @@ rule statistics:
         "results/{run}/statistics/{name}.h5",
     log:
         "logs/{run}/statistics/{name}.log",
-    message:
-        "{wildcards.run}: statistics of the shows of {wildcards.name}"
     wildcard_constraints:
         name=alternatives({name for run in RUNS.values() for name in run.lists}),
     conda:
@@ -48,6 +46,8 @@ rule statistics:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         precision=lambda wildcards: RUNS[wildcards.run].settings.precision,
+    message:
+        "{wildcards.run}: statistics of the shows of {wildcards.name}"
     shell:
         "gmmcore statistics --settings {input.settings:q} --mixture {input.mixture:q}"
         " --precision {params.precision} --threads {threads} --output {output:q} --log {log:q}"
@@ -62,10 +62,10 @@ rule adapt:
         MODELS,
     log:
         "logs/{run}/models.log",
-    message:
-        "{wildcards.run}: adapted means"
     conda:
         "../envs/gmmcore.yaml"
+    message:
+        "{wildcards.run}: adapted means"
     shell:
         "gmmcore adapt --settings {input.settings:q} --mixture {input.mixture:q}"
         " --statistics {input.statistics:q} --output {output:q} --log {log:q}"
@@ -87,8 +87,6 @@ rule trials:
         matrix="results/{run}/scores.h5",
     log:
         "logs/{run}/scores.log",
-    message:
-        "{wildcards.run}: scores of trials"
     conda:
         "../envs/gmmcore.yaml"
     threads: workflow.resource_settings.cores or 1
@@ -96,6 +94,8 @@ rule trials:
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         precision=lambda wildcards: RUNS[wildcards.run].settings.precision,
+    message:
+        "{wildcards.run}: scores of trials"
     shell:
         "gmmcore trials --settings {input.settings:q} --mixture {input.mixture:q}"
         " --models {input.models:q} --statistics {input.statistics:q}"

@@ -105,8 +105,10 @@ def corpus(arguments: argparse.Namespace) -> None:
     skipped = ""
     if found.skipped:
         skipped = f"; {counted(found.skipped, 'faulty show')} skipped, named in {arguments.skipped}"
+    facts = ShowTable.read_facts(arguments.shows)
+    are = "frames are speech" if facts["vad"] else "frames are used"
     print(
-        f"{found.frames} frames of dimension {found.dimension} in "
+        f"{found.frames:,} of {facts['frames']:,} {are}, of dimension {found.dimension}, in "
         f"{counted(len(shards), 'shard')}{skipped}"
     )
 

@@ -25,8 +25,8 @@ from gmmcore.files import date_back
 
 # Steps of a training, which the rules of the workflow call. All other verbs are for users.
 _STEPS = (
-    "shows shard corpus initialise split diag2full iterate accumulate maximise finish recovery "
-    "report comparison checksums statistics adapt trials"
+    "shows shard corpus pack initialise split diag2full iterate stages accumulate maximise finish "
+    "recovery checksums products report comparison statistics adapt trials"
 )
 # Verbs of an earlier version, and what to give instead.
 _MOVED = {"plan": "gmmcore plan is now gmmcore status"}

@@ -318,7 +318,8 @@ def finish(arguments: argparse.Namespace) -> None:
     print(f"finished: {arguments.output}  ({model.mixture!r})")
     if "held_out" in facts:
         print(f"held-out log-likelihood/frame {facts['held_out']:.6f}")
-    for line in cautions(model.mixture, model.history, options_of(arguments, Limits).llk_gain):
+    gain = options_of(arguments, Limits).llk_gain
+    for line in cautions(model.mixture, model.history, gain, is_told=True):
         print(f"warning: {line}", file=sys.stderr)
 
 

@@ -197,9 +197,16 @@ def sizes(
 
 
 def cautions(
-    mixture: GaussianMixture, history: Sequence[HistoryEntry], llk_gain: float
+    mixture: GaussianMixture,
+    history: Sequence[HistoryEntry],
+    llk_gain: float,
+    *,
+    is_told: bool = False,
 ) -> list[str]:
-    """Say what a person should know before the final mixture of a training is used, in lines."""
+    """Say what a person should know before the final mixture of a training is used, in lines.
+
+    Those that the jobs of the stages print are left out if `is_told`.
+    """
     if not history:
         return []
     last = history[-1]
@@ -227,6 +234,8 @@ def cautions(
             f"smallest holds {'no frame' if least < 1 else f'{least:.1f} frames'}: train fewer "
             "components or bring more shows"
         )
+    if is_told:
+        return found[1:]
     return [line for line in [*found, parted] if line]
 
 

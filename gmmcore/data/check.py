@@ -36,6 +36,9 @@ _MOST_PROCESSES = 8
 _LARGEST = 16 << 30  # Bytes of the frames of one row, the same limit on every machine.
 
 
+_SAMPLED = 200  # Shows whose sizes an estimate looks up.
+
+
 @dataclass(frozen=True)
 class CheckedList:
     """The table of the usable shows, each in a shard, and the faults of the other shows."""
@@ -109,6 +112,17 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
         "recipe_digests": recipe_digests(names, rows, settings, dimension, LabelSource(settings)),
     }
     return CheckedList(ShowTable(facts, rows), faults)
+
+
+def estimate(settings: FeatureSettings) -> tuple[int, int]:
+    """Estimate the frames of a list, speech or not, and their dimension, by some of its shows."""
+    entries = read_list(settings).entries
+    chosen = entries[:: max(1, len(entries) // _SAMPLED)]
+    found = [show for show in probe(chosen, settings) if isinstance(show, Probed)]
+    if not found:
+        raise GmmcoreError(f"{settings.list}: no show is left; expected shows that can be read")
+    frames = sum(show.row.last - show.row.first for show in found)
+    return frames * len(entries) // len(chosen), output_dimension(found[0].dimension, settings)
 
 
 def _labelled(

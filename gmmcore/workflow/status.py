@@ -28,6 +28,7 @@ from gmmcore.core.schedule import (
     seconds,
     useful_workers,
 )
+from gmmcore.data.check import estimate
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.shows import ShowTable
 from gmmcore.errors import GmmcoreError, counted
@@ -209,13 +210,14 @@ def status_lines(
 ) -> Iterator[str]:
     """Describe a run in the folder `results`: where it is, its stages, and what to look at.
 
-    `cores` are those that a stage is made with. `given` are the number of frames and their
-    dimension, for a run whose frames are not packed yet.
+    `cores` are those that a stage is made with. `given` are a number of frames and their
+    dimension: the lines then tell what a whole training on so many would take.
     """
-    folder, corpora = f"{results}/{run.name}", _corpora(run, results)
+    folder, corpora = f"{results}/{run.name}", [] if given else _corpora(run, results)
     frames, words = _frames(run, results, corpora, given)
     found = _found(run, folder, *corpora) if corpora else _Found(run.plan[0], begun=False)
-    yield f"{folder}: {_where(run, results, found, packed=bool(corpora))}"
+    where = _where(run, results, found, packed=bool(corpora))
+    yield f"{folder}: {'estimates of a whole training' if given else where}"
     count = f"{frames.training} of dimension {frames.dimension}" if frames else ""
     yield f"  frames: {count}{words}"
     yield from _table(run, results, found, frames, cores)
@@ -223,7 +225,7 @@ def status_lines(
         yield from _device(run)
         if corpora:
             yield from _work(run, results, found)
-        else:
+        elif given is None:
             for job in ("shows", "pack"):
                 yield from _end(results, f"features/{run.corpus}/{job}")
     if found.model is not None:
@@ -245,20 +247,39 @@ def _frames(
     run: Run, results: str, corpora: Sequence[Corpus], given: tuple[int, int] | None
 ) -> tuple[Frames | None, str]:
     """Return how many frames there are, if that is known, and how that is known."""
-    if corpora:
+    if corpora and given is None:
         training, held_out = corpora[0], sum(corpus.frames for corpus in corpora[1:])
         words = f" in {counted(len(training.shards), 'shard')}"
         words += f", and {held_out} held out" if held_out else ""
         return Frames(training.frames, training.dimension, held_out), words
+    if given is None and not os.path.exists(table := f"{results}/features/{run.corpus}/shows.tsv"):
+        return _listed(run)
     if given is not None:
         held_out = round(run.settings.held_out.share * given[0])
         return Frames(given[0] - held_out, given[1], held_out), ", as given"
-    table = f"{results}/features/{run.corpus}/shows.tsv"
     try:
         facts = ShowTable.read(table).facts
     except GmmcoreError:
-        return None, f"not known, because {table} is not made yet; give --frames N --dimension D"
+        return None, f"not known, because {table} cannot be read; give --frames N --dimension D"
     return Frames(facts["frames"], facts["dimension"]), ", or fewer once they are selected"
+
+
+def _listed(run: Run) -> tuple[Frames | None, str]:
+    """Estimate the frames of a feature list that is not checked yet."""
+    demo = run.settings.demo
+    try:
+        if demo.folder and not os.path.exists(run.settings.features.list):
+            count, dimension, words = demo.frames, demo.dimension, ", of the demonstration"
+        else:
+            count, dimension = estimate(run.settings.features.for_run(run.settings.seed))
+            words = f", about, in {run.settings.features.list}; fewer once speech is selected"
+        held_out = round(run.settings.held_out.share * count)
+        if run.settings.held_out.list and run.held_out:
+            held_out, _ = estimate(run.held_out)
+            count += held_out
+    except GmmcoreError as error:
+        return None, f"not known: {error}; or give --frames N --dimension D"
+    return Frames(count - held_out, dimension, held_out), words
 
 
 def _found(run: Run, folder: str, *corpora: Corpus) -> _Found:
