@@ -9,7 +9,7 @@ from pathlib import Path
 from gmmcore.config.keys import COMPARISON, EXPORTS
 from gmmcore.data.check import shard_paths
 from gmmcore.errors import GmmcoreError, one_line
-from gmmcore.workflow.runs import made_lists, read_runs
+from gmmcore.workflow.runs import corpus_id, made_lists, read_runs
 from gmmcore.workflow.stage import mixture_path
 from gmmcore.workflow.stamps import write_stamps
 from gmmcore.workflow.status import following, is_long, is_written, needs, unfinished
@@ -58,6 +58,8 @@ STATISTICS = "results/{stage}/{iteration}/{part}-of-{parts}.stats.h5"
 LAST = "results/{stage}.h5"
 RUN = "results/{run}/settings.json"
 FINAL = "results/{run}/ubm.h5"
+OF_MODELS, OF_SCORES = "results/{run}/models.json", "results/{run}/scores.json"
+MODELS, SCORES = "results/{run}/models.h5", "results/{run}/scores.tsv"
 
 
 def alternatives(values):
@@ -292,6 +294,18 @@ def exports_of(wildcards):
 def stages_of(run):
     """Return the last mixtures of all stages of a run, most of which are no outputs of rules."""
     return [f"{prefix()}results/{run}/{stage.name}.h5" for stage in RUNS[run].plan]
+
+
+def sources(wildcards):
+    """Return what decides the features of the lists of statistics of a run."""
+    lists = RUNS[wildcards.run].lists
+    return [SOURCE.format(corpus=corpus_id(features)) for features in lists.values()]
+
+
+def statistics_of(wildcards):
+    """Return the statistics that models and scores are made of."""
+    names = RUNS[wildcards.run].lists
+    return [f"results/{wildcards.run}/statistics/{name}.h5" for name in names]
 
 
 def finished(runs):

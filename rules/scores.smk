@@ -6,23 +6,6 @@
 # A list is checked when its statistics are computed. source.json says what its features are, and
 # models.json and scores.json have the digests of the lists of models and trials.
 
-from gmmcore.workflow.runs import corpus_id
-
-OF_MODELS, OF_SCORES = "results/{run}/models.json", "results/{run}/scores.json"
-MODELS, SCORES = "results/{run}/models.h5", "results/{run}/scores.tsv"
-
-
-def sources(wildcards):
-    """Return what decides the features of the lists of statistics of a run."""
-    lists = RUNS[wildcards.run].lists
-    return [SOURCE.format(corpus=corpus_id(features)) for features in lists.values()]
-
-
-def statistics_of(wildcards):
-    """Return the statistics that models and scores are made of."""
-    names = RUNS[wildcards.run].lists
-    return [f"results/{wildcards.run}/statistics/{name}.h5" for name in names]
-
 
 rule statistics:
     input:

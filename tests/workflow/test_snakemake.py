@@ -212,7 +212,9 @@ use rule * from {name} as {name}_*
     # The prefix hides neither damage nor what is left to do.
     (place / "first/results/tiny/diag/4.h5").write_bytes(b"")
     assert iterations(fresh.run("-s", "Snakefile")) == []
-    assert Workflow(place / "first").digests(RESULTS) == expected
+    # The stamp of the stage has another time.
+    found = Workflow(place / "first").digests()
+    assert found == trained.digests()
 
 
 def module_of(flow: Workflow, before: str = "", after: str = "") -> None:
