@@ -12,6 +12,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import MIXTURE_FILES, PathLike, read_bytes
 from gmmcore.formats.base import MAX_BYTES, Format
 from gmmcore.formats.hdf5 import read_hdf5
+from gmmcore.formats.sklearn import from_sklearn
 
 _FORMATS: dict[str, Format] = {
     one.name: one
@@ -138,8 +139,9 @@ def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> No
     ----------
     path : path
         Name of the file, which is written whole or not at all.
-    mixture : GaussianMixture or Mixture
-        Spherical covariances are written as diagonal ones, tied covariances as full ones.
+    mixture : GaussianMixture, Mixture, Training or fitted estimator
+        The estimator may be that of scikit-learn. Spherical covariances are written as diagonal
+        ones, tied covariances as full ones.
     format : str, optional
         Name of the format, such as ``kaldi``; by default the extension of `path` decides.
 
@@ -162,15 +164,19 @@ def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> No
 
 
 def core_mixture(name: PathLike, mixture: Any) -> GaussianMixture:
-    """Return the `GaussianMixture` of either kind of mixture; errors begin with `name`."""
+    """Return the `GaussianMixture` of any kind of mixture or training; errors begin with `name`."""
+    for attribute in ("mixture", "mixture_"):
+        mixture = getattr(mixture, attribute, mixture)
     if isinstance(mixture, GaussianMixture):
         return mixture
+    if hasattr(mixture, "covariance_type"):
+        return from_sklearn(mixture)
     if hasattr(mixture, "gaussian_mixture") and not isinstance(mixture, type):
         found: GaussianMixture = mixture.gaussian_mixture()
         return found
     raise GmmcoreError(
-        f"{name}: a value of type {type(mixture).__name__}; expected a Mixture or a "
-        "GaussianMixture; read or train one first"
+        f"{name}: a value of type {type(mixture).__name__}; expected a Mixture, a GaussianMixture, "
+        "or a fitted one of scikit-learn; read or train one first"
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
+
+Array = npt.NDArray[np.float64]
 
 
 def to_sklearn(mixture: GaussianMixture) -> Any:
@@ -32,28 +35,41 @@ def to_sklearn(mixture: GaussianMixture) -> Any:
         raise GmmcoreError(
             "scikit-learn: it cannot be imported; install it with: pip install scikit-learn"
         ) from error
+    result = Estimator(mixture.components, covariance_type=mixture.kind, warm_start=True)
+    for name, values in parameters(mixture).items():
+        setattr(result, name, values)
+    result.n_features_in_ = mixture.dimension
+    result.converged_ = True
+    result.n_iter_ = 0
+    result.lower_bound_ = float("-inf")
+    return result
+
+
+def parameters(mixture: GaussianMixture) -> dict[str, Array]:
+    """Return the fitted attributes of scikit-learn's estimator, with its shapes for each kind.
+
+    Examples
+    --------
+    >>> from gmmcore import GaussianMixture
+    >>> from gmmcore.formats.sklearn import parameters
+    >>> sorted(parameters(GaussianMixture([1.0], [[0.0]], [[4.0]])))
+    ['covariances_', 'means_', 'precisions_', 'precisions_cholesky_', 'weights_']
+    """
     covariances, precisions = mixture.covariances, mixture.precisions
     if mixture.is_full:
         # scikit-learn's factors U are upper ones with U U' = P; those of gmmcore have U' U = P.
         factors = np.linalg.cholesky(precisions[:, ::-1, ::-1])[:, ::-1, ::-1]
     else:
         factors = np.sqrt(precisions)
-    if mixture.kind == "spherical":
-        covariances, precisions, factors = covariances[:, 0], precisions[:, 0], factors[:, 0]
-    elif mixture.kind == "tied":
-        covariances, precisions, factors = covariances[0], precisions[0], factors[0]
-    result = Estimator(mixture.components, covariance_type=mixture.kind, warm_start=True)
-    # The sampler of scikit-learn expects weights whose sum is 1 to the last digit.
-    result.weights_ = mixture.weights / mixture.weights.sum()
-    result.means_ = mixture.means.copy()
-    result.covariances_ = covariances.copy()
-    result.precisions_ = precisions.copy()
-    result.precisions_cholesky_ = factors.copy()
-    result.n_features_in_ = mixture.dimension
-    result.converged_ = True
-    result.n_iter_ = 0
-    result.lower_bound_ = float("-inf")
-    return result
+    chosen: Any = {"spherical": np.s_[:, 0], "tied": 0}.get(mixture.kind, np.s_[:])
+    return {
+        # The sampler of scikit-learn expects weights whose sum is 1 to the last digit.
+        "weights_": mixture.weights / mixture.weights.sum(),
+        "means_": mixture.means.copy(),
+        "covariances_": covariances[chosen].copy(),
+        "precisions_": precisions[chosen].copy(),
+        "precisions_cholesky_": factors[chosen].copy(),
+    }
 
 
 def from_sklearn(estimator: Any) -> GaussianMixture:

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from inspect import Signature, signature
+from math import inf, isnan, nan
+from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.config.keys import Bounds, LowCount, Settings
+from gmmcore.config.keys import TrainingKeys
 from gmmcore.core import density
+from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource, FrameSource
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.history import HistoryEntry
+from gmmcore.core.initial import sample_of
+from gmmcore.core.kinds import KINDS, to_kind
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.parallel import single_blas, threads_map
+from gmmcore.core.schedule import stages
+from gmmcore.core.train import Subsets
 from gmmcore.errors import GmmcoreError
-from gmmcore.interfaces.fitting import Frames, mixture_of, processors, train
-from gmmcore.interfaces.frames import is_shows, opened
+from gmmcore.formats.sklearn import from_sklearn, parameters
+from gmmcore.interfaces.fitting import KEYS_OF_SKLEARN, Frames, mixture_of, processors, train
+from gmmcore.interfaces.frames import divided, is_shows, opened
+from gmmcore.interfaces.run import Training
 
 try:
     from sklearn.base import BaseEstimator, DensityMixin
-    from sklearn.utils.validation import check_is_fitted, validate_data
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture as Peer
+    from sklearn.utils import check_random_state
+    from sklearn.utils._param_validation import Interval, StrOptions
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise GmmcoreError(
         "GaussianMixtureModel: scikit-learn cannot be imported; install it with: "
@@ -28,10 +46,14 @@ except ImportError as error:
 
 Array = npt.NDArray[np.float64]
 _BLOCK = 4096
+# Number of frames, about, from which random starts are made.
+_SAMPLE = 20_000
+# What is added to the variances of a random start, relative to the least variance of a column.
+_LEAST_VARIANCE = 1e-6
 
 
 class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
-    """A Gaussian mixture as an estimator, with the methods of ``sklearn.mixture.GaussianMixture``.
+    """A Gaussian mixture with the parameters and methods of ``sklearn.mixture.GaussianMixture``.
 
     It is trained as the workflow trains: components are divided where the likelihood gains most,
     so that there is no random initialisation. Pipelines, grid search and ``clone`` take it. It
@@ -39,42 +61,69 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    components : int
-        Number of components.
-    covariance : {'spherical', 'diag', 'tied', 'full'}
+    n_components : int
+        Number of components, C.
+    covariance_type : {'full', 'tied', 'diag', 'spherical'}
         Kind of the covariances.
+    tol : float
+        Gain of log-likelihood per frame below which the training ends.
+    reg_covar : float, optional
+        Least variance of a component, relative to that of all frames in the same dimension, so
+        that units do not matter (scikit-learn adds `reg_covar` to each variance); by default the
+        floor of config.yaml. 0 stands for EM without any regularisation.
+    max_iter : int
+        Largest number of EM iterations with all components; iterations after the divisions before
+        are as in config.yaml.
+    n_init : int
+        Number of trainings, of which the one with the largest `lower_bound_` is kept. The second
+        and further ones begin from k-means with other random numbers.
+    init_params : {'divide', 'kmeans', 'k-means++', 'random_from_data', 'random'}
+        How the first training begins: from one Gaussian that is divided, or, as in scikit-learn,
+        from means that are found in frames (each column divided by its standard deviation).
+    weights_init, means_init, precisions_init : array_like, optional
+        Parameters to begin from, with the shapes of the attributes; others are made as from the
+        results of k-means.
+    random_state : int, RandomState or None
+        Seed, the `seed` of config.yaml, by default 1. `sample` draws other frames in each call if
+        it is None.
+    warm_start : bool
+        Whether `fit` goes on from the mixture of the last `fit`.
+    verbose, verbose_interval : int
+        Whether iterations are printed, and every how many.
     held_out : float, array_like, path or sequence, optional
-        Share of the frames that are not trained on, or such frames.
-    iterations, llk_gain, method, frames_per_component, last_iterations
-        Largest number of EM iterations after each split; gain of log-likelihood per frame below
-        which a stage ends; how components are divided; and what early iterations read.
-    floor, ceiling, occupancy, full
-        Bounds of variances, what is done with components of few frames, and the section ``full``
-        of config.yaml.
-    precision, pruning, seed, features, init, threads, device
-        All parameters are those of `gmmcore.train`, which describes each.
+        Share of the frames that are not trained on, or such frames; see `gmmcore.train`.
+    init : GaussianMixture, Mixture, Training, fitted estimator or path, optional
+        Mixture to begin from. It is divided if it has fewer components.
+    features : mapping, optional
+        Keys of the section ``features`` of config.yaml, for frames in files.
+    threads : int, optional
+        Number of threads; by default that of the CPU cores. The result does not depend on it.
+    keys : mapping, optional
+        Further keys of config.yaml that decide a training, as `gmmcore.train` takes them, such as
+        ``{"method": "sidekit", "variance": {"floor": 0.001}}``. Frames in an array of float64 are
+        computed in double precision, unless ``precision`` is given here.
 
     Attributes
     ----------
-    mixture_ : GaussianMixture
-        The trained mixture, which `gmmcore.write_mixture` writes.
-    weights_, means_, covariances_, precisions_ : ndarray, float64
-        Its parameters, of shape (C,), (C, D), and (C, D) or (C, D, D).
-    history_ : dict of ndarray
-        The columns of the history, with a value per iteration.
-    held_out_ : float
-        Log-likelihood per frame of the held-out frames; NaN if there are none.
+    weights_, means_, covariances_, precisions_, precisions_cholesky_ : ndarray, float64
+        Parameters of the mixture, with the shapes that they have in scikit-learn.
     converged_ : bool
-        Whether the last stage ended because of `llk_gain`, not because of `iterations`.
+        Whether the training ended because of `tol`, not because of `max_iter`.
     n_iter_ : int
-        Number of iterations of all stages.
-    lower_bound_ : float
-        Log-likelihood per frame (natural logarithm) before the last update, of the frames that
-        the last iteration read.
+        Number of iterations with all components.
+    lower_bound_, lower_bounds_ : float, list of float
+        Log-likelihood per frame (natural logarithm) before the last update, and before each update
+        with all components, of the frames that the iteration read.
     n_features_in_ : int
         Dimension of the frames, D.
     feature_names_in_ : ndarray, shape (D,)
         Names of the columns, if the frames are given as a table with names.
+    mixture_ : GaussianMixture
+        The trained mixture, which `gmmcore.write_mixture` writes.
+    history_ : dict of ndarray
+        The columns of the history, with a value per iteration of all stages.
+    held_out_ : float
+        Log-likelihood per frame of the held-out frames; NaN if there are none.
 
     Notes
     -----
@@ -87,62 +136,78 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
     >>> from gmmcore import GaussianMixtureModel
     >>> rng = np.random.default_rng(0)
     >>> frames = np.concatenate([rng.normal(-5, 1, (600, 2)), rng.normal(5, 1, (200, 2))])
-    >>> model = GaussianMixtureModel(components=2).fit(frames)
+    >>> model = GaussianMixtureModel(n_components=2).fit(frames)
     >>> model.weights_
     array([0.75, 0.25])
     >>> model.predict([[-4.0, -6.0], [4.0, 5.0]])
     array([0, 1])
-    >>> model.bic(frames) < GaussianMixtureModel(components=1).fit(frames).bic(frames)
+    >>> model.bic(frames) < GaussianMixtureModel(n_components=1).fit(frames).bic(frames)
     True
     """
 
     mixture_: GaussianMixture
     history_: dict[str, npt.NDArray[Any]]
     held_out_: float
+    converged_: bool
+    lower_bound_: float
     n_features_in_: int
+
+    _parameter_constraints = {  # noqa: RUF012
+        **Peer._parameter_constraints,
+        "reg_covar": [Interval(Real, 0.0, None, closed="left"), None],
+        "init_params": [
+            StrOptions({"divide", "kmeans", "k-means++", "random_from_data", "random"})
+        ],
+    }
 
     def __init__(
         self,
-        components: int = Settings.components,
-        covariance: str = "diag",
-        held_out: float | Frames | None = None,
+        n_components: int = 1,
         *,
-        iterations: Sequence[int] = Settings.iterations,
-        llk_gain: float = Settings.llk_gain,
-        method: str = Settings.method,
-        frames_per_component: int | None = Settings.frames_per_component,
-        last_iterations: int = Settings.last_iterations,
-        floor: float | None = Bounds.floor,
-        ceiling: float | None = Bounds.ceiling,
-        occupancy: float | None = LowCount.occupancy,
-        full: Mapping[str, Any] | None = None,
-        precision: str = Settings.precision,
-        pruning: float = Settings.pruning,
-        seed: int = Settings.seed,
-        features: Mapping[str, Any] | None = None,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float | None = None,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "divide",
+        weights_init: npt.ArrayLike | None = None,
+        means_init: npt.ArrayLike | None = None,
+        precisions_init: npt.ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        held_out: float | Frames | None = None,
         init: Any = None,
+        features: Mapping[str, Any] | None = None,
         threads: int | None = None,
-        device: str = Settings.device,
+        keys: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> None:
-        self.components = components
-        self.covariance = covariance
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
         self.held_out = held_out
-        self.iterations = iterations
-        self.llk_gain = llk_gain
-        self.method = method
-        self.frames_per_component = frames_per_component
-        self.last_iterations = last_iterations
-        self.floor = floor
-        self.ceiling = ceiling
-        self.occupancy = occupancy
-        self.full = full
-        self.precision = precision
-        self.pruning = pruning
-        self.seed = seed
-        self.features = features
         self.init = init
+        self.features = features
         self.threads = threads
-        self.device = device
+        self.keys = keys
+        for name in unknown:
+            raise TypeError(f"GaussianMixtureModel has no parameter {name}; {self._advice(name)}")
+
+    # scikit-learn gives a value to everything in the signature, and `unknown` is no parameter.
+    __signature__ = Signature([*signature(__init__).parameters.values()][1:-1])
 
     @classmethod
     def from_mixture(cls, mixture: Any, **params: Any) -> Self:
@@ -150,7 +215,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        mixture : GaussianMixture, Mixture, Training or path
+        mixture : GaussianMixture, Mixture, Training, fitted estimator or path
         **params
             Parameters of the estimator, such as `features` and `threads`.
 
@@ -163,17 +228,18 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
                [0.119, 0.881]])
         """
         found = mixture_of("mixture", mixture)
-        params = {
-            "components": found.components,
-            "covariance": found.kind,
-            **params,
-        }
+        params = {"n_components": found.components, "covariance_type": found.kind, **params}
         result = cls(**params)
         result.mixture_ = found
         result.n_features_in_ = found.dimension
         return result
 
-    def fit(self, X: Frames, y: None = None) -> Self:  # noqa: N803
+    def fit(
+        self,
+        X: Frames,  # noqa: N803
+        y: None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> Self:
         """Train the mixture; see `gmmcore.train`.
 
         Parameters
@@ -181,22 +247,54 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : array_like of shape (F, D), path, or sequence
         y : None
             Not used.
+        sample_weight : array_like of shape (F,), optional
+            Weights of the frames of an array: a frame of weight 2 counts as two frames. If their
+            mean is less than 1, they are divided by it.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer frames than components, or a parameter has no valid value; among
+            them `GmmcoreError`.
         """
-        values = X if _is_read(X) else self._array(X, reset=True)
-        params = self.get_params(deep=False)
-        variance = {name: params.pop(name) for name in ("floor", "ceiling")}
-        low_count = {"occupancy": params.pop("occupancy")}
-        trained = train(values, variance=variance, low_count=low_count, **params)
-        self.mixture_, self.history_ = trained.mixture, trained.history
-        self.held_out_ = trained.held_out
-        self.n_features_in_ = self.mixture_.dimension
-        self.n_iter_ = len(self.history_["gain"])
-        if self.n_iter_:
-            self.lower_bound_ = float(self.history_["log_likelihood"][-1])
-            self.converged_ = bool(self.history_["gain"][-1] < self.llk_gain)
-        else:  # One Gaussian is found without iterations.
-            self.lower_bound_, self.converged_ = self.score(X), True
+        self._validate_params()
+        values, seed = self._weighted(X, sample_weight), self._seed()
+        inside, outside = divided(values, self.held_out, self.features, seed)
+        if inside.frames < self.n_components:
+            raise ValueError(
+                "Expected n_samples >= n_components but got n_components = "
+                f"{self.n_components}, n_samples = {inside.frames}"
+            )
+        before = self.lower_bound_ if self._goes_on() else nan
+        starts = self._starts(inside, seed)
+        trained = [self._trained(inside, outside, start, seed) for start in starts]
+        best = max(trained, key=lambda one: self._bounds(one)[-1:])
+        self.mixture_, self.history_, self.held_out_ = best.mixture, best.history, best.held_out
+        self.n_features_in_ = inside.dimension
+        self.lower_bounds_ = self._bounds(best)
+        if not best.entries and self.max_iter:  # One Gaussian is found without iterations.
+            self.lower_bounds_ = [accumulate(self.mixture_, inside).log_likelihood_per_frame]
+        self.n_iter_ = len(self.lower_bounds_)
+        self.lower_bound_ = self.lower_bounds_[-1] if self.n_iter_ else -inf
+        gain = best.entries[-1].gain if best.entries else 0.0
+        self.converged_ = (self.lower_bound_ - before if isnan(gain) else gain) < self.tol
+        if self.max_iter and not self.converged_:
+            warnings.warn(
+                "Best performing initialization did not converge. Try different init parameters, "
+                "or increase max_iter, tol, or check for degenerate data.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
+
+    def fit_predict(
+        self,
+        X: Frames,  # noqa: N803
+        y: None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> npt.NDArray[np.intp]:
+        """Train the mixture, and find the most probable component of each frame."""
+        return self.fit(X, y, sample_weight).predict(X)
 
     def score_samples(self, X: Frames) -> Array:  # noqa: N803
         """Compute the log-likelihood (natural logarithm) of each frame, shape (F,), float64."""
@@ -217,9 +315,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             lambda mixture, frames: density.component_log_likelihoods(mixture, frames).argmax(1),
         )
 
-    def sample(
-        self, n_samples: int = 1, seed: int | None = None
-    ) -> tuple[Array, npt.NDArray[np.intp]]:
+    def sample(self, n_samples: int = 1) -> tuple[Array, npt.NDArray[np.intp]]:
         """Draw random frames; see `gmmcore.GaussianMixture.sample`.
 
         Returns
@@ -230,7 +326,9 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             Component of each frame.
         """
         check_is_fitted(self)
-        return self.mixture_.sample(n_samples, seed)
+        if n_samples < 1:
+            raise ValueError(f"Invalid value for 'n_samples': {n_samples}; expected 1 or more")
+        return self.mixture_.sample(n_samples, None if self.random_state is None else self._seed())
 
     def bic(self, X: Frames) -> float:  # noqa: N803
         """Compute the Bayesian information criterion; the lower, the better."""
@@ -242,21 +340,158 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         logs = self.score_samples(X)
         return float(2.0 * self.mixture_.parameters - 2.0 * logs.sum())
 
-    @property
-    def weights_(self) -> Array:
-        return self.mixture_.weights
+    weights_ = property(lambda self: parameters(self.mixture_)["weights_"])
+    means_ = property(lambda self: parameters(self.mixture_)["means_"])
+    covariances_ = property(lambda self: parameters(self.mixture_)["covariances_"])
+    precisions_ = property(lambda self: parameters(self.mixture_)["precisions_"])
+    precisions_cholesky_ = property(lambda self: parameters(self.mixture_)["precisions_cholesky_"])
 
-    @property
-    def means_(self) -> Array:
-        return self.mixture_.means
+    def _advice(self, name: str) -> str:
+        """Say what a parameter of another name is called here."""
+        right = {ours: theirs for theirs, ours in KEYS_OF_SKLEARN.items()}.get(name)
+        if right is None and name in vars(TrainingKeys()):
+            return f"give it as keys={{{name!r}: ...}}"
+        guess = [right] if right else get_close_matches(name, self._get_param_names(), n=1)
+        return f"did you mean {guess[0]}?" if guess else "help(GaussianMixtureModel) lists them"
 
-    @property
-    def covariances_(self) -> Array:
-        return self.mixture_.covariances
+    def _goes_on(self) -> bool:
+        """Whether `fit` goes on from the mixture of the last `fit`."""
+        return self.warm_start and hasattr(self, "mixture_")
 
-    @property
-    def precisions_(self) -> Array:
-        return self.mixture_.precisions
+    def _seed(self) -> int:
+        """Return the seed that `random_state` stands for."""
+        if self.random_state is None:
+            return TrainingKeys.seed
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _starts(self, source: FrameSource, seed: int) -> list[GaussianMixture | None]:
+        """Return the mixtures to begin from; None stands for the Gaussian of all frames."""
+        if self.n_components == 1 and self.max_iter:
+            return [None]
+        if self._goes_on():
+            return [self.mixture_]
+        if self.init is not None:
+            return [mixture_of("init", self.init)]
+        given = (self.weights_init, self.means_init, self.precisions_init)
+        divides = self.init_params == "divide" and all(one is None for one in given)
+        return [
+            None if divides and not number else self._start(source, seed + number)
+            for number in range(self.n_init)
+        ]
+
+    def _start(self, source: FrameSource, seed: int) -> GaussianMixture:
+        """Make the mixture that scikit-learn begins from, for random frames."""
+        wanted = max(_SAMPLE, 10 * self.n_components)
+        sample = sample_of(Subsets(source, seed).of, wanted).astype(np.float64)
+        variances = sample.var(axis=0)
+        start = Peer(
+            self.n_components,
+            covariance_type=self.covariance_type,
+            reg_covar=_LEAST_VARIANCE * variances.min(where=variances > 0, initial=variances.max()),
+            max_iter=0,
+            init_params="kmeans" if self.init_params == "divide" else self.init_params,
+            weights_init=self.weights_init,
+            means_init=self.means_init,
+            precisions_init=self.precisions_init,
+            random_state=seed,
+        )
+        start.covariances_ = None  # It needs them, and makes none if precisions are given.
+        start.fit(sample)
+        # Some of its methods begin with weights that are shares of frames.
+        start.weights_ = start.weights_ / np.sum(start.weights_)
+        return from_sklearn(start)
+
+    def _trained(
+        self,
+        inside: FrameSource,
+        outside: FrameSource | None,
+        start: GaussianMixture | None,
+        seed: int,
+    ) -> Training:
+        """Train from a mixture, or from the Gaussian of all frames."""
+        if start is not None and not self.max_iter:
+            return Training(start, ())
+        kind = self.covariance_type if self.max_iter else "diag"
+        keys: dict[str, Any] = {
+            "llk_gain": self.tol,
+            "seed": seed,
+            "precision": "double" if inside.read(0, 1).dtype == np.float64 else "single",
+            **(self.keys or {}),
+        }
+        for name, section in self._sections(kind).items():
+            keys[name] = {**section, **keys.get(name, {})}
+        if not KINDS[kind].is_full:
+            first = 1 if start is None else start.components
+            given = keys.get("iterations", TrainingKeys.iterations)
+            limits = [stage.iterations for stage in stages(self.n_components, given, start=first)]
+            keys["iterations"] = [*limits[first == 1 : -1], self.max_iter]
+        try:
+            trained = train(
+                inside,
+                self.n_components,
+                kind,
+                outside,
+                init=start,
+                threads=self.threads,
+                report=self._print if self.verbose else None,
+                **keys,
+            )
+        except InvalidMixtureError as error:
+            raise InvalidMixtureError(
+                "Fitting the mixture model failed because some components have ill-defined "
+                "empirical covariance (for instance caused by singleton or collapsed samples). Try "
+                "to decrease the number of components, increase reg_covar, or scale the input "
+                f"data. ({error})"
+            ) from error
+        return replace(trained, mixture=to_kind(trained.mixture, self.covariance_type))
+
+    def _sections(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return the sections of config.yaml that `reg_covar` and `max_iter` stand for."""
+        full = {"iterations": self.max_iter} if KINDS[kind].is_full else {}
+        if self.reg_covar is None:
+            return {"full": full}
+        bounds = {"floor": self.reg_covar, "ceiling": inf}
+        if self.reg_covar:
+            return {"variance": bounds, "full": {**bounds, **full}}
+        plain = {"occupancy": 0.0}
+        return {
+            "variance": bounds,
+            "low_count": plain,
+            "full": {**bounds, **plain, "prior": 0.0, **full},
+        }
+
+    def _bounds(self, training: Training) -> list[float]:
+        """Return the log-likelihoods per frame before each update of the last stage."""
+        last = (self.covariance_type, self.n_components)
+        entries = training.entries
+        return [one.log_likelihood for one in entries if (one.stage, one.components) == last]
+
+    def _print(self, entry: HistoryEntry, mixture: GaussianMixture) -> None:
+        """Print an iteration."""
+        if entry.iteration % self.verbose_interval == 0:
+            value = f"log-likelihood per frame {entry.log_likelihood:.5f}"
+            print(f"{entry.stage} {entry.components}, iteration {entry.iteration}: {value}")
+
+    def _weighted(self, X: Any, sample_weight: Any) -> Any:  # noqa: N803
+        """Check the frames, if they are an array, and give them their weights."""
+        if _is_read(X):
+            if sample_weight is not None:
+                raise GmmcoreError(
+                    "sample_weight: given with frames in files; expected an array of frames; leave "
+                    "it out"
+                )
+            return X
+        values = self._array(X, reset=True)
+        if sample_weight is None:
+            return values
+        weights = _check_sample_weight(
+            sample_weight, values, dtype=np.float64, ensure_non_negative=True
+        )
+        counts = weights > 0
+        values, weights = values[counts], weights[counts]
+        return ArraySource(values, weights * max(1.0, len(weights) / weights.sum()))
 
     def _array(self, X: Any, *, reset: bool) -> npt.NDArray[Any]:  # noqa: N803
         # One frame has no variance.

@@ -25,6 +25,14 @@ from gmmcore.formats.registry import core_mixture, read_mixture
 from gmmcore.interfaces.frames import divided
 from gmmcore.interfaces.run import Training
 
+KEYS_OF_SKLEARN = {
+    "n_components": "components",
+    "covariance_type": "covariance",
+    "tol": "llk_gain",
+    "max_iter": "iterations",
+    "random_state": "seed",
+}
+"""What `train` calls the parameters of scikit-learn."""
 Frames = FrameSource | npt.ArrayLike | PathLike | Sequence[PathLike] | Sequence[npt.NDArray[Any]]
 
 
@@ -61,8 +69,9 @@ def train(
         column ``held_out`` of the history. If `X` has several shows, whole shows are drawn, and
         random frames otherwise. The neighbours of a random frame resemble it, so that a mixture
         that fits these too closely is better told by frames of other recordings.
-    init : GaussianMixture, Mixture or path, optional
-        Mixture to start from instead of the Gaussian of all frames.
+    init : GaussianMixture, Mixture, Training, fitted estimator or path, optional
+        Mixture to start from instead of the Gaussian of all frames; the estimator may be that of
+        scikit-learn.
     features : mapping, optional
         Keys of the section ``features`` of config.yaml, such as ``{"normalisation": "cmvn"}``,
         for frames in files.
@@ -112,6 +121,8 @@ def train(
         raise GmmcoreError(
             f"covariance: {covariance!r}; expected one of {', '.join(KINDS)}; correct it"
         )
+    for name in KEYS_OF_SKLEARN.keys() & keys.keys():
+        raise GmmcoreError(f"unknown key {name}; did you mean {KEYS_OF_SKLEARN[name]}?")
     settings = build(TrainingKeys, _plain({"components": components, **keys}))
     is_full, limit = KINDS[covariance].is_full, settings.full.iterations
     if is_full and "iterations" not in (keys.get("full") or {}):
@@ -151,8 +162,6 @@ def mixture_of(name: str, value: Any) -> GaussianMixture:
     """Make a `GaussianMixture` of a mixture of any kind, of its file, or of a training."""
     if isinstance(value, str | os.PathLike):
         return read_mixture(value)
-    for attribute in ("mixture", "mixture_"):
-        value = getattr(value, attribute, value)
     return core_mixture(name, value)
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.density import InvalidFramesError, checked_frames
-from gmmcore.core.frames import ArraySource, FrameSource
+from gmmcore.core.frames import ArraySource, FrameSource, weights_of
 from gmmcore.data.check import check_list, drawn
 from gmmcore.data.lists import Entry, Listing
 from gmmcore.data.readers import FaultyShowError, place_of, report
@@ -110,6 +110,8 @@ class _Chosen:
     def __init__(self, source: FrameSource, numbers: npt.NDArray[np.intp]) -> None:
         self._source, self._numbers = source, numbers
         self.frames, self.dimension = len(numbers), source.dimension
+        weights = weights_of(source, 0, source.frames)
+        self.weights = None if weights is None else weights[numbers]
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
         numbers = self._numbers[start:stop]
