@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.parallel import single_blas
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, counted
 
 Array = npt.NDArray[np.float64]
 
 WEIGHT_SUM_TOLERANCE = 1e-4
 """Largest difference of the sum of the weights from 1: some formats keep only seven digits."""
+
+# Number of components, and of numbers of each, that a notebook shows.
+_SHOWN = 8
+_SHOWN_NUMBERS = 5
 
 
 class InvalidMixtureError(GmmcoreError, ValueError):
@@ -241,6 +246,21 @@ class GaussianMixture:
             f"<GaussianMixture: {self.components} {kind} components of dimension {self.dimension}>"
         )
 
+    def _repr_html_(self) -> str:
+        """Show the mixture in a notebook, with its heaviest components."""
+        variances = self.covariances
+        if self.is_full:
+            variances = np.diagonal(variances, axis1=1, axis2=2)
+        order = np.argsort(-self.weights, kind="stable")[:_SHOWN]
+        head = ["component", "weight", "mean", "standard deviation"]
+        rows = [
+            [i, f"{self.weights[i]:.4g}", _few(self.means[i]), _few(np.sqrt(variances[i]))]
+            for i in order
+        ]
+        more = self.components - len(order)
+        note = f"and {counted(more, 'more component')}" if more else ""
+        return html_table(repr(self), head, rows, note)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GaussianMixture):
             return NotImplemented
@@ -337,6 +357,25 @@ class GaussianMixture:
             raise InvalidMixtureError(
                 f"the precision matrix of component {bad} is not positive definite"
             )
+
+
+def html_table(
+    title: str, head: Sequence[object], rows: Sequence[Sequence[object]], note: str = ""
+) -> str:
+    """Make a table for a notebook."""
+
+    def line(cell: str, values: Sequence[object]) -> str:
+        cells = "".join(f"<{cell}>{escape(str(value))}</{cell}>" for value in values)
+        return f"<tr>{cells}</tr>"
+
+    body = line("th", head) + "".join(line("td", row) for row in rows)
+    return f"<p>{escape(title)}</p><table>{body}</table><p>{escape(note)}</p>"
+
+
+def _few(values: Array) -> str:
+    """Write the first of some numbers."""
+    more = ", …" if len(values) > _SHOWN_NUMBERS else ""
+    return ", ".join(f"{value:.4g}" for value in values[:_SHOWN_NUMBERS]) + more
 
 
 def covariance_to_precision(covariances: npt.ArrayLike) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture, html_table
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import load_model
 
@@ -86,6 +86,18 @@ class Training:
                 "with: pip install altair vl-convert-python"
             )
         return likelihoods(self.entries).properties(width=_WIDTH)
+
+    def _repr_html_(self) -> str:
+        """Show the training in a notebook: its stages, and the mixture."""
+        last = {(entry.stage, entry.components): entry for entry in self.entries}
+        head = ["stage", "iterations", "frames read", "log-likelihood", "gain", "held out"]
+        rows = [
+            [f"{kind}/{size}", entry.iteration, f"{entry.frames:,}"]
+            + [f"{value:.4f}" for value in (entry.log_likelihood, entry.gain, entry.held_out)]
+            for (kind, size), entry in last.items()
+        ]
+        note = "Values are per frame, before the last update of a stage."
+        return html_table(repr(self), head, rows, note) + self.mixture._repr_html_()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {len(self.entries)} iterations, {self.mixture!r}>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -102,3 +103,23 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     result = doctest.testfile(str(PAGE), module_relative=False)
     assert result.attempted > 30
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("kind", ["diag", "full"])
+def test_a_notebook_shows_trainings_and_mixtures(kind: str) -> None:
+    frames = known_mixture(np.random.default_rng(1), components=9, dimension=7).sample(900, 1)[0]
+    training = gmmcore.train(frames, 9, kind, held_out=0.1)
+    shown = training._repr_html_()
+    document = ElementTree.fromstring(f"<div>{shown}</div>")
+    stages, components = document.findall("table")
+    assert [row[0].text for row in stages][1:] == [
+        *dict.fromkeys(f"{entry.stage}/{entry.components}" for entry in training.entries)
+    ]
+    assert len(components) == 9  # The head, and the 8 heaviest ones.
+    weights = [float(row[1].text or "") for row in components[1:]]
+    assert weights == sorted(weights, reverse=True)
+    assert "and 1 more component" in shown
+    assert repr(training) in "".join(document.itertext())
+    assert training.mixture._repr_html_() in shown
+    empty = gmmcore.train(frames, 1)
+    assert len(ElementTree.fromstring(f"<div>{empty._repr_html_()}</div>")[1]) == 1
