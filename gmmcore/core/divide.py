@@ -27,6 +27,8 @@ _LEAST_FRAMES = 4
 _PRIOR_FRAMES = 10.0
 # Number of times that a covariance matrix is squared: eigenvalues are raised to the power of 128.
 _SQUARINGS = 7
+# Relative difference of gains that may be rounding alone.
+_ROUNDING = 1e-6
 # Distance in standard deviations, to which a frame is moved from farther away: its fourth power
 # stays a number in single precision.
 _FARTHEST = 1e6
@@ -211,7 +213,8 @@ def _halves(part: _Half, least: Array) -> tuple[float, tuple[_Half, _Half]] | No
             variances = np.maximum(variances, smallest)
             gain -= 0.5 * number * float(np.log(variances).sum())
             halves.append((number / count, centre, variances))
-        if best is None or gain > best[0]:
+        # Both axes may lead to the same halves, with gains that differ by rounding.
+        if best is None or gain > best[0] + _ROUNDING * abs(best[0]):
             best = gain, upper, halves
     if best is None:
         return None
@@ -231,9 +234,11 @@ def _halves(part: _Half, least: Array) -> tuple[float, tuple[_Half, _Half]] | No
 def _axes(scaled: _Frames, squares: _Frames, variances: Array) -> Iterator[Array]:
     """Yield the directions that may divide centred frames (N, D), to the mean of a half."""
     axis, variance = _principal(scaled.T @ scaled / len(scaled))
-    # An axis's sign is arbitrary; the largest coordinate is made positive. The means of the halves
-    # of a Gaussian lie 0.8 standard deviations from its mean.
-    sign = np.sign(axis[np.abs(axis).argmax()])
+    # An axis's sign is arbitrary; the first large coordinate is made positive: in two dimensions,
+    # both are equally large. The means of the halves of a Gaussian lie 0.8 standard deviations from
+    # its mean.
+    sizes = np.abs(axis)
+    sign = np.sign(axis[(sizes > 0.9 * sizes.max()).argmax()])
     yield axis * (sign * 0.8 * np.sqrt(variance))
     # Two clusters of about the same size give a coordinate a low kurtosis.
     fourth = np.einsum("ij,ij->j", squares, squares) / len(scaled)

@@ -73,7 +73,7 @@ def test_iterations_are_those_of_scikit_learn(kind: str) -> None:
     )
     assert mixture.parameters == peer._n_parameters()
     model = GaussianMixtureModel.from_mixture(mixture)
-    assert model.covariance == kind
+    assert model.covariance_type == kind
     assert model.bic(FRAMES) == pytest.approx(peer.bic(FRAMES), rel=1e-9)
 
 
@@ -86,7 +86,7 @@ def test_a_training_from_one_gaussian(kind: str) -> None:
     assert [*dict.fromkeys(training.history["stage"])] == [*dict.fromkeys([before, kind])]
     grown = training.history["gain"][training.history["iteration"] > 1]
     assert (grown[np.isfinite(grown)] > -1e-3).all()
-    model = GaussianMixtureModel(5, kind, iterations=[4], threads=1).fit(FRAMES)
+    model = GaussianMixtureModel(5, covariance_type=kind, threads=1).fit(FRAMES)
     assert model.mixture_.kind == kind
     # Which of these mixtures the frames were drawn from, their likelihood tells.
     drawn = mixture.sample(20_000, seed=2)[0]
