@@ -47,7 +47,7 @@ def test_without_scikit_learn_one_line_says_how_to_install_it(
         {},
         {"n_components": 2, "held_out": 0.2},
         {"n_components": 2, "covariance_type": "diag"},
-        {"n_components": 2, "covariance_type": "tied", "n_init": 2},
+        {"n_components": 2, "covariance_type": "tied"},
         {"n_components": 2, "keys": {"method": "sidekit"}},
     ],
 )
