@@ -79,6 +79,7 @@ def accumulate_shows(
     Returns
     -------
     ShowStatistics
+        The occupancies and first-order sums of every show.
 
     Raises
     ------
