@@ -288,4 +288,6 @@ def number(value: object) -> str:
         return str(value)
     if value != value:
         return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4f}" if abs(value) < 1000 else f"{value:,.1f}"
