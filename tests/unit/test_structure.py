@@ -116,3 +116,10 @@ def test_the_core_needs_numpy_and_scipy_alone():
     command = [sys.executable, "-c", ALONE, *core]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PACKAGE.parent)
     assert done.returncode == 0, done.stderr
+
+
+def test_python_needs_no_snakemake_and_no_message_names_a_package_that_no_index_has():
+    for path in [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.j2")]:
+        text = path.read_text()
+        assert not re.search(r"^ *(import|from) snakemake", text, re.MULTILINE), path
+        assert not re.search(r"install\W+(-\S+ )*gmmcore", text), path
