@@ -127,6 +127,7 @@ def text_of(path: str, what: str, key: str) -> str:
     """Read a text; an error names the expected content and the `key` to correct."""
     _refuse_url(path, key)
     try:
+        os.stat(path)  # The error of `read_bytes` does not know the key.
         check_regular(path)
         content = read_bytes(path)
         formats = formats_of(content[:4096], len(content))
@@ -135,10 +136,10 @@ def text_of(path: str, what: str, key: str) -> str:
         found = f"a feature file in the format {formats[0]}"
         if formats[0] == "kaldi":
             found = "a Kaldi archive, whose scp is wanted, such as feats.scp"
-    except OSError as error:
-        found = reason_of(error)
     except UnicodeDecodeError:
         found = foreign(content) or "not text in UTF-8"
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path.
+        found = f"cannot be read: {reason_of(error)}"
     raise GmmcoreError(f"{path}: {found}; expected {what}; correct {key}")
 
 
@@ -217,7 +218,7 @@ def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
     columns = ["show", "path", "start", "stop"]
     is_scp = _is_scp([(line, value) for _, line, _, value in lines], settings)
     for number, line, show, place in lines:
-        fields = line.split("\t")
+        fields = line.rstrip().split("\t")
         if is_scp and len(fields) <= 2:
             if show:
                 yield Entry(show, place)
@@ -245,8 +246,9 @@ def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 def _is_scp(lines: list[tuple[str, str]], settings: FeatureSettings) -> bool:
     """Whether most lines are ``show place``: with a pattern, a show may have spaces, too."""
-    places = [place for line, place in lines if place and "\t" not in line]
-    if settings.pattern is not None and not settings.list.endswith(".scp"):
+    places = [place for line, place in lines if place and "\t" not in line.rstrip()]
+    is_sure = settings.pattern is None or settings.list.endswith(".scp")
+    if places and not (is_sure or os.path.isfile(os.path.join(settings.folder, places[0]))):
         places = [place for place in places if _PLACE.search(place)]
     return 0 < len(lines) <= 2 * len(places)
 
@@ -352,7 +354,7 @@ class LabelSource:
             match = re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", value)
             if match and not self._places:
                 self._segments.setdefault(show, []).append((int(match[1]), int(match[2])))
-            elif self._segments or not (path.endswith(".scp") or re.search(r"[./:|\]]", value)):
+            elif self._segments or re.fullmatch(r"[-\d.\s]*|[^./:|\]]*", value):
                 raise unclear_line(path, number, line, "two frame numbers after the show")
             else:
                 try:

@@ -151,6 +151,7 @@ def test_a_list_is_what_it_holds_whatever_its_name(tmp_path: Path, name: str, en
     for lines, pattern in (
         (["a x.htk[0:9]", f"b {at}[10:39]"], None),
         (["a  x.htk[0:9]", f"b {at}[10:39]"], "{show}.h5"),
+        (["a x.htk[0:9] \t", f"b {at}[10:39]\t"], None),
         (["a\tx.htk[0:9]", f"b\t{at}[10:39]"], None),
         (["a\tx.htk\t0\t10", f"b\t{at}\t10\t"], None),
         (["show\tstop\tpath\tstart", "a\t10\tx.htk\t", f"b\t\t{at}\t10"], None),
@@ -165,6 +166,8 @@ def test_a_list_is_what_it_holds_whatever_its_name(tmp_path: Path, name: str, en
     for lines, pattern in (
         (["x.htk", "sub/le.htk"], None),
         (["x", "sub/le"], "{show}.htk"),
+        (["x.htk\t", " sub/le.htk \t"], None),
+        (["x x.htk", "sub/le sub/le.htk"], "{show}.h5"),
         (["'x.htk'", '"sub/le.htk"'], None),
     ):
         (tmp_path / "sub").mkdir(exist_ok=True)
@@ -207,6 +210,25 @@ def test_ranges_of_labels(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text(f"a {file}[0:8]\nb {file}[10:39]\n")
         with pytest.raises(FaultyShowError, match="9 voice-activity labels; expected 10"):
             frames_in(tmp_path / "l.tsv", vad=str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("s 0.5 3.0\n", "two frame numbers"),
+        ("s 5\n", "two frame numbers"),
+        ("s 0 9\ns v.npy\n", "two frame numbers"),
+        ("s cat v.ark |\n", "line 1: a command; .* commands are not run"),
+        ("s [ 1 0 ]\n", "a Kaldi archive, whose scp is wanted"),
+        (None, "No such file or directory; .* correct features: vad"),
+    ],
+)
+def test_labels_that_are_none_are_told(tmp_path: Path, text: str | None, message: str) -> None:
+    np.save(tmp_path / "s.npy", FRAMES)
+    if text is not None:
+        (tmp_path / "vad").write_text(text)
+    with pytest.raises(GmmcoreError, match=message):
+        frames_in(tmp_path / "s.npy", vad=str(tmp_path / "vad"))
 
 
 def test_links_inside_a_file_are_followed(tmp_path: Path) -> None:
