@@ -265,7 +265,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 "Expected n_samples >= n_components but got n_components = "
                 f"{self.n_components}, n_samples = {inside.frames}"
             )
-        before = self.lower_bound_ if self._goes_on() else nan
+        before = getattr(self, "lower_bound_", nan) if self._goes_on() else nan
         starts = self._starts(inside, seed)
         trained = [self._trained(inside, outside, start, seed) for start in starts]
         best = max(trained, key=lambda one: self._bounds(one)[-1:])
@@ -389,7 +389,8 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         start = Peer(
             self.n_components,
             covariance_type=self.covariance_type,
-            reg_covar=_LEAST_VARIANCE * variances.min(where=variances > 0, initial=variances.max()),
+            reg_covar=_LEAST_VARIANCE
+            * variances.min(where=variances > 0, initial=variances.max() or 1.0),
             max_iter=0,
             init_params="kmeans" if self.init_params == "divide" else self.init_params,
             weights_init=self.weights_init,

@@ -237,6 +237,18 @@ def test_parameters_of_scikit_learn_have_its_defaults() -> None:
     assert other == {"reg_covar", "init_params"}
 
 
+@pytest.mark.filterwarnings("ignore:Best performing")
+def test_a_training_goes_on() -> None:
+    model = GaussianMixtureModel.from_mixture(TRUTH, warm_start=True).fit(FRAMES)
+    assert model.n_iter_ <= 3
+    np.testing.assert_allclose(model.means_, TRUTH.means, atol=0.1)
+    bounds = model.set_params(max_iter=1, tol=0.0).fit(FRAMES).lower_bounds_
+    assert bounds == [pytest.approx(model.fit(FRAMES).lower_bound_, abs=1e-4)]
+    # Other frames need another Gaussian, which no iteration finds.
+    one = GaussianMixtureModel(warm_start=True).fit(FRAMES).fit(FRAMES + 9)
+    np.testing.assert_allclose(one.means_[0], FRAMES.mean(axis=0) + 9)
+
+
 def test_iterations_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     GaussianMixtureModel(2, verbose=1, verbose_interval=1, tol=0, max_iter=3).fit(FRAMES)
     assert "full 2, iteration 3: log-likelihood per frame -" in capsys.readouterr().out
