@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gmmcore.config.keys import TrainingKeys
 from gmmcore.core import density
+from gmmcore.core.describe import gain_left
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.core.history import HistoryEntry
@@ -268,16 +269,19 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         before = getattr(self, "lower_bound_", nan) if self._goes_on() else nan
         starts = self._starts(inside, seed)
         trained = [self._trained(inside, outside, start, seed) for start in starts]
-        best = max(trained, key=lambda one: self._bounds(one)[-1:])
+        best = max(trained, key=lambda one: [each.log_likelihood for each in self._last(one)[-1:]])
         self.mixture_, self.history_, self.held_out_ = best.mixture, best.history, best.held_out
         self.n_features_in_ = inside.dimension
-        self.lower_bounds_ = self._bounds(best)
+        last = self._last(best)
+        self.lower_bounds_ = [each.log_likelihood for each in last]
         if not best.entries and self.max_iter:  # One Gaussian is found without iterations.
             self.lower_bounds_ = [accumulate(self.mixture_, inside).log_likelihood_per_frame]
         self.n_iter_ = len(self.lower_bounds_)
         self.lower_bound_ = self.lower_bounds_[-1] if self.n_iter_ else -inf
-        gain = best.entries[-1].gain if best.entries else 0.0
-        self.converged_ = (self.lower_bound_ - before if isnan(gain) else gain) < self.tol
+        left = gain_left(last, self.tol)
+        if left is not None and isnan(left):  # A single iteration has no gain.
+            left = self.lower_bound_ - before
+        self.converged_ = left is None or left < self.tol
         if self.max_iter and not self.converged_:
             warnings.warn(
                 "Best performing initialization did not converge. Try different init parameters, "
@@ -463,11 +467,10 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             "full": {**bounds, **plain, "prior": 0.0, **full},
         }
 
-    def _bounds(self, training: Training) -> list[float]:
-        """Return the log-likelihoods per frame before each update of the last stage."""
+    def _last(self, training: Training) -> list[HistoryEntry]:
+        """Return the iterations with all components."""
         last = (self.covariance_type, self.n_components)
-        entries = training.entries
-        return [one.log_likelihood for one in entries if (one.stage, one.components) == last]
+        return [each for each in training.entries if (each.stage, each.components) == last]
 
     def _print(self, entry: HistoryEntry, mixture: GaussianMixture) -> None:
         """Print an iteration."""
