@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from inspect import Signature, signature
 from math import inf, isnan, nan
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -37,7 +37,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as Peer
     from sklearn.utils import check_random_state
-    from sklearn.utils._param_validation import Interval, StrOptions
+    from sklearn.utils._param_validation import StrOptions
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 except ImportError as error:
     raise GmmcoreError(
@@ -68,10 +68,10 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Kind of the covariances.
     tol : float
         Gain of log-likelihood per frame below which the training ends.
-    reg_covar : float, optional
+    reg_covar : float
         Least variance of a component, relative to that of all frames in the same dimension, so
-        that units do not matter (scikit-learn adds `reg_covar` to each variance); by default the
-        floor of config.yaml. 0 stands for EM without any regularisation.
+        that units do not matter (scikit-learn adds `reg_covar` to each variance). It is the floor
+        of config.yaml, for all kinds. 0 stands for EM without any regularisation.
     max_iter : int
         Largest number of EM iterations with all components; iterations after the divisions before
         are as in config.yaml.
@@ -155,7 +155,6 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     _parameter_constraints = {  # noqa: RUF012
         **Peer._parameter_constraints,
-        "reg_covar": [Interval(Real, 0.0, None, closed="left"), None],
         "init_params": [
             StrOptions({"divide", "kmeans", "k-means++", "random_from_data", "random"})
         ],
@@ -167,7 +166,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         *,
         covariance_type: str = "full",
         tol: float = 1e-3,
-        reg_covar: float | None = None,
+        reg_covar: float = 1e-6,
         max_iter: int = 100,
         n_init: int = 1,
         init_params: str = "divide",
@@ -454,18 +453,13 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _sections(self, kind: str) -> dict[str, dict[str, Any]]:
         """Return the sections of config.yaml that `reg_covar` and `max_iter` stand for."""
-        full = {"iterations": self.max_iter} if KINDS[kind].is_full else {}
-        if self.reg_covar is None:
-            return {"full": full}
+        full: dict[str, Any] = {"iterations": self.max_iter} if KINDS[kind].is_full else {}
         bounds = {"floor": self.reg_covar, "ceiling": inf}
         if self.reg_covar:
             return {"variance": bounds, "full": {**bounds, **full}}
         plain = {"occupancy": 0.0}
-        return {
-            "variance": bounds,
-            "low_count": plain,
-            "full": {**bounds, **plain, "prior": 0.0, **full},
-        }
+        full |= {**bounds, **plain, "prior": 0.0}
+        return {"variance": bounds, "low_count": plain, "full": full}
 
     def _last(self, training: Training) -> list[HistoryEntry]:
         """Return the iterations with all components."""
