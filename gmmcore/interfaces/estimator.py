@@ -79,8 +79,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Number of trainings, of which the one with the largest `lower_bound_` is kept. The second
         and further ones begin from k-means with other random numbers.
     init_params : {'divide', 'kmeans', 'k-means++', 'random_from_data', 'random'}
-        How the first training begins: from one Gaussian that is divided, or, as in scikit-learn,
-        from means that are found in frames (each column divided by its standard deviation).
+        How the first training begins: from one Gaussian that is divided, or as in scikit-learn.
     weights_init, means_init, precisions_init : array_like, optional
         Parameters to begin from, with the shapes of the attributes; others are made as from the
         results of k-means.
