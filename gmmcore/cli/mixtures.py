@@ -47,13 +47,18 @@ def history(arguments: argparse.Namespace) -> None:
     PREFIX,
 )
 def convert(arguments: argparse.Namespace) -> None:
-    """Read a mixture in any format and write it in another.
+    """Read a mixture in any format and write it in another; or statistics for ALIZE or Kaldi.
 
     Example: gmmcore convert ubm.h5 final.dubm
+             gmmcore convert results/demo/statistics/test.h5 test.matx
     """
     from gmmcore.formats.hdf5 import write_hdf5
     from gmmcore.formats.registry import format_to_write, read_mixture
+    from gmmcore.formats.statserver import convert_rows, is_rows
 
+    if is_rows(arguments.input):
+        print(", ".join(map(str, convert_rows(arguments.input, arguments.output))))
+        return
     format = format_to_write(arguments.output, arguments.format)
     if arguments.output_prefix is not None and format.name != "sidekit":
         raise GmmcoreError(f"--output-prefix: {format.title} has no prefixes, only SIDEKIT HDF5")

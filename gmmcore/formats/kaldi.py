@@ -245,6 +245,17 @@ def encode_kaldi(path: PathLike, mixture: GaussianMixture, text: bool) -> bytes:
     return head + b"<GCONSTS> " + write(b"V", _gconsts(read)) + body
 
 
+def encode_accumulator(count: Array, first: Array) -> bytes:
+    """Encode counts (C,) and first order statistics (C, D) as Kaldi's ``AccumDiagGmm``, binary."""
+    sizes = [b"\4" + size.to_bytes(4, "little") for size in reversed(first.shape)]
+    means_and_weights = b"\xfe" + (1 | 4).to_bytes(2, "little")  # The size of unsigned is negative.
+    body = b"<VECSIZE> %b<NUMCOMPONENTS> %b" % tuple(sizes)
+    body += b"<FLAGS> " + means_and_weights + b"<OCCUPANCY> " + _binary(b"V", count)
+    body += b"<MEANACCS> " + _binary(b"M", first) + b"<DIAGVARACCS> "
+    body += _binary(b"M", np.empty((0, 0)))
+    return b"\0B<GMMACCS> " + body + b"</GMMACCS> "
+
+
 def _held(values: Array, text: bool) -> Array:
     """Round values as a file does."""
     if not text:

@@ -7,7 +7,8 @@ zero, in float32. In a file of models, the show is the model, and ``stat1`` its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -15,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import PathLike
+from gmmcore.files import PathLike, replace_bytes, writing
 from gmmcore.formats.base import Array
-from gmmcore.formats.hdf5 import open_sealed, sealing
+from gmmcore.formats.hdf5 import header_facts, open_sealed, sealing
+from gmmcore.formats.kaldi import encode_accumulator
 
 KIND = "verification"
 NamedRow = tuple[str, str, Array, Array]
@@ -80,6 +82,40 @@ def sealed_facts(path: PathLike) -> dict[str, Any]:
     """Verify a file of this module, and return what it was made from."""
     with open_sealed(path, KIND) as (_, facts):
         return facts
+
+
+def is_rows(path: PathLike) -> bool:
+    """Whether a file begins as those of this module."""
+    with suppress(GmmcoreError):
+        return bool(header_facts(path, KIND))
+    return False
+
+
+def convert_rows(path: PathLike, output: PathLike) -> list[Path]:
+    """Write statistics as matrices of ALIZE (.matx) or as an accumulator of Kaldi (.acc).
+
+    ALIZE has a file for each order, ``NAME.N.matx`` and ``NAME.F_X.matx``. Kaldi has one
+    accumulator for all shows, here without variances.
+    """
+    output = Path(output)
+    with open_sealed(path, KIND) as (file, _):
+        if "stat0" not in file or output.suffix not in (".matx", ".acc"):
+            raise GmmcoreError(
+                f"{output}: statistics are written as matrices of ALIZE, .matx, or as an "
+                f"accumulator of Kaldi, .acc, and scores as neither; read {path} with h5py"
+            )
+        orders = {"N": file["stat0"], "F_X": file["stat1"]}
+        if output.suffix == ".acc":
+            sums = [sum(row.astype(np.float64) for row in data) for data in orders.values()]
+            replace_bytes(output, encode_accumulator(sums[0], sums[1].reshape(len(sums[0]), -1)))
+            return [output]
+        written = [output.with_suffix(f".{name}.matx") for name in orders]
+        for one, data in zip(written, orders.values(), strict=True):
+            with writing(one) as stream:
+                stream.write(np.array(data.shape, "<u4").tobytes())
+                for row in data:
+                    stream.write(row.astype("<f8").tobytes())
+        return written
 
 
 def write_scores(

@@ -23,6 +23,7 @@ from gmmcore import (
 from gmmcore.cli.main import main
 from gmmcore.core.train import uniform_start
 from gmmcore.formats.hdf5 import HEADER_SIZE
+from gmmcore.formats.kaldi import _Items
 
 SHOWS = [f"{speaker}-{number}" for speaker in "abc" for number in range(4)]
 FEATURES = {"pattern": "{show}.npy", "normalisation": "cms"}
@@ -240,6 +241,37 @@ def test_files_of_another_mixture_and_damaged_ones_are_refused(trials, capsys):
     Path("all.h5").write_bytes(content)
     assert adapt() == 1
     assert "all.h5: damaged: its content does not match" in capsys.readouterr().err
+
+
+def test_statistics_as_matrices_of_alize_and_as_an_accumulator_of_kaldi(trials, capsys):
+    statistics(), adapt(), score()
+    with h5py.File("all.h5") as file:
+        rows = {"N": file["stat0"][()], "F_X": file["stat1"][()]}
+    assert main(["convert", "all.h5", "all.matx"]) == main(["convert", "all.h5", "all.acc"]) == 0
+    for name, expected in rows.items():
+        found = Path(f"all.{name}.matx").read_bytes()
+        shape = np.frombuffer(found, "<u4", 2)
+        np.testing.assert_array_equal(np.frombuffer(found, "<f8", -1, 8).reshape(shape), expected)
+    items = _Items("all.acc", Path("all.acc").read_bytes())
+    assert items.token() == b"<GMMACCS>"
+    for name, size in ((b"<VECSIZE>", 4), (b"<NUMCOMPONENTS>", 6)):
+        assert (items.token(), items._int()) == (name, size)
+    assert items.token() == b"<FLAGS>"
+    # A byte -2 for the two bytes of an unsigned number: weights (4) and means (1).
+    assert items._content[items._at :].startswith(b"\xfe\x05\x00<OCCUPANCY> ")
+    items._at += 3
+    for name, kind, values in (
+        (b"<OCCUPANCY>", b"V", rows["N"].sum(axis=0)),
+        (b"<MEANACCS>", b"M", rows["F_X"].sum(axis=0).reshape(6, 4)),
+        (b"<DIAGVARACCS>", b"M", np.empty((0, 0))),
+    ):
+        assert items.token() == name
+        np.testing.assert_allclose(items.numbers(kind), values, rtol=1e-6, atol=1e-4)
+    assert (items.token(), items.at_end()) == (b"</GMMACCS>", True)
+    capsys.readouterr()
+    for given, output in (("all.h5", "x.gmm"), ("scores.h5", "x.matx")):
+        assert main(["convert", given, output]) == 1
+        assert "statistics are written as matrices of ALIZE" in capsys.readouterr().err
 
 
 def test_a_show_in_two_lists_and_trials_without_labels(trials, capsys):
