@@ -45,7 +45,7 @@ def read_pairs(path: str, key: str, labels: Sequence[str] = ()) -> dict[Pair, st
             raise unclear_line(path, number, line, wanted)
         if pair in found:
             raise unclear_line(path, number, line, "each pair of model and show once")
-        if found and (label == "") != ("" in found.values()):
+        if found and (label == "") != (next(iter(found.values())) == ""):
             raise unclear_line(path, number, line, "a label in each line, or in none")
         found[pair[0], pair[1]] = label
     if not found:

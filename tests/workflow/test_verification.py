@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from flows import PLAIN, Workflow, changed, errors, jobs
+from flows import PLAIN, ROOT, TINY, Workflow, changed, errors, jobs
 
 RESULTS = "results/tiny"
 
@@ -78,6 +78,27 @@ def test_what_is_made_and_made_again(scored):
     scored.configure(configuration())
     scored.run()
     assert scored.made() == made
+
+
+def test_a_module_with_a_prefix_and_a_list_that_the_workflow_makes(scored):
+    lists = {"test": {"list": "corpus/test.txt"}}
+    config = {**configuration(scoring="ratio"), "statistics": lists, "report": False}
+    config["features"] = {**config["features"], "shards": 1}
+    config["full"] = {"iterations": 0}
+    (scored.folder / "Snakefile").write_text(
+        f"module gmm:\n    snakefile: '{ROOT}/Snakefile'\n    config: {config!r}\n"
+        "    prefix: 'mine/'\n\nuse rule * from gmm as gmm_*\n"
+    )
+    scored.run("-s", "Snakefile")
+    folder = scored.folder / "mine" / RESULTS
+    assert (folder / "scores.tsv").exists()
+    assert (folder / "statistics/test.h5").exists()
+    assert "Nothing to be done" in scored.run("-s", "Snakefile")
+    scored.configure(changed(TINY, statistics={"all": {"list": "./corpus/shows.txt"}}))
+    scored.remove("corpus")
+    scored.run()
+    assert (scored.folder / RESULTS / "statistics/all.h5").exists()
+    assert "Nothing to be done" in scored.run()
 
 
 def test_ratios_and_mistakes(scored):
