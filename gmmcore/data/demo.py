@@ -211,12 +211,17 @@ def recovery_text(truth: GaussianMixture, mixture: GaussianMixture, frames: Fram
     )
     recovery = compare_to_truth(truth, mixture)
     errors = np.abs(recovery.mean_errors)
+    missing = truth.components - recovery.found()
+    why = (
+        f"the other {missing} mostly share a trained component, or two trained ones share them: a "
+        "local maximum of the likelihood, which EM does not leave\n"
+    )
     return (
-        f"log-likelihood/frame: {trained:.4f} trained, {known:.4f} of the true mixture "
-        f"({trained - known:+.4f})\n"
+        f"log-likelihood/frame: {trained:.4f} trained, {known:.4f} of the true mixture, which is "
+        "not fitted to these frames\n"
         f"{recovery.found()} of {truth.components} true components recovered (every coefficient "
         "of the mean within 0.5 standard deviations)\n"
-        f"error of the means, in standard deviations: median {np.median(errors):.3f}, "
-        f"largest {errors.max():.3f}\n"
-        f"error of the weights: median {np.median(np.abs(recovery.weight_errors)):.1%}\n"
+        f"{why if missing else ''}"
+        f"median error of the means: {np.median(errors):.3f} standard deviations, of the weights: "
+        f"{np.median(np.abs(recovery.weight_errors)):.1%}\n"
     )
