@@ -73,12 +73,17 @@ class HtkHeader(NamedTuple):
         """The size of the file in bytes."""
         return HTK_HEADER + self.frames * self.width + (2 if self.kind & _CHECKSUM else 0)
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the period is one that frames have."""
+        return 0 <= self.period <= _LONGEST_PERIOD
+
 
 def htk_header(head: bytes, size: int) -> HtkHeader | None:
     """Read the header of a file of `size` bytes; None if it is that of no HTK file.
 
     Of the two byte orders, the one that agrees with the size is right. If none does, the file was
-    cut short, and a plausible period tells it from other files.
+    cut short, and a usual period tells it from other files; if both do, the period decides.
     """
     if len(head) < HTK_HEADER:
         return None
@@ -90,9 +95,9 @@ def htk_header(head: bytes, size: int) -> HtkHeader | None:
         and h.width > 0
         and h.width % 2 == 0
         and h.kind & _KINDS <= _LAST_KIND
-        and (h.end == size or 0 <= h.period <= _LONGEST_PERIOD)
+        and (h.end == size or h.is_usual)
     ]
-    return min(found, key=lambda h: (h.end != size, h.end), default=None)
+    return min(found, key=lambda h: (h.end != size, not h.is_usual, h.end), default=None)
 
 
 def foreign(head: bytes) -> str | None:

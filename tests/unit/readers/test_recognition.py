@@ -22,7 +22,7 @@ from gmmcore.config.keys import FeatureSettings
 from gmmcore.data.check import check_list
 from gmmcore.data.lists import read_list
 from gmmcore.data.readers import Description, FaultyShowError, Sources, parse_place
-from gmmcore.data.readers.recognition import formats_of
+from gmmcore.data.readers.recognition import formats_of, htk_header
 from gmmcore.data.shows import ShowReader
 from gmmcore.errors import GmmcoreError
 
@@ -74,6 +74,15 @@ def test_no_header_is_taken_for_another_format(format, draw, variant) -> None:
     for _ in range(10_000):
         head, size = draw(rng, variant)
         assert formats_of(head, size)[:1] == [format], (head, size)
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("frames", "width"), [(65792, 1028), (0, 4), (257 << 8, 2056)])
+def test_the_period_decides_where_both_byte_orders_fit(order: str, frames: int, width: int) -> None:
+    head = struct.pack(f"{order}iihH", frames, 100_000, width, 9)
+    found = htk_header(head, 12 + frames * width)
+    assert found is not None
+    assert found.order == order
 
 
 def written(folder: Path) -> dict[str, str]:
