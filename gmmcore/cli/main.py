@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
         # SIGTERM has the effect of Ctrl-C, so that no half-written file is left.
         signal.signal(signal.SIGTERM, _stop)
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if signal.getsignal(signal.SIGINT) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(signal.SIGINT, _stop)
     # Each thread works on blocks of frames with one BLAS thread. Set before numpy is imported, this
     # keeps OpenBLAS from starting others; `single_blas` makes sure.
@@ -94,6 +94,8 @@ def _stop(number: int, _: object) -> None:
 
 
 def _stopped(chosen: str | None) -> int:
+    if _asked_to_stop:  # The process ends; another signal would only add a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(f"gmmcore {chosen}: stopped; nothing half-written is left", file=sys.stderr)
     return 130
 

@@ -120,9 +120,7 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
     Traceback (most recent call last):
     gmmcore.errors.GmmcoreError: config.yaml: unknown key component; did you mean components?
     """
-    for key, remedy in REMOVED.items():
-        if _has(values, key):
-            raise GmmcoreError(f"{source}: {key} is gone: {remedy}")
+    refuse_removed(values, source)
     try:
         settings = build(Settings, values)
     except OptionsError as error:
@@ -137,6 +135,13 @@ def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
         elif os.path.normpath(features.list) == made:
             features = replace(features, list=made)
     return replace(settings, demo=demo, features=features)
+
+
+def refuse_removed(values: Mapping[str, Any], source: str) -> None:
+    """Refuse a key or a word of an earlier version, and say what to do instead."""
+    for key, remedy in REMOVED.items():
+        if _has(values, key):
+            raise GmmcoreError(f"{source}: {key} is gone: {remedy}")
 
 
 def _has(values: Any, key: str) -> bool:

@@ -22,7 +22,14 @@ from gmmcore.config.options import (
     within,
 )
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS
-from gmmcore.core.settings import RELEVANCE, SIDEKIT_BOUNDS, MStep, TrainingSettings
+from gmmcore.core.settings import (
+    MAX_COMPONENTS,
+    PARTS,
+    RELEVANCE,
+    SIDEKIT_BOUNDS,
+    MStep,
+    TrainingSettings,
+)
 from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
 
 DEFAULT = TrainingSettings()
@@ -68,16 +75,20 @@ _NOT_NUMBERS = (
 _GONE = {"frames": None}
 
 FLAG: Rule = {"type": "boolean"}
-TEXT: Rule = {"type": "string", "pattern": r"\A(?s:.)+\Z"}
-FOLDER: Rule = {"type": "string", "pattern": r"^[A-Za-z0-9_./-]+\Z"}
-AMOUNT: Rule = {"type": "number", "minimum": 0}
-FRACTION: Rule = {**AMOUNT, "exclusiveMaximum": 1}
+TEXT: Rule = {"type": "string", "pattern": r"^[^\0]+\Z"}
+# A name that begins with a dash would be an option of the verb that is given it.
+FOLDER: Rule = {"type": "string", "pattern": r"^[A-Za-z0-9_./][A-Za-z0-9_./-]*\Z"}
+AMOUNT: Rule = {"type": "number", "minimum": 0, "maximum": 1e9}
+FRACTION: Rule = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
 CEILING: Rule = {"type": "number", "exclusiveMinimum": 0, "infinite": True}
 
 
-def whole(minimum: int, **bounds: int) -> Rule:
+def whole(minimum: int, maximum: int = 1_000_000_000) -> Rule:
     """Make the rule for a whole number."""
-    return {"type": "integer", "minimum": minimum, **bounds}
+    return {"type": "integer", "minimum": minimum, "maximum": maximum}
+
+
+SEED = whole(0, 2**63 - 1)
 
 
 def several(rule: Rule, least: int = 1, **bounds: int) -> Rule:
@@ -224,7 +235,9 @@ class Init(Options):
         TEXT,
     )
     prefix: str = option(
-        "", "of the datasets, in a SIDEKIT file with several mixtures", {"type": "string"}
+        "",
+        "of the datasets, in a SIDEKIT file with several mixtures",
+        {"type": "string", "pattern": r"^[^\0]*\Z"},
     )
     input_format: str = option(
         "auto",
@@ -237,10 +250,10 @@ class Init(Options):
 class DemoSettings(Options):
     """What the demonstration corpus is like."""
 
-    components: int = option(64, "components of the mixture", whole(1))
-    dimension: int = option(20, "coefficients of a frame", whole(2))
-    shows: int = option(40, "how many shows", whole(1))
-    speakers: int = option(10, "how many speakers", whole(1))
+    components: int = option(64, "components of the mixture", whole(1, MAX_COMPONENTS))
+    dimension: int = option(20, "coefficients of a frame", whole(2, 10_000))
+    shows: int = option(40, "how many shows", whole(1, 1_000_000))
+    speakers: int = option(10, "how many speakers", whole(1, 1_000_000))
     frames: int = option(120_000, "frames of speech, in all shows", whole(100))
     offset: float = option(0.1, "standard deviation of the speakers' offsets", AMOUNT)
     persistence: float = option(0.8, "chance that the next frame has the same component", FRACTION)
@@ -283,7 +296,7 @@ class FeatureSettings(Options):
     mask: Any = option(
         None,
         'coefficients to keep, after the deltas, such as "[0-4,7]"',
-        {"type": "string"},
+        TEXT,
         several(whole(0, maximum=99_999)),
     )
     rasta: bool = option(False, "RASTA filter", FLAG)
@@ -299,10 +312,10 @@ class FeatureSettings(Options):
         "repeat", "zero gives SIDEKIT's values at the ends of a show", one_of("repeat", "zero")
     )
     sdc: tuple[int, ...] | None = option(
-        None, "shifted deltas [d, p, k] instead of deltas", several(whole(1), 3, maxItems=3)
+        None, "shifted deltas [d, p, k] instead of deltas", several(whole(1, 1000), 3, maxItems=3)
     )
     context: tuple[int, ...] | None = option(
-        None, "neighbouring frames to append, [left, right]", several(whole(0), 2, maxItems=2)
+        None, "neighbouring frames to append, [left, right]", several(whole(0, 1000), 2, maxItems=2)
     )
     normalisation: str | None = option(
         None, f"{', '.join(NORMALISATIONS)}, or null", one_of(*NORMALISATIONS)
@@ -316,7 +329,7 @@ class FeatureSettings(Options):
     shards: int | str = option(
         "auto", "how many files the frames are dealt to", whole(1, maximum=100_000), one_of("auto")
     )
-    seed: int = option(None, "of random subsets of frames; by default that of the run", whole(0))
+    seed: int = option(None, "of random subsets of frames; by default that of the run", SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -427,7 +440,7 @@ class Verification(Options):
     relevance: float = option(
         RELEVANCE,
         "frames that the mean of the mixture counts for in a model",
-        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9},
     )
     scoring: str = option(
         "linear",
@@ -464,7 +477,7 @@ class TrainingKeys(Options):
     components: int = option(
         512,
         "components of the final mixture, any number; each stage but the last doubles them",
-        whole(1),
+        whole(1, MAX_COMPONENTS),
     )
     iterations: tuple[int, ...] = option(
         SIDEKIT_ITERATIONS,
@@ -490,7 +503,7 @@ class TrainingKeys(Options):
     seed: int = option(
         DEFAULT.seed,
         "of the demonstration, of random subsets of frames and of the shows to hold out",
-        whole(0),
+        SEED,
     )
 
     @property
@@ -545,7 +558,7 @@ class Settings(TrainingKeys):
         "auto",
         "auto: one job makes a stage; a number: so many jobs share the E-step of each iteration, "
         "with statistics as files; the result is the same",
-        whole(1),
+        whole(1, PARTS),
         one_of("auto"),
     )
     memory: int = same(Job, "memory")
@@ -553,7 +566,9 @@ class Settings(TrainingKeys):
         (), f"formats written beside ubm.h5: {', '.join(EXPORTS)}", several(one_of(*EXPORTS), 0)
     )
     keep: tuple[int, ...] = option(
-        (), "numbers of components, such as [64, 256], that are exported too", several(whole(1), 0)
+        (),
+        "numbers of components, such as [64, 256], that are exported too",
+        several(whole(1, MAX_COMPONENTS), 0),
     )
     report: bool = option(
         True, "write report.html; results/comparison.tsv compares all runs that have one", FLAG

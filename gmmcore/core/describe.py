@@ -95,11 +95,12 @@ def difference(first: GaussianMixture, second: GaussianMixture) -> Difference:
     variances = np.diagonal(one, axis1=1, axis2=2) if full else one
     deviations = np.sqrt(variances)
     unit = deviations[:, :, np.newaxis] * deviations[:, np.newaxis, :] if full else variances
-    return Difference(
-        float(np.abs(first.weights - second.weights).max()),
-        float((np.abs(first.means - second.means) / deviations).max()),
-        float((np.abs(one - other) / unit).max()),
-    )
+    with np.errstate(over="ignore"):
+        return Difference(
+            float(np.abs(first.weights - second.weights).max()),
+            float((np.abs(first.means - second.means) / deviations).max()),
+            float((np.abs(one - other) / unit).max()),
+        )
 
 
 def _spread(mixture: GaussianMixture) -> Array:

@@ -16,11 +16,11 @@ from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map, single_blas, threads_map
 from gmmcore.core.pruned import LEAST_COMPONENTS, PrunedSums
 from gmmcore.core.schedule import useful_workers
+from gmmcore.core.settings import PARTS
 from gmmcore.core.sums import Statistics, Sums
 
 Array = npt.NDArray[np.float64]
-# Largest number of parts that frames are divided into, and what their length is a multiple of.
-_PARTS = 64
+# What the length of a part is a multiple of.
 _PART_FRAMES = 2048
 
 
@@ -30,7 +30,7 @@ def parts(source: FrameSource) -> list[Slice]:
     One worker sums a part, and the sums are added in the order of the parts, so that no bit of
     the result depends on the number of workers.
     """
-    length = max(1, -(-source.frames // (_PARTS * _PART_FRAMES))) * _PART_FRAMES
+    length = max(1, -(-source.frames // (PARTS * _PART_FRAMES))) * _PART_FRAMES
     starts = range(0, max(source.frames, 1), length)
     return [Slice(source, start, min(start + length, source.frames)) for start in starts]
 

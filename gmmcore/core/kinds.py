@@ -45,6 +45,8 @@ class Diagonal:
 
     is_full: ClassVar[bool] = False
 
+    # Parameters may be so large that no log-likelihood is finite, which the E-step reports.
+    @np.errstate(over="ignore", invalid="ignore")
     def __init__(self, mixture: GaussianMixture) -> None:
         self.origin = _origin(mixture)
         variances = mixture.overall_variance
@@ -142,6 +144,8 @@ class Full:
 
     is_full: ClassVar[bool] = True
 
+    # Parameters may be so large that no log-likelihood is finite, which the E-step reports.
+    @np.errstate(over="ignore", invalid="ignore")
     def __init__(self, mixture: GaussianMixture) -> None:
         self.origin = _origin(mixture)
         weights = mixture.weights / mixture.weights.sum()

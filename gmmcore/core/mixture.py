@@ -191,6 +191,7 @@ class GaussianMixture:
         return (self.weights / self.weights.sum()) @ self.means
 
     @cached_property
+    @np.errstate(over="ignore")  # A mean may be beyond 1e154.
     def overall_variance(self) -> Array:
         """Variances of the whole mixture, shape (D,), float64."""
         own = np.diagonal(self.covariances, axis1=1, axis2=2) if self.is_full else self.covariances

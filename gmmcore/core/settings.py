@@ -8,6 +8,12 @@ from math import inf
 RELEVANCE = 16.0
 """Frames that the mean of the mixture counts for in an adapted one (Reynolds et al., 2000)."""
 
+MAX_COMPONENTS = 1 << 20
+"""Largest number of components of a mixture, in a file and in a training."""
+
+PARTS = 64
+"""Largest number of parts that frames are divided into, each of which one worker sums."""
+
 
 @dataclass(frozen=True)
 class MStep:

@@ -23,7 +23,7 @@ from gmmcore.core.initial import (
     robust_variances,
 )
 from gmmcore.core.kinds import to_kind
-from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
 from gmmcore.core.parallel import Map, threads_map
@@ -164,6 +164,11 @@ def train(
            [ 2.]])
     """
     frames = as_source(source)
+    if start is not None and start.dimension != frames.dimension:
+        raise InvalidMixtureError(
+            f"the mixture to start from has dimension {start.dimension}, the frames have dimension "
+            f"{frames.dimension}; choose other frames or another mixture"
+        )
     settings = settings or TrainingSettings()
     subsets = Subsets(frames, settings.seed)
     mixture = one_gaussian(*_overall(subsets, settings)) if start is None else start

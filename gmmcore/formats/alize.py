@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 import numpy as np
 
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.settings import MAX_COMPONENTS
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
-    MAX_COMPONENTS,
     MAX_DIMENSION,
     Array,
     Format,

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
+from gmmcore.core.settings import MAX_COMPONENTS
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import MIXTURE_FILES, PathLike
 
@@ -20,7 +21,6 @@ Array = npt.NDArray[np.float64]
 MAX_BYTES = 4 << 30
 """Largest size of a mixture file; 16,384 full components of dimension 128 take 2 GiB."""
 
-MAX_COMPONENTS = 1 << 20
 MAX_DIMENSION = 1 << 16
 
 

@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 
 from gmmcore.core.mixture import GaussianMixture, pack, unpack
+from gmmcore.core.settings import MAX_COMPONENTS
 from gmmcore.files import PathLike, replace_bytes
 from gmmcore.formats.base import (
-    MAX_COMPONENTS,
     Array,
     Format,
     Reading,

@@ -205,6 +205,7 @@ def _means(scaled: Array, precisions: Array) -> Array:
     return np.asarray(means[:, :, 0], dtype=np.float64)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _scaled(means: Array, precisions: Array) -> Array:
     """Multiply means by precisions, and drop digits that are rounding errors."""
     if precisions.ndim == 2:

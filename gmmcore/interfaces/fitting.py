@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.config.configuration import refuse_removed
 from gmmcore.config.keys import TrainingKeys
 from gmmcore.config.options import build
 from gmmcore.core import train as training
@@ -123,6 +124,7 @@ def train(
         )
     for name in KEYS_OF_SKLEARN.keys() & keys.keys():
         raise GmmcoreError(f"unknown key {name}; did you mean {KEYS_OF_SKLEARN[name]}?")
+    refuse_removed(keys, "train")
     settings = build(TrainingKeys, _plain({"components": components, **keys}))
     is_full, limit = KINDS[covariance].is_full, settings.full.iterations
     if is_full and "iterations" not in (keys.get("full") or {}):

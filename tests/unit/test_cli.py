@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -104,6 +105,20 @@ def test_an_interruption_that_an_import_hides_is_one_line(number: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 130
     assert done.stderr == "gmmcore info: stopped; nothing half-written is left\n"
+
+
+@pytest.mark.parametrize(("name", "is_program"), [("gmmcore", True), ("notebook", False)])
+def test_an_interruption_of_the_first_imports_has_no_traceback(name: str, is_program: bool) -> None:
+    """The program is ended by the signal itself until `main` has a handler."""
+    script = (
+        f"import os, signal, sys; sys.argv = ['/bin/{name}']\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import gmmcore.cli\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert ("Traceback" in done.stderr) is not is_program
 
 
 def test_a_verb_of_an_earlier_version_is_told_what_it_is_now(capsys):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from gmmcore.cli.main import main
 from gmmcore.config.configuration import read_configuration, resolve, resolve_runs
 from gmmcore.config.keys import FeatureSettings, IterationSettings, Settings, Split
-from gmmcore.config.options import add_options, build, mapping, options_of, words
+from gmmcore.config.options import add_options, build, mapping, options_of, schema, words
 from gmmcore.errors import GmmcoreError
 from gmmcore.workflow.runs import Initialise, read_runs
 
@@ -47,6 +49,45 @@ def test_the_schema_takes_the_defaults_and_what_is_shipped(capsys):
     for values in ({}, shipped, mapping(Settings()), mapping(resolve(shipped))):
         validator.validate(values)
     assert not validator.is_valid({"components": 0})
+
+
+def rules_of(schema: dict, name: str = "") -> Iterator[tuple[str, dict]]:
+    for key, part in schema.get("properties", {}).items():
+        yield from rules_of(part, f"{name}{key}.")
+        for rule in part.get("anyOf", [part]):
+            yield f"{name}{key}", rule
+            if "items" in rule:
+                yield f"{name}{key}", rule["items"]
+
+
+def test_every_number_has_bounds_and_no_text_has_a_null_byte() -> None:
+    found = 0
+    for key, rule in rules_of(schema(Settings)):
+        if rule.get("type") in ("integer", "number") and not rule.get("infinite"):
+            assert rule.keys() & {"minimum", "exclusiveMinimum"}, key
+            assert rule.keys() & {"maximum", "exclusiveMaximum"}, key
+            found += 1
+        elif rule.get("type") == "string":
+            assert not re.search(rule["pattern"], "a\0b"), key
+            found += 1
+    assert found > 40
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"components": 10**29}, "components is 1.*at most 1048576"),
+        ({"jobs": 100_000_000}, "jobs is 100000000: .*at most 64"),
+        ({"memory": 10**30}, "memory is"),
+        ({"features": {"list": "a\0b"}}, r"features.list is 'a\\x00b'"),
+        ({"init": {"from": "a\0b"}}, r"init.from is 'a\\x00b'"),
+        ({"demo": {"folder": "--help"}}, "demo.folder is '--help'"),
+        ({"demo": {"folder": "-x/y"}}, "demo.folder is '-x/y'"),
+    ],
+)
+def test_values_beyond_all_bounds_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(GmmcoreError, match=f"config.yaml: {message}"):
+        resolve(values)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gmmcore.cli.main import main
 from gmmcore.config.keys import EXPORTS
 from gmmcore.core.density import component_log_likelihoods
 from gmmcore.core.kinds import KINDS, to_kind
@@ -561,3 +562,23 @@ def test_what_is_no_mixture_is_not_written(tmp_path: Path) -> None:
 def test_parameters_that_are_no_numbers(values: object) -> None:
     with pytest.raises(InvalidMixtureError, match="means"):
         GaussianMixture([1], values, [[1]])
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_means_at_the_end_of_the_numbers_are_one_line(
+    tmp_path: Path, capsys, is_full: bool
+) -> None:
+    """No warning of numpy precedes the error."""
+    precisions = [[50.0, 3.0], [40.0, 7.0]]
+    mixture = GaussianMixture([0.5, 0.5], [[1e308, -1e308], [-1e308, 0.0]], precisions)
+    mixture = to_kind(mixture, "full") if is_full else mixture
+    path, frames = str(tmp_path / "m.gmm"), str(tmp_path / "f.npy")
+    write_mixture(path, mixture)
+    np.save(frames, np.random.default_rng(0).normal(size=(60, 2)))
+    for name in EXPORTS.values():
+        main(["convert", path, str(tmp_path / name)])
+        assert capsys.readouterr().err.count("\n") <= 1
+    assert main(["info", path]) == 0
+    assert main(["compare", path, path]) == 0
+    assert main(["compare", path, path, "--features", frames]) == 1
+    assert "far outside the range of the mixture" in capsys.readouterr().err

@@ -12,10 +12,10 @@ import pytest
 from gmmcore.cli.main import main
 from gmmcore.core.kinds import to_kind
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.settings import MAX_COMPONENTS
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import MIXTURE_FILES, WRITTEN
 from gmmcore.formats.alize import decode_raw, encode_raw
-from gmmcore.formats.base import MAX_COMPONENTS
 from gmmcore.formats.registry import decode_mixture, format_of, formats, read_mixture, write_mixture
 
 # Sizes whose first bytes in ALIZE RAW are those of HTK (``~``) and Kaldi (``\\0B``).

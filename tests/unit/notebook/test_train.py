@@ -278,3 +278,20 @@ def test_without_altair_one_line_tells_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr("gmmcore.report.plots.CAN_DRAW", False)
     with pytest.raises(GmmcoreError, match="pip install altair vl-convert-python"):
         gmmcore.train(FRAMES, **QUICK).plot_history()
+
+
+@pytest.mark.parametrize("key", ["acceleration", "low_count.action", "on_decrease", "weak"])
+def test_a_key_of_an_earlier_version_is_told_what_to_do(key: str) -> None:
+    first, _, second = key.partition(".")
+    with pytest.raises(GmmcoreError, match=rf"^train: {key} is gone: "):
+        gmmcore.train(np.zeros((9, 2)), 2, **{first: {second: 1} if second else 1})
+
+
+@pytest.mark.parametrize("covariance", ["spherical", "diag", "tied", "full"])
+@pytest.mark.parametrize("components", [2, 4])
+def test_a_start_of_another_dimension_is_one_line(covariance: str, components: int) -> None:
+    start = gmmcore.GaussianMixture([0.5, 0.5], [[0.0] * 3, [1.0] * 3], np.ones((2, 3)))
+    with pytest.raises(GmmcoreError, match=r"has dimension 3, the frames have dimension 2; "):
+        gmmcore.train(
+            np.random.default_rng(0).normal(size=(99, 2)), components, covariance, init=start
+        )
