@@ -242,14 +242,17 @@ class _Datasets(Reading):
 
     def prefixes(self) -> list[str]:
         """Return the prefixes of all mixtures in the file, sorted."""
-        names = set(self._file)
+        names: set[str] = set()
+        self._file.visit(names.add)  # A prefix may have a slash; links are not followed.
         return sorted(n[:-2] for n in names if n.endswith("mu") and n[:-2] + "w" in names)
 
     def read(self, prefix: str) -> GaussianMixture:
         """Return the mixture with this prefix; wrong factors that SIDEKIT writes are not read."""
         if prefix + "w" not in self._file:
             others = self.prefixes()
-            advice = f"; it has mixtures with the prefixes {others[:8]}" if others else ""
+            advice = "; the datasets w, mu and invcov were expected"
+            if others:
+                advice = f"; it has mixtures with the prefixes {others[:8]}"
             self.refuse(f"it has no mixture with the prefix {prefix!r}{advice}")
         weights = self._values(prefix + "w", lambda shape: len(shape) == 1, "(C,)")
         count = weights.size
@@ -309,7 +312,7 @@ class _Datasets(Reading):
         place: Any = self._file
         for part in name.split("/"):
             if not isinstance(place.get(part, getlink=True), h5py.HardLink):
-                self.refuse(f"{name} is a link to elsewhere")
+                self.refuse(f"{name} is a link to elsewhere; `h5copy` makes a copy of an array")
             place = place[part]
         return place
 

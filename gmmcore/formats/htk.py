@@ -28,7 +28,7 @@ from gmmcore.formats.base import (
 
 TITLE = "HTK MMF text"
 _LOG_TWO_PI = math.log(2 * math.pi)
-_STRING = rb"(?:\"[^\"\n]{0,1024}\"|'[^'\n]{0,1024}')"
+_STRING = rb"(?:\"(?:[^\"\\\n]|\\[^\n]){0,1024}\"|'(?:[^'\\\n]|\\[^\n]){0,1024}')"
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 # An item: a macro and its name, or a keyword and what follows it.
 _ITEM = re.compile(
@@ -52,7 +52,7 @@ _UNSUPPORTED = {
     b"DPROB": "discrete probabilities",
     b"LLTCOVAR": "Choleski factors",
     b"XFORMCOVAR": "transformed covariances",
-    b"INPUTXFORM": "an input transform",
+    b"INPUTXFORM": "input transforms",
 }
 
 
@@ -262,6 +262,12 @@ def _assemble(found: _Definition, size: int) -> GaussianMixture:
         weights[index], constants[index] = one[b"WEIGHT"][0], one.get(b"GCONST", [np.nan])[0]
         means[index], covariances[index] = one[b"MEAN"], one[b"VARIANCE"]
     listed = np.array(sorted(found.listed))
+    if not full and (bad := np.argwhere(~(covariances[listed] > 0))).size:
+        index, column = bad[0]
+        found.refuse(
+            f"a variance of mixture {listed[index] + 1} is {covariances[listed[index], column]:g}, "
+            "not positive"
+        )
     with np.errstate(all="ignore"):
         precisions = _flipped(unpack(covariances[:, ::-1])) if full else 1.0 / covariances
     mixture = found.mixture(weights[listed], means[listed], precisions[listed])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF8
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def format_of(path: PathLike, content: bytes, format: str | None = None) -> Form
     """Return the format with this name, or that of the content of a file, or of its extension."""
     if format not in (None, "auto"):
         return format_by_name(format)
+    content = content.removeprefix(BOM_UTF8)
     found = next((one for one in formats() if one.recognises(content)), None)
     if found is None and (
         other := next(
@@ -91,7 +93,7 @@ def decode_mixture(
     found = format_of(path, content, format)
     if found.name == "sidekit":
         return read_hdf5(path, content, prefix=prefix)
-    return found.decode(path, content)
+    return found.decode(path, content.removeprefix(BOM_UTF8))  # Editors of Windows write it.
 
 
 def read_mixture(path: PathLike, *, prefix: str = "", format: str | None = None) -> GaussianMixture:

@@ -11,6 +11,7 @@ from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
 
 Array = npt.NDArray[np.float64]
+_MATRICES = ("tied", "full")
 
 
 def to_sklearn(mixture: GaussianMixture) -> Any:
@@ -82,14 +83,19 @@ def from_sklearn(estimator: Any) -> GaussianMixture:
     """
     try:
         weights, means = np.asarray(estimator.weights_), np.asarray(estimator.means_)
-        precisions = np.asarray(estimator.precisions_)
         kind = estimator.covariance_type
+        if hasattr(estimator, "precisions_"):
+            precisions = np.asarray(estimator.precisions_)
+        else:  # Parameters may be set by hand, and scores need the factors alone.
+            factors = np.asarray(estimator.precisions_cholesky_)
+            is_matrix = kind in _MATRICES
+            precisions = factors @ np.swapaxes(factors, -1, -2) if is_matrix else factors**2
     except AttributeError as error:
-        raise GmmcoreError(f"scikit-learn mixture: not fitted: {error}") from error
+        raise GmmcoreError(f"scikit-learn mixture: not fitted, or no mixture: {error}") from error
     count, dimension = means.shape
     if kind == "spherical":
         precisions = np.repeat(precisions[:, np.newaxis], dimension, axis=1)
-    elif kind in ("tied", "full"):
+    elif kind in _MATRICES:
         # scikit-learn's products of factors are symmetric only to rounding.
         precisions = 0.5 * (precisions + np.swapaxes(precisions, -1, -2))
         precisions = np.broadcast_to(precisions, (count, dimension, dimension))

@@ -110,6 +110,32 @@ def test_scikit_learn_keeps_every_kind(kind: str, dimension: int) -> None:
     assert from_sklearn(fitted).kind == kind
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("absent", ["precisions_", "precisions_cholesky_"])
+def test_parameters_that_were_set_by_hand_in_scikit_learn(kind: str, absent: str) -> None:
+    pytest.importorskip("sklearn")
+    mixture = to_kind(full(), kind)
+    estimator = to_sklearn(mixture)
+    delattr(estimator, absent)
+    read = from_sklearn(estimator)
+    assert read.kind == kind
+    np.testing.assert_allclose(read.precisions, mixture.precisions, rtol=1e-12)
+    with pytest.raises(GmmcoreError, match="not fitted, or no mixture"):
+        from_sklearn([1, 2])
+
+
+@pytest.mark.parametrize("mixture", [diagonal(), full()], ids=["diagonal", "full"])
+@pytest.mark.parametrize("name", ["kaldi-text", "htk"])
+def test_texts_that_editors_of_windows_wrote(
+    tmp_path: Path, name: str, mixture: GaussianMixture
+) -> None:
+    write_mixture(tmp_path / "m", mixture, name)
+    content = (tmp_path / "m").read_bytes()
+    for text in (b"\xef\xbb\xbf" + content, content.replace(b"\n", b"\r\n"), b"\n " + content):
+        assert format_of("m", text).name == name
+        assert decode_mixture("m", text) == decode_mixture("m", content)
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_extension_tells_how_to_write(tmp_path: Path, name: str) -> None:
     for extension in format_by_name(name).extensions:
@@ -347,7 +373,7 @@ ONE = '<DistribGD i="0" weight="1" cst="1" det="1"><covInv i="0">2</covInv><mean
 
 
 def test_xml_by_hand() -> None:
-    for prolog in (b"", b'<?xml version="1.0"?>\n'):
+    for prolog in (b"", b"\xef\xbb\xbf", b'<?xml version="1.0"?>\n'):
         mixture = decode_mixture("m", prolog + xml(ONE + "</DistribGD>"))
         assert mixture.means.tolist() == [[3.0]]
         assert mixture.precisions.tolist() == [[2.0]]
@@ -436,7 +462,7 @@ def test_htk_parts_of_a_definition() -> None:
         ("<MIXTURE> 1 .5 <MEAN> 2 1 2 <VARIANCE> 2 1 1 <MIXTURE> 1 .5", "twice"),
         ("<MIXTURE> 1 1 <MEAN> 2 1 2", "no <MEAN>, <VARIANCE>"),
         ("<MEAN> 2 1 2 3 <VARIANCE> 2 1 1", "claims 2 and has 3"),
-        ("<MEAN> 2 1 2 <VARIANCE> 2 1 0", "not finite"),
+        ("<MEAN> 2 1 2 <VARIANCE> 2 1 0", "a variance of mixture 1 is 0, not positive"),
         ("<MEAN> 2 1 2 <VARIANCE> 2 1 -1", "not positive"),
         ("<MEAN> 2 1 nan <VARIANCE> 2 1 1", "not finite"),
         ("<MEAN> 3 1 2 3 <VARIANCE> 3 1 1 1", "VECSIZE"),
@@ -475,7 +501,7 @@ def test_htk_macros_stand_for_what_they_define(seed: int) -> None:
     def maybe(kind: str, name: str, text: str) -> str:
         if rng.random() < 0.5:
             return text
-        shown = [f'"{name} <1>"', f"'{name}'", name][rng.integers(3)]
+        shown = [f'"{name} <1>"', f"'{name}'", name, rf'"{name} \"~"'][rng.integers(4)]
         definitions.append(f"{kind} {shown}\n {text}")
         return f"{kind} {shown}"
 

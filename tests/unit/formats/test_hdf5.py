@@ -320,3 +320,16 @@ def test_a_full_mixture_of_diagonal_matrices_is_not_mistaken_for_that(
     save_model(path, mixture, {}, compress=True)
     assert path.stat().st_size * 4 < precisions.nbytes
     assert load_model(path).mixture.components == count
+
+
+def test_a_prefix_may_have_a_slash(tmp_path: Path) -> None:
+    path, mixture = tmp_path / "m.h5", diagonal(control=False)
+    with h5py.File(path, "w") as file:
+        for name, values in (("w", mixture.weights), ("mu", mixture.means)):
+            file[f"ubm/{name}"] = values
+        file["ubm/invcov"] = mixture.precisions
+    content = path.read_bytes()
+    assert read_hdf5(path, content, prefix="ubm/") == mixture
+    assert prefixes(path, content) == ["ubm/"]
+    with pytest.raises(GmmcoreError, match=r"mixtures with the prefixes \['ubm/'\]"):
+        read_hdf5(path, content)
