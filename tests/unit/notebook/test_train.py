@@ -194,7 +194,7 @@ def test_more_components_than_frames_leave_a_valid_mixture() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"components": 0}, "components is 0: a whole number, at least 1 was expected"),
+        ({"components": 0}, "components is 0: a whole number, at least 1, at most 1048576"),
         ({"iterations": 20}, "iterations is 20: a list"),
         ({"covariance": "round"}, "covariance: 'round'; expected one of spherical, diag, tied"),
         ({"covariance": "full", "full": {"iterations": 0}}, "full.iterations: 0"),
