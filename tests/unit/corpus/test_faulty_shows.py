@@ -211,7 +211,7 @@ def test_a_pipe_that_a_vad_scp_names_is_a_fault_of_its_show(folder):
 @pytest.mark.parametrize("key", ["list", "vad"])
 @pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
 def test_what_cannot_be_a_path_is_one_line(folder, key, path):
-    with pytest.raises(GmmcoreError, match="cannot be read") as caught:
+    with pytest.raises(GmmcoreError, match=r"cannot be read|text, matching") as caught:
         check_list(settings(folder, **{key: path}))
     assert "\n" not in str(caught.value)
 
