@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gmmcore.core.mixture import GaussianMixture
 
 # What `info` says in other words, or what only the next iteration needs; `--json` has it all.
-_TOLD = "stage components iteration level log_likelihood gain allowance held_out"
+_TOLD = "stage components iteration level log_likelihood gain held_out"
 
 
 @verb(argument("--mixture", required=True, help="a mixture that gmmcore trained"), OUTPUT)

@@ -139,6 +139,7 @@ def split(arguments: argparse.Namespace) -> None:
             subset,
             method=settings.method,
             floor=settings.floor,
+            occupancy=settings.occupancy,
             threads=arguments.threads,
         )
     facts = provenance(

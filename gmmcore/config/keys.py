@@ -21,7 +21,7 @@ from gmmcore.config.options import (
     section,
     within,
 )
-from gmmcore.core.schedule import SIDEKIT_ITERATIONS
+from gmmcore.core.schedule import LAST_STAGE, SIDEKIT_ITERATIONS
 from gmmcore.core.settings import (
     MAX_COMPONENTS,
     PARTS,
@@ -183,6 +183,12 @@ class Limits(Options):
         "a stage ends when the log-likelihood per frame (natural logarithm) grows by less",
         {"type": "number", "infinite": True},
     )
+    last_gain: float = option(
+        DEFAULT.last_gain,
+        "the last stage ends when it grows by less than this, too, on a subset of the frames than "
+        "three times this; with `method: sidekit`, llk_gain alone counts",
+        {"type": "number", "infinite": True},
+    )
     frames_per_component: int | None = option(
         DEFAULT.frames_per_component,
         "so many random frames per component, about, are read before the last iterations (fewer "
@@ -192,7 +198,8 @@ class Limits(Options):
     )
     last_iterations: int = option(
         DEFAULT.last_iterations,
-        "how many iterations of the last stage, at least, read all frames",
+        "how many iterations of the last stage read all frames after those on a subset (if 2 or "
+        "more: at least)",
         whole(1),
     )
 
@@ -208,6 +215,7 @@ class Split(Options):
         one_of("principal", "sidekit"),
     )
     floor: float = same(IterationSettings, "floor")
+    occupancy: float | None = same(IterationSettings, "occupancy")
 
 
 @dataclass(frozen=True)
@@ -479,12 +487,15 @@ class TrainingKeys(Options):
         "components of the final mixture, any number; each stage but the last doubles them",
         whole(1, MAX_COMPONENTS),
     )
-    iterations: tuple[int, ...] = option(
-        SIDEKIT_ITERATIONS,
-        "EM iterations after each split, at most; the last entry serves all further splits",
+    iterations: tuple[int, ...] | None = option(
+        None,
+        "EM iterations after each split, at most; the last entry serves all further splits; null: "
+        f"{', '.join(map(str, SIDEKIT_ITERATIONS[:8]))}, and so on, and {LAST_STAGE} in the last "
+        "stage, with `method: sidekit` 8 there, too",
         several(whole(0, maximum=999)),
     )
     llk_gain: float = same(Limits, "llk_gain")
+    last_gain: float = same(Limits, "last_gain")
     method: str = same(Split, "method")
     frames_per_component: int | None = same(Limits, "frames_per_component")
     last_iterations: int = same(Limits, "last_iterations")
@@ -510,12 +521,21 @@ class TrainingKeys(Options):
     def limits(self) -> Limits:
         """What decides which frames a stage reads, and when it ends."""
         limits = Limits(**mapping(self, Limits))
-        return limits if self.method == "principal" else replace(limits, frames_per_component=None)
+        if self.method == "principal":
+            return limits
+        return replace(limits, frames_per_component=None, last_gain=self.llk_gain)
+
+    @property
+    def schedule(self) -> tuple[int, ...] | None:
+        """The largest numbers of iterations after each split; None for those of the core."""
+        given = self.iterations
+        return SIDEKIT_ITERATIONS if given is None and self.method == "sidekit" else given
 
     @property
     def split(self) -> Split:
         """How components are divided."""
-        return Split(method=self.method, floor=self.iteration("diag").floor)
+        step = self.iteration("diag")
+        return Split(method=self.method, floor=step.floor, occupancy=step.occupancy)
 
     def iteration(self, kind: str) -> IterationSettings:
         """Return the settings of an iteration in stages of the kind ``diag`` or ``full``."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gmmcore.core.density import component_log_likelihoods
 from gmmcore.core.frames import FrameSource
 from gmmcore.core.initial import sample_of, split
+from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
 from gmmcore.core.parallel import single_blas, threads_map
 
@@ -41,17 +42,27 @@ def divided(
     *,
     method: str = "principal",
     floor: float = 0.0,
+    occupancy: float | None = 0.0,
     threads: int = 1,
 ) -> GaussianMixture:
     """Divide the components of a mixture as one of the two methods does.
 
     ``sidekit`` is `gmmcore.core.initial.split`, and reads no frames. ``principal`` is `divide`,
-    with the random frames that `subset` returns for a level; level 0 are all frames.
+    with the random frames that `subset` returns for a level; level 0 are all frames. Components of
+    less than `occupancy` frames (None: the dimension) are then filled up as the M-step does.
     """
     if method == "sidekit":
         return split(mixture, components)
     sample = sample_of(subset, _sample_size(components))
-    return divide(mixture, sample, components, floor=floor, threads=threads)
+    found = divide(mixture, sample, components, floor=floor, threads=threads)
+    wanted = found.dimension if occupancy is None else occupancy
+    count, control = found.weights * subset(0).frames, found.variance_control
+    if control is None or (count >= wanted).all():
+        return found
+    share = np.minimum(count / wanted, 1.0)
+    kind = KINDS[found.kind]
+    precisions = 1.0 / kind.mixed(found.covariances, share, control)
+    return GaussianMixture(found.weights, found.means, precisions, control, found.kind)
 
 
 def _sample_size(components: int) -> int:

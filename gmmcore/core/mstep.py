@@ -25,11 +25,15 @@ Array = npt.NDArray[np.float64]
 Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
 ARITHMETIC = 6
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
-# Least occupancy, in frames, that a weight is computed from: its logarithm stays finite, and a
-# component without frames can win some again. A mean of fewer frames than this is mostly noise.
+# Occupancy, in frames, below which a mean is mostly noise.
 _LEAST_OCCUPANCY = 1e-3
 # Occupancy that stands for none in a division; it is too small to change a sum of frames.
 _NO_FRAMES = 1e-30
+# Least occupancy that a weight is computed from: its logarithm stays finite, and a component
+# without frames can win some again.
+_LEAST_WEIGHT = 1e-6
+# Loss of log-likelihood per frame that is none.
+_NO_LOSS = 1e-12
 # Variance, relative to the second moment, up to which a dimension is taken for constant, because of
 # sums in single precision.
 _LOST_IN_SUMS = 1e-6
@@ -51,9 +55,6 @@ class Update:
         Components whose occupancy is below ``MStep.occupancy``, each with its occupancy.
     smallest_occupancy : float
         Smallest occupancy of all components, in frames.
-    allowance : float
-        How far the log-likelihood per frame may fall because ``MStep.prior`` shrinks correlations:
-        what the lower bound that EM maximises lost with this update; 0 if it grew.
     held_out : float
         Held-out log-likelihood per frame of `mixture`; NaN if no frames are held out.
     """
@@ -63,7 +64,6 @@ class Update:
     ceiled: int = 0
     low_count: tuple[tuple[int, float], ...] = ()
     smallest_occupancy: float = 0.0
-    allowance: float = 0.0
     held_out: float = nan
 
 
@@ -121,6 +121,10 @@ def maximise(
     its last value, so that neither mean nor covariance has a jump where a component loses its
     frames. The bounds are applied last, to every component.
 
+    Where correlations that are shrunk, or variances that stand in, suit the frames of a component
+    less than the covariance before, that one is kept. So each update raises the lower bound that EM
+    maximises, and the likelihood never falls (generalised EM, Dempster, Laird and Rubin 1977).
+
     Examples
     --------
     >>> from gmmcore import GaussianMixture
@@ -149,10 +153,9 @@ def maximise(
     moved = np.minimum(count / _LEAST_OCCUPANCY, 1.0)[:, np.newaxis]
     means = moved * (statistics.origin + offsets) + (1.0 - moved) * mixture.means
     precisions = np.empty_like(mixture.precisions)
-    growth = np.zeros(mixture.components)
     kind, floored, ceiled = KINDS[mixture.kind], 0, 0
 
-    def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int, Array]:
+    def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int]:
         plain = kind.moments(statistics.centred_second[piece], divisor[piece], offsets[piece])
         moments = plain
         if prior:
@@ -161,30 +164,28 @@ def maximise(
             moments = kind.mixed(moments, np.minimum(count[piece] / least, 1.0), control[piece])
         bounds = settings.floor, settings.ceiling
         values, below, above = kind.bounded(moments, control[piece], bounds, piece)
-        grown = _growth(mixture, piece, plain, means[piece], values) if prior else growth[piece]
-        return values, below, above, grown
+        # What stands in for frames may suit the frames less than before: likelihoods never fall.
+        if low[piece].any() or (prior and not kind.is_shared):
+            before = mixture.precisions[piece]
+            lost = count[piece] * (_suits(before, plain) - _suits(values, plain))
+            worse = (low[piece] | bool(prior)) & (lost > _NO_LOSS * statistics.frames)
+            values[worse] = before[worse]
+        return values, below, above
 
     with single_blas():
         pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
         pieces = np.array_split(np.arange(mixture.components), -(-mixture.components // kind.piece))
         done = (mapped or threads_map(threads))(work, pieces)
-        for piece, (values, below, above, grown) in zip(pieces, done, strict=True):
+        for piece, (values, below, above) in zip(pieces, done, strict=True):
             precisions[piece] = values
-            growth[piece] = grown
             floored += below
             ceiled += above
-    occupancy = np.maximum(count, _LEAST_OCCUPANCY)
+    occupancy = np.maximum(count, _LEAST_WEIGHT)
     updated = GaussianMixture(
         occupancy / occupancy.sum(), means, precisions, mixture.variance_control, mixture.kind
     )
-    allowance = 0.0
-    if mixture.is_full and prior:
-        growth += updated.log_weights - mixture.log_weights
-        growth += 0.5 * (mixture.log_determinants - updated.log_determinants)
-        used = count > 0
-        allowance = max(0.0, -float(count[used] @ growth[used]) / statistics.frames)
     listed = tuple((int(index), float(count[index])) for index in np.flatnonzero(low))
-    return Update(updated, floored, ceiled, listed, float(count.min()), allowance)
+    return Update(updated, floored, ceiled, listed, float(count.min()))
 
 
 def _pooled_correlations(statistics: Statistics, offsets: Array) -> Array:
@@ -212,23 +213,13 @@ def _sharing(covariances: Array, pooled: Array, shares: Array) -> Array:
     return moved
 
 
-def _growth(
-    mixture: GaussianMixture,
-    piece: npt.NDArray[np.intp],
-    covariances: Array,
-    means: Array,
-    precisions: Array,
-) -> Array:
-    """Return what the quadratic terms add, per frame, to the log-likelihood of some components.
-
-    The frames of the components `piece` have the given means, which are the new ones, and
-    covariances; the new precisions replace those of the mixture.
-    """
-    before = mixture.precisions[piece]
-    moved = means - mixture.means[piece]
-    lost = np.einsum("nij,nij->n", before - precisions, covariances)
-    result: Array = 0.5 * (lost + np.einsum("ni,nij,nj->n", moved, before, moved))
-    return result
+def _suits(precisions: Array, moments: Array) -> Array:
+    """Return how well precisions suit frames of some moments: log-likelihoods up to constants."""
+    if precisions.ndim == 2:
+        return np.asarray((np.log(precisions) - precisions * moments).sum(axis=1))
+    return np.asarray(
+        np.linalg.slogdet(precisions)[1] - np.einsum("nij,nij->n", precisions, moments)
+    )
 
 
 def _control(mixture: GaussianMixture, statistics: Statistics) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,17 @@ from gmmcore.core.history import HistoryEntry
 
 SIDEKIT_ITERATIONS = (1, 2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8)
 """EM iterations after each split: the defaults of SIDEKIT's ``EM_split``."""
+LAST_STAGE = 30
+"""EM iterations of the last stage of a training, at most, unless numbers are given."""
 LARGEST_LEVEL = 20
 """Level of the smallest subset, which holds about 2^-20 of all frames."""
 # Least number of held-out frames, about; fewer tell little.
 _LEAST_HELD_OUT = 4096
 # Fewer components read as many frames as so many do: their iterations cost little anyway.
 _LEAST_COMPONENTS = 200
+# A subset's likelihood differs from that of all frames by more than what the last stage gains on it
+# below so many times its `last_gain`.
+_SUBSET_GAINS = 3.0
 # The subset of level k has the frames whose hash is below 2^(64 - k).
 _LIMITS = np.array([1 << (64 - k) for k in range(LARGEST_LEVEL, 0, -1)], dtype=np.uint64)
 LONG_SECONDS = 60
@@ -54,7 +60,7 @@ class Stage:
 
 def stages(
     components: int,
-    iterations: Sequence[int] = SIDEKIT_ITERATIONS,
+    iterations: Sequence[int] | None = None,
     full_iterations: int = 0,
     *,
     kind: str | None = None,
@@ -68,6 +74,8 @@ def stages(
     the `kind` spherical or diag; one that is tied or full, by default full if it has iterations,
     follows the diagonal ones. A training may start from a mixture of `start` components, for which
     the first entry is then; one with full covariances (`start_full`) that keeps them is not split.
+    Without `iterations`, they are `SIDEKIT_ITERATIONS`, but `LAST_STAGE` in a last stage of several
+    components whose covariances are spherical or diagonal.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def stages(
                 "only diagonal mixtures are split"
             )
         return (Stage(kind, start, full_iterations, "initialise", final=True),)
-    limits = list(iterations) or [0]
+    limits = list(SIDEKIT_ITERATIONS if iterations is None else iterations) or [0]
     result = [Stage(first, start, 0 if start == 1 else limits[0], "initialise")]
     current, position = start, 0 if start == 1 else 1
     while current < components:
@@ -101,6 +109,8 @@ def stages(
         position += 1
     if kind != first:
         result.append(Stage(kind, components, full_iterations, "diag2full"))
+    elif iterations is None and components > 1:
+        result[-1] = replace(result[-1], iterations=LAST_STAGE)
     result[-1] = replace(result[-1], final=True)
     return tuple(result)
 
@@ -153,7 +163,8 @@ class Course:
     least : int
         First iteration after which the stage may end because of its gain.
     last_iterations : int
-        Least number of iterations on all frames in the final stage of a training.
+        Number of iterations on all frames in the final stage of a training, after those on a
+        subset; if it is more than one, others may follow until the gain is low.
     """
 
     stage: Stage
@@ -172,19 +183,23 @@ class Course:
         dimension: int,
         frames_per_component: int | None,
         last_iterations: int = 1,
+        last_gain: float = inf,
     ) -> Course:
         """Choose the subset of a stage, of so many frames of a dimension.
 
         Fewer than 200 components get as many frames as 200. A component with a full covariance has
         (D + 3) / 4 times as many parameters as one with a diagonal covariance, and gets as many
-        times the frames. If `frames_per_component` is None, all frames are read.
+        times the frames. If `frames_per_component` is None, all frames are read. The final stage
+        ends when the gain is less than `last_gain`, too, or than three times as much on a subset.
         """
         if frames_per_component is None:
-            return cls(stage, llk_gain)
+            return cls(stage, min(llk_gain, last_gain) if stage.final else llk_gain)
         wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
         level = level_of(frames, wanted)
+        if stage.final:
+            llk_gain = min(llk_gain, last_gain * (_SUBSET_GAINS if level else 1.0))
         return cls(stage, llk_gain, level, last_iterations=last_iterations)
 
     @property
@@ -226,7 +241,8 @@ class Course:
             return None
         ended = gain is not None and gain < self.llk_gain and done >= self.least
         if not self.level or (done and not level):
-            return None if ended else 0
+            is_one = self.level and self.last_iterations == 1
+            return None if ended or is_one else 0
         if self.stage.final:
             return 0 if ended or limit - done <= self.last_iterations else self.level
         return None if ended else self.level

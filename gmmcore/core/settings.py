@@ -73,6 +73,9 @@ class TrainingSettings:
     ----------
     llk_gain : float
         A stage ends when the log-likelihood per frame grows by less than this (natural logarithm).
+    last_gain : float
+        The last stage ends when it grows by less than this, too; on a subset of the frames, by less
+        than three times as much.
     precision : {'single', 'double'}
         Precision of the E-step's matrix products.
     pruning : float
@@ -110,5 +113,6 @@ class TrainingSettings:
     method: str = "principal"
     robust: bool = True
     frames_per_component: int | None = 500
+    last_gain: float = 0.001
     last_iterations: int = 1
     seed: int = 1

@@ -28,7 +28,6 @@ from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.core.mstep import maximise
 from gmmcore.core.parallel import Map, threads_map
 from gmmcore.core.schedule import (
-    SIDEKIT_ITERATIONS,
     Course,
     frame_levels,
     held_out_level,
@@ -135,7 +134,7 @@ def iterate(
 def train(
     source: FrameSource | npt.ArrayLike,
     components: int,
-    iterations: Sequence[int] = SIDEKIT_ITERATIONS,
+    iterations: Sequence[int] | None = None,
     full_iterations: int = 0,
     settings: TrainingSettings | None = None,
     *,
@@ -192,6 +191,7 @@ def train(
                 subsets.of,
                 method=settings.method,
                 floor=settings.diag.floor,
+                occupancy=settings.diag.occupancy,
                 threads=settings.threads,
             )
         mixture = to_kind(mixture, stage.kind)
@@ -202,6 +202,7 @@ def train(
             dimension=frames.dimension,
             frames_per_component=settings.frames_per_component,
             last_iterations=settings.last_iterations,
+            last_gain=settings.last_gain,
         )
         mixture, entries = iterate(mixture, subsets, course, settings, report, outside, map_of)
         history += entries

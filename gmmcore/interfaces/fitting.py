@@ -20,6 +20,7 @@ from gmmcore.core.history import HistoryEntry
 from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map, threads_map
+from gmmcore.core.schedule import LAST_STAGE
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.registry import core_mixture, read_mixture
@@ -87,11 +88,11 @@ def train(
         Function that is called after each iteration with its history entry and its mixture.
     **keys
         Keys of config.yaml that decide a training, with their bounds and defaults: `iterations`,
-        `llk_gain`, `method`, `frames_per_component`, `last_iterations`, `precision`, `pruning`,
-        `device` and `seed`, and as mappings the sections `variance`, `low_count` and `full`, such
-        as ``variance={"floor": 0.001}``. docs/configuration.md describes each. The section `full`
-        serves tied covariances too; its ``iterations`` are by default the last entry of
-        `iterations`.
+        `llk_gain`, `last_gain`, `method`, `frames_per_component`, `last_iterations`, `precision`,
+        `pruning`, `device` and `seed`, and as mappings the sections `variance`, `low_count` and
+        `full`, such as ``variance={"floor": 0.001}``. docs/configuration.md describes each. The
+        section `full` serves tied covariances too; its ``iterations`` are by default the last entry
+        of `iterations`, or 30.
 
     Returns
     -------
@@ -128,7 +129,7 @@ def train(
     settings = build(TrainingKeys, _plain({"components": components, **keys}))
     is_full, limit = KINDS[covariance].is_full, settings.full.iterations
     if is_full and "iterations" not in (keys.get("full") or {}):
-        limit = settings.iterations[-1]
+        limit = (settings.schedule or (LAST_STAGE,))[-1]
     if is_full != (limit > 0):
         raise GmmcoreError(
             f"full.iterations: {limit} with covariance={covariance!r}; expected 1 or more for tied "
@@ -140,7 +141,7 @@ def train(
     mixture, entries = training.train(
         inside,
         settings.components,
-        settings.iterations,
+        settings.schedule,
         limit,
         settings.training(threads),
         kind=covariance,

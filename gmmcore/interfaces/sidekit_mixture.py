@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ from gmmcore.interfaces import sidekit_arguments as arguments
 Array = npt.NDArray[np.float64]
 # SIDEKIT shrinks no correlations, and computes in double precision with all components.
 _SIDEKIT_FULL = FullMStep(prior=0.0, occupancy=10.0, **SIDEKIT_BOUNDS["full"])
-_EXACT: dict[str, Any] = {"precision": "double", "pruning": 0.0, "robust": False}
+_EXACT: dict[str, Any] = {"precision": "double", "pruning": 0.0, "robust": False, "last_gain": inf}
 
 
 class Mixture:

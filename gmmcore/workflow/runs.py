@@ -206,7 +206,7 @@ def _run(settings: Settings, source: str) -> Run:
     try:
         plan = stages(
             settings.components,
-            settings.iterations,
+            settings.schedule,
             settings.full.iterations,
             start=initial.components if initial else 1,
             start_full=initial.is_full if initial else False,

@@ -421,7 +421,6 @@ def save_iteration(
         device=gpu,
         log_likelihood=entry.log_likelihood,
         gain=None if math.isnan(entry.gain) else entry.gain,
-        allowance=update.allowance,
     )
     if task.outside is not None:
         facts |= {"held_out": update.held_out, "held_out_frames": task.outside.digest}
@@ -452,23 +451,17 @@ def log_line(entry: HistoryEntry, update: Update, seconds: float | None = None) 
 
 
 def _look_at_decrease(entry: HistoryEntry, before: Model, settings: IterationSettings) -> None:
-    """Warn if the log-likelihood fell by more than precision and shrinkage explain."""
+    """Warn if the log-likelihood fell by more than precision explains."""
     previous = before.history[-1] if entry.iteration > 1 else None
     if previous is None or not entry.gain < -_ROUNDING * abs(entry.log_likelihood):
         return
-    if previous.floored or previous.ceiled or previous.low_count:
-        return  # The M-step before was constrained, so that a decrease is possible.
     lost = lost_digits(before.mixture, settings.precision, settings.pruning)
-    # EM raises the likelihood by at least as much as its lower bound, which the prior may lower.
-    allowance = before.facts.get("allowance", 0.0)
-    if entry.gain >= -lost - allowance - _ROUNDING * abs(entry.log_likelihood):
+    if entry.gain >= -lost - _ROUNDING * abs(entry.log_likelihood):
         return
-    shrinkage = f", and the prior {allowance:.1g}" if allowance else ""
     print(
         f"warning: {entry.stage} {entry.components}, iteration {entry.iteration}: the "
-        f"log-likelihood per frame fell by {-entry.gain:.3g} although nothing bounded the last "
-        f"update, and rounding explains no more than {lost:.1g}{shrinkage}; try precision: double "
-        "and pruning: 0",
+        f"log-likelihood per frame fell by {-entry.gain:.3g}, and rounding explains no more than "
+        f"{lost:.1g}; try precision: double and pruning: 0",
         file=sys.stderr,
     )
 

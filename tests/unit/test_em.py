@@ -316,21 +316,27 @@ def test_a_component_without_frames_is_wide_after_one_iteration():
     np.testing.assert_allclose(mixture.means[0], [-300, -300])
 
 
-def test_the_log_likelihood_may_fall_by_what_the_prior_costs():
-    """From plain covariances on, the prior lowers the likelihood, and the update says how far."""
-    frames, held_out = correlated(20, 16, 640, 3000)
+@pytest.mark.parametrize("components", [4, 16, 40])
+@pytest.mark.parametrize("kind", ["spherical", "diag", "tied", "full"])
+def test_the_likelihood_never_falls_with_few_frames(kind, components):
+    """Low counts, bounds and the prior: what is put in place of frames may not cost any."""
+    frames, _ = correlated(6, 8, 160, 1)
+    frames[:, 5] = np.round(frames[:, 5])
+    limit = 8 * (kind in ("tied", "full"))
+    settings = TrainingSettings(precision="double", last_gain=1e-6)
+    _, history = train(frames, components, None, limit, settings, kind=kind)
+    assert min(entry.gain for entry in history if entry.iteration > 1) > -1e-9
+
+
+def test_the_prior_does_not_lower_the_likelihood_of_plain_covariances():
+    frames, _ = correlated(20, 16, 640, 1)
     mixture = to_kind(train(frames, 16)[0], "full")
     plain = FullMStep(prior=0, occupancy=0)
     for _ in range(6):
         mixture = maximise(mixture, accumulate(mixture, frames), plain).mixture
     before = accumulate(mixture, frames).log_likelihood_per_frame
     update = maximise(mixture, accumulate(mixture, frames), FullMStep(occupancy=0))
-    fall = before - accumulate(update.mixture, frames).log_likelihood_per_frame
-    assert 5 < fall <= update.allowance < fall + 0.01
-    scores = [
-        accumulate(one, held_out).log_likelihood_per_frame for one in (mixture, update.mixture)
-    ]
-    assert scores[1] > scores[0] + 1
+    assert accumulate(update.mixture, frames).log_likelihood_per_frame > before - 1e-9
 
 
 def correlated(dimension: int, components: int, *sizes: int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -59,9 +60,22 @@ def test_a_subset_that_gains_no_more_ends_an_early_stage() -> None:
     assert read(course(9, 2, False), [0, 1, 0.001, 1, 1, 1, 1, 1, 1]) == [2, 2, 2]
 
 
-def test_it_leads_the_final_stage_to_all_frames_for_an_iteration_or_more() -> None:
-    assert read(course(9, 2, True), [0, 1, 0.001, 9, 0.001, 9, 9, 9, 9]) == [2, 2, 2, 0, 0]
-    assert read(course(9, 2, True), [0, 1, 0.001, 9, 1, 1, 0.0, 9, 9]) == [2, 2, 2, 0, 0, 0, 0]
+def test_it_leads_the_final_stage_to_all_frames_for_the_last_iterations() -> None:
+    assert read(course(9, 2, True), [0, 1, 0.001, 9, 0.001, 9, 9, 9, 9]) == [2, 2, 2, 0]
+    two = replace(course(9, 2, True), last_iterations=2)
+    assert read(two, [0, 1, 0.001, 9, 1, 1, 0.0, 9, 9]) == [2, 2, 2, 0, 0, 0, 0]
+
+
+def test_the_final_stage_goes_on_to_the_last_gain() -> None:
+    last = Stage("diag", 8, 30, "split", final=True)
+    size = {"llk_gain": 0.01, "dimension": 60, "frames_per_component": 500, "last_gain": 0.001}
+    many, few = (Course.of(last, frames=frames, **size) for frames in (10_000_000, 1000))
+    assert (many.llk_gain, few.llk_gain) == (0.003, 0.001)
+    early = replace(last, final=False)
+    assert Course.of(early, frames=1000, **size).llk_gain == 0.01
+    assert Course.of(last, frames=1000, **{**size, "llk_gain": -1.0}).llk_gain == -1.0
+    assert [stage.iterations for stage in stages(8)] == [0, 1, 2, 30]
+    assert [stage.iterations for stage in stages(8, [1, 2])] == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize("final", [False, True])

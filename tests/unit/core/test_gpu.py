@@ -677,7 +677,6 @@ def test_the_header_has_room_for_all_that_computed_a_mixture(tmp_path):
         device=f"jax 0.10.2 cuda 12090 {'a' * 40}",
         log_likelihood=-123.45678901234567,
         gain=-1.2345678901234567e-10,
-        allowance=1.2345678901234567e-10,
         held_out=-123.45678901234567,
         held_out_frames="h" * 64,
     )

@@ -18,6 +18,7 @@ import gmmcore
 from gmmcore import GaussianMixture, Mixture
 from gmmcore.core.estep import accumulate
 from gmmcore.core.kinds import to_kind
+from gmmcore.core.schedule import SIDEKIT_ITERATIONS
 from gmmcore.core.settings import MStep
 from gmmcore.core.train import TrainingSettings, train
 from gmmcore.errors import GmmcoreError
@@ -598,8 +599,9 @@ def test_keywords_give_the_numbers_of_the_workflow() -> None:
         frames_per_component=50,
         diag=MStep(floor=0.01, ceiling=10, occupancy=3),
         robust=False,
+        last_gain=np.inf,
     )
-    expected, _ = train(frames, 6, settings=settings)
+    expected, _ = train(frames, 6, SIDEKIT_ITERATIONS, settings=settings)
     assert mixture.gaussian_mixture() == expected
     shrunk, plain, again = Mixture(), Mixture(), Mixture()
     shrunk.EM_diag2full(mixture, frames, None, 1, prior=30, occupancy=0)
