@@ -157,8 +157,7 @@ def before_stage(run, stage):
 
 def is_alone(run, stage):
     """Whether a stage has a job, or jobs, of its own: it may take long, and elsewhere."""
-    is_away = ON_CLUSTER or run.settings.device == "cuda"
-    return is_scattered(run, stage) or (is_away and is_long(run, stage))
+    return is_scattered(run, stage) or (ON_CLUSTER and is_long(run, stage))
 
 
 def made_together(stage):
@@ -259,9 +258,10 @@ def runtime(wildcards, threads, attempt):
 
 
 def gpus(wildcards):
-    """Return how many GPUs a job asks for: the one of `device: cuda`, if the stage takes long."""
-    run, stage = STAGES[wildcards.stage]
-    return int(run.settings.device == "cuda" and is_long(run, stage))
+    """Return how many GPUs a job asks for: the one of `device: cuda`, if a stage takes long."""
+    run, stages = made_together(wildcards.stage)
+    is_any_long = any(is_long(run, stage) for stage in stages)
+    return int(run.settings.device == "cuda" and is_any_long)
 
 
 def work(wildcards, resources):
@@ -269,6 +269,12 @@ def work(wildcards, resources):
     device = "cuda" if gpus(wildcards) else "cpu"
     memory = STAGES[wildcards.stage][0].settings.memory
     return f"--device {device} --memory {memory}"
+
+
+def short(wildcards, resources):
+    """Name the stages of a job that are not worth the start of a GPU."""
+    run, stages = made_together(wildcards.stage)
+    return [stage.name for stage in stages if not is_long(run, stage)] * gpus(wildcards)
 
 
 def final_components(wildcards, resources):

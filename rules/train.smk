@@ -95,6 +95,7 @@ rule iterate:
         stages=to_make,
         components=final_components,
         work=work,
+        short=short,
         times=lambda wildcards: f"{prefix()}logs/{STAGES[wildcards.stage][0].name}",
     message:
         "{wildcards.stage}: stages {params.stages} ({threads} threads,"
@@ -102,7 +103,8 @@ rule iterate:
     shell:
         "gmmcore stages --stages {input.settings:q} --before {input.before:q}"
         " --components {params.components} --corpus {input.corpus:q}"
-        " --held-out {input.held_out:q} {params.work} --threads {threads} --times {params.times:q}"
+        " --held-out {input.held_out:q} {params.work} --short {params.short}"
+        " --threads {threads} --times {params.times:q}"
         " --log {log:q}"
 
 

@@ -205,6 +205,7 @@ def iterate(arguments: argparse.Namespace) -> None:
     argument("--held-out", nargs="?", help="corpus.json of the held-out frames, if any"),
     argument("--components", type=int, default=1, help="those of the final mixture"),
     argument("--times", help="the folder for the seconds that the stages took"),
+    argument("--short", nargs="*", default=[], help="stages such as diag/2 that the CPU makes"),
     THREADS,
     options("config.keys.Job"),
 )
@@ -217,11 +218,14 @@ def stages(arguments: argparse.Namespace) -> None:
     import os
     import time
 
+    from gmmcore.config.keys import Job
+    from gmmcore.config.options import options_of
     from gmmcore.files import read_json, replace_text
     from gmmcore.workflow.check import has_first
     from gmmcore.workflow.stage import iterations_in, mixture_path
 
     before, corpus = arguments.before, ["--corpus", arguments.corpus]
+    job = options_of(arguments, Job)
     threads = ["--threads", arguments.threads]
     for stamp_path in arguments.stages:
         # Times of files may be behind the clock by its tick.
@@ -237,19 +241,20 @@ def stages(arguments: argparse.Namespace) -> None:
             }[wanted["origin"]]
             call(wanted["origin"], *settings, *more, "--output", first)
         held_out = arguments.held_out if wanted["held_out"] else None
+        name = f"{wanted['stage']}/{wanted['components']}"
         call(
             "iterate",
             *(*settings, *corpus, *threads, "--mixture", first, "--output", last),
             *([] if before is None else ["--before", before]),
             *([] if held_out is None else ["--held-out", held_out]),
-            *("--device", arguments.device, "--memory", arguments.memory),
+            *("--device", "cpu" if name in arguments.short else job.device),
+            *("--memory", job.memory),
         )
         files = [Path(first), *iterations_in(folder)]
         made = max(path.stat().st_mtime for path in files)
         if arguments.times and made >= start:
             seconds = time.perf_counter() - begin
-            path = f"{arguments.times}/{wanted['stage']}/{wanted['components']}.seconds"
-            replace_text(path, f"{seconds:.2f}\n")
+            replace_text(f"{arguments.times}/{name}.seconds", f"{seconds:.2f}\n")
         before = last
 
 

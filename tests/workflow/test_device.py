@@ -65,7 +65,6 @@ def test_a_gpu_computes_what_takes_long_and_the_file_says_so(on_gpu, tmp_path):
     assert devices(on_gpu) == [None, None, HERE, HERE]
     warning = "the CPU does what a GPU would"
     assert warning in (on_gpu.folder / "logs/tiny/full/4.log").read_text()
-    assert warning not in (on_gpu.folder / "logs/tiny/diag/4.log").read_text()
     assert on_gpu.verb("check")[0] == 0
     assert "Nothing to be done" in on_gpu.run()
     plain = on_gpu.copy_to(tmp_path / "plain")
@@ -128,7 +127,7 @@ def test_without_a_gpu_nothing_starts(changing, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     changing.configure(GIVEN)
     (line,) = errors(changing.run(code=1))
-    assert line.startswith("gmmcore iterate: error: device: cuda was asked for; ")
+    assert line.startswith("gmmcore stages: error: device: cuda was asked for; ")
     assert line.endswith("or set device: cpu")
     assert not (changing.folder / "results/tiny/full/4/001.h5").exists()
 
@@ -138,7 +137,7 @@ def test_without_a_gpu_nothing_starts_of_what_is_to_come(changing, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "")
     changing.configure({**GIVEN, "components": 8})
     (line,) = errors(changing.run(code=1))
-    assert line.startswith("gmmcore iterate: error: device: cuda was asked for; ")
+    assert line.startswith("gmmcore stages: error: device: cuda was asked for; ")
     assert not (changing.folder / "results/tiny/full/8/001.h5").exists()
 
 
