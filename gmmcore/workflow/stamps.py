@@ -27,7 +27,8 @@ from gmmcore.files import date_back, read_json, replace_text, sha256_of
 from gmmcore.workflow.runs import Run, corpus_id, made_lists
 from gmmcore.workflow.status import is_written, unfinished
 
-_WORK = ("jobs", "memory", "device")
+# Keys that say how the work is done, and those that the mixture and its report do not depend on.
+_WORK = ("jobs", "memory", "device", "statistics", "verification")
 
 
 def write_stamps(runs: Mapping[str, Run], prefix: str = "") -> None:
@@ -65,7 +66,6 @@ def _stamps(runs: Mapping[str, Run], prefix: str) -> Iterator[tuple[str, dict[st
         path, is_made = f"results/features/{name}/source.json", features.list in lists
         yield path, _of_features(features, f"{prefix}{path}", prefix, is_made=is_made)
     for run in runs.values():
-        # The other keys say how the work is done, and decide nothing.
         values = {key: value for key, value in changed(run.settings).items() if key not in _WORK}
         yield f"results/{run.name}/settings.json", values
         if run.settings.verification.trials:
