@@ -93,7 +93,7 @@ def test_a_job_over_its_time_has_more_when_it_is_retried(laptop, nearly, slurm):
     # The first attempt stands still.
     wrapped = nearly.wrap_jobs(
         "import os, sys, time\n"
-        "if sys.argv[1] == 'iterate' and not os.path.exists('stood'):\n"
+        "if sys.argv[1] == 'stages' and not os.path.exists('stood'):\n"
         "    open('stood', 'w').close()\n"
         "    time.sleep(600)\n"
         "os.execv(REAL, sys.argv)\n"
