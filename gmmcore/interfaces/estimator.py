@@ -419,6 +419,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         kind = self.covariance_type if self.max_iter else "diag"
         keys: dict[str, Any] = {
             "llk_gain": self.tol,
+            "last_gain": self.tol,
             "seed": seed,
             "precision": "double" if inside.read(0, 1).dtype == np.float64 else "single",
             **(self.keys or {}),

@@ -81,6 +81,13 @@ def test_it_is_an_estimator_of_scikit_learn() -> None:
     assert search.fit(FRAMES).best_params_["n_components"] >= 2
 
 
+def test_the_last_stage_ends_at_tol() -> None:
+    fits = [GaussianMixtureModel(3, tol=tol).fit(FRAMES) for tol in (0.1, 1e-3, 1e-5)]
+    done = [model.n_iter_ for model in fits]
+    assert done[0] < done[1] < done[2], done
+    assert all(np.diff(model.lower_bounds_)[-2] > model.tol for model in fits if model.n_iter_ > 3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_fitted_is_the_trained_mixture(kind: str) -> None:
     model = GaussianMixtureModel(3, covariance_type=kind, held_out=0.1).fit(FRAMES)
