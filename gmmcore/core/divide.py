@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.density import component_log_likelihoods
-from gmmcore.core.frames import FrameSource
+from gmmcore.core.frames import FrameSource, total_of
 from gmmcore.core.initial import sample_of, split
 from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
@@ -56,7 +56,7 @@ def divided(
     sample = sample_of(subset, _sample_size(components))
     found = divide(mixture, sample, components, floor=floor, threads=threads)
     wanted = found.dimension if occupancy is None else occupancy
-    count, control = found.weights * subset(0).frames, found.variance_control
+    count, control = found.weights * total_of(subset(0)), found.variance_control
     if control is None or (count >= wanted).all():
         return found
     share = np.minimum(count / wanted, 1.0)

@@ -80,7 +80,7 @@ class Slice:
     @property
     def total(self) -> float:
         """Number of frames, or the sum of their weights."""
-        return self.frames if self.weights is None else float(self.weights.sum())
+        return total_of(self)
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
         return self._source.read(self._first + start, self._first + stop)
@@ -100,6 +100,12 @@ def weights_of(source: FrameSource, start: int, stop: int) -> Weights | None:
     """Return the weights of the frames start <= i < stop; None if each of them counts once."""
     weights: Weights | None = getattr(source, "weights", None)
     return None if weights is None else weights[start:stop]
+
+
+def total_of(source: FrameSource) -> float:
+    """Return the number of frames, or the sum of their weights."""
+    weights = weights_of(source, 0, source.frames)
+    return source.frames if weights is None else float(weights.sum())
 
 
 def repeated(source: FrameSource) -> npt.NDArray[np.floating]:
