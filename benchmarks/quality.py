@@ -26,6 +26,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 # Before numpy: one thread throughout, so that CPU seconds are those of one core.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
@@ -39,7 +40,9 @@ from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.initial import one_gaussian
 from gmmcore.core.mixture import GaussianMixture
-from gmmcore.core.train import TrainingSettings, moments, train
+from gmmcore.core.schedule import SIDEKIT_ITERATIONS
+from gmmcore.core.settings import SIDEKIT_BOUNDS, MStep, TrainingSettings
+from gmmcore.core.train import moments, train
 
 Array = npt.NDArray[np.float64]
 
@@ -172,6 +175,11 @@ Train = Callable[[Frames, int, Record], GaussianMixture]
 
 
 def _ours(method: str, frames_per_component: int | None) -> Train:
+    own: dict[str, Any] = {}
+    if method == "sidekit":
+        bounds = MStep(**SIDEKIT_BOUNDS["diag"])
+        own = {"diag": bounds, "robust": False, "last_gain": np.inf}
+
     def training(frames: Frames, seed: int, record: Record) -> GaussianMixture:
         settings = TrainingSettings(
             llk_gain=_GAIN,
@@ -180,10 +188,12 @@ def _ours(method: str, frames_per_component: int | None) -> Train:
             seed=seed,
             precision=PRECISION,
             pruning=PRUNING,
+            **own,
         )
         return train(
             frames,
             record.components,
+            SIDEKIT_ITERATIONS if own else None,
             settings=settings,
             report=lambda _, mixture: record.add(mixture),
         )[0]

@@ -15,7 +15,7 @@ from gmmcore.core.frames import FrameSource, Slice, as_source
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map, single_blas, threads_map
 from gmmcore.core.pruned import LEAST_COMPONENTS, PrunedSums
-from gmmcore.core.schedule import useful_workers
+from gmmcore.core.schedule import LEAST_SECONDS, useful_workers
 from gmmcore.core.settings import PARTS
 from gmmcore.core.sums import Statistics, Sums
 
@@ -191,6 +191,8 @@ class ESteps:
         Largest number of workers.
     map_of : callable
         Function that makes a map of some workers, such as `gmmcore.core.parallel.threads_map`.
+    least : float
+        Seconds that a worker must have to do; see `gmmcore.core.schedule.useful_workers`.
     held_out : callable, optional
         Function that returns the held-out frames that are read with the subset of a level.
     report : callable, optional
@@ -206,13 +208,14 @@ class ESteps:
         device: str = "cpu",
         workers: int = 1,
         map_of: Callable[[int], Map] = threads_map,
+        least: float = LEAST_SECONDS,
         held_out: Callable[[int], FrameSource] | None = None,
         report: Callable[[int, int], None] | None = None,
     ) -> None:
         self.precision, self.pruning = precision, pruning
         self.device, self.workers = device, workers
         self.report = report
-        self._map_of = map_of
+        self._map_of, self._least = map_of, least
         # Parts of the latest subset stay, because a GPU keeps their frames.
         self.parts = lru_cache(1)(lambda level: parts(frames(level)))
         self._held_out_parts = None
@@ -245,6 +248,7 @@ class ESteps:
             mixture.dimension,
             full=mixture.is_full,
             most=min(self.workers, len(chosen)),
+            least=self._least,
         )
         mapped = self._map_of(workers) if self.device == "cpu" else map
         if self.report is None:

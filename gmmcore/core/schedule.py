@@ -34,8 +34,10 @@ LONG_SECONDS = 60
 # costs by itself, and what an operation of the two matrix products does.
 _SECONDS_PER_FRAME = 2e-7
 _SECONDS_PER_OPERATION = 1e-11
-# A worker pays if it has this long to do in an iteration: a message to it costs a hundredth of it.
-_LEAST_SECONDS = 5e-3
+LEAST_SECONDS = 5e-3
+"""Seconds that a thread must have to do in an iteration: a message costs a hundredth of them."""
+FORK_SECONDS = 0.1
+"""The same for a worker that is forked in each iteration: a fork costs tens of milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,7 @@ def useful_workers(
     *,
     full: bool,
     most: int,
-    least: float = _LEAST_SECONDS,
+    least: float = LEAST_SECONDS,
 ) -> int:
     """Choose how many workers an E-step is worth, each with `least` seconds to do or more.
 

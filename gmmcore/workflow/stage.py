@@ -28,7 +28,14 @@ from gmmcore.core.history import HistoryEntry
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.mstep import ARITHMETIC, Update, maximise
 from gmmcore.core.parallel import arithmetic, processes_map
-from gmmcore.core.schedule import Course, Stage, held_out_level, iteration_name, place_of
+from gmmcore.core.schedule import (
+    FORK_SECONDS,
+    Course,
+    Stage,
+    held_out_level,
+    iteration_name,
+    place_of,
+)
 from gmmcore.core.sums import Statistics
 from gmmcore.data.corpus import Corpus, CorpusFrames
 from gmmcore.data.shows import check_apart
@@ -297,6 +304,7 @@ class Task:
             device=self.device,
             workers=self.threads,
             map_of=processes_map,
+            least=FORK_SECONDS,
             held_out=self._held_out_source(),
         )
 

@@ -20,6 +20,7 @@ from gmmcore.config.options import mapping
 from gmmcore.core.gpu import lacking
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.schedule import (
+    FORK_SECONDS,
     LONG_SECONDS,
     Course,
     Stage,
@@ -106,7 +107,7 @@ def cost(
     while (level := course.next_level(*place)) is not None:
         place = place[0] + 1, level, None
         read.append(frames.training >> level)
-        used = useful_workers(read[-1], *size, full=is_full, most=cores)
+        used = useful_workers(read[-1], *size, full=is_full, most=cores, least=FORK_SECONDS)
         total += scored * seconds(read[-1], *size, full=is_full) / used
         workers = max(workers, used)
     kept = min(max(read, default=0), run.settings.memory * 1_000_000 // (4 * dimension))
