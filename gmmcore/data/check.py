@@ -347,6 +347,8 @@ def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> st
     listing = listing or read_list(settings)
     labels = LabelSource(settings)
     speakers = settings.speakers if isinstance(settings, FeaturePart) else None
+    if speakers:
+        read_speakers(speakers)  # A wrong file is told at the start, with its key.
     return digest_of(
         FEATURES_VERSION,
         _LISTS_VERSION,

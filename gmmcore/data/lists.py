@@ -149,14 +149,15 @@ def unclear_line(path: str, number: int, line: str, expected: str) -> GmmcoreErr
 
 def _formats(path: str) -> list[str]:
     """Name the formats of features that the list itself may have."""
-    _refuse_url(path, "features: list")
+    _refuse_url(path, "features: list, or the `list` that names it")
     try:
         check_regular(path)
         with open(path, "rb") as stream:
             return formats_of(stream.read(4096), os.fstat(stream.fileno()).st_size)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path.
         raise GmmcoreError(
-            f"{path}: the feature list cannot be read: {reason_of(error)}; correct features: list"
+            f"{path}: the feature list cannot be read: {reason_of(error)}; "
+            "correct features: list, or the `list` that names it"
         ) from None
 
 

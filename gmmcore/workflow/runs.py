@@ -231,8 +231,14 @@ def _run(settings: Settings, source: str) -> Run:
 
 
 def _initial_mixture(path: str, init: Init) -> GaussianMixture:
+    from gmmcore.data.readers import is_url
     from gmmcore.formats.registry import read_mixture
 
+    if is_url(path):
+        raise GmmcoreError(
+            f"init.from: {path} is a URL; expected a mixture's file of this machine, because "
+            "nothing is downloaded; copy it here first"
+        )
     try:
         return read_mixture(path, prefix=init.prefix, format=init.input_format)
     except GmmcoreError as error:
