@@ -115,6 +115,7 @@ def split(arguments: argparse.Namespace) -> None:
     from gmmcore.config.keys import Split
     from gmmcore.config.options import options_of
     from gmmcore.core.divide import divided
+    from gmmcore.core.settings import MStep
     from gmmcore.data.corpus import Corpus, CorpusFrames
     from gmmcore.formats.hdf5 import save_model
     from gmmcore.workflow.check import load_last
@@ -137,9 +138,8 @@ def split(arguments: argparse.Namespace) -> None:
             model.mixture,
             components,
             subset,
+            MStep(floor=settings.floor, occupancy=settings.occupancy),
             method=settings.method,
-            floor=settings.floor,
-            occupancy=settings.occupancy,
             threads=arguments.threads,
         )
     facts = provenance(

@@ -16,6 +16,7 @@ from gmmcore.core.initial import sample_of, split
 from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
 from gmmcore.core.parallel import single_blas, threads_map
+from gmmcore.core.settings import MStep
 
 Array = npt.NDArray[np.float64]
 _Frames = npt.NDArray[np.floating]
@@ -39,23 +40,22 @@ def divided(
     mixture: GaussianMixture,
     components: int,
     subset: Callable[[int], FrameSource],
+    settings: MStep,
     *,
     method: str = "principal",
-    floor: float = 0.0,
-    occupancy: float | None = 0.0,
     threads: int = 1,
 ) -> GaussianMixture:
     """Divide the components of a mixture as one of the two methods does.
 
     ``sidekit`` is `gmmcore.core.initial.split`, and reads no frames. ``principal`` is `divide`,
     with the random frames that `subset` returns for a level; level 0 are all frames. Components of
-    less than `occupancy` frames (None: the dimension) are then filled up as the M-step does.
+    low counts are then filled up as the M-step does.
     """
     if method == "sidekit":
         return split(mixture, components)
     sample = sample_of(subset, _sample_size(components))
-    found = divide(mixture, sample, components, floor=floor, threads=threads)
-    wanted = found.dimension if occupancy is None else occupancy
+    found = divide(mixture, sample, components, floor=settings.floor, threads=threads)
+    wanted, _ = settings.frames(found.dimension)
     count, control = found.weights * total_of(subset(0)), found.variance_control
     if control is None or (count >= wanted).all():
         return found

@@ -37,8 +37,6 @@ _NO_LOSS = 1e-12
 # Variance, relative to the second moment, up to which a dimension is taken for constant, because of
 # sums in single precision.
 _LOST_IN_SUMS = 1e-6
-# Number of components in one task of a thread.
-_PIECE_COMPONENTS = 32
 
 
 @dataclass(frozen=True)

@@ -189,9 +189,8 @@ def train(
                 mixture,
                 stage.components,
                 subsets.of,
+                settings.diag,
                 method=settings.method,
-                floor=settings.diag.floor,
-                occupancy=settings.diag.occupancy,
                 threads=settings.threads,
             )
         mixture = to_kind(mixture, stage.kind)

@@ -92,12 +92,22 @@ def linear_scores(
     ValueError
         If the shapes do not fit the mixture.
     """
-    count, first = _statistics(mixture, count, first)
-    centred = first - count[..., np.newaxis] * mixture.means
-    slopes = _slopes(mixture, _means(mixture, means))
-    with np.errstate(invalid="ignore"), single_blas():
-        total = slopes.reshape(len(slopes), -1) @ centred.reshape(len(count), -1).T
-        return np.asarray(total / count.sum(axis=1))
+    return LinearScores(mixture, means).of_shows(count, first)
+
+
+class LinearScores:
+    """Linear scores against models, whose slopes are computed once for shows in several blocks."""
+
+    def __init__(self, mixture: GaussianMixture, means: npt.ArrayLike) -> None:
+        self.mixture, self._slopes = mixture, _slopes(mixture, _means(mixture, means))
+
+    def of_shows(self, count: npt.ArrayLike, first: npt.ArrayLike) -> Array:
+        """Return the scores (M, S) of the statistics of shows."""
+        count, first = _statistics(self.mixture, count, first)
+        centred = first - count[..., np.newaxis] * self.mixture.means
+        with np.errstate(invalid="ignore"), single_blas():
+            total = self._slopes.reshape(len(self._slopes), -1) @ centred.reshape(len(count), -1).T
+            return np.asarray(total / count.sum(axis=1))
 
 
 def log_ratios(

@@ -11,12 +11,7 @@ import numpy.typing as npt
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import threads_map
 from gmmcore.core.shows import each_show
-from gmmcore.core.verification import (
-    Ratios,
-    adapt_means,
-    equal_error_rate,
-    linear_scores,
-)
+from gmmcore.core.verification import LinearScores, Ratios, adapt_means, equal_error_rate
 from gmmcore.data.lists import text_of, unclear_line
 from gmmcore.data.readers import Frames
 from gmmcore.data.score import Shows
@@ -214,9 +209,9 @@ def _linear(
     """Return the linear scores (M, T), with blocks of models and of shows in memory."""
     scores = np.empty((len(models), len(shows)))
     for i in range(0, len(models), _MODELS):
-        means = of_models.read(models[i : i + _MODELS])[1]
+        linear = LinearScores(mixture, of_models.read(models[i : i + _MODELS])[1])
         for j in range(0, len(shows), _SHOWS):
-            block = linear_scores(mixture, means, *found.read(shows[j : j + _SHOWS]))
+            block = linear.of_shows(*found.read(shows[j : j + _SHOWS]))
             scores[i : i + _MODELS, j : j + _SHOWS] = block
     return scores
 

@@ -57,15 +57,18 @@ class Rows:
     """An open file of `write_rows`: row by name of the show, and the facts."""
 
     def __init__(self, path: PathLike, file: h5py.File, facts: dict[str, Any]) -> None:
-        self.path, self.facts, self._file = path, facts, file
+        self.path, self.facts = path, facts
+        # Looked up once, not for each row; a file without rows has none.
+        self._datasets = [file[name] for name in ("stat0", "stat1") if name in file]
         names = [name.decode() for name in file["segset"][()]]
         self.index = {name: index for index, name in enumerate(names)}
 
     def read(self, names: list[str]) -> tuple[Array, Array]:
         """Return counts (S, C) and values (S, C, D) of shows in any order."""
         rows = [self.index[name] for name in names]
-        count = np.array([self._file["stat0"][row] for row in rows], np.float64)
-        values = np.array([self._file["stat1"][row] for row in rows], np.float64)
+        count, values = (
+            np.array([each[row] for row in rows], np.float64) for each in self._datasets
+        )
         return count, values.reshape(*count.shape, -1)
 
 
