@@ -35,11 +35,11 @@ def trained(components: int, full: bool) -> Case:
     while mixture.components < components:
         mixture = split(mixture, min(components, 2 * mixture.components))
         for _ in range(2):
-            statistics = accumulate(mixture, frames, precision="single")
+            statistics = accumulate(mixture, frames)
             mixture = maximise(mixture, statistics, settings).mixture
     if full:
         mixture = to_kind(mixture, "full")
-        statistics = accumulate(mixture, frames, precision="single")
+        statistics = accumulate(mixture, frames)
         mixture = maximise(mixture, statistics, FullMStep()).mixture
     return frames, mixture
 
