@@ -22,6 +22,7 @@ from gmmcore.core.schedule import Stage
 from gmmcore.data.check import fingerprint
 from gmmcore.data.corpus import Corpus
 from gmmcore.data.demo import recipe_of
+from gmmcore.data.lists import text_of
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import date_back, read_json, replace_text, sha256_of
 from gmmcore.workflow.runs import Run, corpus_id, made_lists
@@ -101,7 +102,9 @@ def _of_stage(run: Run, stage: Stage) -> dict[str, Any]:
 def _of_scores(run: Run, *keys: str) -> dict[str, Any]:
     """Return keys of `verification`, and the digest of the list that the first of them names."""
     values = {key: getattr(run.settings.verification, key) for key in keys}
-    return {"verification": values, "list": sha256_of(values[keys[0]])}
+    path = values[keys[0]]
+    text_of(path, "lines `model show`", f"verification.{keys[0]}")  # Its errors name the key.
+    return {"verification": values, "list": sha256_of(path)}
 
 
 def _of_features(

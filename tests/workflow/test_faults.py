@@ -270,11 +270,14 @@ def test_a_list_that_is_not_there_is_told_before_anything_starts(tmp_path):
     flow = Workflow(tmp_path)
     (tmp_path / "show.npy").touch()  # The folder is a list of one show.
     of_held_out = {"share": 0.1, "speakers": "none.txt"}
+    of_trials = {"enrolment": "none.txt", "trials": "none.txt"}
+    scored = {"statistics": {"ev": {"list": "."}}, "verification": of_trials}
     for path, keys, reason in (
         ("none.txt", {}, "none.txt: the feature list cannot be read: No such file"),
         ("s3://bucket/list.txt", {}, "s3://bucket/list.txt: a URL; expected a file or a folder"),
         (".", {"held_out": {"list": "none.txt"}}, "none.txt: the feature list cannot be read"),
         (".", {"held_out": of_held_out}, "none.txt: cannot be read: No such file"),
+        (".", scored, "none.txt: cannot be read: No such file or directory; expected lines"),
         (".", {"init": {"from": "s3://bucket/ubm.h5"}}, "init.from: s3://bucket/ubm.h5 is a URL"),
     ):
         flow.configure({"components": 2, "features": {"list": path}, **keys})
