@@ -19,15 +19,7 @@ class GmmcoreError(Exception):
 
 
 class DamagedFileError(GmmcoreError):
-    """Error raised for a file of a run that is not what was written there, and can be made again.
-
-    Parameters
-    ----------
-    path
-        The file.
-    what : str
-        What is wrong with it, such as ``damaged: 100 bytes where 2000 were written``.
-    """
+    """A file of a run is not what was written there, and can be made again; `what` is wrong."""
 
     def __init__(self, path: str | os.PathLike[str], what: str) -> None:
         super().__init__(f"{os.fspath(path)}: {what}; {REMEDY}")

@@ -47,14 +47,7 @@ WRITTEN = tuple(name for name in MIXTURE_FILES if name != "alize-xml")
 
 
 def digest_of(*parts: object) -> str:
-    """Compute the SHA-256, in hexadecimal, of JSON values.
-
-    Parameters
-    ----------
-    *parts
-        Values that `json.dumps` accepts, without NaN and infinity. The order of the keys in
-        dictionaries does not matter.
-    """
+    """Compute the SHA-256 of JSON values; the order of keys in dictionaries does not matter."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -66,16 +59,8 @@ def sha256_of(path: PathLike) -> str:
 
 @contextlib.contextmanager
 def holding(folder: PathLike) -> Iterator[None]:
-    """Lock `folder` for this process; wait, with a message, while another process holds it.
-
-    The operating system releases the lock when the process ends, however it ends. File systems
-    without locks get a warning, and no process waits.
-
-    Raises
-    ------
-    GmmcoreError
-        If the lock file cannot be written.
-    """
+    """Lock `folder` for this process; wait, with a message, while another process holds it."""
+    # The operating system releases the lock when the process ends, however it ends.
     path = Path(folder) / ".lock"
     _make_folder(path.parent)
     try:
@@ -101,10 +86,7 @@ def holding(folder: PathLike) -> Iterator[None]:
 
 
 def holder(folder: PathLike) -> str | None:
-    """Return the number of the process that holds `folder`, as `holding` does; None if none does.
-
-    It is empty in the moment before the process has written it.
-    """
+    """Return the number of the process that is `holding` a folder, empty at first; or None."""
     try:
         with open(Path(folder) / ".lock", "rb") as stream:
             try:
@@ -119,16 +101,7 @@ def holder(folder: PathLike) -> str | None:
 
 @contextlib.contextmanager
 def writing(path: PathLike) -> Iterator[IO[bytes]]:
-    """Open a temporary file beside `path` that is renamed to `path` when the block ends.
-
-    The content is flushed to disk before the rename, and the rename before the function returns.
-    If the block raises, the temporary file is removed and `path` is not changed.
-
-    Raises
-    ------
-    GmmcoreError
-        If the folder or the file cannot be written, for example because the disk is full.
-    """
+    """Open a temporary file beside `path` that is flushed and renamed to it when the block ends."""
     path = Path(path)
     _make_folder(path.parent)
     _remove_stale(path)
@@ -157,10 +130,8 @@ def writing(path: PathLike) -> Iterator[IO[bytes]]:
 
 
 def date_back(paths: Iterable[PathLike]) -> None:
-    """Date files of the future a second ago; a clock that was set back leaves them.
-
-    Snakemake goes by the order of times, and refuses a file that is older than what it is made of.
-    """
+    """Date files of the future a second ago; a clock that was set back leaves them."""
+    # Snakemake refuses a file that is older than what it is made of.
     now = time.time_ns() - 1_000_000_000
     for path in paths:
         with contextlib.suppress(OSError, ValueError):
@@ -186,20 +157,7 @@ def check_regular(path: PathLike) -> None:
 
 
 def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
-    """Read the content of `path`.
-
-    Parameters
-    ----------
-    path
-        An existing file.
-    limit
-        Largest size in bytes; larger files are refused.
-
-    Raises
-    ------
-    GmmcoreError
-        If the file is missing, unreadable or too large.
-    """
+    """Read the content of `path`; a file larger than `limit` bytes is refused."""
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
@@ -219,10 +177,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def remembered(read: Callable[[PathLike], R]) -> Callable[[PathLike], R]:
-    """Make of a function that reads a file one that reads an unchanged file only once.
-
-    A file is unchanged as long as its inode, its size and its time of modification are.
-    """
+    """Make a reader of a file read it again only if its inode, size or time has changed."""
     known: dict[str, tuple[tuple[int, ...], R]] = {}
 
     @wraps(read)
@@ -295,10 +250,7 @@ def reason_of(error: Exception) -> str:
 
 
 def checksums(folder: PathLike, names: Sequence[str]) -> str:
-    """Write the text of ``SHA256SUMS``, for ``sha256sum -c``.
-
-    The first line is a comment with a digest of the name of the folder and the other lines.
-    """
+    """Write the text of ``SHA256SUMS``, for ``sha256sum -c``."""
     lines = "".join(f"{sha256_of(f'{folder}/{name}')}  {name}\n" for name in names)
     return f"{sums_head(folder, lines)}\n{lines}"
 

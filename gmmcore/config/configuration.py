@@ -52,11 +52,7 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def resolve_runs(values: Mapping[str, Any], source: str = "config.yaml") -> dict[str, Settings]:
-    """Make the settings of every run, by its name, of the configuration as the user wrote it.
-
-    ``runs`` maps names of runs to overrides of the other keys; without it there is one run, whose
-    name is the value of ``run``. `source` names the configuration in error messages.
-    """
+    """Make the settings of every run, by its name; `source` names the configuration in messages."""
     whole = {key: value for key, value in values.items() if key != "runs"}
     runs = values.get("runs")
     if runs is None or runs == {}:
@@ -110,9 +106,6 @@ def _differing(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, 
 def resolve(values: Mapping[str, Any], source: str = "config.yaml") -> Settings:
     """Make the settings of one run, of a configuration without ``runs``.
 
-    Examples
-    --------
-    >>> from gmmcore.config.configuration import resolve
     >>> settings = resolve({"components": 64, "features": {"list": "shows.txt"}})
     >>> settings.components, settings.llk_gain
     (64, 0.01)

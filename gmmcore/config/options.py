@@ -92,10 +92,7 @@ class Options:
 def build(kind: type[T], values: Mapping[str, Any]) -> T:
     """Make options from a mapping; missing keys have their defaults.
 
-    Examples
-    --------
     >>> from gmmcore.config.keys import EStep
-    >>> from gmmcore.config.options import build
     >>> build(EStep, {"precision": "double"})
     EStep(precision='double', pruning=2e-08)
     """
@@ -197,10 +194,7 @@ def options_of(arguments: argparse.Namespace, kind: type[T]) -> T:
 def words(options: Options, kind: type[Options] | None = None) -> list[str]:
     """Return the arguments of a verb for the options, or those of `kind`, that are no defaults.
 
-    Examples
-    --------
     >>> from gmmcore.config.keys import EStep
-    >>> from gmmcore.config.options import words
     >>> words(EStep(precision="double"))
     ['--precision=double']
     """

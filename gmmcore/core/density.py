@@ -29,29 +29,8 @@ class InvalidFramesError(GmmcoreError, ValueError):
 def checked_frames(
     values: npt.ArrayLike, what: str = "frames", *, finite: bool = False
 ) -> npt.NDArray[Any]:
-    """Convert `values` to an array of real numbers, of any shape.
-
-    NumPy drops the mask or the imaginary part when it converts an array; this function refuses
-    such arrays.
-
-    Parameters
-    ----------
-    values : array_like
-    what : str
-        Name of the values in error messages.
-    finite : bool
-        Whether every value must be finite.
-
-    Returns
-    -------
-    ndarray
-        Array of the same shape and dtype; an array is not copied.
-
-    Raises
-    ------
-    InvalidFramesError
-        If the values are masked, not numbers, complex, or not finite where they must be.
-    """
+    """Convert `values` to an array of real numbers, of any shape; finite ones where asked for."""
+    # NumPy would drop a mask or imaginary parts.
     parts = values if isinstance(values, list | tuple) else [values]
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         raise InvalidFramesError(
@@ -79,10 +58,7 @@ def checked_frames(
 
 
 def constants(mixture: GaussianMixture) -> Array:
-    """Compute the logarithm of each component's weight times its normalising factor.
-
-    ``log w_c - (D log 2 pi + log det S_c) / 2``, shape (C,), float64; -inf for a weight of zero.
-    """
+    """Compute ``log w_c - (D log 2 pi + log det S_c) / 2`` of each component, shape (C,)."""
     return mixture.log_weights - 0.5 * (mixture.dimension * LOG_TWO_PI + mixture.log_determinants)
 
 

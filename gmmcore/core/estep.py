@@ -25,11 +25,9 @@ _PART_FRAMES = 2048
 
 
 def parts(source: FrameSource) -> list[Slice]:
-    """Divide frames into parts of equal length, whose number depends on that of the frames only.
-
-    One worker sums a part, and the sums are added in the order of the parts, so that no bit of
-    the result depends on the number of workers.
-    """
+    """Divide frames into parts of equal length, whose number depends on that of the frames only."""
+    # One worker sums a part, and the sums are added in the order of the parts, so that no bit of
+    # the result depends on the number of workers.
     length = max(1, -(-source.frames // (PARTS * _PART_FRAMES))) * _PART_FRAMES
     starts = range(0, max(source.frames, 1), length)
     return [Slice(source, start, min(start + length, source.frames)) for start in starts]
@@ -165,52 +163,28 @@ def log_likelihood(
 
 
 def lost_digits(mixture: GaussianMixture, precision: str, pruning: float) -> float:
-    """Bound the error of the log-likelihood per frame that rounding and pruning cause.
-
-    Rounding: for a frame of each component, the spacing of numbers near one in the precision in
-    use, times the sum of the absolute terms of the frame's expanded quadratic, averaged with the
-    weights. Pruning: what is passed over of a frame is at most 50 times `pruning`.
-    """
+    """Bound the error of the log-likelihood per frame that rounding and pruning cause."""
     sums = sums_under(mixture, precision, pruning)
+    # What is passed over of a frame is at most 50 times `pruning`.
     passed_over = 50.0 * pruning if isinstance(sums, PrunedSums) else 0.0
     return float(mixture.weights @ sums.rounding[: mixture.components]) + passed_over
 
 
 class ESteps:
-    """The E-steps of a training, which share their frames and workers.
-
-    Parameters
-    ----------
-    frames : callable
-        Function that returns the frames of the subset of a level.
-    precision : {'double', 'single'}
-    pruning : float
-        See `accumulate`.
-    device : {'cpu', 'cuda'}
-    workers : int
-        Largest number of workers.
-    map_of : callable
-        Function that makes a map of some workers, such as `gmmcore.core.parallel.threads_map`.
-    least : float
-        Seconds that a worker must have to do; see `gmmcore.core.schedule.useful_workers`.
-    held_out : callable, optional
-        Function that returns the held-out frames that are read with the subset of a level.
-    report : callable, optional
-        Function that is called with the number of parts that are done, and of all parts.
-    """
+    """The E-steps of a training, which share their frames and workers."""
 
     def __init__(
         self,
-        frames: Callable[[int], FrameSource],
+        frames: Callable[[int], FrameSource],  # Those of the subset of a level.
         *,
         precision: str,
         pruning: float,
         device: str = "cpu",
         workers: int = 1,
         map_of: Callable[[int], Map] = threads_map,
-        least: float = LEAST_SECONDS,
-        held_out: Callable[[int], FrameSource] | None = None,
-        report: Callable[[int, int], None] | None = None,
+        least: float = LEAST_SECONDS,  # What a worker must have to do; see `useful_workers`.
+        held_out: Callable[[int], FrameSource] | None = None,  # Read with the subset of a level.
+        report: Callable[[int, int], None] | None = None,  # Parts that are done, and all.
     ) -> None:
         self.precision, self.pruning = precision, pruning
         self.device, self.workers = device, workers

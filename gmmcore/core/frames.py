@@ -65,10 +65,7 @@ class ArraySource:
 
 
 class Slice:
-    """`FrameSource` of the frames first <= i < last of another source.
-
-    A slice that is pickled, for a worker without the source, takes its frames along.
-    """
+    """`FrameSource` of a part of another one; where it is pickled, it takes its frames along."""
 
     def __init__(self, source: FrameSource, first: int, last: int) -> None:
         self._source, self._first = source, first
@@ -111,10 +108,6 @@ def total_of(source: FrameSource) -> float:
 def repeated(source: FrameSource) -> npt.NDArray[np.floating]:
     """Read all frames, each as often as its weight says, for what knows no weights.
 
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gmmcore.core.frames import ArraySource, repeated
     >>> repeated(ArraySource([[1.0], [2.0], [3.0]], np.array([2.0, 0.5, 0.5]))).ravel()
     array([1., 1., 2.])
     """

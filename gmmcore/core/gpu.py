@@ -52,10 +52,7 @@ PRODUCTS = {
 
 
 def check_gpu() -> None:
-    """Raise an error of one line where no GPU can be used.
-
-    JAX is not loaded: a look at the installed packages and at the driver is enough.
-    """
+    """Raise an error of one line where no GPU can be used, without loading JAX."""
     if (reason := lacking()) is not None:
         raise GmmcoreError(f"device: cuda was asked for; {reason}, or set device: cpu")
 
@@ -270,12 +267,7 @@ def _power_of_two(value: int) -> int:
 def _program(
     is_full: bool, dtype: np.dtype[Any], products: str, has_statistics: bool
 ) -> Callable[..., Any]:
-    """Return the compiled function of a block of frames.
-
-    It takes the frames (F, D), where F is a power of two times `RUN`, the number of those that
-    count, and the parameters. It returns the sums in the order of `Sums`, float64, with the
-    log-likelihood at the end, or this one alone.
-    """
+    """Compile the sums over frames (F, D), of which some count; F is a power of two times `RUN`."""
     import jax
     import jax.numpy as jnp
 

@@ -380,13 +380,7 @@ def _few(values: Array) -> str:
 
 
 def covariance_to_precision(covariances: npt.ArrayLike) -> Array:
-    """Invert variances (C, D) or symmetric positive definite covariances (C, D, D).
-
-    Raises
-    ------
-    InvalidMixtureError
-        If a covariance is not positive definite.
-    """
+    """Invert variances (C, D) or symmetric positive definite covariances (C, D, D)."""
     values = np.asarray(covariances, dtype=np.float64)
     if values.ndim not in (2, 3):
         raise InvalidMixtureError(

@@ -94,13 +94,7 @@ class Moments:
 
 
 def merge_moments(parts: Iterable[Moments]) -> Moments:
-    """Add moments in the order given.
-
-    Raises
-    ------
-    ValueError
-        If `parts` is empty.
-    """
+    """Add the moments of one part or more, in the order given."""
     iterator = iter(parts)
     total = next(iterator, None)
     if total is None:

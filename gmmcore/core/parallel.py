@@ -32,11 +32,8 @@ class Map(Protocol):
 
 @contextlib.contextmanager
 def single_blas() -> Iterator[None]:
-    """Limit BLAS to one thread within the block: more would change the order of addition.
-
-    The libraries are asked, because they read the environment when they are loaded, and never
-    again.
-    """
+    """Limit BLAS to one thread within the block: more would change the order of addition."""
+    # Libraries read the environment only when they are loaded.
     libraries = blas()
     if all(library.num_threads == 1 for library in libraries.lib_controllers):
         yield

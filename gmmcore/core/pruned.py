@@ -42,11 +42,7 @@ class _Entries(NamedTuple):
 
 
 class PrunedSums(Sums):
-    """Sums that leave out posteriors below `pruning`, where that pays.
-
-    The components that a frame passes over have posteriors whose sum is at most 50 times
-    `pruning`.
-    """
+    """Sums that leave out posteriors below `pruning`, those of a frame at most 50 times as much."""
 
     order = "F"
 
@@ -96,18 +92,15 @@ class PrunedSums(Sums):
     def _near(
         self, frames: npt.NDArray[np.floating]
     ) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
-        """Return log-likelihoods (C, F), the largest one of each frame, and which groups are near.
-
-        The latter has the shape (C / GROUP, F). One group at least is near a frame, but none is
-        near a frame that is NaN.
-        """
+        """Return log-likelihoods (C, F), the largest (F,), and near groups (C / GROUP, F)."""
         products = self._products(len(frames))
         self.kind.write_products(frames, products)
         logs = self.buffer("logs", self.shape[1], len(frames))
         np.matmul(self.coefficients.T, products, out=logs)
         best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, len(frames))
         top = best.max(axis=0)
-        # Of a large number, the sum with the threshold is rounded to the number itself.
+        # One group at least is near a frame, none if it is NaN: of a large number, the sum with
+        # the threshold is rounded to the number itself.
         return logs, top, best >= top + self._threshold
 
     def _posteriors(
@@ -143,11 +136,8 @@ class PrunedSums(Sums):
         return waiting
 
     def flush(self, total: Array) -> None:
-        """Add the sums of posterior x [y, 1] [y, 1]' of the waiting blocks, by component.
-
-        A component has few frames in one block, but in many blocks enough for a matrix product,
-        which is faster than to add rows of packed products.
-        """
+        """Add the sums of posterior x [y, 1] [y, 1]' of the waiting blocks, by component."""
+        # A component has few frames in a block, but in many enough for a matrix product.
         waiting = self._waiting()
         if not waiting:
             return
@@ -174,13 +164,10 @@ class PrunedSums(Sums):
 
 
 def _add_rows(entries: _Entries, products: AnyArray, total: Array) -> None:
-    """Add the product of a sparse matrix of posteriors with the products (width, F).
-
-    A sparse product adds one row after the other. A component with many frames gets several rows,
-    whose sums are added in float64.
-    """
+    """Add the product of a sparse matrix of posteriors with the products (width, F)."""
     from scipy.sparse import csr_array
 
+    # A component with many frames gets several rows, whose sums are added in float64.
     rows = np.maximum(-(-np.diff(entries.starts) // _LONGEST_RUN), 1)
     first = np.cumsum(rows) - rows
     within = np.arange(rows.sum()) - np.repeat(first, rows)

@@ -111,20 +111,7 @@ class Statistics:
 
 
 class Sums:
-    """Sums of posterior x phi(x) and of log-likelihoods under one mixture, with all components.
-
-    Parameters
-    ----------
-    mixture : GaussianMixture
-        Its kind of covariances gives phi(x); see `gmmcore.core.kinds`.
-    precision : {'double', 'single'}
-        Precision of the matrix products. Where single precision would lose more than 0.05 of a
-        frame's log-likelihood, double precision is used.
-    padding : int
-        Components of no weight are added until their number is a multiple of this one.
-    block : int
-        Largest number of frames of a block, whose arrays should stay in the cache.
-    """
+    """Sums of posterior x phi(x) and of log-likelihoods under one mixture, with all components."""
 
     # How the sums (width, C) lie in memory: in the order in which they are added.
     order: Literal["C", "F"] = "C"
@@ -132,6 +119,8 @@ class Sums:
     def __init__(
         self, mixture: GaussianMixture, precision: str, *, padding: int = 1, block: int = 1024
     ) -> None:
+        # Components of no weight are added up to a multiple of `padding`. The arrays of a `block`
+        # of frames should stay in the cache.
         if precision not in ("single", "double"):
             raise ValueError(f"precision is {precision!r}, 'single' or 'double' was expected")
         self.kind = KINDS[mixture.kind](mixture)
@@ -140,6 +129,7 @@ class Sums:
         self.shape = width, self.components + -self.components % padding
         self.dtype: np.dtype[Any] = np.dtype(np.float32 if precision == "single" else np.float64)
         self._round()
+        # Where single precision would lose more of a log-likelihood, double precision is used.
         overflows = self.kind.largest_factor > float(np.finfo(self.dtype).max)
         if overflows or not self.rounding.max() < _SINGLE_TOLERANCE:
             self.dtype = np.dtype(np.float64)
@@ -185,15 +175,8 @@ class Sums:
         return kept[:size].reshape(shape)
 
     def over(self, source: FrameSource) -> Array:
-        """Sum over the frames of a source: shape (width * components + 1,), float64.
-
-        The last number is the sum of the log-likelihoods.
-
-        Raises
-        ------
-        FloatingPointError
-            If a frame is not finite, or so far from every component that its log-likelihood is not.
-        """
+        """Sum over the frames of a source: shape (width * components + 1,), float64."""
+        # The last number is the sum of the log-likelihoods.
         result = np.zeros(self.size)
         total = self._arranged(result)
         with single_blas(), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -224,10 +207,7 @@ class Sums:
     def densities(
         self, frames: npt.NDArray[np.floating], weights: Weights | None = None
     ) -> tuple[AnyArray, AnyArray, AnyArray, float]:
-        """Return products, densities up to a factor, their sums, and the log-likelihood.
-
-        The products have the shape (width, F), the densities (F, C) and their sums (F,).
-        """
+        """Return products (width, F), densities (F, C) up to a factor, sums, and log-likelihood."""
         products, logs = self.logs(frames)
         shifts = logs.max(axis=1)
         logs -= shifts[:, np.newaxis]

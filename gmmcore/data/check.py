@@ -56,11 +56,7 @@ class Probed(NamedTuple):
 
 
 def check_list(settings: FeatureSettings, listing: Listing | None = None) -> CheckedList:
-    """Check the shows of a feature list, or of a `listing`, and deal the shows to shards.
-
-    Every file is opened for the sizes of its shows. Frames are read only if a show has a fault and
-    ``on_error`` is ``stop``: the error then also names the faults in the frames of other shows.
-    """
+    """Check the shows of a feature list, or of a `listing`, and deal the shows to shards."""
     listing = listing or read_list(settings)
     identity = fingerprint(settings, listing)
     faults = list(listing.faults)
@@ -79,6 +75,7 @@ def check_list(settings: FeatureSettings, listing: Listing | None = None) -> Che
                 f"{width}, numbered from 0; expected at most {width - 1}; correct it"
             )
     if faults and settings.on_error == "stop":
+        # The error names the faults in the frames of other shows, too.
         with ShowReader(settings) as reader:
             for row in rows:
                 try:
@@ -182,11 +179,8 @@ def _in_order(faults: list[Fault], entries: list[Entry]) -> list[Fault]:
 
 
 def probe(entries: Sequence[Entry], settings: FeatureSettings) -> list[Probed | Fault]:
-    """Look up the size of each entry, in the order of the entries.
-
-    HDF5 takes a third of a millisecond per file and runs in one thread only. Several processes
-    share a long list of files, sorted by path; their number does not change the result.
-    """
+    """Look up the size of each entry, in the order of the entries."""
+    # HDF5 takes a third of a millisecond per file and runs in one thread only.
     order = sorted(range(len(entries)), key=lambda i: entries[i].path)
     given = [entries[i] for i in order]
     processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
@@ -251,10 +245,7 @@ def _probe(entry: Entry, reader: ShowReader) -> Probed:
 
 
 def drawn(frames: Mapping[str, int], share: float, seed: int) -> set[str]:
-    """Draw the names of the shows or speakers to hold out, given the number of frames of each.
-
-    Names are taken in the order of a hash of seed and name, until they have the share of all
-    frames. A larger share holds out the same names and more.
+    """Draw the names to hold out by a hash; a larger `share` holds out the same names and more.
 
     >>> drawn({"a": 100, "b": 100, "c": 100, "d": 100}, share=0.25, seed=1)
     {'c'}
@@ -297,13 +288,10 @@ def part_of(rows: list[Row], settings: FeatureSettings) -> list[Row]:
 
 
 def deal(names: Sequence[str], frames: Sequence[int], shards: int) -> npt.NDArray[np.int64]:
-    """Choose the shard of each show (N,) by its name and number of frames alone.
-
-    A hash of the name orders the shards (rendezvous hashing), and the show takes the first shard
-    with room. Larger shows choose first, by powers of two. Lengths are rounded to powers of the
-    fourth root of two, so that most shows stay in their shards when a show is added, removed or
-    changed a little.
-    """
+    """Choose the shard of each show (N,) by its name and number of frames alone."""
+    # A hash of the name orders the shards (rendezvous hashing), and the show takes the first one
+    # with room. Larger shows choose first. Lengths are rounded to powers of the fourth root of two,
+    # so that most shows stay in their shards when one is added, removed or changed a little.
     hashes = [hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names]
     keys = np.frombuffer(b"".join(hashes), "<u8")
     steps = np.rint(4 * np.log2(np.maximum(frames, 1))).astype(np.int64)
@@ -339,10 +327,7 @@ class _States(dict[str, Any]):
 
 
 def fingerprint(settings: FeatureSettings, listing: Listing | None = None) -> str:
-    """Compute a digest of the list and of the size and time of modification of every file in it.
-
-    The workflow checks the list again when the digest changes. No feature file is read.
-    """
+    """Compute a digest of the list, and of the size and time of every file in it, unread."""
     states, root = _States(), settings.folder
     listing = listing or read_list(settings)
     labels = LabelSource(settings)
@@ -368,11 +353,7 @@ def recipe_digests(
     dimension: int,
     labels: LabelSource,
 ) -> dict[str, str]:
-    """Compute the digest of everything that decides the content of each shard.
-
-    The content depends on the rows, the size and time of modification of their files, their labels,
-    the settings that change numbers, and `FEATURES_VERSION`.
-    """
+    """Compute the digest of everything that decides the content of each shard."""
     states, root = _States(), settings.folder
     parts: dict[str, list[Any]] = {name: [] for name in names}
     for row in rows:

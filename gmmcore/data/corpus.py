@@ -111,10 +111,7 @@ class Corpus:
 
 
 def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
-    """Verify the shards of ``shows.tsv``; return their corpus and the table of faulty shows.
-
-    Unless `skip` is set, shows that were left out of a shard are an error.
-    """
+    """Verify the shards of ``shows.tsv``; return their corpus and the table of faulty shows."""
     shards, facts = [], ShowTable.read_facts(shows)
     for name, path in shard_paths(shows).items():
         with Shard(path) as shard:
@@ -147,11 +144,7 @@ def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
 
 
 class CorpusFrames:
-    """The frames of a corpus and of its random subsets, read from shards beside the file `path`.
-
-    The frames of the largest subset that fits `memory` bytes stay in memory after the first read;
-    with `is_shared`, forks of this process share the memory. Other frames are read each time.
-    """
+    """Frames of a corpus and its subsets; the largest one that fits `memory` bytes stays there."""
 
     def __init__(
         self, corpus: Corpus, path: PathLike, memory: int = 0, *, is_shared: bool = False
@@ -169,7 +162,7 @@ class CorpusFrames:
                 self._blocks = blocks
                 break
         self._kept: dict[int, tuple[Frames, npt.NDArray[np.bool_]]] = {}
-        if is_shared:
+        if is_shared:  # Forks of this process share the memory.
             for shard in range(len(self._paths)):
                 self._keep(shard)
 
@@ -242,11 +235,9 @@ class _Subset:
 
 
 def sample_frames(corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES) -> Frames:
-    """Read all frames, or at most `limit` frames in blocks at even distances over all shards.
-
-    A shard begins with its random subsets. Evenly spaced blocks do not prefer the subsets, so that
-    a mixture trained on a subset is not judged by its own training frames.
-    """
+    """Read all frames, or at most `limit` frames in blocks at even distances over all shards."""
+    # A shard begins with its random subsets, which blocks at even distances do not prefer: a
+    # mixture trained on a subset is not judged by its own frames.
     frames = CorpusFrames(corpus, path)
     blocks = [
         (index, start)

@@ -55,10 +55,7 @@ def write_corpus(folder: str, settings: DemoSettings, seed: int, recipe: str | N
 
 
 def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> GaussianMixture:
-    """Draw a mixture with correlated coefficients whose components form a tree, as phones do.
-
-    Each level of the tree moves the means along one coefficient, by less than the level above.
-    """
+    """Draw a mixture with correlated coefficients whose components form a tree, as phones do."""
     levels = max(1, int(np.ceil(np.log2(components)))) if components > 1 else 0
     leaves = np.arange(components)
     means = 0.4 * rng.standard_normal((components, dimension))
@@ -66,6 +63,7 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
     for level in range(levels):
         # The bits of the numbers of the leaves are the branches of the tree.
         side = 2 * ((leaves >> level) & 1) - 1
+        # A level moves the means by less than the level above.
         step = _NEAREST * _GROWTH ** (levels - 1 - level)
         means[:, axes[level % dimension]] += side * step
     weights = rng.dirichlet(np.full(components, 20.0))
@@ -79,14 +77,11 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
 def draw_shows(
     rng: np.random.Generator, mixture: GaussianMixture, settings: DemoSettings
 ) -> tuple[GaussianMixture, Iterator[Show]]:
-    """Draw shows of different lengths, one at a time, whose speech follows a mixture.
-
-    The first result is the mixture of the speech of all speakers: the covariance of the offsets of
-    the speakers is added to each component.
-    """
+    """Draw shows, one at a time; the first result is the mixture of the speech of all speakers."""
     speakers = settings.speakers
     offsets = settings.offset * rng.standard_normal((speakers, mixture.dimension))
     offsets -= offsets.mean(axis=0)
+    # The offsets of the speakers widen each component.
     truth = GaussianMixture.from_covariances(
         mixture.weights, mixture.means, mixture.covariances + offsets.T @ offsets / speakers
     )
@@ -169,15 +164,11 @@ def recipe_of(path: PathLike) -> tuple[str | None, list[str]]:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Pairs (P, 2) of a true and a trained component, and the errors of the latter.
-
-    `mean_errors` (P, D) are in standard deviations of the true component, `weight_errors` (P,)
-    relative to the true weight.
-    """
+    """Pairs (P, 2) of true and trained components, and the errors of the trained ones."""
 
     pairs: npt.NDArray[np.intp]
-    mean_errors: Array
-    weight_errors: Array
+    mean_errors: Array  # (P, D), in standard deviations of the true component.
+    weight_errors: Array  # (P,), relative to the true weight.
 
     def found(self, tolerance: float = 0.5) -> int:
         """Count the pairs whose means differ by less than `tolerance` in every dimension."""

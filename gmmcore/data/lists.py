@@ -331,12 +331,7 @@ def _limit(values: Any, i: int) -> int | None:
 
 
 class LabelSource:
-    """Voice-activity labels of the shows of a list.
-
-    The setting ``vad`` is None (all frames are speech), ``file`` (labels in the feature files), or
-    the path of a Kaldi ``.scp`` or of a segments file, with lines ``show first last`` for the
-    frames first <= i < last.
-    """
+    """Voice-activity labels of a list's shows: none, in the feature files, vad.scp or segments."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self._vad = settings.vad
@@ -374,10 +369,7 @@ class LabelSource:
         return self._vad is not None and not self._is_beside
 
     def check(self, show: str, description: Description) -> bool:
-        """Return whether a show has labels; labels that do not fit its frames are a fault.
-
-        The length of labels in a vad.scp is known only from `read`.
-        """
+        """Return whether a show has labels; labels that do not fit its frames are a fault."""
         if self._is_beside:
             if description.labels is not None:
                 _check_length(description.labels, description.frames)

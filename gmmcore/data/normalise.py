@@ -40,20 +40,15 @@ def normalise(
     window: int = 301,
     whole: ShowStatistics | None = None,
 ) -> None:
-    """Normalise `frames` (N, D) in place with the statistics of the speech, given by `labels` (N,).
+    """Normalise `frames` (N, D) in place, with the statistics of the speech or of the `whole` show.
 
-    Without speech, no frame changes. ``stg`` and the sliding methods change only speech, as in
-    SIDEKIT; the other methods change all frames. A constant coefficient becomes zero. Frames near
-    an edge use the first or last complete window, of odd length. The global methods use the
-    statistics of the `whole` show.
-
-    >>> import numpy as np
     >>> frames = np.array([[1, 2], [3, 6]], np.float32)
     >>> normalise(frames, np.array([True, True]), "cmvn")
     >>> frames
     array([[-1., -1.],
            [ 1.,  1.]], dtype=float32)
     """
+    # ``stg`` and the sliding methods change only speech, as in SIDEKIT.
     if labels.any():
         METHODS[method](frames, labels, window, whole)
 

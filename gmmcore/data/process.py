@@ -16,13 +16,8 @@ from gmmcore.data.readers import Frames, Labels
 def process(
     frames: Frames, labels: Labels, settings: FeatureSettings, whole: ShowStatistics | None = None
 ) -> tuple[Frames, Labels]:
-    """Process the frames (N, D) of a show or segment, whose speech has the labels (N,) True.
+    """Process the frames (N, D) of a show; return new ones (M, D'), C-contiguous, and their labels.
 
-    The result is new frames (M, D'), C-contiguous, and their labels (M,). The global normalisations
-    need the statistics of the `whole` show.
-
-    >>> import numpy as np
-    >>> from gmmcore.config.keys import FeatureSettings
     >>> frames = np.array([[1], [2], [9]], np.float32)
     >>> settings = FeatureSettings(list="shows.txt", normalisation="cms")
     >>> process(frames, np.array([True, True, False]), settings)[0]
@@ -91,13 +86,10 @@ def output_dimension(dimension: int, settings: FeatureSettings) -> int:
 def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Frames:
     """Compute the derivative of each coefficient in time, shape (N, D).
 
-    The taps weigh the frames from n later to n earlier. Beyond the edges, the first and
-    last frame repeat; with other `edges` the frames are zero, as in SIDEKIT.
-
-    >>> import numpy as np
     >>> delta(np.array([[0], [1], [3], [6]], np.float32), (0.5, 0.0, -0.5)).ravel()
     array([0.5, 1.5, 2.5, 1.5], dtype=float32)
     """
+    # The taps weigh the frames from n later to n earlier. SIDEKIT takes zeros beyond the edges.
     reach = len(taps) // 2
     count = len(frames)
     padded = _padded(frames, reach, reach, edges)
@@ -122,11 +114,8 @@ def delta(frames: Frames, taps: tuple[float, ...], edges: str = "repeat") -> Fra
 
 
 def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
-    """Append k blocks of shifted delta cepstra to the frames.
-
-    Block i of frame t is x[t + i p - d] - x[t + i p + d], with SIDEKIT's sign. The last frame
-    repeats k p + d times; SIDEKIT's 3 k + d times are too few for p > 3.
-    """
+    """Append k blocks of shifted delta cepstra to the frames, with SIDEKIT's sign."""
+    # SIDEKIT repeats the last frame 3 k + d times, too few for p > 3.
     count = len(frames)
     padded = _padded(frames, d, k * p + d, "repeat")
     blocks = [
@@ -137,12 +126,10 @@ def add_shifted_deltas(frames: Frames, d: int, p: int, k: int) -> Frames:
 
 
 def rasta(frames: Frames) -> Frames:
-    """Apply the RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT does.
-
-    The first four frames fill the memory of the filter and become zero.
-    """
+    """Apply the RASTA filter (Hermansky and Morgan, 1994) with a pole at 0.94, as SIDEKIT does."""
     from scipy.signal import lfilter
 
+    # The first four frames fill the memory of the filter and become zero.
     numerator = np.array([0.2, 0.1, 0.0, -0.1, -0.2])
     result = np.zeros_like(frames)
     if len(frames) > 4:
@@ -152,12 +139,10 @@ def rasta(frames: Frames) -> Frames:
 
 
 def smooth_labels(labels: Labels, window: int = 3) -> Labels:
-    """Close gaps shorter than `window` frames, then remove shorter islands of speech.
-
-    SIDEKIT filters one label at a time, which changes no label.
-    """
+    """Close gaps shorter than `window` frames, then remove shorter islands of speech."""
     from scipy import ndimage
 
+    # SIDEKIT filters one label at a time, which changes none.
     closed = ndimage.grey_closing(labels.astype(np.uint8), size=window)
     return ndimage.grey_opening(closed, size=window).astype(bool)
 

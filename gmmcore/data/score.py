@@ -24,10 +24,7 @@ from gmmcore.errors import GmmcoreError
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Numbers of processed `frames` (S,) of shows, and their log-likelihoods under M mixtures.
-
-    `totals` (S, M) are sums over the frames of a show, in natural logarithms.
-    """
+    """Numbers of frames (S,) of shows, and their log-likelihoods (S, M) under mixtures."""
 
     shows: list[str]
     frames: npt.NDArray[np.int64]
@@ -46,21 +43,15 @@ class Scores:
 
 
 class Shows:
-    """The shows of a list, whose `faults` grow while they are read.
-
-    Attributes
-    ----------
-    rows : dict of str to list of Row
-        The segments of each show, in the order of the list.
-    dimension : int
-        Dimension of processed frames.
-    """
+    """The shows of a list, whose `faults` grow while they are read."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         checked = check_list(settings)
         self.settings = replace(settings, vad=checked.table.facts["vad"])
+        # That of processed frames.
         self.dimension: int = checked.table.facts["dimension"]
         self.faults = list(checked.faults)
+        # The segments of each show, in the order of the list.
         self.rows: dict[str, list[Row]] = {}
         for row in checked.table.rows:
             self.rows.setdefault(row.show, []).append(row)
@@ -75,10 +66,7 @@ class Shows:
             )
 
     def read(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Frames]]:
-        """Yield all shows, or those of some names, with the frames of their segments joined.
-
-        Where a fault stops a run, the error is raised at the end, and names all faults.
-        """
+        """Yield shows with the frames of their segments joined; faults are raised at the end."""
         found = False
         with ShowReader(self.settings) as reader:
             for name in self.rows if names is None else names:

@@ -65,14 +65,10 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
 
 
 class ShardWriter:
-    """Writes the frames of a shard, show by show, to an open file.
-
-    Frames of high levels come first, so that each subset is a beginning of the shard. The frames
-    of a level keep their order. Until `finish`, the frames are in memory or in temporary files in
-    `folder`.
-    """
+    """Writes the frames of a shard, show by show; those of high levels come first in the file."""
 
     def __init__(self, stream: IO[bytes], dimension: int, folder: str | None = None) -> None:
+        # Until `finish`, frames of a level are in memory or in a temporary file in `folder`.
         self._stream = stream
         self._moments = Moments.none(dimension)
         self._dimension = dimension
@@ -179,32 +175,18 @@ def read_facts(path: PathLike) -> dict[str, Any]:
 
 
 class Shard:
-    """A shard file open for reading, by several threads at a time; all frames are verified.
-
-    Attributes
-    ----------
-    frames, dimension : int
-        Number of frames, and dimension of a frame.
-    subsets : list of int
-        Number of frames in the random subset of each level, at the beginning of the shard.
-    moments : Moments
-        Moments of the frames.
-    faults : list of Fault
-        Shows that were left out of the shard.
-    content_digest : str
-        Digest of the frames.
-    facts : dict
-        All facts of the shard: ``shard`` (its name), ``shows`` (their number) and others.
-    """
+    """A shard file open for reading, by several threads at a time; all frames are verified."""
 
     def __init__(self, path: PathLike) -> None:
         self.path = os.fspath(path)
         self.facts = read_facts(path)
         self.frames: int = self.facts["frames"]
         self.dimension: int = self.facts["dimension"]
+        # Frames of the random subset of each level, at the beginning of the shard.
         self.subsets: list[int] = self.facts["subsets"]
         self.content_digest: str = self.facts["content_digest"]
         self.moments = Moments.from_facts(self.facts["moments"])
+        # Shows that were left out.
         self.faults = [Fault(**fault) for fault in self.facts["faults"]]
         try:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -281,12 +263,7 @@ def _damaged(path: PathLike, reason: str) -> DamagedFileError:
 def pack_shard(
     settings: FeatureSettings, table: PathLike, shard: str, output: PathLike
 ) -> tuple[dict[str, Any], bool]:
-    """Process the shows of one shard of a table and write the shard, unless its file is intact.
-
-    The result is the facts of the shard, and whether the file was written. Shows whose frames have
-    faults (values that are not finite, no speech) become the `faults` of the `Shard`. Feature
-    files that changed since the list was checked are an error.
-    """
+    """Write a shard unless it is intact; return its facts, and whether it was written."""
     content = ShowTable.read(table)
     if shard not in content.shards:
         raise GmmcoreError(
@@ -299,6 +276,7 @@ def pack_shard(
     digest = content.facts["recipe_digests"][shard]
     if (known := _intact(output, digest)) is not None:
         return known, False
+    # Shows whose frames have faults are left out; one that changed since the check is an error.
     faults: list[Fault] = []
     changed: list[Fault] = []
     with (

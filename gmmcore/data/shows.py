@@ -48,13 +48,9 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class ShowTable:
-    """The content of ``shows.tsv``: rows in the order of the list, and facts.
+    """The content of ``shows.tsv``: facts of the whole list, and rows in its order."""
 
-    The facts are ``shards`` (their number), ``dimension`` (of processed frames), ``raw_dimension``
-    (of frames in the files), ``shows``, ``frames`` (before selection), ``vad``, ``faults`` (of
-    skipped shows), ``fingerprint``, and ``recipe_digests`` by shard.
-    """
-
+    # Of the facts, ``frames`` are those before selection, ``dimension`` is that after processing.
     facts: dict[str, Any]
     rows: list[Row]
 

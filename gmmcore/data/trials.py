@@ -139,10 +139,7 @@ def make_scores(
     precision: str = "single",
     threads: int = 1,
 ) -> str:
-    """Score trials and write them as text and as SIDEKIT's file; return a line on their errors.
-
-    With lists of shows, the scores are exact ratios over their frames, else linear ones.
-    """
+    """Score trials, by exact ratios if `lists` give frames; return a line on their errors."""
     pairs = read_pairs(trials, "trials", LABELS)
     with ExitStack() as stack:
         of_models = stack.enter_context(open_rows(models, digest))

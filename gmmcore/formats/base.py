@@ -73,12 +73,9 @@ class Reading:
             self.refuse(str(error))
 
     def check_constants(self, stated: Array, computed: Array, tolerance: npt.ArrayLike) -> None:
-        """Compare logarithms of the constants in the file with those computed from the parameters.
-
-        Some toolkits write meaningless constants, and files without constants have values here
-        that are not finite. If most constants agree with the parameters, the others are damage;
-        if few or none agree, the constants mean nothing.
-        """
+        """Compare logarithms of the constants in the file with those of the parameters."""
+        # Some toolkits write meaningless constants, or none. If most agree with the parameters, the
+        # others are damage; if few or none agree, the constants mean nothing.
         with np.errstate(invalid="ignore"):
             difference = np.abs(stated - computed)
         agree, contradict = difference <= tolerance, difference > tolerance
@@ -92,11 +89,8 @@ class Reading:
 
 
 def text_begins(content: bytes, pattern: bytes) -> bool:
-    """Whether a text begins, behind white space, with a pattern in any case.
-
-    The first four bytes of a text are no null bytes. So no number of components in an ALIZE RAW
-    file, whose first bytes may be letters, is taken for a text.
-    """
+    """Whether a text begins, behind white space, with a pattern in any case."""
+    # No number of components in ALIZE RAW, whose bytes may be letters, has four without a null.
     start = content[:400].lstrip()
     return b"\0" not in content[:4] and re.match(pattern, start, re.IGNORECASE) is not None
 
@@ -135,11 +129,7 @@ def parse_numbers(words: bytes | list[bytes]) -> Array | None:
 
 
 def linear_constants(mixture: GaussianMixture) -> tuple[Array, Array, Array]:
-    """Compute SIDEKIT's ``cst``, ``det`` and ``a`` of each component.
-
-    In high dimension ``cst`` and ``det`` may overflow to infinity or underflow to 0; ``a`` is
-    finite for positive weights.
-    """
+    """Compute SIDEKIT's ``cst``, ``det`` (which may overflow) and ``a`` of each component."""
     log_constant = -0.5 * (mixture.dimension * math.log(2 * math.pi) + mixture.log_determinants)
     with np.errstate(over="ignore", under="ignore"):
         cst, det = np.exp(log_constant), np.exp(mixture.log_determinants)

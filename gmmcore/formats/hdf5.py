@@ -95,10 +95,7 @@ def open_sealed(path: PathLike, kind: str) -> Iterator[tuple[h5py.File, dict[str
 
 
 def unseal(path: PathLike, kind: str, data: bytes | None = None) -> tuple[dict[str, Any], bytes]:
-    """Verify a file of `seal`; return its facts, with the key ``digest``, and its content.
-
-    `data` has the bytes of the whole file if the caller has read the file already.
-    """
+    """Verify a file of `seal`, or its `data`; return facts, ``digest`` among them, and content."""
     data = read_bytes(path) if data is None else data
     found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
     if found != kind:
@@ -179,10 +176,7 @@ def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE
 
 @contextlib.contextmanager
 def open_image(path: PathLike, content: bytes, *, writable: bool = False) -> Iterator[h5py.File]:
-    """Open the bytes of an HDF5 file, with or without user block, in memory.
-
-    Exceptions of h5py in the block of the ``with`` statement become a `GmmcoreError`.
-    """
+    """Open the bytes of an HDF5 file in memory; exceptions in the block become a `GmmcoreError`."""
     try:
         access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
         access.set_fapl_core(backing_store=False)
@@ -228,15 +222,12 @@ def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress
 
 
 class _Datasets(Reading):
-    """The mixtures in an HDF5 file of any program.
-
-    A mixture needs no links of HDF5 and few of its filters; other files are refused before memory
-    is allocated for their arrays.
-    """
+    """The mixtures in an HDF5 file of any program."""
 
     def __init__(self, path: PathLike, file: h5py.File, size: int, sealed: bool) -> None:
         super().__init__(path, TITLE)
         self._file = file
+        # Files are refused before memory is allocated for arrays that they cannot hold.
         # For files of gmmcore, the limit is the largest expansion of deflate.
         self._limit = max(_FREE_BYTES, size * (1032 if sealed else _LARGEST_EXPANSION))
 
@@ -423,11 +414,7 @@ def save_model(
     *,
     compress: bool = False,
 ) -> str:
-    """Write a mixture with its provenance, see `Model`; return the digest of the file.
-
-    Facts are small JSON values. Equal arguments give equal bytes. Compression takes seconds for
-    large full mixtures.
-    """
+    """Write a mixture with its provenance, see `Model`; equal arguments give equal bytes."""
 
     def build(file: h5py.File) -> None:
         put_mixture(file, mixture, "", compress)

@@ -57,11 +57,7 @@ _UNSUPPORTED = {
 
 
 class _Definition(Reading):
-    """The contents of a file, collected in one pass over its items ``<KEYWORD> values``.
-
-    `listed` has the numbers of each component by keyword, and the components by index from 0.
-    ``VARIANCE`` stands for variances, or for the packed inverse covariance if `full`.
-    """
+    """The contents of a file, collected in one pass over its items ``<KEYWORD> values``."""
 
     def __init__(self, path: PathLike) -> None:
         super().__init__(path, TITLE)
@@ -69,6 +65,7 @@ class _Definition(Reading):
         self.states = 0
         self.mixes: int | None = None
         self.vector_size: int | None = None
+        # Numbers of each component by keyword, where ``VARIANCE`` stands for ``INVCOVAR``, too.
         self.listed: dict[int, dict[bytes, Array]] = {}
         self.current: dict[bytes, Array] | None = None
         self.parsed = cache(parse_numbers)  # What a macro stands for is read once.
@@ -220,10 +217,7 @@ def _shown(macro: _Item) -> str:
 
 
 def decode_htk(path: PathLike, content: bytes) -> GaussianMixture:
-    """Decode an HTK model definition of one model with one state and one stream.
-
-    A component that the file does not list has weight 0, and the mean and variance of the mixture.
-    """
+    """Decode an HTK model definition of one model with one state and one stream."""
     found = _Definition(path)
     if _CONTROL.search(content):
         found.refuse("it holds bytes that are no text; HHEd without -B writes a binary MMF as text")
@@ -275,6 +269,7 @@ def _assemble(found: _Definition, size: int) -> GaussianMixture:
     found.check_constants(constants[listed], computed, 1e-4 * (1 + np.abs(computed)))
     if len(listed) == count:
         return mixture
+    # A component that is not listed has weight 0, and mean and variance of the mixture.
     missing = np.setdiff1d(np.arange(count), listed)
     means[missing] = mixture.overall_mean
     wide = 1.0 / mixture.overall_variance
@@ -283,10 +278,8 @@ def _assemble(found: _Definition, size: int) -> GaussianMixture:
 
 
 def _flipped(matrices: Array) -> Array:
-    """Reverse the rows and columns of matrices (C, D, D).
-
-    HTK writes upper triangles by rows: read backwards, the lower triangles of reversed matrices.
-    """
+    """Reverse the rows and columns of matrices (C, D, D)."""
+    # HTK's upper triangles, backwards, are the lower triangles of reversed matrices.
     return matrices[:, ::-1, ::-1]
 
 

@@ -49,10 +49,6 @@ def to_sklearn(mixture: GaussianMixture) -> Any:
 def parameters(mixture: GaussianMixture) -> dict[str, Array]:
     """Return the fitted attributes of scikit-learn's estimator, with its shapes for each kind.
 
-    Examples
-    --------
-    >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.formats.sklearn import parameters
     >>> sorted(parameters(GaussianMixture([1.0], [[0.0]], [[4.0]])))
     ['covariances_', 'means_', 'precisions_', 'precisions_cholesky_', 'weights_']
     """

@@ -45,10 +45,7 @@ def save_statistics(
 def read_statistics(
     paths: Iterable[PathLike], facts: StatisticsFacts, parts: int, size: int
 ) -> tuple[list[Array], list[dict[str, Any]]]:
-    """Read the sums of all parts, in their order, and the facts of each file.
-
-    A damaged file, or a file of another E-step, is removed, and the error names it.
-    """
+    """Read the sums of all parts in order, and facts; files that are damaged or others' go."""
     sums: dict[int, Array] = {}
     found, strangers = [], []
     for path in paths:

@@ -26,10 +26,7 @@ NamedRow = tuple[str, str, Array, Array]
 
 
 def write_rows(path: PathLike, rows: Iterable[NamedRow], **facts: Any) -> list[str]:
-    """Write rows of model, show, count (C,) and values (C, D), one after the other.
-
-    Returns the names of the shows.
-    """
+    """Write rows of model, show, count (C,) and values (C, D) one by one; return the shows."""
     models, shows = [], []
     with sealing(path, KIND, **facts) as file:
         for index, (model, show, count, values) in enumerate(rows):
@@ -95,11 +92,7 @@ def is_rows(path: PathLike) -> bool:
 
 
 def convert_rows(path: PathLike, output: PathLike) -> list[Path]:
-    """Write statistics as matrices of ALIZE (.matx) or as an accumulator of Kaldi (.acc).
-
-    ALIZE has a file for each order, ``NAME.N.matx`` and ``NAME.F_X.matx``. Kaldi has one
-    accumulator for all shows, here without variances.
-    """
+    """Write statistics as matrices of ALIZE (.matx), or as an accumulator of Kaldi (.acc)."""
     output = Path(output)
     with open_sealed(path, KIND) as (file, _):
         if "stat0" not in file or output.suffix not in (".matx", ".acc"):

@@ -38,10 +38,7 @@ def is_shows(values: Any) -> bool:
 
 
 def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1) -> FrameSource:
-    """Make a source of all frames; `values` and `features` are those of `gmmcore.train`.
-
-    Feature files are read once, and their processed frames lie in a temporary file.
-    """
+    """Make a source of all frames; `values` and `features` are those of `gmmcore.train`."""
     if is_shows(values):
         return _Shows(values, features, seed).joined()
     if features:
@@ -68,11 +65,7 @@ def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1
 def divided(
     values: Any, held_out: Any, features: Mapping[str, Any] | None, seed: int
 ) -> tuple[FrameSource, FrameSource | None]:
-    """Make sources of the frames to train on and of held-out frames.
-
-    `held_out` is the share of the frames to hold out, or the held-out frames, as `values`. Of
-    several shows, a hash of seed and show draws whole ones; otherwise frames are drawn at random.
-    """
+    """Make sources of the frames to train on and of held-out frames, given or a share."""
     if held_out is None:
         return opened(values, features, seed), None
     if not isinstance(held_out, int | float | np.number):
@@ -190,11 +183,8 @@ class _Shows:
 
 
 def spooled(shows: Iterable[tuple[str, npt.NDArray[np.generic]]]) -> ArraySource:
-    """Join the frames of shows in a temporary file, with one show in memory at a time.
-
-    The operating system keeps the file, which has no name, in memory as far as there is room. The
-    file holds float32 if the frames of the first show are float32, and float64 otherwise.
-    """
+    """Join the frames of shows in a temporary file, with one show in memory at a time."""
+    # The system keeps the file, which has no name, in memory as far as there is room.
     count = dimension = 0
     dtype: npt.DTypeLike = np.float64
     try:

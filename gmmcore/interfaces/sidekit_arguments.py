@@ -107,11 +107,7 @@ def check_extension(path: PathLike, name: str) -> None:
 
 
 def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
-    """Make a source of the frames of a server and a list or IdMap, or of an array (F, D) and None.
-
-    The server loads each show once. A training uses selected frames only, so that the option
-    ``keep_all_features`` of a SIDEKIT server is off as long as shows are loaded.
-    """
+    """Make a source of a server and a list or IdMap, or of an array (F, D) and None."""
     if isinstance(features_server, np.ndarray):
         if feature_list is not None:
             found = f"{shown(feature_list)} beside frames in an array"
@@ -128,6 +124,7 @@ def frame_source(features_server: Any, feature_list: Any) -> ArraySource:
             "make a FeaturesServer, or join arrays with numpy.concatenate",
         )
     segments = _segments(feature_list)
+    # A training uses selected frames only.
     before = getattr(features_server, "keep_all_features", None)
     if before is not None:
         features_server.keep_all_features = False

@@ -72,11 +72,8 @@ class FaultyShowError(GmmcoreError):
 def reading(
     expected: str = "a feature file in a known format", remedy: str = "extract it again"
 ) -> Iterator[None]:
-    """Turn every error of reading a feature file into a `FaultyShowError`, and silence NumPy.
-
-    No library documents its errors for damaged files. Errors of the system and of memory have
-    their own messages; every other error counts as damage, with `expected` and `remedy`.
-    """
+    """Turn every error of reading a feature file into a `FaultyShowError`, and silence NumPy."""
+    # No library documents its errors for damaged files, so that every other one counts as damage.
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             yield
@@ -102,14 +99,12 @@ def report(
     what: str = "features",
     remedy: str = "fix or remove these shows, or set features: on_error: skip",
 ) -> str:
-    """Return a message that counts the faults and lists three of each kind.
-
-    Faults of one kind differ only in numbers and paths.
-    """
+    """Return a message that counts the faults, and lists three of each kind."""
     faults = list(faults)
     lines = [f"{what}: {counted(len(faults), 'fault')}; {remedy}"]
     alike: dict[tuple[str, ...], list[Fault]] = {}
     for fault in faults:
+        # Faults of one kind differ only in numbers and paths.
         texts = (fault.found, fault.expected, fault.remedy)
         alike.setdefault(tuple(_PARTICULAR.sub("", text) for text in texts), []).append(fault)
     for group in alike.values():
@@ -148,11 +143,7 @@ class Place(NamedTuple):
 
 
 class Source:
-    """An opened feature file; every method may raise `FaultyShowError`.
-
-    A format says what the whole show has (`whole`, `rows`, `row_labels`); offsets and ranges in a
-    list are dealt with here, for all formats.
-    """
+    """An opened feature file: a format reads whole shows, of which this class makes parts."""
 
     has_offsets = False
     """Whether a show may begin anywhere in the file."""
@@ -216,10 +207,7 @@ class Source:
 
 
 def _ranges(text: str, whole: Description) -> tuple[range, range]:
-    """Find the rows and columns of a range, all ends included.
-
-    Kaldi has ``first:last,first:last`` of rows and columns, HTK ``first,last`` of rows.
-    """
+    """Find the rows and columns of Kaldi's range (both) or HTK's (of rows), all ends included."""
     wrong = FaultyShowError(
         f"the range [{text}]",
         f"[first:last] within its {whole.frames} rows and {whole.dimension} columns",
@@ -245,10 +233,7 @@ def _ranges(text: str, whole: Description) -> tuple[range, range]:
 
 
 def parse_place(text: str, root: str = "") -> Place:
-    """Split ``file``, ``file:offset``, ``file[first:last]`` or ``file:offset[first:last]``.
-
-    All of ``file[]`` before the brackets is the name of the file, as it stands.
-    """
+    """Split ``file``, ``file:offset[first:last]`` or, for a name as it stands, ``file[]``."""
     if text and text[0] != "|" and text[-1] not in "]|" and ":" not in text and not is_url(root):
         return Place(os.path.join(root, text))
     if text.endswith(_AS_IT_STANDS) and text != _AS_IT_STANDS:

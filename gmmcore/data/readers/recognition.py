@@ -32,12 +32,10 @@ _FOREIGN = {
 def formats_of(head: bytes, size: int) -> list[str]:
     r"""Name the formats that a file of `size` bytes may have, the strongest evidence first.
 
-    A magic number comes first, then an HTK header that agrees with the size, then a text archive,
-    then an HTK header of a file of another size, which was cut short.
-
     >>> formats_of(b"s01 \0BFM \x04\x3c\0\0\0", 1000)
     ['kaldi', 'htk']
     """
+    # A header of HTK in a file of another size, which was cut short, is the weakest evidence.
     found = []
     if head.startswith(_NUMPY):
         found.append("npy")
@@ -56,12 +54,9 @@ def formats_of(head: bytes, size: int) -> list[str]:
 
 
 class HtkHeader(NamedTuple):
-    """A header in one byte order (``>`` or ``<``), and the size of a file with this header.
+    """A header in one byte order (``>`` or ``<``), whose period is in units of 100 ns."""
 
-    It has int32 frames, int32 period in 100 ns, int16 bytes per frame, and int16 kind. The lower 6
-    bits of the kind are the type of the parameters; the other bits are qualifiers.
-    """
-
+    # The lower 6 bits of the kind are the type of the parameters, the others are qualifiers.
     order: str
     frames: int
     period: int
@@ -80,11 +75,9 @@ class HtkHeader(NamedTuple):
 
 
 def htk_header(head: bytes, size: int) -> HtkHeader | None:
-    """Read the header of a file of `size` bytes; None if it is that of no HTK file.
-
-    Of the two byte orders, the one that agrees with the size is right. If none does, the file was
-    cut short, and a usual period tells it from other files; if both do, the period decides.
-    """
+    """Read the header of a file of `size` bytes; None if it is that of no HTK file."""
+    # Of two byte orders, the one that agrees with the size is right. If none does, a usual period
+    # tells a file that was cut short from others; if both do, the period decides.
     if len(head) < HTK_HEADER:
         return None
     found = [HtkHeader(order, *struct.unpack_from(f"{order}iihH", head)) for order in "><"]
