@@ -1,4 +1,4 @@
-"""benchmarks/speed.py, gpu.py and shows.py run, small; what they say then means nothing."""
+"""The benchmarks of speed and of the workflow run, small; what they say then means nothing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (["speed", "--workers"], 2),
         (["gpu"], 2),
         (["shows"], 1),
+        (["workflow"], 4),
     ],
 )
 def test_a_benchmark_runs(arguments, rows):
