@@ -437,6 +437,16 @@ def test_the_likelihood_never_falls_within_a_stage(precision):
     assert min(gains) > -tolerance
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_demonstration_recovers_every_component(seed):
+    rng = np.random.default_rng(seed)
+    truth, shows = draw_shows(rng, known_mixture(rng, 64, 20), DemoSettings())
+    frames = np.concatenate([show.frames[show.speech] for show in shows])
+    mixture, _ = train(frames, 64, [2, 4, 4, 8, 8, 12], 8, TrainingSettings(seed=seed))
+    assert compare_to_truth(truth, mixture).found() == 64
+
+
 def test_a_stage_stops_when_the_gain_is_small():
     frames, _, _ = clusters(8, 4, 3, 4000)
     settings = TrainingSettings(llk_gain=0.01)
