@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("sklearn")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -24,14 +26,19 @@ def test_the_quality_benchmark_runs(tmp_path):
     command += ["--features", f"an archive={tmp_path / 'shows.npz'}"]
     command += ["--features", f"a folder={tmp_path / 'folder'}"]
 
-    def run():
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    def run(*more):
+        done = subprocess.run(
+            [*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
-        return done.stdout, (tmp_path / "points.tsv").read_bytes()
+        return done.stdout, (tmp_path / "points.jsonl").read_bytes()
 
+    run("--only", "fits")
     printed, points = run()
-    titles = ["an archive, 8", "a folder, 8", "draws, 3,000 frames, 8", "draws, 3,000 frames, 16"]
-    assert [f"### {title} components" in printed for title in titles] == [True] * len(titles)
-    assert len([*tmp_path.glob("*.svg")]) == len(titles)
+    titles = ["speech", "small", "outliers", "fits", "draws"]
+    assert [f"### {title}" in printed for title in titles] == [True] * len(titles)
+    aims = ["speech, 8 diag", "speech, 4 full", "wins", "one bad value", "draws", "fall"]
+    assert [aim in printed.split("###")[0] for aim in aims] == [True] * len(aims)
+    assert len([*tmp_path.glob("*.svg")]) == 5
     # What is there is not measured again.
     assert run() == (printed, points)
