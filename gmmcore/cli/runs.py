@@ -173,8 +173,8 @@ def report(arguments: argparse.Namespace) -> None:
 
     if not CAN_DRAW:
         print(
-            "warning: without Altair and vl-convert the page has no plots: pip install altair "
-            "vl-convert-python, then remove the page and give the same command again",
+            "warning: without vl-convert the page has no plots: pip install vl-convert-python, "
+            "then remove the page and give the same command again",
             file=sys.stderr,
         )
     outcome = read_outcome(

@@ -78,14 +78,16 @@ class Training:
         >>> training.plot_history().to_dict()["description"]
         'Log-likelihood per frame by iteration'
         """
-        from gmmcore.report.plots import CAN_DRAW, likelihoods
+        from gmmcore.report.plots import likelihoods
 
-        if not CAN_DRAW:
+        try:
+            from altair import LayerChart
+        except ImportError as error:
             raise GmmcoreError(
                 "plot_history: Vega-Altair cannot be imported; expected for plots; install it "
                 "with: pip install altair vl-convert-python"
-            )
-        return likelihoods(self.entries).properties(width=_WIDTH)
+            ) from error
+        return LayerChart.from_dict(likelihoods(self.entries, _WIDTH))
 
     def _repr_html_(self) -> str:
         """Show the training in a notebook: its stages, and the mixture."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from math import inf, isnan, nan
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from gmmcore.config.configuration import changed
 from gmmcore.config.keys import Settings
 from gmmcore.config.options import mapping
 from gmmcore.core.describe import Size, cautions, describe, sizes
-from gmmcore.core.estep import accumulate
+from gmmcore.core.estep import log_likelihood
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.verification import error_rates
 from gmmcore.data.corpus import Corpus
@@ -31,6 +31,8 @@ from gmmcore.report import plots
 from gmmcore.workflow.status import stage_seconds
 
 _SKIPPED = 50
+# The pixels that a plot has on wide screens, and on those of phones.
+_WIDTHS = {"screen": 920, "phone": 360}
 
 Frames = npt.NDArray[np.float32]
 
@@ -89,7 +91,7 @@ def read_outcome(
 def _log_likelihood(mixture: GaussianMixture, frames: Frames | None, threads: int) -> float:
     if frames is None:
         return nan
-    return accumulate(mixture, frames, precision="single", threads=threads).log_likelihood_per_frame
+    return log_likelihood(mixture, frames, precision="single", threads=threads) / len(frames)
 
 
 def report_page(
@@ -103,14 +105,20 @@ def report_page(
     `scores` is the path of a table of trials.
     """
     mixture, history = outcome.model.mixture, outcome.model.history
-    charts = {}
-    if scores and plots.CAN_DRAW and read_scores(scores).keys() == {*LABELS}:
+    makers: dict[str, Callable[[int], plots.Plot]] = {}
+    if scores and read_scores(scores).keys() == {*LABELS}:
         rates = error_rates(*map(read_scores(scores).__getitem__, LABELS))
-        charts["det"] = plots.detection_errors(*rates).to_dict()
-    if plots.CAN_DRAW and history:
-        charts["likelihood"] = plots.likelihoods(history).to_dict()
-    if plots.CAN_DRAW and mixture.components > 1:
-        charts["occupancy"] = plots.occupancies(mixture.weights, outcome.corpus.frames).to_dict()
+        makers["det"] = partial(plots.detection_errors, *rates)
+    if history:
+        makers["likelihood"] = partial(plots.likelihoods, history)
+    if mixture.components > 1:
+        frames = outcome.corpus.frames
+        makers["occupancy"] = partial(plots.occupancies, mixture.weights, frames)
+    charts = {
+        name: {screen: plots.drawn(make(width)) for screen, width in _WIDTHS.items()}
+        for name, make in makers.items()
+        if plots.CAN_DRAW
+    }
     every, given = (flat(f) for f in (mapping(outcome.settings), changed(outcome.settings)))
     rest = {key: value for key, value in every.items() if key not in given}
     environment = jinja2.Environment(
@@ -122,7 +130,6 @@ def report_page(
         keep_trailing_newline=True,
     )
     environment.filters |= {"number": number, "counted": counted}
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("page.html.j2").render(
         outcome=outcome,
         facts=describe(mixture),
@@ -139,16 +146,7 @@ def report_page(
         charts=charts,
         verification=error_line(scores) if scores else "",
         drawing=plots.CAN_DRAW,
-        library=_library() if charts else "",
     )
-
-
-@cache
-def _library() -> str:
-    """Return the JavaScript of Vega, Vega-Lite and Vega-Embed."""
-    import vl_convert
-
-    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 class Table:
@@ -240,7 +238,7 @@ def _iterations(outcome: Outcome) -> Table:
 
 def _provenance(outcome: Outcome) -> dict[str, str]:
     facts = outcome.model.facts
-    names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "altair", "jax")
+    names = ("gmmcore", "numpy", "scipy", "h5py", "snakemake", "jax")
     return {
         "mixture (SHA-256)": outcome.model.digest,
         "frames (SHA-256)": outcome.corpus.digest,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields
 from multiprocessing import get_context
@@ -268,14 +269,13 @@ def test_the_columns_of_the_history() -> None:
 def test_the_plot_has_a_point_per_value() -> None:
     pytest.importorskip("altair")
     training = gmmcore.train(FRAMES, held_out=0.1, **QUICK)
-    tables = training.plot_history().to_dict()["datasets"].values()
-    (rows,) = [rows for rows in tables if "frames" in rows[0]]
+    rows = training.plot_history().to_dict()["layer"][1]["data"]["values"]
     assert len(rows) == 2 * len(training.entries)
     assert {row["frames"] for row in rows} == {"training", "held-out"}
 
 
 def test_without_altair_one_line_tells_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gmmcore.report.plots.CAN_DRAW", False)
+    monkeypatch.setitem(sys.modules, "altair", None)
     with pytest.raises(GmmcoreError, match="pip install altair vl-convert-python"):
         gmmcore.train(FRAMES, **QUICK).plot_history()
 
