@@ -47,7 +47,7 @@ def initialise(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from gmmcore.config.options import options_of
-    from gmmcore.core.describe import few_frames
+    from gmmcore.core.describe import few_frames, outliers, too_few
     from gmmcore.core.initial import controlled, one_gaussian
     from gmmcore.data.corpus import Corpus
     from gmmcore.files import sha256_of
@@ -58,13 +58,14 @@ def initialise(arguments: argparse.Namespace) -> None:
 
     settings, source = options_of(arguments, Initialise), arguments.source
     corpus = Corpus.read(arguments.corpus)
-    if corpus.frames < arguments.components:
-        raise GmmcoreError(
-            f"components: {arguments.components}, but there are only {corpus.frames} frames; "
-            "train fewer components or bring more shows"
-        )
-    if line := few_frames(corpus.frames, arguments.components, corpus.dimension, full=False):
-        print(f"warning: {line}")
+    if line := too_few(corpus.frames, arguments.components):
+        raise GmmcoreError(line)
+    for line in (
+        few_frames(corpus.frames, arguments.components, corpus.dimension, full=False),
+        outliers(corpus.outliers, corpus.frames),
+    ):
+        if line:
+            print(f"warning: {line}")
     robust = np.inf if settings.method == "sidekit" else corpus.robust
     if source is None:
         with explained(arguments.corpus):
@@ -300,6 +301,7 @@ def maximise(arguments: argparse.Namespace) -> None:
     OUTPUT,
     argument("--history", help="the table of the iterations"),
     options("config.keys.Limits"),
+    options("config.keys.IterationSettings"),
     stamp("iterations"),
 )
 def finish(arguments: argparse.Namespace) -> None:
@@ -307,7 +309,7 @@ def finish(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore finish --mixture full/64.h5 --output ubm.h5
     """
-    from gmmcore.config.keys import Limits
+    from gmmcore.config.keys import IterationSettings, Limits
     from gmmcore.config.options import options_of
     from gmmcore.core.describe import cautions
     from gmmcore.core.history import history_table
@@ -324,8 +326,11 @@ def finish(arguments: argparse.Namespace) -> None:
     print(f"finished: {arguments.output}  ({model.mixture!r})")
     if "held_out" in facts:
         print(f"held-out log-likelihood/frame {facts['held_out']:.6f}")
-    gain = options_of(arguments, Limits).llk_gain
-    for line in cautions(model.mixture, model.history, gain, is_told=True):
+    gain, floor = (
+        options_of(arguments, Limits).llk_gain,
+        options_of(arguments, IterationSettings).floor,
+    )
+    for line in cautions(model.mixture, model.history, gain, floor, is_told=True):
         print(f"warning: {line}", file=sys.stderr)
 
 

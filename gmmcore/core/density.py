@@ -26,6 +26,10 @@ class InvalidFramesError(GmmcoreError, ValueError):
     """Error raised for an array that cannot be used as frames; the message says why."""
 
 
+class FarFramesError(GmmcoreError, FloatingPointError):
+    """Error raised for frames whose log-likelihood under a mixture is not finite."""
+
+
 def checked_frames(
     values: npt.ArrayLike, what: str = "frames", *, finite: bool = False
 ) -> npt.NDArray[Any]:

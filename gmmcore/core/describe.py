@@ -11,12 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.history import HistoryEntry
+from gmmcore.core.initial import few_of
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import counted
 
 Array = npt.NDArray[np.float64]
 # Least number of coefficients of frames for each free parameter, without a caution.
 _NUMBERS = 5
+# Largest number of shows that a line names.
+_NAMED = 5
+# Variances up to so many floors are at their floor: covariances are inverted, and eigenvalues that
+# are at their floor leave the variances a little more.
+_AT_FLOOR = 1.01
 
 
 def describe(mixture: GaussianMixture) -> dict[str, Any]:
@@ -201,12 +207,14 @@ def cautions(
     mixture: GaussianMixture,
     history: Sequence[HistoryEntry],
     llk_gain: float,
+    floor: float,
     *,
     is_told: bool = False,
 ) -> list[str]:
     """Say what a person should know before the final mixture of a training is used, in lines.
 
-    Those that the jobs of the stages print are left out if `is_told`.
+    `floor` is the lower bound of the variances in the last stage. What the jobs of the stages print
+    is left out if `is_told`.
     """
     if not history:
         return []
@@ -235,9 +243,8 @@ def cautions(
             f"smallest holds {'no frame' if least < 1 else f'{least:.1f} frames'}: train fewer "
             "components or bring more shows"
         )
-    if is_told:
-        return found[1:]
-    return [line for line in [*found, parted] if line]
+    found.append(floored(mixture, floor))
+    return [line for line in (found[1:] if is_told else [*found, parted]) if line]
 
 
 def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:
@@ -257,11 +264,68 @@ def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> s
         return ""
     needed = -(-_NUMBERS * parameters // dimension)
     kind = "full" if full else "diagonal"
-    remedy = ", bring more shows or raise full.prior" if full else " or bring more shows"
+    remedy = ", bring more frames or raise full.prior" if full else " or bring more frames"
     return (
         f"{frames} frames are {frames / components:.1f} for each of {components} {kind} "
         f"components of {parameters} parameters; with fewer than {needed} they may fit these "
         f"frames only: train fewer components{remedy}"
+    )
+
+
+def too_few(frames: int, components: int) -> str:
+    """Say in one line that there are fewer frames than components; empty if there are not."""
+    if frames >= components:
+        return ""
+    return (
+        f"components: {components}, but there are only {frames} frames; train fewer components or "
+        "bring more frames"
+    )
+
+
+def outliers(found: Sequence[tuple[int, str]], frames: float) -> str:
+    """Say in one line that few of the frames make most of some variances; empty if of none.
+
+    `found` has the dimensions, each with the show of its farthest frame, if there are shows. See
+    `gmmcore.core.initial.outlying`.
+
+    Examples
+    --------
+    >>> from gmmcore.core.describe import outliers
+    >>> print(outliers([(3, "a")], 24_000))  # doctest: +NORMALIZE_WHITESPACE
+    24 of 24000 frames or fewer make more than half of the variance in dimension 3 (counted from 0):
+    look at show a, which has the farthest, and correct it or leave it out
+    """
+    if not found:
+        return ""
+    told = "look at the smallest and largest values, and leave out frames that are wrong"
+    if names := ", ".join([*dict.fromkeys(show for _, show in found if show)][:_NAMED]):
+        told = f"look at show {names}, which has the farthest, and correct it or leave it out"
+    return (
+        f"{few_of(frames)} of {int(frames)} frames or fewer make more than half of the variance in "
+        f"dimension {', '.join(str(at) for at, _ in found)} (counted from 0): {told}"
+    )
+
+
+def floored(mixture: GaussianMixture, floor: float) -> str:
+    """Say in one line where most components have a variance at the floor; empty if nowhere.
+
+    A dimension in which all components are equal is constant, and is not told.
+    """
+    if mixture.variance_control is None or mixture.kind == "spherical":
+        return ""
+    variances, count = mixture.covariances, mixture.components
+    if mixture.is_full:
+        variances = np.diagonal(variances, axis1=1, axis2=2)
+    low = (variances <= _AT_FLOOR * floor * mixture.variance_control).sum(axis=0)
+    apart = np.ptp(mixture.means, axis=0) ** 2 > variances.max(axis=0)
+    chosen = np.flatnonzero(apart & (2 * low > count))
+    if not chosen.size:
+        return ""
+    return (
+        f"the variance is at its floor in dimension "
+        f"{', '.join(f'{at} ({low[at]} of {count} components)' for at in chosen)}, counted from 0: "
+        f"leave out dimensions of few distinct values, or lower "
+        f"{'full' if mixture.is_full else 'variance'}.floor"
     )
 
 

@@ -119,7 +119,7 @@ def accumulate(
         If the frames have another dimension than the mixture, are masked, or are not real numbers.
     ValueError
         If `precision`, `pruning` or `device` has no valid value.
-    FloatingPointError
+    FarFramesError
         If a frame is not finite, or so far from every component that its log-likelihood is not.
     GmmcoreError
         If there is no GPU.

@@ -21,6 +21,8 @@ _LOST_IN_SINGLE = 1e-7
 _CONSTANT_DEVIATION = 1e-3
 # Number of frames, about, whose quantiles are computed.
 _SAMPLE = 20_000
+# Least number of frames of which a single one may be told as an outlier.
+_LEAST_FRAMES = 100
 # Pairs of quantiles, and how many standard deviations of a Gaussian lie between them.
 _QUANTILES = ((0.25, 1.349), (0.1, 2.563), (0.025, 3.920), (0.005, 5.152))
 
@@ -56,6 +58,29 @@ def robust_variances(subset: Callable[[int], FrameSource]) -> Array:
             spread = (values[2 * row + 1] - values[2 * row]) / width
             found = np.where(spread > 0, spread**2, found)
     return found
+
+
+def outlying(subset: Callable[[int], FrameSource], moments: Moments) -> list[int]:
+    """Return the dimensions in which 0.1 % of the frames, or one frame, make most of the variance.
+
+    It is estimated from about 20,000 random frames. Where nearly all values are equal, the others
+    are no outliers.
+    """
+    sample = sample_of(subset, _SAMPLE)
+    if len(sample) < _LEAST_FRAMES:
+        return []
+    few = few_of(len(sample))
+    with np.errstate(invalid="ignore", over="ignore"):  # Such frames are refused later.
+        squares = np.square(sample - np.median(sample, axis=0), dtype=np.float64)
+        rest = np.partition(squares, -few, axis=0)[:-few].mean(axis=0)
+        is_rare = np.count_nonzero(squares, axis=0) < 10 * few
+        found = ~is_rare & (moments.scatter > 2 * moments.count * rest)
+    return [int(at) for at in np.flatnonzero(found)]
+
+
+def few_of(frames: float) -> int:
+    """Return how many frames are few: a thousandth, or a single one."""
+    return max(1, int(frames) // 1000)
 
 
 def one_gaussian(

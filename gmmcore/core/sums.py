@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.density import FarFramesError
 from gmmcore.core.frames import FrameSource, Slice, Weights, weights_of
 from gmmcore.core.kinds import KINDS, AnyArray, Array
 from gmmcore.core.mixture import GaussianMixture, pack
@@ -272,8 +273,9 @@ def checked(total: Array, source: FrameSource) -> Array:
     """Return a sum whose last number, the log-likelihood, is finite."""
     if not np.isfinite(total[-1]):
         first = getattr(source, "offset", 0)
-        raise FloatingPointError(
+        raise FarFramesError(
             f"the log-likelihood of frames {first} to {first + source.frames} is not finite: a "
-            "frame is not finite, or far outside the range of the mixture"
+            "frame is not finite, or far outside the range of the mixture; leave such frames out, "
+            "or choose another mixture"
         )
     return total

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.describe import outliers, too_few
 from gmmcore.core.divide import divided
 from gmmcore.core.em import iterations
 from gmmcore.core.estep import ESteps
@@ -20,6 +21,7 @@ from gmmcore.core.initial import (
     controlled,
     named,
     one_gaussian,
+    outlying,
     robust_variances,
 )
 from gmmcore.core.kinds import to_kind
@@ -168,6 +170,8 @@ def train(
             f"the mixture to start from has dimension {start.dimension}, the frames have dimension "
             f"{frames.dimension}; choose other frames or another mixture"
         )
+    if line := too_few(frames.frames, components):
+        raise InvalidMixtureError(line)
     settings = settings or TrainingSettings()
     subsets = Subsets(frames, settings.seed)
     mixture = one_gaussian(*_overall(subsets, settings)) if start is None else start
@@ -209,15 +213,17 @@ def train(
 
 
 def _overall(subsets: Subsets, settings: TrainingSettings) -> tuple[Moments, Array | float]:
-    """Return the moments of all frames and their robust variances; warn of constant dimensions."""
-    found = moments(subsets.of(0))
+    """Return the moments of all frames and their robust variances; warn of odd dimensions."""
+    found, robust = moments(subsets.of(0)), robust_variances(subsets.of)
     if (constant := constant_dimensions(found)).any():
         warnings.warn(
             f"every frame has the same value in dimension {named(constant)} (counted from 0), "
             "which tells no components apart; leave it out",
             stacklevel=4,
         )
-    return found, robust_variances(subsets.of) if settings.robust else np.inf
+    if line := outliers([(at, "") for at in outlying(subsets.of, found)], found.count):
+        warnings.warn(line, stacklevel=4)
+    return found, robust if settings.robust else np.inf
 
 
 def uniform_start(source: FrameSource | npt.ArrayLike, components: int) -> GaussianMixture:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from gmmcore.core.density import FarFramesError
 from gmmcore.core.kinds import AnyArray, Array
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import single_blas
@@ -147,7 +148,7 @@ def log_ratios(
         If the shapes do not fit the mixture, or `top` is not one of 1 to C.
     InvalidFramesError
         If the frames have another dimension than the mixture, or are not real numbers.
-    FloatingPointError
+    FarFramesError
         If a frame is not finite, or too far from the mixture.
     """
     return Ratios(mixture, precision, top).of_show("frames", _means(mixture, means), frames)
@@ -186,7 +187,7 @@ class Ratios(Sums):
                     after = self._log_sums(logs + _products(frame, of_components, chosen))
                     total[model] += (after - before).sum(dtype=np.float64)
         if not np.isfinite(total).all():
-            raise FloatingPointError(
+            raise FarFramesError(
                 f"{name}: the ratio is not finite: a frame is not finite, or far outside the range "
                 "of the mixture"
             )

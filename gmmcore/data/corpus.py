@@ -6,13 +6,14 @@ import hashlib
 import json
 import mmap
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
-from gmmcore.core.initial import robust_variances
+from gmmcore.core.initial import outlying, robust_variances
 from gmmcore.core.moments import Moments, merge_moments
 from gmmcore.data.check import shard_paths
 from gmmcore.data.readers import Fault, Frames, fault_table, report
@@ -22,7 +23,7 @@ from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import PathLike, digest_of, read_bytes, replace_text
 
 SAMPLE_FRAMES = 131_072
-_KIND = "gmmcore corpus 3"
+_KIND = "gmmcore corpus 4"
 _OPEN_SHARDS = 256
 
 
@@ -53,7 +54,8 @@ class Corpus:
 
     `second` (D,) is the sum of the squared differences from the mean, `robust` (D,) the variances,
     or those by the quantiles of random frames where they are less, `skipped` the number of faulty
-    shows, and `skipped_digest` the SHA-256 of their table ``skipped.tsv``.
+    shows, `skipped_digest` the SHA-256 of their table ``skipped.tsv``, and `outliers` the
+    dimensions whose variance few frames make, each with the show of the farthest frame.
     """
 
     shards: tuple[CorpusShard, ...]
@@ -63,6 +65,7 @@ class Corpus:
     robust: tuple[float, ...]
     skipped: int = 0
     skipped_digest: str = ""
+    outliers: tuple[tuple[int, str], ...] = ()
 
     @property
     def frames(self) -> int:
@@ -103,6 +106,7 @@ class Corpus:
                 for shard in values["shards"]
             )
             values |= {name: tuple(values[name]) for name in ("mean", "second", "robust")}
+            values["outliers"] = tuple(map(tuple, values["outliers"]))
             return cls(**values)
         except GmmcoreError:
             raise
@@ -138,9 +142,20 @@ def gather(shows: PathLike, *, skip: bool) -> tuple[Corpus, str]:
         len(faults),
         hashlib.sha256(table.encode()).hexdigest(),
     )
-    plain = moments.scatter / moments.count
-    robust = np.minimum(plain, robust_variances(CorpusFrames(corpus, shows).at))
-    return replace(corpus, robust=tuple(robust.tolist())), table
+    subset = CorpusFrames(corpus, shows).at
+    robust = np.minimum(moments.scatter / moments.count, robust_variances(subset))
+    outliers = [(at, _farthest(shards, moments.mean, at)) for at in outlying(subset, moments)]
+    return replace(corpus, robust=tuple(robust.tolist()), outliers=tuple(outliers)), table
+
+
+def _farthest(shards: Sequence[Shard], mean: npt.NDArray[np.float64], dimension: int) -> str:
+    """Return the show with the frame that is farthest from the mean in a dimension."""
+    known = [
+        (abs(ends[dimension] - mean[dimension]), shows[dimension])
+        for shard in shards
+        for ends, shows in zip(shard.facts["ends"], shard.facts["shows_of_ends"], strict=False)
+    ]
+    return max(known)[1]
 
 
 class CorpusFrames:

@@ -37,7 +37,7 @@ BLOCK_FRAMES = 4096
 _HEADER = 1024
 _FOOTER = 128
 _KEPT_BYTES = 1 << 22  # Frames of a level that stay in memory while a shard is written.
-_KIND = b"gmmcore shard 2"
+_KIND = b"gmmcore shard 3"
 _ODD = 0x9E3779B97F4A7C15
 _AHEAD = 8  # Blocks that the system reads ahead while a block is processed.
 
@@ -72,6 +72,9 @@ class ShardWriter:
         self._stream = stream
         self._moments = Moments.none(dimension)
         self._dimension = dimension
+        # The lowest and the highest value of each coefficient, negated, and their shows.
+        self._ends = np.full((2, dimension), np.inf)
+        self._shows = np.full((2, dimension), "", dtype=object)
         self._levels = [
             tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=folder)  # noqa: SIM115
             for _ in range(LARGEST_LEVEL + 1)
@@ -86,9 +89,14 @@ class ShardWriter:
         for level in self._levels:
             level.close()
 
-    def add(self, frames: Frames, levels: npt.NDArray[np.intp] | None = None) -> None:
+    def add(
+        self, frames: Frames, levels: npt.NDArray[np.intp] | None = None, show: str = ""
+    ) -> None:
         """Add the processed frames (n, D) of a show, with their levels (n,), 0 by default."""
         self._moments = self._moments + Moments.of(frames)
+        ends = np.stack([(sign * frames).min(axis=0, initial=np.inf) for sign in (1, -1)])
+        is_farther = ends < self._ends
+        self._ends[is_farther], self._shows[is_farther] = ends[is_farther], show
         frames = np.ascontiguousarray(frames, dtype="<f4")
         if levels is None:
             levels = np.zeros(len(frames), dtype=np.intp)
@@ -110,6 +118,8 @@ class ShardWriter:
             "subsets": np.cumsum(self._counts[::-1])[::-1].tolist(),
             "dimension": dimension,
             "moments": self._moments.facts(),
+            "ends": (self._ends * [[1], [-1]]).tolist() if count else [],
+            "shows_of_ends": self._shows.tolist(),
             "checksums": checksums,
             "content_digest": digest_of(count, dimension, BLOCK_FRAMES, checksums),
         }
@@ -291,7 +301,7 @@ def pack_shard(
                     what = f"{frames.shape[1]} coefficients after processing"
                     raise changed_show(what, str(dimension))
                 key = f"{row.show} {row.first}"
-                writer.add(frames, frame_levels(settings.seed, key, len(frames)))
+                writer.add(frames, frame_levels(settings.seed, key, len(frames)), row.show)
             except FaultyShowError as error:
                 (changed if error.changed else faults).append(error.fault(row.show, row.path))
         if changed:

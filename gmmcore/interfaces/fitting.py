@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from math import nan
 from typing import Any
@@ -14,6 +15,7 @@ from gmmcore.config.configuration import refuse_removed
 from gmmcore.config.keys import TrainingKeys
 from gmmcore.config.options import build
 from gmmcore.core import train as training
+from gmmcore.core.describe import few_frames, floored
 from gmmcore.core.estep import accumulate
 from gmmcore.core.frames import FrameSource
 from gmmcore.core.history import HistoryEntry
@@ -138,6 +140,9 @@ def train(
     start = None if init is None else mixture_of("init", init)
     inside, outside = divided(X, held_out, features, settings.seed)
     threads = threads or processors()
+    if 1 < components <= inside.frames:
+        size = inside.frames, components, inside.dimension
+        _warn(few_frames(*size, full=covariance == "full"))
     mixture, entries = training.train(
         inside,
         settings.components,
@@ -150,10 +155,17 @@ def train(
         held_out=outside,
         map_of=threads_map if map is None else lambda workers: map,
     )
+    _warn(floored(mixture, settings.iteration("full" if is_full else "diag").floor))
     last = nan
     if outside is not None:
         last = accumulate(mixture, outside, threads=threads).log_likelihood_per_frame
     return Training(mixture, tuple(entries), last)
+
+
+def _warn(line: str) -> None:
+    """Warn the person who calls `train`, unless the line is empty."""
+    if line:
+        warnings.warn(line, stacklevel=3)
 
 
 def processors() -> int:

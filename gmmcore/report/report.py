@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gmmcore.config.configuration import changed
 from gmmcore.config.keys import Settings
 from gmmcore.config.options import mapping
-from gmmcore.core.describe import Size, cautions, describe, sizes
+from gmmcore.core.describe import Size, cautions, describe, outliers, sizes
 from gmmcore.core.estep import log_likelihood
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.verification import error_rates
@@ -170,7 +170,11 @@ class Table:
 def _cautions(outcome: Outcome) -> list[str]:
     """Return the cautions about the mixture, and that another size has a higher likelihood."""
     gain = outcome.settings.llk_gain
-    found = cautions(outcome.model.mixture, outcome.model.history, gain)
+    mixture, corpus = outcome.model.mixture, outcome.corpus
+    floor = outcome.settings.iteration("full" if mixture.is_full else "diag").floor
+    found = cautions(mixture, outcome.model.history, gain, floor)
+    if line := outliers(corpus.outliers, corpus.frames):
+        found.append(line)
     last, best = outcome.sizes[-1], max(outcome.sizes, key=_held_out)
     if _held_out(best) - _held_out(last) > max(gain, 0):
         found.append(

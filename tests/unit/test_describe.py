@@ -35,8 +35,8 @@ TWO = GaussianMixture([0.5, 0.5], np.zeros((2, 3)), np.ones((2, 3)))
 
 
 def test_a_converged_training_has_no_cautions():
-    assert cautions(TWO, [entry(1, nan), entry(2, 0.5), entry(3, 0.001)], 0.01) == []
-    assert cautions(TWO, [], 0.01) == []
+    assert cautions(TWO, [entry(1, nan), entry(2, 0.5), entry(3, 0.001)], 0.01, 0.0) == []
+    assert cautions(TWO, [], 0.01, 0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_converged_training_has_no_cautions():
 def test_a_stage_that_ended_by_its_limit_has_a_gain_left(gains, left):
     entries = [entry(at, gain) for at, gain in enumerate(gains, start=1)]
     assert gain_left(entries, 0.01) == left
-    lines = cautions(TWO, entries, 0.01)
+    lines = cautions(TWO, entries, 0.01, 0.0)
     assert len(lines) == (left is not None)
     assert not lines or ("diag 2 ended after 3 iterations" in lines[0] and "raise" in lines[0])
 
@@ -63,27 +63,27 @@ def test_a_single_iteration_tells_nothing():
 
 def test_components_without_frames_are_told_with_what_to_change():
     entries = [entry(1, nan), entry(2, 0.0, low_count=1, smallest_occupancy=0.2)]
-    (line,) = cautions(TWO, entries, 0.01)
+    (line,) = cautions(TWO, entries, 0.01, 0.0)
     assert line.startswith("1 of 2 components have a low count, and the smallest holds no frame")
     assert line.endswith("train fewer components or bring more shows")
 
 
 def test_few_frames_for_each_component_are_told():
-    (line,) = cautions(TWO, [entry(1, nan, frames=18), entry(2, 0.0, frames=18)], 0.01)
+    (line,) = cautions(TWO, [entry(1, nan, frames=18), entry(2, 0.0, frames=18)], 0.01, 0.0)
     assert line.startswith("18 frames are 9.0 for each of 2 diagonal components")
 
 
 def test_training_and_held_out_that_part_ways_are_told_with_the_best_iteration():
-    (line,) = cautions(TWO, held([-80, -75, -70], [-81, -79, -83]), 0.01)
+    (line,) = cautions(TWO, held([-80, -75, -70], [-81, -79, -83]), 0.01, 0.0)
     assert "fell from -79.0000 (before iteration 2 of diag 2) to -83.0000" in line
     assert "rose from -75.0000 to -70.0000" in line
-    assert cautions(TWO, held([-80, -75, -70], [-81, -80, -79]), 0.01) == []
-    assert cautions(TWO, held([-80, -75, -70], [nan, nan, nan]), 0.01) == []
+    assert cautions(TWO, held([-80, -75, -70], [-81, -80, -79]), 0.01, 0.0) == []
+    assert cautions(TWO, held([-80, -75, -70], [nan, nan, nan]), 0.01, 0.0) == []
 
 
 def test_a_training_that_fits_its_own_frames_only_is_not_told_to_go_on():
     entries = [replace(one, gain=0.5) for one in held([-80, -75, -70], [-81, -79, -83])]
-    (line,) = cautions(TWO, entries, 0.01)
+    (line,) = cautions(TWO, entries, 0.01, 0.0)
     assert "the held-out log-likelihood per frame fell" in line
 
 

@@ -52,6 +52,7 @@ def test_without_scikit_learn_one_line_says_how_to_install_it(
         {"n_components": 2, "keys": {"method": "sidekit"}},
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*(frames are .* for each|at its floor)")
 def test_the_checks_of_scikit_learn(params: dict[str, Any]) -> None:
     """No check fails without a reason."""
     failing = {}

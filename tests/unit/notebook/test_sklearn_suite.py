@@ -15,6 +15,8 @@ pytest.importorskip("sklearn")
 
 from gmmcore import GaussianMixtureModel
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*(frames are .* for each|at its floor)")
+
 _PRIVATE = "it calls functions of scikit-learn's module that are not public"
 _COUNT = "it calls the method _n_parameters, which is not public; bic and aic are tested beside"
 EXCEPTIONS = {

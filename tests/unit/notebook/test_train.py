@@ -187,9 +187,21 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert gmmcore.train(FRAMES, threads=1, **given).mixture.components == 3
 
 
-def test_more_components_than_frames_leave_a_valid_mixture() -> None:
-    mixture = gmmcore.train(FRAMES[:20], components=64, threads=1).mixture
+def test_as_many_components_as_frames_leave_a_valid_mixture_and_more_are_refused() -> None:
+    with pytest.warns(UserWarning, match=r"^20 frames are 1\.0 for each of 20 diagonal"):
+        mixture = gmmcore.train(FRAMES[:20], components=20, threads=1).mixture
     assert np.isfinite(log_likelihood(mixture, FRAMES)).all()
+    with pytest.raises(GmmcoreError, match=r"^components: 21, but there are only 20 frames; train"):
+        gmmcore.train(FRAMES[:20], components=21)
+
+
+@pytest.mark.parametrize("components", [2, 4])
+def test_a_start_far_from_the_frames_is_refused_in_one_line(components: int) -> None:
+    start = GaussianMixture([0.5, 0.5], [[1e308, 0.0], [-1e308, 0.0]], np.ones((2, 2)))
+    with pytest.raises(
+        GmmcoreError, match=r"^the log-likelihood of [^\n]* choose another mixture$"
+    ):
+        gmmcore.train(FRAMES, components, init=start)
 
 
 @pytest.mark.parametrize(
