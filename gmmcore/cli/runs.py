@@ -155,7 +155,7 @@ def products(arguments: argparse.Namespace) -> None:
     argument("--held-out", nargs="?", help="corpus.json of the held-out frames"),
     argument("--settings", required=True, help="settings.json of the run"),
     argument("--scores", nargs="?", help="the table of trials"),
-    argument("--logs", default="logs", help="folder of the run's benchmarks"),
+    argument("--logs", default="logs", help="folder of the run's logs, which say how long its stages took"),
     THREADS,
     OUTPUT,
 )

@@ -65,7 +65,7 @@ def read_outcome(
     logs: Path | None = None,
     threads: int = 1,
 ) -> Outcome:
-    """Read the final mixture, the last ones of some stages, and Snakemake's benchmarks."""
+    """Read the final mixture, the last ones of some stages, and the seconds of their jobs."""
     model = load_model(final)
     found = {}
     for path in mixtures:
