@@ -36,7 +36,8 @@ def history(arguments: argparse.Namespace) -> None:
     argument("input", metavar="IN"),
     argument("output", metavar="OUT"),
     argument(
-        "--format", help=f"of OUT, one of {', '.join(WRITTEN)}; by its extension if not given"
+        "--output-format",
+        help=f"of OUT, one of {', '.join(WRITTEN)}; by its extension if not given",
     ),
     argument(
         "--output-prefix",
@@ -59,7 +60,7 @@ def convert(arguments: argparse.Namespace) -> None:
     if is_rows(arguments.input):
         print(", ".join(map(str, convert_rows(arguments.input, arguments.output))))
         return
-    format = format_to_write(arguments.output, arguments.format)
+    format = format_to_write(arguments.output, arguments.output_format)
     if arguments.output_prefix is not None and format.name != "sidekit":
         raise GmmcoreError(f"--output-prefix: {format.title} has no prefixes, only SIDEKIT HDF5")
     mixture = read_mixture(arguments.input, prefix=arguments.prefix, format=arguments.input_format)

@@ -155,7 +155,11 @@ def products(arguments: argparse.Namespace) -> None:
     argument("--held-out", nargs="?", help="corpus.json of the held-out frames"),
     argument("--settings", required=True, help="settings.json of the run"),
     argument("--scores", nargs="?", help="the table of trials"),
-    argument("--logs", default="logs", help="folder of the run's logs, which say how long its stages took"),
+    argument(
+        "--logs",
+        default="logs",
+        help="folder of the run's logs, which say how long its stages took",
+    ),
     THREADS,
     OUTPUT,
 )
@@ -274,7 +278,7 @@ def checksums(arguments: argparse.Namespace) -> None:
 
 
 @verb(
-    argument("config", nargs="?", default="config.yaml", help="by default config.yaml"),
+    *CONFIGURATION,
     argument("--print", action="store_true", help="with all defaults filled in"),
     argument("--keys", action="store_true", help="print what a configuration may hold"),
     argument("--schema", action="store_true", help="the same, as JSON Schema"),
@@ -282,13 +286,13 @@ def checksums(arguments: argparse.Namespace) -> None:
 def validate(arguments: argparse.Namespace) -> None:
     """Check a configuration.
 
-    Example: gmmcore validate config.yaml --print
+    Example: gmmcore validate --print
     """
     import json
 
     import yaml
 
-    from gmmcore.config.configuration import read_configuration, resolve_runs
+    from gmmcore.config.configuration import resolve_runs
     from gmmcore.config.keys import Settings
     from gmmcore.config.options import mapping, schema
 
@@ -308,13 +312,14 @@ def validate(arguments: argparse.Namespace) -> None:
     if arguments.schema:
         print(json.dumps(schema(Settings), indent=1))
         return
-    runs = resolve_runs(read_configuration(arguments.config), arguments.config)
+    values, config = configuration_of(arguments)
+    runs = resolve_runs(values, config)
     if arguments.print:
-        values = {name: mapping(settings) for name, settings in runs.items()}
-        shown = values if len(values) > 1 else next(iter(values.values()))
+        every = {name: mapping(settings) for name, settings in runs.items()}
+        shown = every if len(every) > 1 else next(iter(every.values()))
         print(yaml.safe_dump(shown, sort_keys=False), end="")
     else:
-        print(f"{arguments.config}: valid (the files it names are not checked)")
+        print(f"{config}: valid (the files it names are not checked)")
 
 
 def _runs_of(arguments: argparse.Namespace) -> tuple[dict[str, Run], str]:

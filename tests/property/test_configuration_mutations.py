@@ -286,7 +286,7 @@ def test_a_key_that_is_gone_is_told_with_what_to_do_instead(key):
 
 def test_the_command_exits_with_one(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("componets: 4\n")
-    assert main(["validate", str(tmp_path / "config.yaml")]) == 1
+    assert main(["validate", "--configfile", str(tmp_path / "config.yaml")]) == 1
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert message.startswith("gmmcore validate: error: ")

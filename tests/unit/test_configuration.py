@@ -147,10 +147,10 @@ def test_mistakes_are_told_in_one_line(values, message):
 def test_validate_exits_with_one(tmp_path, capsys):
     path = tmp_path / "config.yaml"
     path.write_text("components: 8\nfeaturs: {}\n")
-    assert main(["validate", str(path)]) == 1
+    assert main(["validate", "--configfile", str(path)]) == 1
     assert "did you mean features" in capsys.readouterr().err
     path.write_text("components: [\n")
-    assert main(["validate", str(path)]) == 1
+    assert main(["validate", "--configfile", str(path)]) == 1
     assert "not YAML" in capsys.readouterr().err
 
 

@@ -42,7 +42,7 @@ def test_convert_to_every_format(
     model: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "out"
-    assert main(["convert", str(model), str(out), "--format", name]) == 0
+    assert main(["convert", str(model), str(out), "--output-format", name]) == 0
     assert "3 diagonal components of dimension 2" in capsys.readouterr().out
     np.testing.assert_allclose(read_mixture(out).means, mixture().means, rtol=1e-6)
 
@@ -64,7 +64,7 @@ def test_convert_by_extension_and_into_a_prefix(model: Path, tmp_path: Path) -> 
     [
         (["convert", "{m}", "{t}/x.doc"], "its extension tells no format"),
         (["convert", "{m}", "{t}/x.mmf", "--output-prefix", "a"], "HTK MMF text has no prefixes"),
-        (["convert", "{m}", "{t}/x", "--format", "word"], "no such format"),
+        (["convert", "{m}", "{t}/x", "--output-format", "word"], "no such format"),
         (["convert", "{t}/none", "{t}/x.h5"], "No such file"),
         (["info", "{m}", "--prefix", "x"], "no mixture with the prefix 'x'"),
         (["info", "{t}"], "cannot be read"),
