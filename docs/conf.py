@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from sphinx.application import Sphinx
 
 import gmmcore
-from gmmcore.cli.main import main
-from gmmcore.cli.verb import VERBS
+from gmmcore.cli.main import main, verbs
 
 project = "gmmcore"
 version = release = gmmcore.__version__
@@ -55,7 +54,7 @@ def _add_verbs(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def _verbs() -> Iterator[str]:
-    for verb in sorted(VERBS):
+    for verb in sorted(verbs()):
         text = io.StringIO()
         with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
             os.environ["COLUMNS"] = "90"  # What a page has room for.

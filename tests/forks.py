@@ -104,6 +104,7 @@ def serve(folder: Path) -> None:
 
     for name in LOADED:
         importlib.import_module(name)
+    gmmcore.cli.main.verbs()
     snakemake.cli.get_argument_parser()  # Looks for plugins in every folder of modules.
     gc.collect()
     gc.freeze()

@@ -5,14 +5,20 @@ from __future__ import annotations
 import argparse
 
 from gmmcore.cli.verb import CORPUS, OUTPUT, argument, options, stamp, verb
+from gmmcore.config.keys import DemoSettings
+from gmmcore.config.options import options_of
+from gmmcore.data.corpus import Corpus, CorpusFrames
+from gmmcore.data.demo import recovery_text, write_corpus
 from gmmcore.errors import explained
+from gmmcore.files import replace_text
+from gmmcore.formats.hdf5 import load_model
 
 
 @verb(
     argument("--output", required=True, help="the folder to write"),
     argument("--recipe", help="a word for the list's first line, to recognise it by"),
     argument("--seed", type=int, default=1),
-    options("config.keys.DemoSettings"),
+    options(DemoSettings),
     stamp("demo"),
 )
 def demo(arguments: argparse.Namespace) -> None:
@@ -20,9 +26,6 @@ def demo(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore demo --components 16 --output corpus
     """
-    from gmmcore.config.keys import DemoSettings
-    from gmmcore.config.options import options_of
-    from gmmcore.data.demo import write_corpus
 
     settings = options_of(arguments, DemoSettings)
     frames = write_corpus(arguments.output, settings, arguments.seed, arguments.recipe)
@@ -43,10 +46,6 @@ def recovery(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output r.txt
     """
-    from gmmcore.data.corpus import Corpus, CorpusFrames
-    from gmmcore.data.demo import recovery_text
-    from gmmcore.files import replace_text
-    from gmmcore.formats.hdf5 import load_model
 
     truth, mixture = (load_model(p).mixture for p in (arguments.truth, arguments.mixture))
     frames = CorpusFrames(Corpus.read(arguments.corpus), arguments.corpus).at(0)

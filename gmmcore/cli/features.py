@@ -20,12 +20,24 @@ from gmmcore.cli.verb import (
     stamp,
     verb,
 )
+from gmmcore.config.configuration import resolve_runs
+from gmmcore.config.keys import FeaturePart
+from gmmcore.config.options import options_of
+from gmmcore.core.parallel import processes_map
+from gmmcore.data.check import check_list, shard_paths
+from gmmcore.data.corpus import gather
+from gmmcore.data.score import score_list
+from gmmcore.data.shards import pack_shard
+from gmmcore.data.shows import ShowTable
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
+from gmmcore.files import read_json, replace_text
+from gmmcore.formats.registry import read_mixture
+from gmmcore.workflow.runs import feature_parts
 
 
 @verb(
     argument("--output", required=True, help="shows.tsv to write"),
-    options("config.keys.FeaturePart"),
+    options(FeaturePart),
     stamp("features"),
 )
 def shows(arguments: argparse.Namespace) -> None:
@@ -33,9 +45,6 @@ def shows(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore shows --list features --pattern {show}.h5 --normalisation cmvn --output s.tsv
     """
-    from gmmcore.config.keys import FeaturePart
-    from gmmcore.config.options import options_of
-    from gmmcore.data.check import check_list
 
     settings = options_of(arguments, FeaturePart).for_run(None)
     table = check_list(settings).table
@@ -54,7 +63,7 @@ def shows(arguments: argparse.Namespace) -> None:
     argument("--shows", required=True, help="the table that `gmmcore shows` wrote"),
     argument("--shard", required=True, help="name of the shard, as in the table"),
     argument("--output", required=True, help="shard file to write"),
-    options("config.keys.FeaturePart"),
+    options(FeaturePart),
     stamp("features"),
 )
 def shard(arguments: argparse.Namespace) -> None:
@@ -62,9 +71,6 @@ def shard(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore shard --list features --shows shows.tsv --shard 000 --output 000.npy
     """
-    from gmmcore.config.keys import FeaturePart
-    from gmmcore.config.options import options_of
-    from gmmcore.data.shards import pack_shard
 
     settings = options_of(arguments, FeaturePart).for_run(None)
     facts, written = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
@@ -89,9 +95,6 @@ def corpus(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore corpus --shows shows.tsv --output corpus.json --skipped skipped.tsv
     """
-    from gmmcore.data.corpus import gather
-    from gmmcore.data.shows import ShowTable
-    from gmmcore.files import read_json, replace_text
 
     wanted = read_json(arguments.settings)["fingerprint"] if arguments.settings else None
     if wanted not in (None, ShowTable.read_facts(arguments.shows)["fingerprint"]):
@@ -127,8 +130,6 @@ def pack(arguments: argparse.Namespace) -> None:
     Example: gmmcore pack --settings source.json --shows shows.tsv --output corpus.json
              --skipped skipped.tsv
     """
-    from gmmcore.core.parallel import processes_map
-    from gmmcore.data.check import shard_paths
 
     settings = ["--settings", arguments.settings]
     given = [word for path in arguments.list for word in ("--list", path)]
@@ -161,11 +162,6 @@ def score(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore score results/demo/diag/*.h5 --list held-out.txt
     """
-    from gmmcore.config.configuration import resolve_runs
-    from gmmcore.data.score import score_list
-    from gmmcore.files import replace_text
-    from gmmcore.formats.registry import read_mixture
-    from gmmcore.workflow.runs import feature_parts
 
     values, config = configuration_of(arguments)
     runs = resolve_runs(values, config)

@@ -11,15 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
-from gmmcore.cli import (  # noqa: F401 (they make the verbs)
-    demo,
-    features,
-    mixtures,
-    runs,
-    scores,
-    training,
-)
-from gmmcore.cli.verb import VERBS
+from gmmcore.cli.verb import VERBS, Verb
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import date_back
 
@@ -100,30 +92,37 @@ def _stopped(chosen: str | None) -> int:
     return 130
 
 
+def verbs() -> dict[str, Verb]:
+    """Load all verbs, and with them numpy, for which signals and BLAS must be set."""
+    from gmmcore.cli import demo, features, mixtures, runs, scores, training  # noqa: F401
+
+    return VERBS
+
+
 def _run(argv: list[str], chosen: str | None) -> int:
     """Parse the arguments, run the verb and return the exit code."""
     if chosen in _MOVED:
         print(_MOVED[chosen], file=sys.stderr)
         return 2
+    known = verbs()
     parser = argparse.ArgumentParser(
         prog="gmmcore",
         description="Inspect, convert and score Gaussian mixtures, and make the steps of a "
         "training, which `snakemake` runs.",
-        epilog=f"verbs for users:\n{_listed(VERBS.keys() - _STEPS.split())}\n\n"
+        epilog=f"verbs for users:\n{_listed(known.keys() - _STEPS.split())}\n\n"
         f"verbs for the rules of the workflow:\n{_listed(_STEPS.split())}\n\n"
         "`gmmcore VERB --help` explains a verb.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
-    for name, verb in sorted(VERBS.items()):
+    for name, verb in sorted(known.items()):
         subparser = subparsers.add_parser(
             name,
             description=verb.text.replace("%", "%%"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subparser.add_argument("--log", metavar="FILE", help="also write what is printed to FILE")
-        # The options of a verb load modules, and a job must start quickly.
         for declare in verb.arguments if name == chosen else ():
             declare(subparser)
     arguments = parser.parse_args(argv)
@@ -142,7 +141,7 @@ def _run(argv: list[str], chosen: str | None) -> int:
         sys.stdout, sys.stderr = _Both(sys.stdout, log), _Both(sys.stderr, log)
     if "GMMCORE_JOB" in os.environ:
         date_back(word for word in argv if word != getattr(arguments, "source", None))
-    VERBS[arguments.verb].run(arguments)
+    known[arguments.verb].run(arguments)
     return 0
 
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gmmcore.cli.verb import INPUT_FORMAT, OUTPUT, PREFIX, argument, verb
+from gmmcore.core.describe import describe, difference
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import ArraySource, FrameSource
+from gmmcore.core.history import HistoryEntry, history_table
+from gmmcore.core.mixture import GaussianMixture
+from gmmcore.data.shards import Shard
 from gmmcore.errors import GmmcoreError, counted, explained
-from gmmcore.files import MIXTURE_FILES, WRITTEN
-
-if TYPE_CHECKING:
-    from gmmcore.core.history import HistoryEntry
-    from gmmcore.core.mixture import GaussianMixture
+from gmmcore.files import MIXTURE_FILES, WRITTEN, read_bytes, replace_text
+from gmmcore.formats.base import MAX_BYTES
+from gmmcore.formats.hdf5 import is_sealed, load_model, prefixes, write_hdf5
+from gmmcore.formats.registry import decode_mixture, format_of, format_to_write, read_mixture
+from gmmcore.formats.statserver import convert_rows, is_rows
+from gmmcore.interfaces.sidekit_server import FeaturesServer
 
 # What `info` says in other words, or what only the next iteration needs; `--json` has it all.
 _TOLD = "stage components iteration level log_likelihood gain held_out"
@@ -25,9 +34,6 @@ def history(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore history --mixture ubm.h5 --output history.tsv
     """
-    from gmmcore.core.history import history_table
-    from gmmcore.files import replace_text
-    from gmmcore.formats.hdf5 import load_model
 
     replace_text(arguments.output, history_table(load_model(arguments.mixture).history))
 
@@ -53,9 +59,6 @@ def convert(arguments: argparse.Namespace) -> None:
     Example: gmmcore convert ubm.h5 final.dubm
              gmmcore convert results/demo/statistics/test.h5 test.matx
     """
-    from gmmcore.formats.hdf5 import write_hdf5
-    from gmmcore.formats.registry import format_to_write, read_mixture
-    from gmmcore.formats.statserver import convert_rows, is_rows
 
     if is_rows(arguments.input):
         print(", ".join(map(str, convert_rows(arguments.input, arguments.output))))
@@ -82,15 +85,6 @@ def info(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore info ubm.h5
     """
-    import json
-    from dataclasses import asdict
-
-    from gmmcore.core.describe import describe
-    from gmmcore.core.history import history_table
-    from gmmcore.files import read_bytes
-    from gmmcore.formats.base import MAX_BYTES
-    from gmmcore.formats.hdf5 import is_sealed, load_model, prefixes
-    from gmmcore.formats.registry import decode_mixture, format_of
 
     path = arguments.mixture
     history: Sequence[HistoryEntry] = ()
@@ -173,8 +167,6 @@ def compare(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore compare ubm.h5 other.gmm
     """
-    from gmmcore.core.describe import difference
-    from gmmcore.formats.registry import read_mixture
 
     paths = (arguments.first, arguments.second)
     formats = arguments.input_format or ["auto"]
@@ -209,10 +201,6 @@ def compare(arguments: argparse.Namespace) -> None:
 def _compare_likelihoods(
     arguments: argparse.Namespace, paths: tuple[str, str], mixtures: list[GaussianMixture]
 ) -> float:
-    from gmmcore.core.estep import accumulate
-    from gmmcore.core.frames import ArraySource, FrameSource
-    from gmmcore.data.shards import Shard
-    from gmmcore.interfaces.sidekit_server import FeaturesServer
 
     sources: dict[str, FrameSource] = {path: Shard(path) for path in arguments.shards}
     server = FeaturesServer()

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from gmmcore import files
 from gmmcore.cli.verb import (
     CONFIGURATION,
     CORPUS,
@@ -19,15 +25,16 @@ from gmmcore.cli.verb import (
     configuration_of,
     verb,
 )
+from gmmcore.config.configuration import resolve, resolve_runs
+from gmmcore.config.keys import Settings
+from gmmcore.config.options import mapping, schema
+from gmmcore.data.corpus import Corpus, sample_frames
+from gmmcore.data.shows import ShowTable
 from gmmcore.errors import GmmcoreError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from gmmcore.config.keys import Settings
-    from gmmcore.data.corpus import Corpus
-    from gmmcore.workflow.runs import Run
+from gmmcore.files import read_bytes, read_json, replace_text
+from gmmcore.workflow.check import check_run, repair, require_final
+from gmmcore.workflow.runs import Run, read_runs
+from gmmcore.workflow.status import status_lines
 
 _RUNS = (
     argument(
@@ -53,7 +60,6 @@ def check(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore check results/demo
     """
-    from gmmcore.workflow.check import check_run, repair
 
     files = faults = 0
     known: dict[str, Any] = {}
@@ -89,7 +95,6 @@ def status(arguments: argparse.Namespace) -> None:
     Example: gmmcore status results/demo
              gmmcore status --frames 1000000 --dimension 60 (before anything starts)
     """
-    from gmmcore.workflow.status import status_lines
 
     for name in ("frames", "dimension", "cores"):
         value = getattr(arguments, name)
@@ -170,8 +175,6 @@ def report(arguments: argparse.Namespace) -> None:
              --corpus results/features/<id>/corpus.json --settings results/demo/settings.json
              --output report.html
     """
-    from gmmcore.data.shows import ShowTable
-    from gmmcore.files import read_bytes, replace_text
     from gmmcore.report.plots import CAN_DRAW
     from gmmcore.report.report import read_outcome, report_page
 
@@ -212,7 +215,6 @@ def comparison(arguments: argparse.Namespace) -> None:
     Example: gmmcore comparison --mixtures results/a/ubm.h5 results/b/ubm.h5 --corpora a.json b.json
              --settings a/settings.json b/settings.json --output comparison.tsv
     """
-    from gmmcore.files import replace_text
     from gmmcore.report.compare import comparison_table, comparison_text
     from gmmcore.report.report import read_outcome
 
@@ -241,8 +243,6 @@ def comparison(arguments: argparse.Namespace) -> None:
 
 def _settings(path: str) -> Settings:
     """Read the settings of a run from its stamp."""
-    from gmmcore.config.configuration import resolve
-    from gmmcore.files import read_json
 
     values = read_json(path)
     values.pop("again", None)
@@ -251,7 +251,6 @@ def _settings(path: str) -> Settings:
 
 def _sampled(path: str) -> tuple[Corpus, npt.NDArray[np.float32]]:
     """Read a corpus and its frames, or a sample of them."""
-    from gmmcore.data.corpus import Corpus, sample_frames
 
     corpus = Corpus.read(path)
     return corpus, sample_frames(corpus, path)
@@ -267,14 +266,12 @@ def checksums(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
     """
-    from gmmcore.files import checksums, replace_text
-    from gmmcore.workflow.check import require_final
 
     if arguments.last:
         require_final(arguments.files[0], arguments.last)
     output = Path(arguments.output)
     names = [os.path.relpath(name, output.parent) for name in arguments.files]
-    replace_text(output, checksums(output.parent, names))
+    replace_text(output, files.checksums(output.parent, names))
 
 
 @verb(
@@ -288,13 +285,6 @@ def validate(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore validate --print
     """
-    import json
-
-    import yaml
-
-    from gmmcore.config.configuration import resolve_runs
-    from gmmcore.config.keys import Settings
-    from gmmcore.config.options import mapping, schema
 
     def rows(schema: dict[str, Any], indent: str = "") -> None:
         for key, part in schema["properties"].items():
@@ -324,7 +314,6 @@ def validate(arguments: argparse.Namespace) -> None:
 
 def _runs_of(arguments: argparse.Namespace) -> tuple[dict[str, Run], str]:
     """Read the runs of the configuration; return them and how messages name it."""
-    from gmmcore.workflow.runs import read_runs
 
     values, config = configuration_of(arguments)
     return read_runs(values, config), config

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from gmmcore.cli.verb import OUTPUT, THREADS, argument, options, stamp, verb
+from gmmcore.config.keys import FeatureSettings
+from gmmcore.config.options import options_of
+from gmmcore.data.score import Shows
+from gmmcore.data.trials import make_models, make_scores, make_statistics
 from gmmcore.errors import counted, explained
-
-if TYPE_CHECKING:
-    from gmmcore.data.score import Shows
+from gmmcore.files import read_json, sha256_of
+from gmmcore.formats.registry import read_mixture
 
 _MIXTURE = argument("--mixture", required=True, help="the mixture, of any format")
 _STATISTICS = argument("--statistics", nargs="+", required=True, help="files of `statistics`")
@@ -22,7 +24,7 @@ _PRECISION = argument("--precision", choices=["single", "double"], default="sing
     _PRECISION,
     THREADS,
     OUTPUT,
-    options("config.keys.FeatureSettings"),
+    options(FeatureSettings),
     stamp("features"),
 )
 def statistics(arguments: argparse.Namespace) -> None:
@@ -30,12 +32,6 @@ def statistics(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore statistics --list test.txt --mixture ubm.h5 --output test.h5
     """
-    from gmmcore.config.keys import FeatureSettings
-    from gmmcore.config.options import options_of
-    from gmmcore.data.score import Shows
-    from gmmcore.data.trials import make_statistics
-    from gmmcore.files import sha256_of
-    from gmmcore.formats.registry import read_mixture
 
     path, shows = arguments.mixture, Shows(options_of(arguments, FeatureSettings).for_run(None))
     names = make_statistics(
@@ -59,9 +55,6 @@ def adapt(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore adapt --mixture ubm.h5 --statistics a.h5 --enrolment e.txt --output models.h5
     """
-    from gmmcore.data.trials import make_models
-    from gmmcore.files import sha256_of
-    from gmmcore.formats.registry import read_mixture
 
     path = arguments.mixture
     with explained("--relevance"):
@@ -90,11 +83,6 @@ def trials(arguments: argparse.Namespace) -> None:
     Example: gmmcore trials --mixture ubm.h5 --models models.h5 --statistics a.h5 --trials t.txt
              --matrix scores.h5 --output scores.tsv
     """
-    from gmmcore.config.keys import FeatureSettings
-    from gmmcore.data.score import Shows
-    from gmmcore.data.trials import make_scores
-    from gmmcore.files import read_json, sha256_of
-    from gmmcore.formats.registry import read_mixture
 
     path = arguments.mixture
     lists = [

@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, call, options, stamp, verb
+from gmmcore.config.keys import IterationSettings, Job, Limits, Split
+from gmmcore.config.options import options_of
+from gmmcore.core.describe import cautions, few_frames, outliers, too_few
+from gmmcore.core.divide import divided
+from gmmcore.core.frames import FrameSource
+from gmmcore.core.history import history_table
+from gmmcore.core.initial import controlled, one_gaussian
+from gmmcore.core.kinds import to_kind
+from gmmcore.core.settings import MStep
+from gmmcore.data.corpus import Corpus, CorpusFrames
 from gmmcore.errors import DamagedFileError, GmmcoreError, explained
-
-if TYPE_CHECKING:
-    from gmmcore.core.frames import FrameSource
-    from gmmcore.data.corpus import CorpusFrames
-    from gmmcore.workflow.stage import Task
+from gmmcore.files import read_json, replace_text, sha256_of
+from gmmcore.formats.hdf5 import save_model
+from gmmcore.formats.registry import read_mixture
+from gmmcore.workflow.check import has_first, load_last, require_first
+from gmmcore.workflow.runs import Initialise
+from gmmcore.workflow.stage import (
+    Task,
+    iterations_in,
+    make_iterations,
+    mixture_path,
+    provenance,
+    settings_digest,
+)
+from gmmcore.workflow.statistics import make_next, make_statistics
 
 # What all verbs that make iterations are given.
 _TASK = (
@@ -23,9 +45,9 @@ _TASK = (
     THREADS,
     argument("--iterations", type=int, default=999, help="of the stage, at most"),
     argument("--final", action="store_true", help="the stage is the last one"),
-    options("config.keys.Job"),
-    options("config.keys.IterationSettings"),
-    options("config.keys.Limits"),
+    options(Job),
+    options(IterationSettings),
+    options(Limits),
     stamp("iterations"),
 )
 _BEFORE = argument("--mixture", required=True, help="the iteration before")
@@ -36,7 +58,7 @@ _BEFORE = argument("--mixture", required=True, help="the iteration before")
     argument("--from", dest="source", nargs="?", help="a mixture file of any format"),
     argument("--components", type=int, default=1, help="those of the final mixture"),
     OUTPUT,
-    options("workflow.runs.Initialise"),
+    options(Initialise),
     stamp("first"),
 )
 def initialise(arguments: argparse.Namespace) -> None:
@@ -44,17 +66,6 @@ def initialise(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
     """
-    import numpy as np
-
-    from gmmcore.config.options import options_of
-    from gmmcore.core.describe import few_frames, outliers, too_few
-    from gmmcore.core.initial import controlled, one_gaussian
-    from gmmcore.data.corpus import Corpus
-    from gmmcore.files import sha256_of
-    from gmmcore.formats.hdf5 import save_model
-    from gmmcore.formats.registry import read_mixture
-    from gmmcore.workflow.runs import Initialise
-    from gmmcore.workflow.stage import provenance, settings_digest
 
     settings, source = options_of(arguments, Initialise), arguments.source
     corpus = Corpus.read(arguments.corpus)
@@ -104,7 +115,7 @@ def initialise(arguments: argparse.Namespace) -> None:
     argument("--corpus", help="corpus.json, whose frames decide; not for sidekit"),
     THREADS,
     OUTPUT,
-    options("config.keys.Split"),
+    options(Split),
     stamp("first"),
 )
 def split(arguments: argparse.Namespace) -> None:
@@ -113,14 +124,6 @@ def split(arguments: argparse.Namespace) -> None:
     Example: gmmcore split --mixture diag/32.h5 --corpus corpus.json --components 64
              --output diag/64/000.h5
     """
-    from gmmcore.config.keys import Split
-    from gmmcore.config.options import options_of
-    from gmmcore.core.divide import divided
-    from gmmcore.core.settings import MStep
-    from gmmcore.data.corpus import Corpus, CorpusFrames
-    from gmmcore.formats.hdf5 import save_model
-    from gmmcore.workflow.check import load_last
-    from gmmcore.workflow.stage import provenance, settings_digest
 
     settings, model = options_of(arguments, Split), load_last(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
@@ -159,10 +162,6 @@ def diag2full(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore diag2full --mixture diag/64.h5 --output full/64/000.h5
     """
-    from gmmcore.core.kinds import to_kind
-    from gmmcore.formats.hdf5 import save_model
-    from gmmcore.workflow.check import load_last
-    from gmmcore.workflow.stage import provenance, settings_digest
 
     model = load_last(arguments.mixture)
     facts = provenance(
@@ -190,8 +189,6 @@ def iterate(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final --output 64.h5
     """
-    from gmmcore.workflow.check import require_first
-    from gmmcore.workflow.stage import make_iterations
 
     task = _task(arguments)
     if arguments.settings:
@@ -208,7 +205,7 @@ def iterate(arguments: argparse.Namespace) -> None:
     argument("--times", help="the folder for the seconds that the stages took"),
     argument("--short", nargs="*", default=[], help="stages such as diag/2 that the CPU makes"),
     THREADS,
-    options("config.keys.Job"),
+    options(Job),
 )
 def stages(arguments: argparse.Namespace) -> None:
     """Make stages of a training, each by the verbs that make it, in one process.
@@ -216,14 +213,6 @@ def stages(arguments: argparse.Namespace) -> None:
     Example: gmmcore stages --stages results/demo/diag/1/settings.json
              results/demo/diag/2/settings.json --corpus corpus.json
     """
-    import os
-    import time
-
-    from gmmcore.config.keys import Job
-    from gmmcore.config.options import options_of
-    from gmmcore.files import read_json, replace_text
-    from gmmcore.workflow.check import has_first
-    from gmmcore.workflow.stage import iterations_in, mixture_path
 
     before, corpus = arguments.before, ["--corpus", arguments.corpus]
     job = options_of(arguments, Job)
@@ -271,7 +260,6 @@ def accumulate(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore accumulate --mixture 1.h5 --corpus corpus.json --part 0 --parts 4 --output 0.h5
     """
-    from gmmcore.workflow.statistics import make_statistics
 
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
@@ -291,7 +279,6 @@ def maximise(arguments: argparse.Namespace) -> None:
     Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.stats.h5
              --output 2.h5
     """
-    from gmmcore.workflow.statistics import make_next
 
     make_next(_task(arguments), arguments.statistics, arguments.output)
 
@@ -300,8 +287,8 @@ def maximise(arguments: argparse.Namespace) -> None:
     argument("--mixture", required=True, help="the last stage's"),
     OUTPUT,
     argument("--history", help="the table of the iterations"),
-    options("config.keys.Limits"),
-    options("config.keys.IterationSettings"),
+    options(Limits),
+    options(IterationSettings),
     stamp("iterations"),
 )
 def finish(arguments: argparse.Namespace) -> None:
@@ -309,13 +296,6 @@ def finish(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore finish --mixture full/64.h5 --output ubm.h5
     """
-    from gmmcore.config.keys import IterationSettings, Limits
-    from gmmcore.config.options import options_of
-    from gmmcore.core.describe import cautions
-    from gmmcore.core.history import history_table
-    from gmmcore.files import replace_text
-    from gmmcore.formats.hdf5 import save_model
-    from gmmcore.workflow.check import load_last
 
     model = load_last(arguments.mixture)
     facts = {**model.facts, "parent": model.digest}
@@ -336,9 +316,6 @@ def finish(arguments: argparse.Namespace) -> None:
 
 def _task(arguments: argparse.Namespace, share: float = 1.0) -> Task:
     """Return what a job is given that makes iterations, and reads a share of the frames."""
-    from gmmcore.config.keys import IterationSettings, Job, Limits
-    from gmmcore.config.options import options_of
-    from gmmcore.workflow.stage import Task
 
     job = options_of(arguments, Job)
     return Task(

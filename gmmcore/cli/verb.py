@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, NamedTuple
 
+from gmmcore.config.options import Options, add_options
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import MIXTURE_FILES, read_json
 
@@ -51,16 +51,9 @@ def argument(*names: str, **options: object) -> Declare:
     return lambda parser: parser.add_argument(*names, **options)  # type: ignore[arg-type]
 
 
-def options(name: str) -> Declare:
-    """Declare the options of a class such as ``config.keys.Split``, loaded for its verb only."""
-
-    def declare(parser: argparse.ArgumentParser) -> None:
-        from gmmcore.config.options import add_options
-
-        module, _, cls = name.rpartition(".")
-        add_options(parser, getattr(import_module(f"gmmcore.{module}"), cls))
-
-    return declare
+def options(kind: type[Options]) -> Declare:
+    """Declare an argument for each of some options."""
+    return lambda parser: add_options(parser, kind)
 
 
 def stamp(section: str) -> Declare:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from gmmcore.cli.main import main
-from gmmcore.cli.verb import VERBS, Verb
+from gmmcore.cli.main import main, verbs
+from gmmcore.cli.verb import Verb
 
 RULES = Path(__file__).parents[2].glob("rules/*.smk")
+VERBS = verbs()
 
 
 @pytest.mark.parametrize(
