@@ -93,22 +93,18 @@ def linear_scores(
     ValueError
         If the shapes do not fit the mixture.
     """
-    return LinearScores(mixture, means).of_shows(count, first)
+    return scores_by_slopes(mixture, slopes_of(mixture, _means(mixture, means)), count, first)
 
 
-class LinearScores:
-    """Linear scores against models, whose slopes are computed once for shows in several blocks."""
-
-    def __init__(self, mixture: GaussianMixture, means: npt.ArrayLike) -> None:
-        self.mixture, self._slopes = mixture, _slopes(mixture, _means(mixture, means))
-
-    def of_shows(self, count: npt.ArrayLike, first: npt.ArrayLike) -> Array:
-        """Return the scores (M, S) of the statistics of shows."""
-        count, first = _statistics(self.mixture, count, first)
-        centred = first - count[..., np.newaxis] * self.mixture.means
-        with np.errstate(invalid="ignore"), single_blas():
-            total = self._slopes.reshape(len(self._slopes), -1) @ centred.reshape(len(count), -1).T
-            return np.asarray(total / count.sum(axis=1))
+def scores_by_slopes(
+    mixture: GaussianMixture, slopes: Array, count: npt.ArrayLike, first: npt.ArrayLike
+) -> Array:
+    """Return the linear scores (M, S), where `slopes_of` the models serve several blocks."""
+    count, first = _statistics(mixture, count, first)
+    centred = first - count[..., np.newaxis] * mixture.means
+    with np.errstate(invalid="ignore"), single_blas():
+        total = slopes.reshape(len(slopes), -1) @ centred.reshape(len(count), -1).T
+        return np.asarray(total / count.sum(axis=1))
 
 
 def log_ratios(
@@ -167,7 +163,7 @@ class Ratios(Sums):
         """Return the mean ratios (M,) of the frames of a show."""
         source = show_source(name, frames, self.dimension)
         # The logarithm of a model's component is that of the mixture's plus a linear function.
-        slopes = _slopes(self.mixture, means)
+        slopes = slopes_of(self.mixture, means)
         middle = (means + self.mixture.means) / 2 - self.kind.origin
         constants = -(slopes * middle).sum(axis=2, keepdims=True)
         linear = np.concatenate([slopes, constants], axis=2).astype(self.dtype)
@@ -233,7 +229,7 @@ def _products(frame: AnyArray, linear: AnyArray, chosen: AnyArray | None) -> Any
     return np.asarray(np.einsum("fd,fnd->fn", frame, linear[chosen]))
 
 
-def _slopes(mixture: GaussianMixture, means: Array) -> Array:
+def slopes_of(mixture: GaussianMixture, means: Array) -> Array:
     """Return precision x (mean of the model - mean), shape (M, C, D)."""
     offsets = means - mixture.means
     if mixture.is_full:

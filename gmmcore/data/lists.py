@@ -100,27 +100,24 @@ def read_list(settings: FeatureSettings) -> Listing:
 
 def read_speakers(path: str) -> dict[str, str]:
     """Read the speaker of each show from lines ``show speaker``."""
-    what = "a show and its one speaker"
     result: dict[str, str] = {}
-    lines = text_of(path, "lines `show speaker`", "held_out.speakers").splitlines()
-    for number, line, show, speaker in _show_values(lines, is_word=True):
+    for number, line in lines_of(path, "lines `show speaker`", "held_out.speakers"):
+        show, speaker = _two(line.rsplit(None, 1))  # A show may have spaces.
         if not show or result.setdefault(show, speaker) != speaker:
-            raise unclear_line(path, number, line, what)
+            raise unclear_line(path, number, line, "a show and its one speaker")
     return result
 
 
-def _show_values(
-    lines: Iterable[str], is_word: bool = False
-) -> Iterator[tuple[int, str, str, str]]:
-    """Yield number, text, show and value of each line ``show value`` but comments.
-
-    An unclear line has an empty show. A show may have spaces only if the value `is_word`.
-    """
-    for number, line in enumerate(lines, 1):
+def lines_of(path: str, what: str, key: str) -> Iterator[tuple[int, str]]:
+    """Yield numbers and texts of the lines of a file but blank ones and comments."""
+    for number, line in enumerate(text_of(path, what, key).split("\n"), 1):
         if line.strip() and not line.startswith("#"):
-            parts = line.rsplit(None, 1) if is_word else line.split(None, 1)
-            show, value = parts if len(parts) == 2 else ("", "")
-            yield number, line.rstrip("\r"), show.strip(), value.strip()
+            yield number, line.rstrip("\r")
+
+
+def _two(words: list[str]) -> tuple[str, str]:
+    """Return two words without space around them; two empty ones if there are not two."""
+    return (words[0].strip(), words[1].strip()) if len(words) == 2 else ("", "")
 
 
 def text_of(path: str, what: str, key: str) -> str:
@@ -214,11 +211,11 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
 
 
 def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
-    text = text_of(settings.list, "a feature list, text or HDF5", "features: list")
-    lines = [*_show_values(text.split("\n"))]
+    lines = [*lines_of(settings.list, "a feature list, text or HDF5", "features: list")]
     columns = ["show", "path", "start", "stop"]
-    is_scp = _is_scp([(line, value) for _, line, _, value in lines], settings)
-    for number, line, show, place in lines:
+    is_scp = _is_scp([line for _, line in lines], settings)
+    for number, line in lines:
+        show, place = _two(line.split(None, 1))
         fields = line.rstrip().split("\t")
         if is_scp and len(fields) <= 2:
             if show:
@@ -245,9 +242,10 @@ def _text_list(settings: FeatureSettings) -> Iterator[Entry | Fault]:
         yield Entry(show, values.get("path") or _path_of(show, settings), first, last)
 
 
-def _is_scp(lines: list[tuple[str, str]], settings: FeatureSettings) -> bool:
+def _is_scp(lines: list[str], settings: FeatureSettings) -> bool:
     """Whether most lines are ``show place``: with a pattern, a show may have spaces, too."""
-    places = [place for line, place in lines if place and "\t" not in line.rstrip()]
+    pairs = [_two(line.split(None, 1)) for line in lines if "\t" not in line.rstrip()]
+    places = [place for _, place in pairs if place]
     is_sure = settings.pattern is None or settings.list.endswith(".scp")
     if places and not (is_sure or os.path.isfile(os.path.join(settings.folder, places[0]))):
         places = [place for place in places if _PLACE.search(place)]
@@ -343,8 +341,8 @@ class LabelSource:
             return
         path = settings.vad
         self._root = settings.root or os.path.dirname(path)
-        text = text_of(path, "a Kaldi vad.scp or a segments file", "features: vad")
-        for number, line, show, value in _show_values(text.split("\n")):
+        for number, line in lines_of(path, "a Kaldi vad.scp or a segments file", "features: vad"):
+            show, value = _two(line.split(None, 1))
             if not show:
                 raise unclear_line(path, number, line, "a show and its labels")
             match = re.fullmatch(r"(\d{1,15})\s+(\d{1,15})", value)

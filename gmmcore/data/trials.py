@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +10,14 @@ import numpy.typing as npt
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import threads_map
 from gmmcore.core.shows import each_show
-from gmmcore.core.verification import LinearScores, Ratios, adapt_means, equal_error_rate
-from gmmcore.data.lists import text_of, unclear_line
+from gmmcore.core.verification import (
+    Ratios,
+    adapt_means,
+    equal_error_rate,
+    scores_by_slopes,
+    slopes_of,
+)
+from gmmcore.data.lists import lines_of, text_of, unclear_line
 from gmmcore.data.readers import Frames
 from gmmcore.data.score import Shows
 from gmmcore.errors import GmmcoreError, counted
@@ -30,11 +35,8 @@ def read_pairs(path: str, key: str, labels: Sequence[str] = ()) -> dict[Pair, st
     """Read lines ``model show``, each once, all with one of the labels or all without."""
     wanted = "`model show`" + "".join(f" or `model show {label}`" for label in labels)
     found: dict[Pair, str] = {}
-    lines = text_of(path, f"lines {wanted}", f"verification.{key}").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in lines_of(path, f"lines {wanted}", f"verification.{key}"):
         words = line.split()
-        if not words or line.startswith("#"):
-            continue
         pair, label = (*words, "", "")[:2], "".join(words[2:])
         if len(words) < 2 or label not in ("", *labels):
             raise unclear_line(path, number, line, wanted)
@@ -67,36 +69,6 @@ def make_statistics(
     return write_rows(path, rows(), mixture=digest)
 
 
-class Statistics:
-    """The statistics of shows in several files."""
-
-    def __init__(self, stack: ExitStack, paths: Iterable[str], digest: str) -> None:
-        self.files = [stack.enter_context(open_rows(path, digest)) for path in paths]
-        self._of: dict[str, Rows] = {}
-        for rows in self.files:
-            for show in rows.index:
-                if show in self._of:
-                    raise GmmcoreError(
-                        f"show {show}: in {self._of[show].path} and in {rows.path}; expected each "
-                        "show in one list of statistics; rename it"
-                    )
-                self._of[show] = rows
-
-    def require(self, path: str, pairs: Iterable[Pair]) -> None:
-        """Raise an error that names a show of a list without frames."""
-        absent = sorted({show for _, show in pairs} - {*self._of})
-        if absent:
-            raise GmmcoreError(
-                f"{path}: {counted(len(absent), 'show')} without frames, such as {absent[0]}; "
-                "expected shows in the lists of statistics; add them there, or remove the lines"
-            )
-
-    def read(self, shows: Sequence[str]) -> tuple[Array, Array]:
-        """Return counts (S, C) and first order statistics (S, C, D)."""
-        found = [self._of[show].read([show]) for show in shows]
-        return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
-
-
 def make_models(
     path: PathLike,
     mixture: GaussianMixture,
@@ -110,21 +82,25 @@ def make_models(
     pairs = read_pairs(enrolment, "enrolment")
     for model, show in sorted(pairs):
         of_model.setdefault(model, []).append(show)
-    with ExitStack() as stack:
-        found = Statistics(stack, statistics, digest)
-        found.require(enrolment, pairs)
+    with open_rows(statistics, digest) as found:
+        _require_shows(found, enrolment, pairs)
 
         def rows() -> Iterator[NamedRow]:
             for model, shows in of_model.items():
-                count, first = np.zeros(mixture.components), np.zeros(mixture.means.shape)
-                for show in shows:
-                    of_show = found.read([show])
-                    count += of_show[0][0]
-                    first += of_show[1][0]
+                count, first = (values.sum(axis=0) for values in found.read(shows))
                 means = adapt_means(mixture, count, first, relevance)
                 yield model, model, np.ones_like(count), means
 
         return write_rows(path, rows(), mixture=digest)
+
+
+def _require_shows(rows: Rows, path: str, pairs: Iterable[Pair]) -> None:
+    """Raise an error that names a show of a list without statistics."""
+    if absent := rows.lacking(show for _, show in pairs):
+        raise GmmcoreError(
+            f"{path}: {counted(len(absent), 'show')} without frames, such as {absent[0]}; "
+            "expected shows in the lists of statistics; add them there, or remove the lines"
+        )
 
 
 def make_scores(
@@ -141,37 +117,34 @@ def make_scores(
 ) -> str:
     """Score trials, by exact ratios if `lists` give frames; return a line on their errors."""
     pairs = read_pairs(trials, "trials", LABELS)
-    with ExitStack() as stack:
-        of_models = stack.enter_context(open_rows(models, digest))
-        found = Statistics(stack, statistics, digest)
-        found.require(trials, pairs)
-        absent = sorted({model for model, _ in pairs} - {*of_models.index})
-        if absent:
+    with open_rows([models], digest) as of_models, open_rows(statistics, digest) as found:
+        _require_shows(found, trials, pairs)
+        if absent := of_models.lacking(model for model, _ in pairs):
             raise GmmcoreError(
                 f"{trials}: {counted(len(absent), 'model')} without shows, such as {absent[0]}; "
                 "expected models of verification.enrolment; add lines there, or remove these"
             )
-        rows, columns = (
-            {name: at for at, name in enumerate(sorted({pair[axis] for pair in pairs}))}
-            for axis in (0, 1)
-        )
-        mask = np.zeros((len(rows), len(columns)), dtype=bool)
-        for model, show in pairs:
-            mask[rows[model], columns[show]] = True
+        names, rows = _numbered([model for model, _ in pairs])
+        shows, columns = _numbered([show for _, show in pairs])
+        mask = np.zeros((len(names), len(shows)), dtype=bool)
+        mask[rows, columns] = True
         if lists:
-            scores = _ratios(
-                mixture, of_models, [*rows], [*columns], mask, lists, precision, threads
-            )
+            scores = _ratios(mixture, of_models, names, shows, mask, lists, precision, threads)
         else:
-            scores = _linear(mixture, of_models, [*rows], [*columns], found)
+            scores = _linear(mixture, of_models, names, shows, found)
     lines = ["model\tshow\tscore" + "\tlabel" * any(pairs.values())]
-    for (model, show), label in pairs.items():
-        score = f"{scores[rows[model], columns[show]]:.9g}"
-        lines.append("\t".join(filter(None, (model, show, score, label))))
+    for (pair, label), score in zip(pairs.items(), scores[rows, columns], strict=True):
+        lines.append("\t".join([*pair, f"{score:.9g}", label]).rstrip("\t"))
     replace_text(table, "\n".join(lines) + "\n")
     facts = {"mixture": digest, "table": sha256_of(table)}
-    write_scores(matrix, [*rows], [*columns], mask, scores, **facts)
+    write_scores(matrix, names, shows, mask, scores, **facts)
     return error_line(table)
+
+
+def _numbered(names: list[str]) -> tuple[list[str], npt.NDArray[np.intp]]:
+    """Return the different names, sorted, and the number of each given one among them."""
+    different, numbers = np.unique(names, return_inverse=True)
+    return different.tolist(), numbers
 
 
 def read_scores(path: PathLike) -> dict[str, Array]:
@@ -197,18 +170,14 @@ def error_line(path: PathLike) -> str:
 
 
 def _linear(
-    mixture: GaussianMixture,
-    of_models: Rows,
-    models: list[str],
-    shows: list[str],
-    found: Statistics,
+    mixture: GaussianMixture, of_models: Rows, models: list[str], shows: list[str], found: Rows
 ) -> Array:
     """Return the linear scores (M, T), with blocks of models and of shows in memory."""
     scores = np.empty((len(models), len(shows)))
     for i in range(0, len(models), _MODELS):
-        linear = LinearScores(mixture, of_models.read(models[i : i + _MODELS])[1])
+        slopes = slopes_of(mixture, of_models.read(models[i : i + _MODELS])[1])
         for j in range(0, len(shows), _SHOWS):
-            block = linear.of_shows(*found.read(shows[j : j + _SHOWS]))
+            block = scores_by_slopes(mixture, slopes, *found.read(shows[j : j + _SHOWS]))
             scores[i : i + _MODELS, j : j + _SHOWS] = block
     return scores
 

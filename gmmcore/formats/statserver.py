@@ -7,7 +7,7 @@ zero, in float32. In a file of models, the show is the model, and ``stat1`` its 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,31 +51,49 @@ def put_names(file: h5py.File, **names: list[str]) -> None:
 
 
 class Rows:
-    """An open file of `write_rows`: row by name of the show, and the facts."""
+    """The rows of open files of `write_rows`, by the names of their shows."""
 
-    def __init__(self, path: PathLike, file: h5py.File, facts: dict[str, Any]) -> None:
-        self.path, self.facts = path, facts
-        # Looked up once, not for each row; a file without rows has none.
-        self._datasets = [file[name] for name in ("stat0", "stat1") if name in file]
-        names = [name.decode() for name in file["segset"][()]]
-        self.index = {name: index for index, name in enumerate(names)}
+    def __init__(self, files: Iterable[tuple[PathLike, h5py.File]]) -> None:
+        self._places: dict[str, tuple[PathLike, int, list[h5py.Dataset]]] = {}
+        for path, file in files:
+            # Looked up once, not for each row; a file without rows has none.
+            datasets = [file[name] for name in ("stat0", "stat1") if name in file]
+            for index, name in enumerate(file["segset"][()]):
+                place = path, index, datasets
+                other = self._places.setdefault(name.decode(), place)[0]
+                if other != path:
+                    raise GmmcoreError(
+                        f"show {name.decode()}: in {other} and in {path}; expected each show in "
+                        "one list of statistics; rename it"
+                    )
+
+    def lacking(self, names: Iterable[str]) -> list[str]:
+        """Return the names that have no row, sorted."""
+        return sorted({*names} - self._places.keys())
 
     def read(self, names: list[str]) -> tuple[Array, Array]:
         """Return counts (S, C) and values (S, C, D) of shows in any order."""
-        rows = [self.index[name] for name in names]
+        places = [self._places[name] for name in names]
         count, values = (
-            np.array([each[row] for row in rows], np.float64) for each in self._datasets
+            np.array([datasets[order][index] for _, index, datasets in places], np.float64)
+            for order in (0, 1)
         )
         return count, values.reshape(*count.shape, -1)
 
 
 @contextmanager
-def open_rows(path: PathLike, mixture: str) -> Iterator[Rows]:
-    """Open and verify a file of `write_rows`, made with the mixture of this digest."""
-    with open_sealed(path, KIND) as (file, facts):
-        if facts["mixture"] != mixture:
-            raise GmmcoreError(f"{path}: made with another mixture; make it again with this one")
-        yield Rows(path, file, facts)
+def open_rows(paths: Iterable[PathLike], mixture: str) -> Iterator[Rows]:
+    """Open and verify files of `write_rows`, made with the mixture of this digest."""
+    with ExitStack() as stack:
+        files = []
+        for path in paths:
+            file, facts = stack.enter_context(open_sealed(path, KIND))
+            if facts["mixture"] != mixture:
+                raise GmmcoreError(
+                    f"{path}: made with another mixture; make it again with this one"
+                )
+            files.append((path, file))
+        yield Rows(files)
 
 
 def sealed_facts(path: PathLike) -> dict[str, Any]:
