@@ -47,16 +47,7 @@ class ArraySource:
             raise InvalidFramesError(f"frames have shape {array.shape}, (F, D) was expected")
         self._values = array if array.dtype in (np.float32, np.float64) else array.astype(float)
         self.weights = weights
-
-    @property
-    def frames(self) -> int:
-        """Number of frames."""
-        return int(self._values.shape[0])
-
-    @property
-    def dimension(self) -> int:
-        """Dimension of a frame."""
-        return int(self._values.shape[1])
+        self.frames, self.dimension = array.shape
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.floating]:
         """Return the frames start <= i < stop; a view, if the array is C-contiguous."""

@@ -83,14 +83,14 @@ class GaussianMixture:
         variance_control: npt.ArrayLike | None = None,
         kind: str | None = None,
     ) -> None:
-        self._set("weights", _frozen("weights", weights))
-        self._set("means", _frozen("means", means))
-        self._set("precisions", _frozen("precisions", precisions))
-        control = None
-        if variance_control is not None:
-            control = _frozen("variance_control", variance_control)
-        self._set("variance_control", control)
-        self._set("kind", kind or ("full" if self.is_full else "diag"))
+        own = self.__dict__
+        own["weights"] = _frozen("weights", weights)
+        own["means"] = _frozen("means", means)
+        own["precisions"] = _frozen("precisions", precisions)
+        if (control := variance_control) is not None:
+            control = _frozen("variance_control", control)
+        own["variance_control"] = control
+        own["kind"] = kind or ("full" if self.is_full else "diag")
         self._check()
 
     @classmethod
@@ -265,15 +265,7 @@ class GaussianMixture:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, GaussianMixture):
             return NotImplemented
-        mine, theirs = self.variance_control, other.variance_control
-        return (
-            self.kind == other.kind
-            and np.array_equal(self.weights, other.weights)
-            and np.array_equal(self.means, other.means)
-            and np.array_equal(self.precisions, other.precisions)
-            and (mine is None) == (theirs is None)
-            and (mine is None or theirs is None or np.array_equal(mine, theirs))
-        )
+        return all(map(np.array_equal, self._given(), other._given()))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -281,16 +273,11 @@ class GaussianMixture:
         raise AttributeError(f"a GaussianMixture does not change; build a new one to set {name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return GaussianMixture, (
-            self.weights,
-            self.means,
-            self.precisions,
-            self.variance_control,
-            self.kind,
-        )
+        return GaussianMixture, self._given()
 
-    def _set(self, name: str, value: object) -> None:
-        self.__dict__[name] = value
+    def _given(self) -> tuple[Any, ...]:
+        """Return what `__init__` takes."""
+        return self.weights, self.means, self.precisions, self.variance_control, self.kind
 
     def _check(self) -> None:
         weights, means, precisions = self.weights, self.means, self.precisions

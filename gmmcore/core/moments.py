@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -41,10 +43,6 @@ class Moments:
     ) -> Moments:
         """Compute the moments of frames (N, D), each of which counts as often as its weight says.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from gmmcore.core.moments import Moments
         >>> Moments.of(np.array([[1.0], [4.0]]), np.array([2.0, 1.0]))
         Moments(count=3.0, mean=array([2.]), scatter=array([6.]))
         """
@@ -77,28 +75,17 @@ class Moments:
 
     def facts(self) -> dict[str, Any]:
         """Return the moments as JSON values; floats keep all their digits."""
-        return {
-            "count": self.count,
-            "mean": self.mean.tolist(),
-            "scatter": self.scatter.tolist(),
-        }
+        return {"count": self.count, "mean": self.mean.tolist(), "scatter": self.scatter.tolist()}
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Moments:
         """Make moments of the JSON values that `facts` returned."""
-        return cls(
-            int(facts["count"]),
-            np.array(facts["mean"], dtype=np.float64),
-            np.array(facts["scatter"], dtype=np.float64),
-        )
+        return cls(int(facts["count"]), np.array(facts["mean"]), np.array(facts["scatter"]))
 
 
 def merge_moments(parts: Iterable[Moments]) -> Moments:
     """Add the moments of one part or more, in the order given."""
-    iterator = iter(parts)
-    total = next(iterator, None)
-    if total is None:
+    moments = [*parts]
+    if not moments:
         raise ValueError("no moments to merge")
-    for part in iterator:
-        total = total + part
-    return total
+    return reduce(operator.add, moments)

@@ -101,14 +101,7 @@ class Statistics:
 
     def is_finite(self) -> bool:
         """Whether every number is finite."""
-        numbers = (
-            self.log_likelihood,
-            self.count,
-            self.centred_first,
-            self.centred_second,
-            self.origin,
-        )
-        return all(np.isfinite(values).all() for values in numbers)
+        return all(np.isfinite(values).all() for values in vars(self).values())
 
 
 class Sums:
