@@ -24,6 +24,8 @@ from gmmcore.data.readers.recognition import foreign, formats_of
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import reason_of
 
+_READABLE = "a readable feature file"
+_CORRECT = "correct the list"
 _HEAD = 4096
 _OPEN_FILES = 8
 _HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -87,11 +89,8 @@ def reading(
         reason = printable(" ".join(text.split())[:200]) or type(error).__name__
         if code is None:
             raise FaultyShowError(f"damaged or truncated ({reason})", expected, remedy) from None
-        raise FaultyShowError(
-            f"cannot be read ({reason})",
-            "a readable feature file",
-            "fix the disk or its permissions, or extract it again",
-        ) from None
+        remedy = "fix the disk or its permissions, or extract it again"
+        raise FaultyShowError(f"cannot be read ({reason})", _READABLE, remedy) from None
 
 
 def report(
@@ -197,22 +196,16 @@ class Source:
     def _meant(self, show: str, place: Place) -> tuple[Description, range, range]:
         """Return the size of the whole show, and the rows and columns that a place means."""
         if place.offset and not self.has_offsets:
-            raise FaultyShowError(
-                f"the offset {place.offset} in a file that is no Kaldi archive",
-                "a path without offset",
-                "correct the list",
-            )
+            found = f"the offset {place.offset} in a file that is no Kaldi archive"
+            raise FaultyShowError(found, "a path without offset", _CORRECT)
         whole = self.whole(show, place.offset)
         return whole, *_ranges(place.rows, whole)
 
 
 def _ranges(text: str, whole: Description) -> tuple[range, range]:
     """Find the rows and columns of Kaldi's range (both) or HTK's (of rows), all ends included."""
-    wrong = FaultyShowError(
-        f"the range [{text}]",
-        f"[first:last] within its {whole.frames} rows and {whole.dimension} columns",
-        "correct the list",
-    )
+    wanted = f"[first:last] within its {whole.frames} rows and {whole.dimension} columns"
+    wrong = FaultyShowError(f"the range [{text}]", wanted, _CORRECT)
     parts, tolerance = text.split(",") if text else [], _TOLERANCE
     if match := _HTK_RANGE.fullmatch(text):
         parts, tolerance = [f"{match[1]}:{match[2]}"], 0
@@ -239,18 +232,14 @@ def parse_place(text: str, root: str = "") -> Place:
     if text.endswith(_AS_IT_STANDS) and text != _AS_IT_STANDS:
         return Place(os.path.join(root, text.removesuffix(_AS_IT_STANDS)))
     if is_url(text) or is_url(root):
-        raise FaultyShowError(
-            "a URL", "a file of this machine, because nothing is downloaded", "copy it here first"
-        )
+        wanted = "a file of this machine, because nothing is downloaded"
+        raise FaultyShowError("a URL", wanted, "copy it here first")
     if text.startswith("|") or text.endswith("|"):
-        raise FaultyShowError(
-            "a command",
-            "a file, because commands are not run",
-            "run it, keep what it writes as an archive with an scp, and list that",
-        )
+        remedy = "run it, keep what it writes as an archive with an scp, and list that"
+        raise FaultyShowError("a command", "a file, because commands are not run", remedy)
     match = _PLACE.fullmatch(text)
     if match is None:
-        raise FaultyShowError("an empty path", "the path of a feature file", "correct the list")
+        raise FaultyShowError("an empty path", "the path of a feature file", _CORRECT)
     offset = None if match["offset"] is None else int(match["offset"])
     return Place(os.path.join(root, match["file"]), offset, (match["rows"] or "")[1:-1].strip())
 
@@ -271,11 +260,8 @@ def is_url(text: str) -> bool:
 def as_labels(values: npt.NDArray[Any]) -> Labels:
     """Convert numbers to labels; texts and NaN are refused, because NumPy takes them for True."""
     if values.dtype.kind not in "biuf" or not np.isfinite(values).all():
-        raise FaultyShowError(
-            f"voice-activity labels that are no numbers (type {values.dtype})",
-            "0 or 1 for each frame",
-            "make the labels again",
-        )
+        found = f"voice-activity labels that are no numbers (type {values.dtype})"
+        raise FaultyShowError(found, "0 or 1 for each frame", "make the labels again")
     return values.astype(bool)
 
 
@@ -319,9 +305,8 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
         found = f"{os.path.abspath(path)}: no such file"
         raise FaultyShowError(found, "a feature file", where) from None
     except (OSError, ValueError) as error:
-        raise FaultyShowError(
-            f"cannot be read ({reason_of(error)})", "a readable feature file", "fix its permissions"
-        ) from None
+        found = f"cannot be read ({reason_of(error)})"
+        raise FaultyShowError(found, _READABLE, "fix its permissions") from None
     if size == 0:
         raise FaultyShowError("an empty file", "a feature file", "extract its features again")
     formats = formats_of(head, size)
@@ -329,11 +314,9 @@ def _opened(path: str, format: str, datasets: tuple[str, ...]) -> Source:
         return _reader(name).Source(path, datasets)
     if what := foreign(head):
         raise FaultyShowError(what, "a feature file", "unpack or convert it, and correct the list")
-    raise FaultyShowError(
-        "damaged, or in no known format",
-        f"a feature file in the format {', '.join(READERS) if format == 'auto' else format}",
-        "extract its features again or correct features: format",
-    )
+    wanted = f"a feature file in the format {', '.join(READERS) if format == 'auto' else format}"
+    remedy = "extract its features again or correct features: format"
+    raise FaultyShowError("damaged, or in no known format", wanted, remedy)
 
 
 def _reader(name: str) -> Any:

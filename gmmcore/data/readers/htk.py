@@ -47,11 +47,8 @@ class Source(readers.Source):
         short = self._compressed or self._fixed
         self._dtype = np.dtype(f"{found.order}{'i2' if short else 'f4'}")
         if found.width % self._dtype.itemsize:
-            raise FaultyShowError(
-                f"{found.width} bytes per frame",
-                f"a multiple of {self._dtype.itemsize}",
-                "write it again",
-            )
+            wanted = f"a multiple of {self._dtype.itemsize}"
+            raise FaultyShowError(f"{found.width} bytes per frame", wanted, "write it again")
         if size != found.end:
             raise _truncated(size, found.end)
         self._dimension = found.width // self._dtype.itemsize
@@ -62,8 +59,8 @@ class Source(readers.Source):
                 raise _truncated(found.frames, _SCALES)
             scales = self._stream.read(8 * self._dimension)
             self._start += len(scales)
-            scales_type = np.dtype(f"{found.order}f4")
-            self._scales = np.frombuffer(scales, scales_type).reshape(2, -1).astype(np.float64)
+            numbers = np.frombuffer(scales, f"{found.order}f4")
+            self._scales = numbers.reshape(2, -1).astype(np.float64)
 
     def close(self) -> None:
         self._stream.close()
@@ -75,9 +72,10 @@ class Source(readers.Source):
     def rows(self, show: str, offset: int | None, first: int, last: int) -> Frames:
         width = self._dimension * self._dtype.itemsize
         self._stream.seek(self._start + first * width)
-        data = self._stream.read((last - first) * width)
-        if len(data) != (last - first) * width:
-            raise _truncated(len(data), (last - first) * width)
+        size = (last - first) * width
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise _truncated(len(data), size)
         frames = np.frombuffer(data, self._dtype).reshape(-1, self._dimension)
         if self._compressed:
             scale, bias = self._scales

@@ -77,11 +77,9 @@ class Source(readers.Source):
                 self._offsets = self._index()
             offset = self._offsets.get(show, self._offsets.get("", -1))
         if not 0 <= offset < self._size:
-            raise FaultyShowError(
-                "the archive does not hold it",
-                f"a matrix {'of key ' + show if given is None else 'at this offset'}",
-                "write the archive again, or correct the list",
-            )
+            wanted = f"a matrix {'of key ' + show if given is None else 'at this offset'}"
+            remedy = "write the archive again, or correct the list"
+            raise FaultyShowError("the archive does not hold it", wanted, remedy)
         return _matrix_at(self._stream, offset, self._size)
 
     def _values(self, matrix: _Matrix) -> npt.NDArray[Any]:
@@ -130,12 +128,9 @@ def _matrix_at(stream: IO[bytes], offset: int, size: int) -> _Matrix:
     # Integers have no name; the size of an integer precedes each value.
     kind = b"integers" if head[2:3] == b"\4" else head[2:].split(b" ", 1)[0]
     if kind not in _LAYOUTS:
-        name = kind.decode(errors="replace")
-        raise FaultyShowError(
-            f"Kaldi's object {readers.printable(name)}",
-            "a matrix or a vector",
-            "copy it with copy-feats, or correct the list",
-        )
+        found = f"Kaldi's object {readers.printable(kind.decode(errors='replace'))}"
+        remedy = "copy it with copy-feats, or correct the list"
+        raise FaultyShowError(found, "a matrix or a vector", remedy)
     header, dtype = _LAYOUTS[kind]
     at = 2 if kind == b"integers" else 3 + len(kind)
     try:

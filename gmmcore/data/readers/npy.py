@@ -65,11 +65,8 @@ class Source(readers.Source):
     def _shape(self, show: str) -> tuple[int, int]:
         shape, dtype = self._header(self._frames_member(show))
         if dtype.kind not in "fiub" or len(shape) not in (1, 2):
-            raise FaultyShowError(
-                f"an array of shape {shape} and type {dtype}",
-                "numbers of shape (frames, dimension)",
-                "write it again",
-            )
+            found = f"an array of shape {shape} and type {dtype}"
+            raise FaultyShowError(found, "numbers of shape (frames, dimension)", "write it again")
         return shape[0], shape[1] if len(shape) == 2 else 1
 
     def _frames_member(self, show: str) -> str | None:

@@ -24,9 +24,9 @@ _NONE, _HTK, _PERCENTILE = 0, 1, 2
 _LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
 _LARGEST_CHUNK = 256 << 20
 _MOST_LINKS = 16  # Soft links may go in circles.
-_reading = partial(
-    readers.reading, "a whole HDF5 file as SIDEKIT writes it", "extract the show again"
-)
+_AGAIN = "extract the show again"
+_reading = partial(readers.reading, "a whole HDF5 file as SIDEKIT writes it", _AGAIN)
+_wrong = partial(FaultyShowError, remedy="write the file again")
 
 
 @cache
@@ -106,11 +106,7 @@ class Source(readers.Source):
         dataset = _dataset_in(h5g.open(self.file, b"/"), "compression")
         value = _NONE if dataset is None else int(_values(dataset).reshape(-1)[0])
         if value not in (_NONE, _HTK, _PERCENTILE):
-            raise FaultyShowError(
-                f"compression {value}",
-                "0 (none), 1 (htk) or 2 (percentile)",
-                "write the file again",
-            )
+            raise _wrong(f"compression {value}", "0 (none), 1 (htk) or 2 (percentile)")
         return value
 
     def _opened_group(self, show: str) -> Any:
@@ -118,11 +114,9 @@ class Source(readers.Source):
             return self._group[1]
         root = h5g.open(self.file, b"/")
         # In a variant of SIDEKIT, the group has only the last part of the name of the show.
-        for name in (show, show.split("/")[-1]):
-            found = _at(root, name)
-            if isinstance(found, h5g.GroupID):
-                break
-        else:
+        places = (_at(root, name) for name in (show, show.split("/")[-1]))
+        found = next((place for place in places if isinstance(place, h5g.GroupID)), None)
+        if found is None:
             # The one show of a file is meant, whatever its name; it may have no group of its own.
             if len(self.shows) != 1:
                 raise FaultyShowError(
@@ -137,8 +131,7 @@ class Source(readers.Source):
 
     def _shape(self, show: str) -> tuple[int, int]:
         """Return the number of frames and the dimension of all datasets together."""
-        lengths = {}
-        dimension = 0
+        lengths, dimension = {}, 0
         for name in self._datasets:
             dataset = self._dataset(show, name)
             if dataset is None:
@@ -149,16 +142,13 @@ class Source(readers.Source):
                 )
             shape = dataset.shape
             if len(shape) not in (1, 2):
-                raise FaultyShowError(
-                    f"{name} of shape {shape}",
-                    "numbers of shape (frames, dimension)",
-                    "extract the show again",
-                )
+                wanted = "numbers of shape (frames, dimension)"
+                raise FaultyShowError(f"{name} of shape {shape}", wanted, _AGAIN)
             lengths[name] = int(shape[0])
             dimension += int(shape[1]) if len(shape) == 2 else 1
         if len(set(lengths.values())) != 1:
             found = ", ".join(f"{count} frames of {name}" for name, count in lengths.items())
-            raise FaultyShowError(found, "the same number of each", "extract the show again")
+            raise FaultyShowError(found, "the same number of each", _AGAIN)
         return next(iter(lengths.values())), dimension
 
     def _decoded(self, show: str, name: str, first: int, last: int) -> npt.NDArray[Any]:
@@ -179,9 +169,7 @@ class Source(readers.Source):
         dataset = self._dataset(show, name)
         found = 0 if dataset is None else math.prod(dataset.shape)
         if found != count:
-            raise FaultyShowError(
-                f"{found} values of {name}", f"{count} (see compression)", "write the file again"
-            )
+            raise _wrong(f"{found} values of {name}", f"{count} (see compression)")
         return _values(dataset).reshape(-1).astype(np.float64)
 
 
@@ -190,9 +178,7 @@ def _interpolated(
 ) -> npt.NDArray[np.float32]:
     """Compute the values of bytes, linear between percentiles 0, 25, 75 and 100 of a column."""
     if data.dtype != np.uint8:
-        raise FaultyShowError(
-            f"percentile compression of type {data.dtype}", "uint8", "write the file again"
-        )
+        raise _wrong(f"percentile compression of type {data.dtype}", "uint8")
     tables = np.stack(
         [np.interp(np.arange(256.0), (0.0, 64.0, 192.0, 255.0), p) for p in percentiles], axis=1
     ).astype(np.float32)
@@ -226,7 +212,7 @@ def _dataset_in(group: Any, name: str) -> Any:
     """Open a dataset in a group; None without the dataset."""
     found = _at(group, name)
     if found is not None and not isinstance(found, h5d.DatasetID):
-        raise FaultyShowError(f"{name} is no dataset", "a dataset", "write the file again")
+        raise _wrong(f"{name} is no dataset", "a dataset")
     return found
 
 
@@ -235,23 +221,16 @@ def _check_stored(dataset: Any) -> None:
     creation = dataset.get_create_plist()
     layout = creation.get_layout()
     if layout == h5d.VIRTUAL or (layout == h5d.CONTIGUOUS and creation.get_external_count()):
-        raise FaultyShowError(
-            "frames that lie in another file", "frames in the file itself", "write the file again"
-        )
+        raise _wrong("frames that lie in another file", "frames in the file itself")
     if layout == h5d.CHUNKED:
         chunk = math.prod(creation.get_chunk()) * dataset.get_type().get_size()
         if chunk > _LARGEST_CHUNK:
-            raise FaultyShowError(
-                f"chunks of {chunk} bytes", f"at most {_LARGEST_CHUNK}", "write the file again"
-            )
+            raise _wrong(f"chunks of {chunk} bytes", f"at most {_LARGEST_CHUNK}")
     claimed = math.prod(dataset.shape) * dataset.get_type().get_size()
     stored = dataset.get_storage_size()
     if claimed > stored * (_LARGEST_RATIO if creation.get_nfilters() else 1):
-        raise FaultyShowError(
-            f"a dataset that claims {claimed} bytes but stores {stored}",
-            "all its values",
-            "extract the show again",
-        )
+        found = f"a dataset that claims {claimed} bytes but stores {stored}"
+        raise FaultyShowError(found, "all its values", _AGAIN)
 
 
 def _values(dataset: Any, first: int = 0, last: int | None = None) -> npt.NDArray[Any]:
@@ -260,7 +239,7 @@ def _values(dataset: Any, first: int = 0, last: int | None = None) -> npt.NDArra
     shape = dataset.shape
     dtype = dataset.dtype.newbyteorder("=")
     if dtype.kind not in "fiubS":
-        raise FaultyShowError(f"values of type {dtype}", "numbers", "extract the show again")
+        raise FaultyShowError(f"values of type {dtype}", "numbers", _AGAIN)
     if not shape:
         result = np.empty((), dtype)
         dataset.read(h5s.ALL, h5s.ALL, result)
