@@ -34,8 +34,6 @@ _SLACK = 1.02  # A shard takes up to 2 % more than its share of the frames.
 _MANY_FILES = 4000
 _MOST_PROCESSES = 8
 _LARGEST = 16 << 30  # Bytes of the frames of one row, the same limit on every machine.
-
-
 _SAMPLED = 200  # Shows whose sizes an estimate looks up.
 
 
@@ -220,25 +218,18 @@ def _probe(entry: Entry, reader: ShowReader) -> Probed:
     description = source.describe(entry.show, place)
     count = description.frames
     if count < 1 or description.dimension < 1:
-        raise FaultyShowError(
-            f"{count} frames of {description.dimension} coefficients",
-            "at least one of each",
-            "remove the show, or extract it again",
-        )
+        found = f"{count} frames of {description.dimension} coefficients"
+        remedy = "remove the show, or extract it again"
+        raise FaultyShowError(found, "at least one of each", remedy)
     first = entry.first or 0
     last = count if entry.last is None else entry.last
     if not first < last <= count:
-        raise FaultyShowError(
-            f"the segment {first} to {last}",
-            f"one within its frames 0 to {count}",
-            "correct the list",
-        )
+        wanted = f"one within its frames 0 to {count}"
+        raise FaultyShowError(f"the segment {first} to {last}", wanted, "correct the list")
     if 4 * (last - first) * description.dimension > _LARGEST:
-        raise FaultyShowError(
-            f"{last - first} frames of {description.dimension} coefficients",
-            f"at most {_LARGEST >> 30} GiB of them in float32",
-            "list it in segments, or extract it again",
-        )
+        found = f"{last - first} frames of {description.dimension} coefficients"
+        wanted = f"at most {_LARGEST >> 30} GiB of them in float32"
+        raise FaultyShowError(found, wanted, "list it in segments, or extract it again")
     labelled = reader.label_source.check(entry.show, description)
     row = Row(entry.show, entry.path, first, last, count, "")
     return Probed(row, description.dimension, labelled)
@@ -377,8 +368,6 @@ def recipe_digests(
 @remembered
 def shard_paths(table: PathLike) -> dict[str, str]:
     """Return the file of each shard of ``shows.tsv`` by the name of the shard."""
-    folder = os.path.dirname(table)
     digests: dict[str, str] = ShowTable.read_facts(table)["recipe_digests"]
-    return {
-        name: os.path.join(folder, f"{name}-{digest[:12]}.npy") for name, digest in digests.items()
-    }
+    start = os.path.join(os.path.dirname(table), "")
+    return {name: f"{start}{name}-{digest[:12]}.npy" for name, digest in digests.items()}

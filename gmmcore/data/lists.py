@@ -81,11 +81,9 @@ def read_list(settings: FeatureSettings) -> Listing:
         else:
             # Control characters would break the table of shows.
             is_text = not re.search("[\ud800-\udfff]", line.show + line.path)
-            found = "control characters" if is_text else "bytes that are not UTF-8"
-            found += " in its name or path"
-            listing.faults.append(
-                Fault(line.show, line.path, found, "printable characters", "rename it")
-            )
+            what = "control characters" if is_text else "bytes that are not UTF-8"
+            texts = f"{what} in its name or path", "printable characters", "rename it"
+            listing.faults.append(Fault(line.show, line.path, *texts))
     if not listing.entries and not listing.faults:
         found = "the feature list is empty"
         if os.path.isdir(path):
@@ -196,9 +194,8 @@ def _folder(settings: FeatureSettings) -> Iterator[Entry | Fault]:
         expression = re.compile(f"{before}(?P<show>.+){rest}", re.DOTALL)
 
     def fail(error: OSError) -> None:
-        raise GmmcoreError(
-            f"{error.filename}: cannot be listed: {error.strerror}; fix its permissions"
-        )
+        what = f"cannot be listed: {error.strerror}; fix its permissions"
+        raise GmmcoreError(f"{error.filename}: {what}")
 
     names = []
     for parent, _, files in os.walk(settings.list, onerror=fail):
@@ -332,15 +329,15 @@ class LabelSource:
     """Voice-activity labels of a list's shows: none, in the feature files, vad.scp or segments."""
 
     def __init__(self, settings: FeatureSettings) -> None:
-        self._vad = settings.vad
-        self._is_beside = settings.vad == "file"
-        self._files = Sources("auto", ("vad",))
-        self._places: dict[str, str] = {}
+        self._vad = path = settings.vad
+        self._is_beside = path == "file"
+        self._sources = Sources("auto", ("vad",))
+        self._entries: dict[str, str] = {}  # Those of a vad.scp, whose places these are:
+        self._places: dict[str, Place] = {}
         self._segments: dict[str, list[tuple[int, int]]] = {}
-        if settings.vad is None or self._is_beside:
+        if path is None or self._is_beside:
             return
-        path = settings.vad
-        self._root = settings.root or os.path.dirname(path)
+        root = settings.root or os.path.dirname(path)
         for number, line in lines_of(path, "a Kaldi vad.scp or a segments file", "features: vad"):
             show, value = _two(line.split(None, 1))
             if not show:
@@ -352,14 +349,14 @@ class LabelSource:
                 raise unclear_line(path, number, line, "two frame numbers after the show")
             else:
                 try:
-                    parse_place(value, self._root)
+                    self._places[show] = parse_place(value, root)
                 except FaultyShowError as error:
                     raise GmmcoreError(f"{path}: line {number}: {error}") from None
-                self._places[show] = value
+                self._entries[show] = value
 
     def close(self) -> None:
         """Close the files of a vad.scp."""
-        self._files.close()
+        self._sources.close()
 
     @property
     def own(self) -> bool:
@@ -373,16 +370,13 @@ class LabelSource:
                 _check_length(description.labels, description.frames)
             return description.labels is not None
         if self.own and self.identity(show) is None:
-            raise FaultyShowError(
-                f"no line in {self._vad}", "its voice-activity labels", "add it, or remove the show"
-            )
+            found, remedy = f"no line in {self._vad}", "add it, or remove the show"
+            raise FaultyShowError(found, "its voice-activity labels", remedy)
         for first, last in self._segments.get(show, []):
             if not first < last <= description.frames:
-                raise FaultyShowError(
-                    f"the segment {first} to {last} in {self._vad}",
-                    f"frames from 0 to {description.frames}",
-                    "correct it",
-                )
+                found = f"the segment {first} to {last} in {self._vad}"
+                wanted = f"frames from 0 to {description.frames}"
+                raise FaultyShowError(found, wanted, "correct it")
         return True
 
     def read(
@@ -397,10 +391,9 @@ class LabelSource:
             assert labels is not None
             return labels
         if self._places:
-            labels_at = parse_place(self._places[show], self._root)
+            labels_at = self._places[show]
             try:
-                file = self._files.get(labels_at.file)
-                whole = as_labels(file.vector(show, labels_at))
+                whole = as_labels(self._sources.get(labels_at.file).vector(show, labels_at))
             except FaultyShowError as error:
                 found = f"its labels in {labels_at.file}: {error.found}"
                 raise FaultyShowError(found, error.expected, "correct the vad.scp") from None
@@ -413,20 +406,18 @@ class LabelSource:
 
     def identity(self, show: str) -> Any:
         """Return the entry of a show in the vad.scp or segments file, as a JSON value."""
-        return self._places.get(show) or self._segments.get(show)
+        return self._entries.get(show) or self._segments.get(show)
 
     def files(self) -> list[str]:
         """List the files in a vad.scp."""
-        return sorted({parse_place(p, self._root).file for p in self._places.values()})
+        return sorted({place.file for place in self._places.values()})
 
     def file_of(self, show: str) -> str | None:
         """Return the file of a show in a vad.scp, or None."""
-        place = self._places.get(show)
-        return None if place is None else parse_place(place, self._root).file
+        return self._places[show].file if show in self._places else None
 
 
 def _check_length(labels: int, frames: int) -> None:
     if labels != frames:
-        raise FaultyShowError(
-            f"{labels} voice-activity labels", f"{frames}, one per frame", "make the labels again"
-        )
+        found, wanted = f"{labels} voice-activity labels", f"{frames}, one per frame"
+        raise FaultyShowError(found, wanted, "make the labels again")

@@ -12,10 +12,12 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -38,6 +40,7 @@ _HEADER = 1024
 _FOOTER = 128
 _KEPT_BYTES = 1 << 22  # Frames of a level that stay in memory while a shard is written.
 _KIND = b"gmmcore shard 3"
+_LAST = re.compile(_KIND + rb" sha256:(?P<sha256>\w{64}) bytes:(?P<bytes>\d{1,18}) *\n")
 _ODD = 0x9E3779B97F4A7C15
 _AHEAD = 8  # Blocks that the system reads ahead while a block is processed.
 
@@ -64,7 +67,7 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
     return np.asarray((index * np.uint64(_ODD)) | np.uint64(1))
 
 
-class ShardWriter:
+class ShardWriter(AbstractContextManager["ShardWriter"]):
     """Writes the frames of a shard, show by show; those of high levels come first in the file."""
 
     def __init__(self, stream: IO[bytes], dimension: int, folder: str | None = None) -> None:
@@ -81,9 +84,6 @@ class ShardWriter:
         ]
         self._counts = np.zeros(LARGEST_LEVEL + 1, dtype=np.int64)
         stream.write(b"\0" * _HEADER)
-
-    def __enter__(self) -> ShardWriter:
-        return self
 
     def __exit__(self, *_: object) -> None:
         for level in self._levels:
@@ -156,20 +156,15 @@ def read_facts(path: PathLike) -> dict[str, Any]:
     """Read and verify the facts of a shard without its frames."""
     try:
         with open(path, "rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size < _HEADER + _FOOTER:
-                raise _damaged(path, f"{size} bytes")
-            stream.seek(size - _FOOTER)
-            words = stream.read(_FOOTER).split()
-            if b" ".join(words[:3]) != _KIND or len(words) != 5:
+            end = stream.seek(0, os.SEEK_END) - _FOOTER
+            stream.seek(max(end, 0))
+            found = _LAST.fullmatch(stream.read(_FOOTER))
+            begin = -1 if found is None else end - int(found["bytes"])
+            if found is None or begin < _HEADER:
                 raise _damaged(path, "its end is missing")
-            length = int(words[4].removeprefix(b"bytes:"))
-            begin = size - _FOOTER - length
-            if length < 0 or begin < _HEADER:
-                raise _damaged(path, "its end does not fit its size")
             stream.seek(begin)
-            trailer = stream.read(length)
-            if hashlib.sha256(trailer).hexdigest().encode() != words[3].removeprefix(b"sha256:"):
+            trailer = stream.read(end - begin)
+            if hashlib.sha256(trailer).hexdigest().encode() != found["sha256"]:
                 raise _damaged(path, "its facts do not match their checksum")
             facts: dict[str, Any] = json.loads(trailer)
             frames, dimension = facts["frames"], facts["dimension"]
@@ -184,7 +179,7 @@ def read_facts(path: PathLike) -> dict[str, Any]:
         raise _damaged(path, "its end is not what was written") from None
 
 
-class Shard:
+class Shard(AbstractContextManager["Shard"]):
     """A shard file open for reading, by several threads at a time; all frames are verified."""
 
     def __init__(self, path: PathLike) -> None:
@@ -202,18 +197,11 @@ class Shard:
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:  # Too many open files, for example.
             raise GmmcoreError(f"{path}: cannot be read: {error.strerror}") from error
-        self._close = weakref.finalize(self, os.close, self._file)
+        self.close = weakref.finalize(self, os.close, self._file)
         self._kept = threading.local()  # The latest block of each thread.
-
-    def __enter__(self) -> Shard:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._close()
 
     def read(self, start: int, stop: int) -> Frames:
         """Read and verify the frames start <= i < stop, shape (stop - start, D), read-only."""
@@ -222,13 +210,10 @@ class Shard:
         if start == stop:
             return np.empty((0, self.dimension), dtype=np.float32)
         first, last = start // BLOCK_FRAMES, (stop - 1) // BLOCK_FRAMES
-        begin = first * BLOCK_FRAMES
-        if first == last:
-            return self._block(first)[start - begin : stop - begin]
         parts = [self._block(i) for i in range(first, last + 1)]
-        parts[0] = parts[0][start - begin :]
         parts[-1] = parts[-1][: stop - last * BLOCK_FRAMES]
-        return np.concatenate(parts)
+        parts[0] = parts[0][start - first * BLOCK_FRAMES :]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def blocks(self, size: int = BLOCK_FRAMES) -> Iterator[Frames]:
         """Yield all frames in blocks (n, D) of at most `size` frames."""
@@ -287,8 +272,7 @@ def pack_shard(
     if (known := _intact(output, digest)) is not None:
         return known, False
     # Shows whose frames have faults are left out; one that changed since the check is an error.
-    faults: list[Fault] = []
-    changed: list[Fault] = []
+    faults, changed = list[Fault](), list[Fault]()
     with (
         writing(output) as stream,
         ShowReader(settings) as reader,
@@ -312,14 +296,8 @@ def pack_shard(
                 f"{output}: feature files of shard {shard} changed since {table} was made, or "
                 "while they were read; give the same command again, once they stay as they are"
             )
-        writer.finish(
-            {
-                "shard": shard,
-                "recipe_digest": digest,
-                "shows": len(rows) - len(faults),
-                "faults": [asdict(fault) for fault in faults],
-            }
-        )
+        facts = {"shard": shard, "recipe_digest": digest, "shows": len(rows) - len(faults)}
+        writer.finish({**facts, "faults": [asdict(fault) for fault in faults]})
     return read_facts(output), True
 
 

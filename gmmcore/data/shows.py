@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -122,7 +123,7 @@ def _digest(facts: dict[str, Any], body: str) -> str:
     return hashlib.sha256(f"{first}\n{body}".encode()).hexdigest()
 
 
-class ShowReader:
+class ShowReader(AbstractContextManager["ShowReader"]):
     """Reads and processes the shows of a list; a faulty show raises `FaultyShowError`."""
 
     def __init__(self, settings: FeatureSettings) -> None:
@@ -130,9 +131,6 @@ class ShowReader:
         self.label_source = LabelSource(settings)
         self._sources = Sources(settings.format, settings.datasets)
         self._whole: tuple[tuple[str, str], ShowStatistics] | None = None
-
-    def __enter__(self) -> ShowReader:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._sources.close()
