@@ -8,7 +8,7 @@ import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -164,11 +164,11 @@ class CorpusFrames:
     def __init__(
         self, corpus: Corpus, path: PathLike, memory: int = 0, *, is_shared: bool = False
     ) -> None:
-        self._entries = corpus.shards
-        self._paths = corpus.paths(path)
+        paths = corpus.paths(path)
         self.dimension = corpus.dimension
-        self._opened = lru_cache(_OPEN_SHARDS)(partial(_open, corpus, self._paths))
-        self._levels: dict[int, _Subset] = {}
+        self._opened = lru_cache(_OPEN_SHARDS)(partial(_open, corpus, paths))
+        # The source of the frames of the subset of a level, in the order of the shards.
+        self.at = cache(partial(_Subset, self, corpus))
         # Checksums belong to whole blocks, so that whole blocks stay in memory.
         self._blocks = [0] * len(corpus.shards)
         for level in range(len(corpus.shards[0].subsets)):
@@ -178,14 +178,8 @@ class CorpusFrames:
                 break
         self._kept: dict[int, tuple[Frames, npt.NDArray[np.bool_]]] = {}
         if is_shared:  # Forks of this process share the memory.
-            for shard in range(len(self._paths)):
+            for shard in range(len(paths)):
                 self._keep(shard)
-
-    def at(self, level: int) -> _Subset:
-        """Return the source of the frames of the subset of a level, in the order of the shards."""
-        if level not in self._levels:
-            self._levels[level] = _Subset(self, [entry.subsets[level] for entry in self._entries])
-        return self._levels[level]
 
     def read(self, shard: int, start: int, stop: int) -> Frames:
         """Return the frames start <= i < stop of a shard, shape (stop - start, D), read-only."""
@@ -228,12 +222,12 @@ def _open(corpus: Corpus, paths: list[str], index: int) -> Shard:
 class _Subset:
     """A `FrameSource` of the first frames of each shard."""
 
-    def __init__(self, corpus: CorpusFrames, counts: list[int]) -> None:
-        self._corpus = corpus
+    def __init__(self, frames: CorpusFrames, corpus: Corpus, level: int) -> None:
+        counts = [entry.subsets[level] for entry in corpus.shards]
+        self._read = frames.read
         self._ends = np.cumsum(counts)
         self._starts = self._ends - counts
-        self.frames = int(self._ends[-1])
-        self.dimension = corpus.dimension
+        self.frames, self.dimension = int(self._ends[-1]), corpus.dimension
 
     def read(self, start: int, stop: int) -> Frames:
         """Return the frames start <= i < stop, shape (stop - start, D)."""
@@ -242,7 +236,7 @@ class _Subset:
         while start < stop:
             before, end = int(self._starts[shard]), min(int(self._ends[shard]), stop)
             if end > start:
-                parts.append(self._corpus.read(shard, start - before, end - before))
+                parts.append(self._read(shard, start - before, end - before))
             start, shard = max(start, end), shard + 1
         if not parts:
             return np.empty((0, self.dimension), dtype=np.float32)
@@ -262,7 +256,8 @@ def sample_frames(corpus: Corpus, path: PathLike, limit: int = SAMPLE_FRAMES) ->
     if corpus.frames > limit:
         count = min(len(blocks), max(1, limit // BLOCK_FRAMES))
         blocks = [blocks[i] for i in np.linspace(0, len(blocks) - 1, count).round().astype(int)]
-    ends = [min(start + BLOCK_FRAMES, corpus.shards[index].frames) for index, start in blocks]
-    return np.concatenate(
-        [frames.read(index, start, end) for (index, start), end in zip(blocks, ends, strict=True)]
-    )
+    parts = []
+    for index, start in blocks:
+        end = min(start + BLOCK_FRAMES, corpus.shards[index].frames)
+        parts.append(frames.read(index, start, end))
+    return np.concatenate(parts)
