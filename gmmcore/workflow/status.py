@@ -66,7 +66,9 @@ class Frames(NamedTuple):
 
 # Seconds beside the E-steps, on a machine of 2025: the rest of an iteration, of which the file is
 # most; a first mixture; features of a frame; and Snakemake with its jobs and the report.
-_PER_ITERATION, _PER_FIRST, _PER_FRAME, _JOBS = 0.05, 0.2, 3e-6, 6.0
+_PER_ITERATION, _PER_FIRST, _PER_FRAME, _JOBS = 0.01, 0.15, 2e-6, 3.5
+# The last stage usually ends before its limit, because an iteration gains little.
+_SHARE_OF_LAST = 0.6
 # Megabytes that a job asks a cluster for beyond what it is seen to need.
 _SPARE = 320
 
@@ -380,12 +382,14 @@ def _table(
             last = found.model.facts if found.model and entries else None
             rest = cost(run, stage, frames, cores, last)
             read, count = [*read, *rest.frames], count + len(rest.frames)
-            begun = _PER_FIRST * (stage not in found.done) + _PER_ITERATION * len(rest.frames)
+            share = _SHARE_OF_LAST if stage.final else 1.0
+            wanted = share * (rest.seconds + _PER_ITERATION * len(rest.frames))
+            wanted += _PER_FIRST * (stage not in found.done)
             needed = rest.megabytes - _SPARE
-            total, most = total + rest.seconds + begun, max(most, needed)
+            total, most = total + wanted, max(most, needed)
             if rest.frames:
                 memory = f"{needed} MB"
-                taken = f"~ {duration(max(rest.seconds + begun, 1))}"
+                taken = f"~ {duration(max(wanted, 1))}"
         done, shown = f"{len(entries)}/{stage.iterations}", "?" if taken == "?" else _grouped(read)
         yield _ROW.format(stage.name, done, shown, memory, taken, _likelihood(entries))
     if count:

@@ -133,6 +133,10 @@ def test_the_plan_is_what_a_run_does(fresh, monkeypatch, capsys):
     # What is given counts in a finished folder, too.
     given = told(fresh, "status", "--frames", "100000", "--dimension", "60")
     assert levels(given, 80_000) == planned
+    for words in (["9000000", "60"], ["9000000", "30"], ["4000000", "30"]):
+        before, given = given, told(fresh, "status", "--frames", words[0], "--dimension", words[1])
+        assert f"of dimension {words[1]}, as given" in given
+        assert given.splitlines()[-1] != before.splitlines()[-1]
     text = told(fresh)
     found = re.search(r"frames: (\d+) of dimension 4 in 3 shards, and \d+ held out", text)
     assert found is not None, text
