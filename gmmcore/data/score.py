@@ -17,6 +17,7 @@ from gmmcore.core.frames import ArraySource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import threads_map
 from gmmcore.data.check import check_list
+from gmmcore.data.lists import Listing
 from gmmcore.data.readers import Fault, FaultyShowError, Frames, report
 from gmmcore.data.shows import Row, ShowReader
 from gmmcore.errors import GmmcoreError
@@ -45,8 +46,8 @@ class Scores:
 class Shows:
     """The shows of a list, whose `faults` grow while they are read."""
 
-    def __init__(self, settings: FeatureSettings) -> None:
-        checked = check_list(settings)
+    def __init__(self, settings: FeatureSettings, listing: Listing | None = None) -> None:
+        checked = check_list(settings, listing)
         self.settings = replace(settings, vad=checked.table.facts["vad"])
         # That of processed frames.
         self.dimension: int = checked.table.facts["dimension"]
@@ -81,6 +82,13 @@ class Shows:
                     yield name, parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.faults and (self.settings.on_error == "stop" or not found):
             raise GmmcoreError(report(self.faults, self.settings.list))
+
+    def read_and_warn(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Frames]]:
+        """Yield shows as `read` does, and warn of those that are skipped at the end."""
+        yield from self.read(names)
+        if self.faults:
+            warnings.warn(report(self.faults, self.settings.list), stacklevel=2)
+            self.faults.clear()
 
 
 def read_shows(
@@ -117,13 +125,7 @@ def read_shows(
     [('a', (3, 2)), ('b', (3, 2))]
     """
     shows = Shows(FeatureSettings.from_mapping({**(features or {}), "list": os.fspath(list)}))
-    return _warned(shows)
-
-
-def _warned(shows: Shows) -> Iterator[tuple[str, Frames]]:
-    yield from shows.read()
-    if shows.faults:
-        warnings.warn(report(shows.faults, shows.settings.list), stacklevel=2)
+    return shows.read_and_warn()
 
 
 def score_list(

@@ -97,16 +97,11 @@ def open_sealed(path: PathLike, kind: str) -> Iterator[tuple[h5py.File, dict[str
 def unseal(path: PathLike, kind: str, data: bytes | None = None) -> tuple[dict[str, Any], bytes]:
     """Verify a file of `seal`, or its `data`; return facts, ``digest`` among them, and content."""
     data = read_bytes(path) if data is None else data
-    found, digest, size = _parse_first_line(path, data[:HEADER_SIZE])
-    if found != kind:
-        raise DamagedFileError(path, f"holds {found}, {kind} was expected")
-    if len(data) != HEADER_SIZE + size:
-        what = f"damaged: {len(data)} bytes where {HEADER_SIZE + size} were written"
-        raise DamagedFileError(path, what)
+    facts = _facts_in(path, kind, data[:HEADER_SIZE], len(data))
     start = data.index(b"\n") + 1
-    if hashlib.sha256(memoryview(data)[start:]).hexdigest() != digest:
+    if hashlib.sha256(memoryview(data)[start:]).hexdigest() != facts["digest"]:
         raise DamagedFileError(path, "damaged: its content does not match its checksum")
-    return json.loads(data[start:HEADER_SIZE]) | {"digest": digest}, data[HEADER_SIZE:]
+    return facts, data[HEADER_SIZE:]
 
 
 def header_facts(path: PathLike, kind: str = KIND) -> dict[str, Any]:
@@ -114,12 +109,21 @@ def header_facts(path: PathLike, kind: str = KIND) -> dict[str, Any]:
     try:
         with open(path, "rb") as stream:
             head, length = stream.read(HEADER_SIZE), os.fstat(stream.fileno()).st_size
-        found, digest, size = _parse_first_line(path, head)
-        if (found, length) != (kind, HEADER_SIZE + size):
-            raise ValueError
-        return json.loads(head.partition(b"\n")[2]) | {"digest": digest}
     except OSError as error:
         raise GmmcoreError(f"{path}: cannot be read: {reason_of(error)}") from error
+    return _facts_in(path, kind, head, length)
+
+
+def _facts_in(path: PathLike, kind: str, head: bytes, length: int) -> dict[str, Any]:
+    """Read the facts in the header of a file of a kind and a length."""
+    found, digest, size = _parse_first_line(path, head)
+    if found != kind:
+        raise DamagedFileError(path, f"holds {found}, {kind} was expected")
+    if length != HEADER_SIZE + size:
+        what = f"damaged: {length} bytes where {HEADER_SIZE + size} were written"
+        raise DamagedFileError(path, what)
+    try:
+        return json.loads(head.partition(b"\n")[2]) | {"digest": digest}
     except ValueError:
         raise DamagedFileError(path, "damaged") from None
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,15 @@ import numpy.typing as npt
 from gmmcore.config.keys import FeatureSettings
 from gmmcore.core.density import InvalidFramesError, checked_frames
 from gmmcore.core.frames import ArraySource, FrameSource, weights_of
-from gmmcore.data.check import check_list, drawn
+from gmmcore.data.check import drawn
 from gmmcore.data.lists import Entry, Listing
-from gmmcore.data.readers import FaultyShowError, place_of, report
-from gmmcore.data.shows import ShowReader
+from gmmcore.data.readers import place_of
+from gmmcore.data.score import Shows
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import reason_of
 
 _BLOCK = 65536
+_Read = Callable[[Iterable[str]], Iterator[tuple[str, npt.NDArray[Any]]]]
 
 
 def is_shows(values: Any) -> bool:
@@ -118,38 +117,28 @@ class _Shows:
     """Shows in a feature list, in files or in arrays; `sizes` has the number of frames of each."""
 
     def __init__(self, values: Any, features: Mapping[str, Any] | None, seed: int) -> None:
-        self._arrays: dict[str, npt.NDArray[Any]] = {}
-        if not isinstance(values, str | os.PathLike) and isinstance(values[0], np.ndarray):
-            self._arrays = {
+        listing = None
+        if isinstance(values, str | os.PathLike):
+            name = os.fspath(values)
+        elif isinstance(values[0], np.ndarray):
+            arrays = {
                 str(number): checked_frames(array, f"show {number}")
                 for number, array in enumerate(values)
             }
-            self.sizes = {show: len(array) for show, array in self._arrays.items()}
+            self.sizes = {show: len(array) for show, array in arrays.items()}
+            self._read: _Read = lambda names: ((name, arrays[name]) for name in names)
             return
-        listing = None
-        paths = [values] if isinstance(values, str | os.PathLike) else values
-        if paths is not values:
-            name = os.fspath(values)
         else:
-            names = [(Path(path).stem, os.fspath(path)) for path in paths]
-            listing = Listing(
-                [
-                    Entry(show, place_of(path) if os.path.exists(path) else path)
-                    for show, path in names
-                ],
-                [],
-            )
             name = "the given files"
+            places = [place_of(os.fspath(one)) if os.path.exists(one) else one for one in values]
+            stems = [Path(one).stem for one in values]
+            listing = Listing([*map(Entry, stems, map(os.fspath, places))], [])
         settings = FeatureSettings.from_mapping({**(features or {}), "list": name}, seed)
-        checked = check_list(settings, listing)
-        # Without labels in any file, all frames count as speech.
-        self._settings = replace(settings, vad=checked.table.facts["vad"])
-        self._rows = checked.table.rows
-        self.sizes = dict.fromkeys([row.show for row in self._rows], 0)
-        for row in self._rows:
-            self.sizes[row.show] += row.last - row.first
-        if checked.faults:
-            warnings.warn(report(checked.faults, name), stacklevel=2)
+        shows = Shows(settings, listing)
+        self.sizes = {
+            show: sum(row.last - row.first for row in rows) for show, rows in shows.rows.items()
+        }
+        self._read = shows.read_and_warn
 
     def drawn(self, share: float, seed: int) -> set[str]:
         """Draw shows, in the order of their hashes, until they have this share of the frames."""
@@ -161,25 +150,9 @@ class _Shows:
             )
         return shows
 
-    def joined(self, chosen: Iterable[str] | None = None) -> ArraySource:
+    def joined(self, chosen: Container[str] | None = None) -> ArraySource:
         """Read the frames of all shows, or of some, in the order of the list."""
-        return spooled(self._read(set(self.sizes if chosen is None else chosen)))
-
-    def _read(self, chosen: set[str]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        if self._arrays:
-            yield from ((show, array) for show, array in self._arrays.items() if show in chosen)
-            return
-        with ShowReader(self._settings) as reader:
-            for row in self._rows:
-                if row.show not in chosen:
-                    continue
-                try:
-                    yield row.show, reader.frames(row)
-                except FaultyShowError as error:
-                    line = error.fault(row.show, row.path).line()
-                    if self._settings.on_error == "stop":
-                        raise GmmcoreError(line) from None
-                    warnings.warn(line, stacklevel=2)
+        return spooled(self._read([one for one in self.sizes if chosen is None or one in chosen]))
 
 
 def spooled(shows: Iterable[tuple[str, npt.NDArray[np.generic]]]) -> ArraySource:
