@@ -24,8 +24,7 @@ The workflow is started by ``make train`` or Snakemake, and documented in README
     Base class of errors in input or configuration.
 
 Below these, `gmmcore.core.density` has log-likelihoods and posteriors as functions, and
-`gmmcore.core.mstep` the
-M-step.
+`gmmcore.core.mstep` the M-step.
 
 Examples
 --------
@@ -43,42 +42,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gmmcore.core.estep import accumulate
-    from gmmcore.core.mixture import GaussianMixture
-    from gmmcore.core.shows import accumulate_shows
-    from gmmcore.core.verification import (
-        adapt_means,
-        equal_error_rate,
-        linear_scores,
-        log_ratios,
-    )
-    from gmmcore.data.score import read_shows
-    from gmmcore.errors import GmmcoreError
-    from gmmcore.formats.registry import read_mixture, write_mixture
-    from gmmcore.interfaces.estimator import GaussianMixtureModel
-    from gmmcore.interfaces.fitting import train
-    from gmmcore.interfaces.run import open_run
-    from gmmcore.interfaces.sidekit_mixture import Mixture
-    from gmmcore.interfaces.sidekit_server import FeaturesServer
-
-__all__ = [
-    "FeaturesServer",
-    "GaussianMixture",
-    "GaussianMixtureModel",
-    "GmmcoreError",
-    "Mixture",
-    "accumulate",
-    "accumulate_shows",
-    "adapt_means",
-    "equal_error_rate",
-    "linear_scores",
-    "log_ratios",
-    "open_run",
-    "read_mixture",
-    "read_shows",
-    "train",
-    "write_mixture",
-]
+    from gmmcore.core.estep import accumulate as accumulate
+    from gmmcore.core.mixture import GaussianMixture as GaussianMixture
+    from gmmcore.core.shows import accumulate_shows as accumulate_shows
+    from gmmcore.core.verification import adapt_means as adapt_means
+    from gmmcore.core.verification import equal_error_rate as equal_error_rate
+    from gmmcore.core.verification import linear_scores as linear_scores
+    from gmmcore.core.verification import log_ratios as log_ratios
+    from gmmcore.data.score import read_shows as read_shows
+    from gmmcore.errors import GmmcoreError as GmmcoreError
+    from gmmcore.formats.registry import read_mixture as read_mixture
+    from gmmcore.formats.registry import write_mixture as write_mixture
+    from gmmcore.interfaces.estimator import GaussianMixtureModel as GaussianMixtureModel
+    from gmmcore.interfaces.fitting import train as train
+    from gmmcore.interfaces.run import open_run as open_run
+    from gmmcore.interfaces.sidekit_mixture import Mixture as Mixture
+    from gmmcore.interfaces.sidekit_server import FeaturesServer as FeaturesServer
 
 __version__ = "0.1.0"
 
@@ -101,6 +80,9 @@ _HOMES = {
     "train": "gmmcore.interfaces.fitting",
     "write_mixture": "gmmcore.formats.registry",
 }
+
+
+__all__ = [*_HOMES]
 
 
 def __getattr__(name: str) -> Any:

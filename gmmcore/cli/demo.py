@@ -35,12 +35,7 @@ def demo(arguments: argparse.Namespace) -> None:
     )
 
 
-@verb(
-    argument("--truth", required=True),
-    argument("--mixture", required=True),
-    CORPUS,
-    OUTPUT,
-)
+@verb(argument("--truth", required=True), argument("--mixture", required=True), CORPUS, OUTPUT)
 def recovery(arguments: argparse.Namespace) -> None:
     """Compare a trained mixture with the known one.
 

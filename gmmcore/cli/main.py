@@ -175,11 +175,7 @@ class _Both(io.TextIOBase):
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Whether an error means that memory ran out, for Python, a library or a new thread."""
-    signs = (
-        "failed to map segment",
-        "annot allocate memory",
-        "can't start new thread",
-    )
+    signs = ("failed to map segment", "annot allocate memory", "can't start new thread")
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 

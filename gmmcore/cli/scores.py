@@ -19,14 +19,7 @@ _STATISTICS = argument("--statistics", nargs="+", required=True, help="files of 
 _PRECISION = argument("--precision", choices=["single", "double"], default="single")
 
 
-@verb(
-    _MIXTURE,
-    _PRECISION,
-    THREADS,
-    OUTPUT,
-    options(FeatureSettings),
-    stamp("features"),
-)
+@verb(_MIXTURE, _PRECISION, THREADS, OUTPUT, options(FeatureSettings), stamp("features"))
 def statistics(arguments: argparse.Namespace) -> None:
     """Compute Baum-Welch statistics of each show of a list; the file is a StatServer of SIDEKIT.
 

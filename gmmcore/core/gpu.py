@@ -43,11 +43,7 @@ _LARGEST_BLOCK = 1 << 17
 _WAITING = 2
 # The matrices have widths that are multiples of this, as tensor cores like them.
 _ALIGNED = 8
-PRODUCTS = {
-    "float32": "F32_F32_F32",
-    "tf32x3": "TF32_TF32_F32_X3",
-    "bf16x6": "BF16_BF16_F32_X6",
-}
+PRODUCTS = {"float32": "F32_F32_F32", "tf32x3": "TF32_TF32_F32_X3", "bf16x6": "BF16_BF16_F32_X6"}
 """Ways to multiply matrices of float32, and their names in `jax.lax.DotAlgorithmPreset`."""
 
 

@@ -104,11 +104,7 @@ class PrunedSums(Sums):
         return logs, top, best >= top + self._threshold
 
     def _posteriors(
-        self,
-        logs: AnyArray,
-        top: AnyArray,
-        is_near: npt.NDArray[np.bool_],
-        weights: Weights | None,
+        self, logs: AnyArray, top: AnyArray, is_near: npt.NDArray[np.bool_], weights: Weights | None
     ) -> tuple[_Entries, float]:
         """Compute the posteriors above `pruning` in the near groups, and the log-likelihood."""
         groups, frames = is_near.shape

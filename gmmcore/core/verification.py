@@ -63,10 +63,7 @@ def adapt_means(
 
 
 def linear_scores(
-    mixture: GaussianMixture,
-    means: npt.ArrayLike,
-    count: npt.ArrayLike,
-    first: npt.ArrayLike,
+    mixture: GaussianMixture, means: npt.ArrayLike, count: npt.ArrayLike, first: npt.ArrayLike
 ) -> Array:
     """Score shows against adapted models by the linear term of their log-likelihood ratios.
 

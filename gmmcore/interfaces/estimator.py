@@ -313,8 +313,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def predict(self, X: Frames) -> npt.NDArray[np.intp]:  # noqa: N803
         """Find the component with the largest posterior for each frame, shape (F,), int."""
         return self._of_blocks(
-            X,
-            lambda mixture, frames: density.component_log_likelihoods(mixture, frames).argmax(1),
+            X, lambda mixture, frames: density.component_log_likelihoods(mixture, frames).argmax(1)
         )
 
     def sample(self, n_samples: int = 1) -> tuple[Array, npt.NDArray[np.intp]]:

@@ -20,12 +20,7 @@ from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
 from gmmcore.formats.base import linear_constants
 from gmmcore.formats.hdf5 import write_hdf5
-from gmmcore.formats.registry import (
-    core_mixture,
-    format_by_extension,
-    read_mixture,
-    write_mixture,
-)
+from gmmcore.formats.registry import core_mixture, format_by_extension, read_mixture, write_mixture
 from gmmcore.interfaces import sidekit_arguments as arguments
 
 Array = npt.NDArray[np.float64]
@@ -301,9 +296,7 @@ class Mixture:
             llk_gain=arguments.real("llk_gain", llk_gain),
             method=method,
             diag=MStep(
-                floor=floor,
-                ceiling=ceiling,
-                occupancy=arguments.frames("occupancy", occupancy),
+                floor=floor, ceiling=ceiling, occupancy=arguments.frames("occupancy", occupancy)
             ),
             **_common(num_thread, frames_per_component, seed),
         )
