@@ -48,10 +48,9 @@ DATASETS = ("energy", "cep", "fb", "bnf")
 """SIDEKIT's datasets, in the order in which they are joined."""
 
 NORMALISATIONS = (
-    *("cms", "cmvn", "stg", "cms_sliding", "cmvn_sliding"),
-    *("cms_global", "cmvn_global"),
+    *("cms", "cmvn", "stg", "cms_sliding", "cmvn_sliding", "cms_global", "cmvn_global"),
 )
-"""Names of the functions in `gmmcore.data.normalise.METHODS`."""
+"""Names that `gmmcore.data.normalise.normalise` knows."""
 
 DELTA_FILTERS: dict[str, tuple[float, ...]] = {
     "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
@@ -67,10 +66,9 @@ FEATURES_VERSION = 2
 """Version of the processing: it is raised with every change of results, which renews all shards."""
 
 # Keys that decide where frames come from or how work is shared, but not the values of frames.
-_NOT_NUMBERS = (
-    *("list", "root", "pattern", "format", "vad", "on_error", "shards"),
-    *("share", "speakers", "part"),
-)
+_NOT_NUMBERS = {
+    *("list", "root", "pattern", "format", "vad", "on_error", "shards", "share", "speakers", "part")
+}
 # Keys of earlier versions, whose defaults remain part of digests: no frames are packed anew.
 _GONE = {"frames": None}
 

@@ -191,20 +191,6 @@ def options_of(arguments: argparse.Namespace, kind: type[T]) -> T:
     return build(kind, {_key(name): value for name, value in given.items()})
 
 
-def words(options: Options, kind: type[Options] | None = None) -> list[str]:
-    """Return the arguments of a verb for the options, or those of `kind`, that are no defaults.
-
-    >>> from gmmcore.config.keys import EStep
-    >>> words(EStep(precision="double"))
-    ['--precision=double']
-    """
-    return [
-        f"{_flag(each.name)}={_word(getattr(options, each.name))}"
-        for each in fields(kind or options)
-        if "rules" in each.metadata and getattr(options, each.name) != each.default
-    ]
-
-
 def _fits(value: Any, rule: Rule) -> bool:
     if "enum" in rule:
         return isinstance(value, str) and value in rule["enum"]

@@ -1,14 +1,8 @@
-"""Normalisation of the frames of a show, with the statistics of the show or of a sliding window.
-
-To add a method, write a function and name the method in `METHODS` and in
-`gmmcore.config.keys.NORMALISATIONS`.
-"""
+"""Normalisation of the frames of a show, with the statistics of the show or of a sliding window."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -48,55 +42,24 @@ def normalise(
     array([[-1., -1.],
            [ 1.,  1.]], dtype=float32)
     """
+    if not labels.any():
+        return
+    speech, scale = frames if labels.all() else frames[labels], method.startswith("cmvn")
     # ``stg`` and the sliding methods change only speech, as in SIDEKIT.
-    if labels.any():
-        METHODS[method](frames, labels, window, whole)
-
-
-def _by_show(frames: Frames, labels: Labels, *_: object, scale: bool) -> None:
-    """Subtract the mean, and divide by the standard deviation with `scale`."""
-    _standardise(frames, ShowStatistics.of(_speech(frames, labels)), scale)
-
-
-def _by_whole(
-    frames: Frames, labels: Labels, window: int, whole: ShowStatistics | None, *, scale: bool
-) -> None:
-    if whole is None:
-        raise ValueError("a global normalisation needs the statistics of the whole show")
-    _standardise(frames, whole, scale)
-
-
-def _by_window(frames: Frames, labels: Labels, window: int, *_: object, scale: bool) -> None:
-    """Use the window around each frame, or the whole of a show shorter than a window."""
-    speech = _speech(frames, labels)
-    if len(speech) > window:
+    if method == "stg":
+        frames[labels] = _warped(speech, window)
+    elif method.endswith("_sliding") and len(speech) > window:
         frames[labels] = _sliding(speech, window, scale)
+    elif method.endswith("_global"):
+        if whole is None:
+            raise ValueError("a global normalisation needs the statistics of the whole show")
+        _standardise(frames, whole, scale)
     else:
-        _by_show(frames, labels, scale=scale)
-
-
-def _by_rank(frames: Frames, labels: Labels, window: int, *_: object) -> None:
-    """Replace values with the normal quantiles of their ranks (feature warping, Pelecanos 2001)."""
-    frames[labels] = _warped(_speech(frames, labels), window)
-
-
-METHODS: dict[str, Callable[[Frames, Labels, int, ShowStatistics | None], None]] = {
-    "cms": partial(_by_show, scale=False),
-    "cmvn": partial(_by_show, scale=True),
-    "stg": _by_rank,
-    "cms_sliding": partial(_by_window, scale=False),
-    "cmvn_sliding": partial(_by_window, scale=True),
-    "cms_global": partial(_by_whole, scale=False),
-    "cmvn_global": partial(_by_whole, scale=True),
-}
-"""Functions of frames, labels, window, and statistics of the whole show."""
-
-
-def _speech(frames: Frames, labels: Labels) -> Frames:
-    return frames if labels.all() else frames[labels]
+        _standardise(frames, ShowStatistics.of(speech), scale)
 
 
 def _standardise(frames: Frames, statistics: ShowStatistics, scale: bool) -> None:
+    """Subtract the mean, and divide by the standard deviation with `scale`."""
     frames -= statistics.mean.astype(np.float32)
     if scale:
         frames *= _reciprocal(statistics.deviation, statistics.mean).astype(np.float32)
@@ -142,6 +105,7 @@ def _window_sums(values: Array, window: int) -> Array:
 
 
 def _warped(frames: Frames, window: int) -> Frames:
+    """Replace values with the normal quantiles of their ranks (feature warping, Pelecanos 2001)."""
     from scipy.special import ndtri
 
     count = len(frames)

@@ -49,9 +49,6 @@ _TYPES: dict[str, str] = {"str": "S16", "int": "<i8", "float": "<f8"}
 HISTORY_TYPE = np.dtype([(f.name, _TYPES[str(f.type)]) for f in fields(HistoryEntry)])
 
 
-# The header
-
-
 def seal(path: PathLike, kind: str, content: bytes, **facts: Any) -> str:
     """Write a header with facts (JSON values), then the content; return the digest."""
     line = _facts_line(path, kind, facts, len(content))
@@ -159,9 +156,6 @@ def _parse_first_line(path: PathLike, head: bytes) -> tuple[str, str, int]:
         raise DamagedFileError(path, what) from None
 
 
-# HDF5 files as bytes in memory
-
-
 def hdf5_image(build: Callable[[h5py.File], None], user_block: int = HEADER_SIZE) -> bytes:
     """Make the bytes of an HDF5 file, without its user block; equal content gives equal bytes."""
     with h5py.File(
@@ -195,9 +189,6 @@ def open_image(path: PathLike, content: bytes, *, writable: bool = False) -> Ite
         raise GmmcoreError(
             f"{path}: not a readable HDF5 file of the expected kind: {reason}"
         ) from error
-
-
-# SIDEKIT's datasets
 
 
 def put_mixture(file: h5py.File, mixture: GaussianMixture, prefix: str, compress: bool) -> None:
@@ -395,9 +386,6 @@ def prefixes(path: PathLike, content: bytes) -> list[str]:
 def _image(path: PathLike, content: bytes) -> bytes:
     """Return the HDF5 part of a file; if the file has a checksum, verify it."""
     return unseal(path, KIND, content)[1] if is_sealed(content) else content
-
-
-# Mixtures with the history of their training
 
 
 @dataclass(frozen=True)

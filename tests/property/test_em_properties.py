@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from arguments import words
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gmmcore.cli.main import main
 from gmmcore.config.keys import IterationSettings
-from gmmcore.config.options import words
 from gmmcore.core.estep import accumulate, parts, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.history import HistoryEntry

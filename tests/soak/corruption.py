@@ -23,9 +23,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from arguments import words
+
 from gmmcore.cli.main import main as gmmcore
 from gmmcore.config.keys import DemoSettings
-from gmmcore.config.options import words
 from gmmcore.data.check import shard_paths
 
 DEMO = DemoSettings(components=2, dimension=3, shows=4, speakers=2, frames=9000)

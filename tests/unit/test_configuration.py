@@ -11,11 +11,12 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from arguments import words
 
 from gmmcore.cli.main import main
 from gmmcore.config.configuration import read_configuration, resolve, resolve_runs
 from gmmcore.config.keys import FeatureSettings, IterationSettings, Settings, Split
-from gmmcore.config.options import add_options, build, mapping, options_of, schema, words
+from gmmcore.config.options import add_options, build, mapping, options_of, schema
 from gmmcore.errors import GmmcoreError
 from gmmcore.workflow.runs import Initialise, read_runs
 

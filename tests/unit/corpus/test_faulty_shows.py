@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from arguments import words
 from features_files import frames_of, kaldi_vector, speech_of, write_ark, write_hdf5
 
 from gmmcore.cli.main import main
 from gmmcore.config.keys import FeatureSettings
-from gmmcore.config.options import words
 from gmmcore.data import shows
 from gmmcore.data.check import check_list, shard_paths
 from gmmcore.data.readers import FaultyShowError

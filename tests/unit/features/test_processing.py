@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from gmmcore.config.keys import NORMALISATIONS, FeatureSettings
-from gmmcore.data.normalise import METHODS, ShowStatistics, normalise
+from gmmcore.data.normalise import ShowStatistics, normalise
 from gmmcore.data.process import (
     add_context,
     add_shifted_deltas,
@@ -197,7 +197,3 @@ def test_selecting_early_or_late_is_the_same(chain: dict) -> None:
     every = FeatureSettings(list="x", **chain, select_speech=False)
     full, labels = process(FRAMES, LABELS, every)
     np.testing.assert_allclose(short, full[labels], rtol=1e-6, atol=1e-6)
-
-
-def test_the_configuration_names_all_normalisations() -> None:
-    assert tuple(METHODS) == NORMALISATIONS

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arguments import words
 from features_files import write_hdf5
 
 from gmmcore.cli.main import main
 from gmmcore.config.keys import Settings
-from gmmcore.config.options import words
 from gmmcore.core.describe import few_frames
 from gmmcore.data.check import shard_paths
 from gmmcore.formats.hdf5 import load_model
