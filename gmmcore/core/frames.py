@@ -31,15 +31,7 @@ class FrameSource(Protocol):
 
 
 class ArraySource:
-    """`FrameSource` of an array of shape (F, D).
-
-    A frame of weight w, of `weights` (F,), counts as w frames; without weights, each counts once.
-
-    Raises
-    ------
-    InvalidFramesError
-        If the array has another shape, is masked, or does not hold real numbers.
-    """
+    """`FrameSource` of an array (F, D), whose frames count as often as `weights` (F,) say."""
 
     def __init__(self, values: npt.ArrayLike, weights: Weights | None = None) -> None:
         array = checked_frames(values)

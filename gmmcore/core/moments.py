@@ -16,26 +16,13 @@ import numpy.typing as npt
 class Moments:
     """Count of frames, and mean and scatter of each coefficient.
 
-    Attributes
-    ----------
-    count : float
-        Number of frames, or the sum of their weights.
-    mean : ndarray, shape (D,), float64
-        Mean of the frames.
-    scatter : ndarray, shape (D,), float64
-        Sum over the frames of (x - mean)^2; the variance is scatter / count.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gmmcore.core.moments import Moments
     >>> Moments.of(np.array([[1.0, 2.0], [3.0, 6.0]])) + Moments.of(np.array([[5.0, 4.0]]))
     Moments(count=3, mean=array([3., 4.]), scatter=array([8., 8.]))
     """
 
-    count: float
+    count: float  # Number of frames, or the sum of their weights.
     mean: npt.NDArray[np.float64]
-    scatter: npt.NDArray[np.float64]
+    scatter: npt.NDArray[np.float64]  # Sums of (x - mean)^2, (D,): the variance times the count.
 
     @classmethod
     def of(

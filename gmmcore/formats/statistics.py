@@ -51,15 +51,13 @@ def read_statistics(
     for path in paths:
         try:
             here, content = unseal(path, KIND)
+            for name, wanted in asdict(facts).items():
+                if (told := here.get(name)) != wanted:
+                    what = f"{str(told)[:12]}, not {str(wanted)[:12]}"
+                    raise DamagedFileError(path, f"statistics of another {name} ({what})")
         except DamagedFileError as error:
             Path(path).unlink(missing_ok=True)
             strangers.append(f"{path}: {error.what}")
-            continue
-        wrong = [name for name, value in asdict(facts).items() if here.get(name) != value]
-        if wrong:
-            Path(path).unlink(missing_ok=True)
-            told, wanted = (str(one)[:12] for one in (here.get(wrong[0]), asdict(facts)[wrong[0]]))
-            strangers.append(f"{path}: statistics of another {wrong[0]} ({told}, not {wanted})")
             continue
         found.append(here)
         with open_image(path, content) as file:

@@ -18,6 +18,7 @@ from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.core.settings import SIDEKIT_BOUNDS, FullMStep, MStep, TrainingSettings
 from gmmcore.errors import GmmcoreError
 from gmmcore.files import PathLike
+from gmmcore.formats import sklearn
 from gmmcore.formats.base import linear_constants
 from gmmcore.formats.hdf5 import write_hdf5
 from gmmcore.formats.registry import core_mixture, format_by_extension, read_mixture, write_mixture
@@ -465,16 +466,12 @@ class Mixture:
 
     def to_sklearn(self) -> Any:
         """Make a fitted ``sklearn.mixture.GaussianMixture``; needs the extra ``sklearn``."""
-        from gmmcore.formats.sklearn import to_sklearn
-
-        return to_sklearn(self.gaussian_mixture())
+        return sklearn.to_sklearn(self.gaussian_mixture())
 
     @staticmethod
     def from_sklearn(estimator: Any) -> Mixture:
         """Make a `Mixture` of a fitted ``sklearn.mixture.GaussianMixture``."""
-        from gmmcore.formats.sklearn import from_sklearn
-
-        return Mixture.from_gaussian_mixture(from_sklearn(estimator))
+        return Mixture.from_gaussian_mixture(sklearn.from_sklearn(estimator))
 
     def _trained(self, mixture: GaussianMixture, history: Sequence[HistoryEntry]) -> list[float]:
         self._adopt(mixture)
