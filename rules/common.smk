@@ -199,7 +199,7 @@ def first_of(wildcards):
 def to_make(wildcards, resources):
     """Name the stages that a job will make; as a function of resources, it is not recorded."""
     run, stages = made_together(wildcards.stage)
-    rest = unfinished(run, f"{prefix()}results")
+    rest = unfinished(run, f"{prefix()}results", copies=False)
     names = [f"{stage.kind} {stage.components}" for stage in stages if stage in rest]
     if len(names) > 2:
         names = [f"{names[0]} to {names[-1]}"]

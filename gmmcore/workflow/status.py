@@ -145,10 +145,12 @@ def following(run: Run, stage: Stage, results: str) -> int | None:
     return None if walk.complete else walk.last + 1
 
 
-def unfinished(run: Run, results: str) -> tuple[Stage, ...]:
+def unfinished(run: Run, results: str, *, copies: bool = True) -> tuple[Stage, ...]:
     """Return the stages from the first one of which a file is missing or out of date.
 
-    The headers of files decide: of files that are damaged inside, the jobs that read them tell.
+    Without `copies`, last mixtures do not count that are copies of iterations that are there: a
+    stage that was the final one may end earlier as the stage before a larger one. The headers of
+    files decide: of files that are damaged inside, the jobs that read them tell.
     """
     corpora, parent = _corpora(run, results), None
     if not corpora:
@@ -161,7 +163,7 @@ def unfinished(run: Run, results: str) -> tuple[Stage, ...]:
             return run.plan[place:]
         walk = _walk(run, stage, results, facts["digest"], *corpora)
         last, fault = header_state(f"{folder}.h5")
-        if not walk.complete or fault or last["digest"] != walk.digest:
+        if not walk.complete or (copies and (fault or last["digest"] != walk.digest)):
             return run.plan[place:]
         parent = walk.digest
     return ()

@@ -188,6 +188,10 @@ def test_a_dry_run_of_other_settings_changes_nothing(demonstrated):
     for key in ("components=8", "precision=double", "llk_gain=5.0", "seed=5"):
         assert jobs(demonstrated.run("-n", "--config", key))
         assert "Nothing to be done" in demonstrated.run("-n")
+    # What is there already is not listed: one split, its iterations and the products come.
+    log = demonstrated.run("-n", "--config", "components=4")
+    assert "tiny/diag/4: stages diag 4 (" in log
+    assert jobs(log) == {"iterate": 1, "finish": 1, "all": 1, "total": 3}
     at_rest(demonstrated)
     assert demonstrated.made() == before
 
