@@ -26,7 +26,8 @@ def make_corpus(folder: Path, counts: Sequence[int], dimension: int = 3, seed: i
         chosen = places[rng.integers(9, size=count)]
         frames = (chosen + rng.standard_normal((count, dimension))).astype(np.float32)
         path = folder / f"{number:03d}.npy"
-        with writing(path) as stream, ShardWriter(stream, dimension) as writer:
+        with writing(path) as stream:
+            writer = ShardWriter(stream, dimension)
             if count:
                 writer.add(frames, frame_levels(seed, str(number), count))
             writer.finish({"shard": f"{number:03d}", "recipe_digest": "d", "faults": []})

@@ -13,14 +13,12 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -38,7 +36,6 @@ from gmmcore.files import PathLike, digest_of, writing
 BLOCK_FRAMES = 4096
 _HEADER = 1024
 _FOOTER = 128
-_KEPT_BYTES = 1 << 22  # Frames of a level that stay in memory while a shard is written.
 _KIND = b"gmmcore shard 3"
 _LAST = re.compile(_KIND + rb" sha256:(?P<sha256>\w{64}) bytes:(?P<bytes>\d{1,18}) *\n")
 _ODD = 0x9E3779B97F4A7C15
@@ -67,59 +64,47 @@ def _weights(count: int) -> npt.NDArray[np.uint64]:
     return np.asarray((index * np.uint64(_ODD)) | np.uint64(1))
 
 
-class ShardWriter(AbstractContextManager["ShardWriter"]):
-    """Writes the frames of a shard, show by show; those of high levels come first in the file."""
+class ShardWriter:
+    """Writes the frames of a shard; those of high levels come first in the file."""
 
-    def __init__(self, stream: IO[bytes], dimension: int, folder: str | None = None) -> None:
-        # Until `finish`, frames of a level are in memory or in a temporary file in `folder`.
-        self._stream = stream
+    def __init__(self, stream: IO[bytes], dimension: int) -> None:
+        self._stream, self._dimension = stream, dimension
         self._moments = Moments.none(dimension)
-        self._dimension = dimension
-        # The lowest and the highest value of each coefficient, negated, and their shows.
-        self._ends = np.full((2, dimension), np.inf)
-        self._shows = np.full((2, dimension), "", dtype=object)
-        self._levels = [
-            tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=folder)  # noqa: SIM115
-            for _ in range(LARGEST_LEVEL + 1)
-        ]
-        self._counts = np.zeros(LARGEST_LEVEL + 1, dtype=np.int64)
-        stream.write(b"\0" * _HEADER)
-
-    def __exit__(self, *_: object) -> None:
-        for level in self._levels:
-            level.close()
+        self._frames, self._levels = list[Frames](), list[npt.NDArray[np.intp]]()
+        self._shows: list[str] = []
 
     def add(
         self, frames: Frames, levels: npt.NDArray[np.intp] | None = None, show: str = ""
     ) -> None:
         """Add the processed frames (n, D) of a show, with their levels (n,), 0 by default."""
         self._moments = self._moments + Moments.of(frames)
-        ends = np.stack([(sign * frames).min(axis=0, initial=np.inf) for sign in (1, -1)])
-        is_farther = ends < self._ends
-        self._ends[is_farther], self._shows[is_farther] = ends[is_farther], show
-        frames = np.ascontiguousarray(frames, dtype="<f4")
-        if levels is None:
-            levels = np.zeros(len(frames), dtype=np.intp)
-        for level in np.unique(levels):
-            chosen = frames[levels == level]
-            self._levels[level].write(chosen.data)
-            self._counts[level] += len(chosen)
+        self._frames.append(frames.astype("<f4", copy=False))
+        self._levels.append(np.zeros(len(frames), dtype=np.intp) if levels is None else levels)
+        self._shows += [show] * len(frames)
 
     def finish(self, facts: dict[str, Any]) -> None:
-        """Write the frames, the facts, the footer, and finally the header."""
+        """Write the header, the frames, the facts, and the footer."""
         count, dimension = int(self._moments.count), self._dimension
+        frames = np.concatenate([np.empty((0, dimension), dtype="<f4"), *self._frames])
+        levels = np.concatenate([np.empty(0, dtype=np.intp), *self._levels])
+        self._frames.clear()
+        order = np.argsort(-levels, kind="stable")  # The frames of a level keep their order.
+        self._stream.write(_header(count, dimension))
         checksums = []
-        for block in self._blocks():
-            checksums.append(block_checksum(np.frombuffer(block, dtype="<f4")))
-            self._stream.write(block)
+        for start in range(0, count, BLOCK_FRAMES):
+            block = frames[order[start : start + BLOCK_FRAMES]]
+            checksums.append(block_checksum(block))
+            self._stream.write(block.data)
+        # The frames with the lowest and the highest value of each coefficient.
+        farthest = [frames.argmin(axis=0), frames.argmax(axis=0)] if count else []
         facts = {
             **facts,
             "frames": count,
-            "subsets": np.cumsum(self._counts[::-1])[::-1].tolist(),
+            "subsets": [int((levels >= level).sum()) for level in range(LARGEST_LEVEL + 1)],
             "dimension": dimension,
             "moments": self._moments.facts(),
-            "ends": (self._ends * [[1], [-1]]).tolist() if count else [],
-            "shows_of_ends": self._shows.tolist(),
+            "ends": [frames[each, range(dimension)].tolist() for each in farthest],
+            "shows_of_ends": [[self._shows[index] for index in each] for each in farthest],
             "checksums": checksums,
             "content_digest": digest_of(count, dimension, BLOCK_FRAMES, checksums),
         }
@@ -127,22 +112,6 @@ class ShardWriter(AbstractContextManager["ShardWriter"]):
         digest = hashlib.sha256(trailer).hexdigest().encode()
         footer = b"%s sha256:%s bytes:%d" % (_KIND, digest, len(trailer))
         self._stream.write(trailer + footer.ljust(_FOOTER - 1) + b"\n")
-        self._stream.seek(0)
-        self._stream.write(_header(count, dimension))
-
-    def _blocks(self) -> Iterator[bytes]:
-        """Yield the frames of all levels, the highest first, in blocks of `BLOCK_FRAMES`."""
-        size = 4 * BLOCK_FRAMES * self._dimension
-        block = b""
-        for level in reversed(self._levels):
-            level.seek(0)
-            while part := level.read(size - len(block)):
-                block += part
-                if len(block) == size:
-                    yield block
-                    block = b""
-        if block:
-            yield block
 
 
 def _header(frames: int, dimension: int) -> bytes:
@@ -273,11 +242,8 @@ def pack_shard(
         return known, False
     # Shows whose frames have faults are left out; one that changed since the check is an error.
     faults, changed = list[Fault](), list[Fault]()
-    with (
-        writing(output) as stream,
-        ShowReader(settings) as reader,
-        ShardWriter(stream, dimension, str(Path(output).parent)) as writer,
-    ):
+    with writing(output) as stream, ShowReader(settings) as reader:
+        writer = ShardWriter(stream, dimension)
         for row in rows:
             try:
                 frames = reader.frames(row)

@@ -115,7 +115,8 @@ def test_dealing_is_balanced_and_blind_to_order(
 
 
 def content(parts: list[np.ndarray]) -> str:
-    with tempfile.NamedTemporaryFile() as file, ShardWriter(file, parts[0].shape[1]) as writer:
+    with tempfile.NamedTemporaryFile() as file:
+        writer = ShardWriter(file, parts[0].shape[1])
         for part in parts:
             writer.add(part)
         writer.finish({})

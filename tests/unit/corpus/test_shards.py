@@ -24,7 +24,8 @@ from gmmcore.files import writing
 
 
 def write(path: Path, frames: np.ndarray, step: int = 1000) -> None:
-    with writing(path) as stream, ShardWriter(stream, frames.shape[1]) as writer:
+    with writing(path) as stream:
+        writer = ShardWriter(stream, frames.shape[1])
         for start in range(0, len(frames), step):
             writer.add(frames[start : start + step])
         writer.finish({"shard": "000", "recipe_digest": "d", "faults": []})
@@ -55,7 +56,8 @@ def test_shards_are_numpys_files(tmp_path: Path, count: int, dimension: int) -> 
 def test_a_subset_is_the_beginning_and_is_read_alone(tmp_path: Path) -> None:
     count, path = 5 * BLOCK_FRAMES, tmp_path / "x.npy"
     frames, levels = frames_of(1, count, 3), frame_levels(1, "s", count)
-    with writing(path) as stream, ShardWriter(stream, 3, tmp_path) as writer:
+    with writing(path) as stream:
+        writer = ShardWriter(stream, 3)
         for start in range(0, count, 999):
             writer.add(frames[start : start + 999], levels[start : start + 999])
         writer.finish({"shard": "000", "recipe_digest": "d", "faults": []})
