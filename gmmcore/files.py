@@ -1,9 +1,4 @@
-"""Files that appear whole or not at all.
-
-`writing` and `replace_bytes` write a temporary file in the same folder, flush it to disk and
-rename it. The temporary file is locked as long as its writer lives, so that files left by dead
-processes are recognised and removed.
-"""
+"""Files that appear whole or not at all, digests and locks."""
 
 from __future__ import annotations
 

@@ -50,9 +50,9 @@ class ArraySource:
 class Slice:
     """`FrameSource` of a part of another one; where it is pickled, it takes its frames along."""
 
-    def __init__(self, source: FrameSource, first: int, last: int) -> None:
+    def __init__(self, source: FrameSource, first: int, last: int, offset: int = 0) -> None:
         self._source, self._first = source, first
-        self.offset = first  # Number of the first frame, for messages.
+        self.offset = first + offset  # Number of the first frame, for messages.
         self.kept: dict[Any, Any] = {}  # The same frames on a GPU, by their layout.
         self.frames, self.dimension = last - first, source.dimension
         self.weights = weights_of(source, first, last)
@@ -66,14 +66,8 @@ class Slice:
         return self._source.read(self._first + start, self._first + stop)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _taken, (self.read(0, self.frames), self.weights, self.offset)
-
-
-def _taken(frames: npt.NDArray[np.floating], weights: Weights | None, first: int) -> Slice:
-    """Make a slice that holds its frames, and has the number of its first one."""
-    taken = Slice(ArraySource(frames, weights), 0, len(frames))
-    taken.offset = first
-    return taken
+        taken = ArraySource(self.read(0, self.frames), self.weights)
+        return Slice, (taken, 0, self.frames, self.offset)
 
 
 def weights_of(source: FrameSource, start: int, stop: int) -> Weights | None:

@@ -1,8 +1,4 @@
-"""Processing of the frames of a show, as functions of arrays.
-
-`process` takes the steps of SIDEKIT's FeaturesServer in the same order: RASTA, deltas or shifted
-deltas, mask, smoothing of the labels, normalisation, context, selection of speech.
-"""
+"""Processing of the frames of a show, with the steps of SIDEKIT's FeaturesServer in its order."""
 
 from __future__ import annotations
 

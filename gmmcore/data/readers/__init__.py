@@ -1,9 +1,4 @@
-"""Readers of feature files: one module per format, chosen by the content of the file.
-
-The module of a format has a class ``Source``, derived from the `Source` below, and
-``recognition.py`` tells which files have the format. To add a format, write its module, name the
-module in `gmmcore.config.keys.READERS`, and add to `recognition.py` what its files begin with.
-"""
+"""Readers of feature files: one module per format, whose class ``Source`` is derived from this."""
 
 from __future__ import annotations
 

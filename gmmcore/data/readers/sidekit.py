@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,11 @@ _NONE, _HTK, _PERCENTILE = 0, 1, 2
 _LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
 _LARGEST_CHUNK = 256 << 20
 _MOST_LINKS = 16  # Soft links may go in circles.
+_ACCESS = h5p.create(h5p.FILE_ACCESS)
+_ACCESS.set_file_locking(False, True)  # Network file systems often lack locks.
 _AGAIN = "extract the show again"
 _reading = partial(readers.reading, "a whole HDF5 file as SIDEKIT writes it", _AGAIN)
 _wrong = partial(FaultyShowError, remedy="write the file again")
-
-
-@cache
-def _access() -> Any:
-    access = h5p.create(h5p.FILE_ACCESS)
-    access.set_file_locking(False, True)
-    return access
 
 
 class Source(readers.Source):
@@ -41,9 +36,8 @@ class Source(readers.Source):
 
     @_reading()
     def __init__(self, path: str, datasets: tuple[str, ...]) -> None:
-        # h5py.File takes four times as long, which matters for lists of 100,000 files. Network file
-        # systems often lack locks.
-        self.file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_access())
+        # h5py.File takes four times as long, which matters for lists of 100,000 files.
+        self.file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, fapl=_ACCESS)
         self._datasets = datasets
         self._group: tuple[str, Any] | None = None
 
