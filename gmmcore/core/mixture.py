@@ -282,17 +282,12 @@ class GaussianMixture:
     def _check(self) -> None:
         weights, means, precisions = self.weights, self.means, self.precisions
         if weights.ndim != 1 or weights.size == 0:
-            raise InvalidMixtureError(f"weights have shape {weights.shape}, (C,) was expected")
+            raise _of_shape("weights have", weights, "(C,)")
         if means.ndim != 2 or means.shape[0] != weights.size or means.shape[1] == 0:
-            raise InvalidMixtureError(
-                f"means have shape {means.shape}, ({weights.size}, D) was expected"
-            )
-        count, dimension = means.shape
-        if precisions.shape not in ((count, dimension), (count, dimension, dimension)):
-            raise InvalidMixtureError(
-                f"precisions have shape {precisions.shape}, {(count, dimension)} or "
-                f"{(count, dimension, dimension)} was expected"
-            )
+            raise _of_shape("means have", means, f"({weights.size}, D)")
+        diagonal, full = means.shape, (*means.shape, means.shape[1])
+        if precisions.shape not in (diagonal, full):
+            raise _of_shape("precisions have", precisions, f"{diagonal} or {full}")
         if self.kind not in (("tied", "full") if self.is_full else ("spherical", "diag")):
             raise InvalidMixtureError(f"precisions of shape {precisions.shape} are not {self.kind}")
         if (self.kind == "spherical" and (precisions != precisions[:, :1]).any()) or (
@@ -301,10 +296,8 @@ class GaussianMixture:
             raise InvalidMixtureError(f"the precisions are not {self.kind}: they differ")
         control = self.variance_control
         if control is not None:
-            if control.shape != (count, dimension):
-                raise InvalidMixtureError(
-                    f"variance_control has shape {control.shape}, {(count, dimension)} was expected"
-                )
+            if control.shape != diagonal:
+                raise _of_shape("variance_control has", control, f"{diagonal}")
             if not (control > 0).all():
                 raise InvalidMixtureError("variance_control holds a variance that is not positive")
         if (weights < 0).any():
@@ -316,12 +309,10 @@ class GaussianMixture:
         if self.is_full:
             self._check_full()
         else:
-            low = precisions <= 0
+            low = (precisions <= 0).any(axis=1)
             if low.any():
-                raise InvalidMixtureError(
-                    f"component {int(np.argmax(low.any(axis=1)))} has a precision "
-                    "that is not positive"
-                )
+                what = "has a precision that is not positive"
+                raise InvalidMixtureError(f"component {int(np.argmax(low))} {what}")
             with np.errstate(over="ignore"):
                 inverse = 1.0 / precisions
             if not np.isfinite(inverse).all():
@@ -347,6 +338,10 @@ class GaussianMixture:
             )
 
 
+def _of_shape(what: str, values: Array, expected: str) -> InvalidMixtureError:
+    return InvalidMixtureError(f"{what} shape {values.shape}, {expected} was expected")
+
+
 def html_table(
     title: str, head: Sequence[object], rows: Sequence[Sequence[object]], note: str = ""
 ) -> str:
@@ -370,9 +365,7 @@ def covariance_to_precision(covariances: npt.ArrayLike) -> Array:
     """Invert variances (C, D) or symmetric positive definite covariances (C, D, D)."""
     values = np.asarray(covariances, dtype=np.float64)
     if values.ndim not in (2, 3):
-        raise InvalidMixtureError(
-            f"covariances have shape {values.shape}, (C, D) or (C, D, D) was expected"
-        )
+        raise _of_shape("covariances have", values, "(C, D) or (C, D, D)")
     if values.ndim == 2:
         with np.errstate(divide="ignore"):
             return 1.0 / values

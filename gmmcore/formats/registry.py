@@ -60,13 +60,11 @@ def format_of(path: PathLike, content: bytes, format: str | None = None) -> Form
         return format_by_name(format)
     content = content.removeprefix(BOM_UTF8)
     found = next((one for one in formats() if one.recognises(content)), None)
-    if found is None and (
-        other := next(
-            (text for starts, text in _OTHERS.items() if content.startswith(starts)), None
-        )
-    ):
-        raise GmmcoreError(f"{path}: no mixture file: {other}")
-    found = found or format_by_extension(path)
+    if found is None:
+        for starts, what in _OTHERS.items():
+            if content.startswith(starts):
+                raise GmmcoreError(f"{path}: no mixture file: {what}")
+        found = format_by_extension(path)
     if found is None:
         raise GmmcoreError(
             f"{path}: neither its content nor its name is that of a mixture; the formats are "
