@@ -142,7 +142,9 @@ class LowCount(Options):
 class Full(Bounds):
     """Full covariances; the bounds are those of eigenvalues, which may be as many as dimensions."""
 
-    floor: float | None = option(None, "lower bound; null: 0.001", AMOUNT)
+    floor: float | None = option(
+        None, "lower bound; null: 1e-4, or 0.001 with `method: sidekit`", AMOUNT
+    )
     ceiling: float | None = option(
         None, "upper bound; null: none, or 1000 with `method: sidekit`", CEILING
     )

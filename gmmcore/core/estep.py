@@ -93,7 +93,7 @@ def accumulate(
     precision : {'double', 'single'}
         Precision of the matrix products. Sums over blocks of frames are always float64. How far
         single precision may be from double is `lost_digits`: the error depends on the smallest
-        variances relative to the overall ones. Where the error is more than 0.05 for a frame,
+        variances relative to the overall ones. Where it is more than 3e-4, or 0.05 for a frame,
         double is used instead.
     pruning : float
         Posteriors below this may be left out of the statistics, so that a component's occupancy

@@ -19,6 +19,7 @@ from gmmcore.core.mixture import (
     InvalidMixtureError,
     covariance_to_precision,
     first_indefinite,
+    inverse_of_lower,
     is_definite,
     pack,
     unpack,
@@ -153,7 +154,7 @@ class Full:
         overall = np.tensordot(weights, mixture.covariances, 1)
         overall += (centred * weights[:, np.newaxis]).T @ centred
         self.factor = np.linalg.cholesky(overall)
-        self.whitening = np.linalg.inv(self.factor)
+        self.whitening = inverse_of_lower(self.factor)
         means = centred @ self.whitening.T
         precisions = self.factor.T @ mixture.precisions @ self.factor
         linear = np.einsum("cij,cj->ci", precisions, means)

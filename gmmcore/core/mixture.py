@@ -374,9 +374,16 @@ def covariance_to_precision(covariances: npt.ArrayLike) -> Array:
     except np.linalg.LinAlgError:
         bad = first_indefinite(values)
         raise InvalidMixtureError(f"covariance {bad} is not positive definite") from None
-    inverse = np.linalg.inv(lower)
+    inverse = inverse_of_lower(lower)
     result: Array = inverse.transpose(0, 2, 1) @ inverse
     return 0.5 * (result + result.transpose(0, 2, 1))
+
+
+def inverse_of_lower(factors: npt.NDArray[np.floating]) -> Array:
+    """Invert lower triangular matrices (..., D, D) whose rows may have any units."""
+    # Without units, no row is exchanged for another one because its unit is large.
+    units = np.abs(factors).max(axis=-1)
+    return np.tril(np.linalg.inv(factors / units[..., np.newaxis])) / units[..., np.newaxis, :]
 
 
 def is_definite(matrix: Array) -> bool:

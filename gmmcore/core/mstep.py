@@ -23,7 +23,7 @@ from gmmcore.core.sums import Statistics
 
 Array = npt.NDArray[np.float64]
 Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
-ARITHMETIC = 6
+ARITHMETIC = 7
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Occupancy, in frames, below which a mean is mostly noise.
 _LEAST_OCCUPANCY = 1e-3
@@ -163,7 +163,7 @@ def maximise(
         bounds = settings.floor, settings.ceiling
         values, below, above = kind.bounded(moments, control[piece], bounds, piece)
         # What stands in for frames may suit the frames less than before: likelihoods never fall.
-        if low[piece].any() or (prior and not kind.is_shared):
+        if not kind.is_shared and (low[piece].any() or prior):
             before = mixture.precisions[piece]
             lost = count[piece] * (_suits(before, plain) - _suits(values, plain))
             worse = (low[piece] | bool(prior)) & (lost > _NO_LOSS * statistics.frames)

@@ -42,7 +42,6 @@ class MStep:
 class FullMStep(MStep):
     """The same for full covariances, with other defaults."""
 
-    floor: float = 1e-3
     occupancy: float | None = None
     prior: float | None = None
 

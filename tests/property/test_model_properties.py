@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmmcore.core.history import HistoryEntry
-from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, inverse_of_lower
 from gmmcore.errors import GmmcoreError
 from gmmcore.formats.hdf5 import hdf5_image, load_model, save_model, seal
 
@@ -123,3 +123,17 @@ def test_a_sealed_file_with_bad_numbers_is_refused_all_the_same(tmp_path, name, 
     seal(path, "mixture", hdf5_image(lambda file: file.update(values)))
     with pytest.raises(GmmcoreError, match=r"mixture\.h5: "):
         load_model(path)
+
+
+@few
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(-15, 15), min_size=2, max_size=5),
+)
+def test_units_of_dimensions_do_not_matter_to_an_inverse(seed, exponents):
+    """numpy exchanges rows of a factor whose units are large, and loses those of small ones."""
+    count = len(exponents)
+    lower = np.tril(np.random.default_rng(seed).uniform(-1, 1, (count, count)), -1) + np.eye(count)
+    units = 10.0 ** np.array(exponents)
+    found = inverse_of_lower(lower * units[:, np.newaxis]) * units
+    np.testing.assert_allclose(found, np.linalg.inv(lower), atol=1e-12)

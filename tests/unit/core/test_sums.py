@@ -14,6 +14,7 @@ from kernel_cases import (
 )
 
 from gmmcore.core import density, pruned
+from gmmcore.core import sums as summing
 from gmmcore.core.estep import accumulate, lost_digits, parts, statistics_over, sums_under
 from gmmcore.core.frames import ArraySource
 from gmmcore.core.initial import one_gaussian, split
@@ -83,7 +84,8 @@ def test_single_precision_keeps_the_log_likelihood(full, shift):
 
 
 @pytest.mark.parametrize("full", [False, True])
-def test_what_single_precision_loses_is_bounded(full):
+def test_what_single_precision_loses_is_bounded(full, monkeypatch):
+    monkeypatch.setattr(summing, "_SINGLE_LOSS", np.inf)
     frames = noisy_with_silence()
     mixture = one_gaussian(Moments.of(frames))
     errors, bounds = [], []
@@ -123,7 +125,8 @@ def test_no_denormal_numbers_reach_the_products(full):
 
 @pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("precision", ["single", "double"])
-def test_frames_far_from_the_overall_gaussian(full, precision):
+def test_frames_far_from_the_overall_gaussian(full, precision, monkeypatch):
+    monkeypatch.setattr(summing, "_SINGLE_LOSS", np.inf)
     frames, mixture = narrow_and_wide(full)
     sums = sums_under(mixture, precision, 0.0)
     assert sums.dtype == (np.float32 if precision == "single" else np.float64)
@@ -175,3 +178,13 @@ def test_variances_too_small_for_single_precision_are_worked_on_in_double():
     means = rng.standard_normal((4, 3))
     narrow = GaussianMixture.from_covariances(np.full(4, 0.25), means, np.full((4, 3), 1e-7))
     assert sums_under(narrow, "single", 0.0).dtype == np.float64
+
+
+def test_single_precision_is_used_where_it_loses_little():
+    """Columns of few values have tight components, whose log-likelihoods lose digits."""
+    for tight, dtype in ((1e-3, np.float32), (1e-4, np.float64)):
+        mixture = GaussianMixture.from_covariances(
+            [0.5, 0.5], [[0.0, 0.0], [2.0, 0.0]], [[tight, 1.0], [1.0, 1.0]]
+        )
+        assert sums_under(mixture, "single", 0.0).dtype == dtype
+        assert lost_digits(mixture, "single", 0.0) < 3e-4
