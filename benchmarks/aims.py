@@ -165,7 +165,7 @@ def draw(points: list[Point], folder: Path) -> None:
             if point.held_out >= least
         ]
         base = alt.Chart(alt.InlineData(values=rows), width=420, height=260).encode(
-            x=alt.X("seconds:Q", title="CPU seconds").scale(type="log", nice=False),
+            x=alt.X("seconds:Q", title="CPU seconds").scale(type="log", nice=False, padding=12),
             y=alt.Y("held_out:Q", title="held-out log-likelihood per frame").scale(zero=False),
             color=alt.Color("contender:N", sort=[*ends]).legend(title=None, labelLimit=200),
         )
