@@ -26,7 +26,6 @@ def demo(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore demo --components 16 --output corpus
     """
-
     settings = options_of(arguments, DemoSettings)
     frames = write_corpus(arguments.output, settings, arguments.seed, arguments.recipe)
     print(
@@ -41,7 +40,6 @@ def recovery(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore recovery --truth truth.h5 --mixture ubm.h5 --corpus corpus.json --output r.txt
     """
-
     truth, mixture = (load_model(p).mixture for p in (arguments.truth, arguments.mixture))
     frames = CorpusFrames(Corpus.read(arguments.corpus), arguments.corpus).at(0)
     with explained(arguments.mixture):

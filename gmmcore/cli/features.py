@@ -45,7 +45,6 @@ def shows(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore shows --list features --pattern {show}.h5 --normalisation cmvn --output s.tsv
     """
-
     settings = options_of(arguments, FeaturePart).for_run(None)
     table = check_list(settings).table
     table.write(arguments.output)
@@ -71,7 +70,6 @@ def shard(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore shard --list features --shows shows.tsv --shard 000 --output 000.npy
     """
-
     settings = options_of(arguments, FeaturePart).for_run(None)
     facts, written = pack_shard(settings, arguments.shows, arguments.shard, arguments.output)
     if not written:  # It is there.
@@ -95,7 +93,6 @@ def corpus(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore corpus --shows shows.tsv --output corpus.json --skipped skipped.tsv
     """
-
     wanted = read_json(arguments.settings)["fingerprint"] if arguments.settings else None
     if wanted not in (None, ShowTable.read_facts(arguments.shows)["fingerprint"]):
         raise DamagedFileError(arguments.shows, "not the table of the features as they are")
@@ -130,7 +127,6 @@ def pack(arguments: argparse.Namespace) -> None:
     Example: gmmcore pack --settings source.json --shows shows.tsv --output corpus.json
              --skipped skipped.tsv
     """
-
     settings = ["--settings", arguments.settings]
     given = [word for path in arguments.list for word in ("--list", path)]
     call("shows", *settings, *given, "--output", arguments.shows)
@@ -162,7 +158,6 @@ def score(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore score results/demo/diag/*.h5 --list held-out.txt
     """
-
     values, config = configuration_of(arguments)
     runs = resolve_runs(values, config)
     name = arguments.run or next(iter(runs))

@@ -34,7 +34,6 @@ def history(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore history --mixture ubm.h5 --output history.tsv
     """
-
     replace_text(arguments.output, history_table(load_model(arguments.mixture).history))
 
 
@@ -59,7 +58,6 @@ def convert(arguments: argparse.Namespace) -> None:
     Example: gmmcore convert ubm.h5 final.dubm
              gmmcore convert results/demo/statistics/test.h5 test.matx
     """
-
     if is_rows(arguments.input):
         print(", ".join(map(str, convert_rows(arguments.input, arguments.output))))
         return
@@ -85,7 +83,6 @@ def info(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore info ubm.h5
     """
-
     path = arguments.mixture
     history: Sequence[HistoryEntry] = ()
     content = read_bytes(path, MAX_BYTES)
@@ -167,7 +164,6 @@ def compare(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore compare ubm.h5 other.gmm
     """
-
     paths = (arguments.first, arguments.second)
     formats = arguments.input_format or ["auto"]
     if len(formats) > 2:

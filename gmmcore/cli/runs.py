@@ -60,7 +60,6 @@ def check(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore check results/demo
     """
-
     files = faults = 0
     known: dict[str, Any] = {}
     for results, run in _folders_of(arguments, *_runs_of(arguments)):
@@ -95,7 +94,6 @@ def status(arguments: argparse.Namespace) -> None:
     Example: gmmcore status results/demo
              gmmcore status --frames 1000000 --dimension 60 (before anything starts)
     """
-
     for name in ("frames", "dimension", "cores"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -266,7 +264,6 @@ def checksums(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore checksums results/demo/ubm.h5 --output results/demo/SHA256SUMS
     """
-
     if arguments.last:
         require_final(arguments.files[0], arguments.last)
     output = Path(arguments.output)

@@ -25,7 +25,6 @@ def statistics(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore statistics --list test.txt --mixture ubm.h5 --output test.h5
     """
-
     path, shows = arguments.mixture, Shows(options_of(arguments, FeatureSettings).for_run(None))
     names = make_statistics(
         *(arguments.output, read_mixture(path), sha256_of(path), shows),
@@ -48,7 +47,6 @@ def adapt(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore adapt --mixture ubm.h5 --statistics a.h5 --enrolment e.txt --output models.h5
     """
-
     path = arguments.mixture
     with explained("--relevance"):
         names = make_models(
@@ -76,7 +74,6 @@ def trials(arguments: argparse.Namespace) -> None:
     Example: gmmcore trials --mixture ubm.h5 --models models.h5 --statistics a.h5 --trials t.txt
              --matrix scores.h5 --output scores.tsv
     """
-
     path = arguments.mixture
     lists = [
         Shows(FeatureSettings.from_mapping(read_json(source)["features"]))

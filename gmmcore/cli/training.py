@@ -16,7 +16,6 @@ from gmmcore.config.keys import IterationSettings, Job, Limits, Split
 from gmmcore.config.options import options_of
 from gmmcore.core.describe import cautions, few_frames, outliers, too_few
 from gmmcore.core.divide import divided
-from gmmcore.core.frames import FrameSource
 from gmmcore.core.history import history_table
 from gmmcore.core.initial import controlled, one_gaussian
 from gmmcore.core.kinds import to_kind
@@ -66,7 +65,6 @@ def initialise(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore initialise --corpus corpus.json --output diag/1/000.h5
     """
-
     settings, source = options_of(arguments, Initialise), arguments.source
     corpus = Corpus.read(arguments.corpus)
     if line := too_few(corpus.frames, arguments.components):
@@ -124,7 +122,6 @@ def split(arguments: argparse.Namespace) -> None:
     Example: gmmcore split --mixture diag/32.h5 --corpus corpus.json --components 64
              --output diag/64/000.h5
     """
-
     settings, model = options_of(arguments, Split), load_last(arguments.mixture)
     components = arguments.components or 2 * model.mixture.components
 
@@ -134,14 +131,11 @@ def split(arguments: argparse.Namespace) -> None:
             raise GmmcoreError("--corpus is required; only --method sidekit needs no frames")
         return CorpusFrames(Corpus.read(arguments.corpus), arguments.corpus)
 
-    def subset(level: int) -> FrameSource:
-        return frames().at(level)
-
     with explained(arguments.mixture):
         mixture = divided(
             model.mixture,
             components,
-            subset,
+            lambda level: frames().at(level),
             MStep(floor=settings.floor, occupancy=settings.occupancy),
             method=settings.method,
             threads=arguments.threads,
@@ -162,7 +156,6 @@ def diag2full(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore diag2full --mixture diag/64.h5 --output full/64/000.h5
     """
-
     model = load_last(arguments.mixture)
     facts = provenance(
         stage="full",
@@ -189,7 +182,6 @@ def iterate(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore iterate --mixture 0.h5 --corpus c.json --iterations 8 --final --output 64.h5
     """
-
     task = _task(arguments)
     if arguments.settings:
         require_first(task.model, arguments.mixture, arguments.settings, arguments.before)
@@ -213,7 +205,6 @@ def stages(arguments: argparse.Namespace) -> None:
     Example: gmmcore stages --stages results/demo/diag/1/settings.json
              results/demo/diag/2/settings.json --corpus corpus.json
     """
-
     before, corpus = arguments.before, ["--corpus", arguments.corpus]
     job = options_of(arguments, Job)
     threads = ["--threads", arguments.threads]
@@ -260,7 +251,6 @@ def accumulate(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore accumulate --mixture 1.h5 --corpus corpus.json --part 0 --parts 4 --output 0.h5
     """
-
     part, parts = arguments.part, arguments.parts
     if not 0 <= part < parts:
         raise GmmcoreError(f"--part {part}: 0 to {parts - 1} were expected")
@@ -279,7 +269,6 @@ def maximise(arguments: argparse.Namespace) -> None:
     Example: gmmcore maximise --mixture 1.h5 --corpus corpus.json --statistics 0.stats.h5
              --output 2.h5
     """
-
     make_next(_task(arguments), arguments.statistics, arguments.output)
 
 
@@ -296,7 +285,6 @@ def finish(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore finish --mixture full/64.h5 --output ubm.h5
     """
-
     model = load_last(arguments.mixture)
     facts = {**model.facts, "parent": model.digest}
     # It is compressed, as SIDEKIT does.

@@ -130,15 +130,10 @@ def _with_silence(rng: np.random.Generator, speech: Array) -> tuple[Array, npt.N
     runs = max(2, round(total / _SILENCE_RUN))
     lengths = 1 + rng.poisson(max(total / runs - 1.0, 0.0), runs)
     places = np.sort(rng.integers(0, count + 1, runs))
-    before = np.zeros(count + 1, dtype=int)
-    np.add.at(before, places, lengths)
-    positions = np.arange(count) + np.cumsum(before)[:count]
-    size = count + int(lengths.sum())
-    frames = 0.5 * rng.standard_normal((size, dimension))
+    labels = np.insert(np.ones(count, dtype=bool), np.repeat(places, lengths), False)
+    frames = 0.5 * rng.standard_normal((len(labels), dimension))
     frames[:, 0] += _SILENCE_ENERGY
-    labels = np.zeros(size, dtype=bool)
-    frames[positions] = speech
-    labels[positions] = True
+    frames[labels] = speech
     return frames, labels
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
 from gmmcore.errors import GmmcoreError
+from gmmcore.formats.base import Array
 
-Array = npt.NDArray[np.float64]
 _MATRICES = ("tied", "full")
 
 

@@ -9,13 +9,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.errors import DamagedFileError, GmmcoreError, counted
 from gmmcore.files import PathLike
+from gmmcore.formats.base import Array
 from gmmcore.formats.hdf5 import hdf5_image, open_image, seal, unseal
 
-Array = npt.NDArray[np.float64]
 KIND = "statistics"
 
 
