@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -173,7 +173,10 @@ def read_json(path: PathLike) -> Any:
 
 def remembered(read: Callable[[PathLike], R]) -> Callable[[PathLike], R]:
     """Make a reader of a file read it again only if its inode, size or time has changed."""
-    known: dict[str, tuple[tuple[int, ...], R]] = {}
+
+    @cache
+    def known(path: PathLike, *version: int) -> R:
+        return read(path)
 
     @wraps(read)
     def read_once(path: PathLike) -> R:
@@ -181,11 +184,7 @@ def remembered(read: Callable[[PathLike], R]) -> Callable[[PathLike], R]:
             status = os.stat(path)
         except OSError:
             return read(path)  # It says what is wrong.
-        version = status.st_ino, status.st_size, status.st_mtime_ns
-        name = os.fspath(path)
-        if name not in known or known[name][0] != version:
-            known[name] = version, read(path)
-        return known[name][1]
+        return known(os.fspath(path), status.st_ino, status.st_size, status.st_mtime_ns)
 
     return read_once
 

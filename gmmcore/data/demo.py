@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -16,9 +16,6 @@ from gmmcore.core.frames import FrameSource
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.files import PathLike, read_bytes, replace_bytes, replace_text
 from gmmcore.formats.hdf5 import hdf5_image, save_model
-
-if TYPE_CHECKING:
-    import h5py
 
 Array = npt.NDArray[np.float64]
 _SILENCE = 0.3  # Share of the frames.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gmmcore.config.keys import FeatureSettings
@@ -151,8 +153,5 @@ def add_context(frames: Frames, left: int, right: int) -> Frames:
 
 
 def _padded(frames: Frames, before: int, after: int, edges: str) -> Frames:
-    result = np.empty((before + len(frames) + after, frames.shape[1]), dtype=np.float32)
-    result[before : before + len(frames)] = frames
-    result[:before] = frames[:1] if edges == "repeat" else 0.0
-    result[before + len(frames) :] = frames[-1:] if edges == "repeat" else 0.0
-    return result
+    mode: Any = "edge" if edges == "repeat" else "constant"
+    return np.pad(frames.astype(np.float32, copy=False), ((before, after), (0, 0)), mode)

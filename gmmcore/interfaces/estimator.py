@@ -233,12 +233,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         result.n_features_in_ = found.dimension
         return result
 
-    def fit(
-        self,
-        X: Frames,  # noqa: N803
-        y: None = None,
-        sample_weight: npt.ArrayLike | None = None,
-    ) -> Self:
+    def fit(self, X: Frames, y: None = None, sample_weight: npt.ArrayLike | None = None) -> Self:
         """Train the mixture; see `gmmcore.train`.
 
         Parameters
@@ -290,27 +285,24 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def fit_predict(
-        self,
-        X: Frames,  # noqa: N803
-        y: None = None,
-        sample_weight: npt.ArrayLike | None = None,
+        self, X: Frames, y: None = None, sample_weight: npt.ArrayLike | None = None
     ) -> npt.NDArray[np.intp]:
         """Train the mixture, and find the most probable component of each frame."""
         return self.fit(X, y, sample_weight).predict(X)
 
-    def score_samples(self, X: Frames) -> Array:  # noqa: N803
+    def score_samples(self, X: Frames) -> Array:
         """Compute the log-likelihood (natural logarithm) of each frame, shape (F,), float64."""
         return self._of_blocks(X, density.log_likelihood)
 
-    def score(self, X: Frames, y: None = None) -> float:  # noqa: N803
+    def score(self, X: Frames, y: None = None) -> float:
         """Compute the log-likelihood per frame (natural logarithm)."""
         return float(self.score_samples(X).mean())
 
-    def predict_proba(self, X: Frames) -> Array:  # noqa: N803
+    def predict_proba(self, X: Frames) -> Array:
         """Compute the posterior of each component for each frame, shape (F, C), float64."""
         return self._of_blocks(X, density.posteriors)
 
-    def predict(self, X: Frames) -> npt.NDArray[np.intp]:  # noqa: N803
+    def predict(self, X: Frames) -> npt.NDArray[np.intp]:
         """Find the component with the largest posterior for each frame, shape (F,), int."""
         return self._of_blocks(
             X, lambda mixture, frames: density.component_log_likelihoods(mixture, frames).argmax(1)
@@ -331,12 +323,12 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"Invalid value for 'n_samples': {n_samples}; expected 1 or more")
         return self.mixture_.sample(n_samples, None if self.random_state is None else self._seed())
 
-    def bic(self, X: Frames) -> float:  # noqa: N803
+    def bic(self, X: Frames) -> float:
         """Compute the Bayesian information criterion; the lower, the better."""
         logs = self.score_samples(X)
         return float(self.mixture_.parameters * np.log(len(logs)) - 2.0 * logs.sum())
 
-    def aic(self, X: Frames) -> float:  # noqa: N803
+    def aic(self, X: Frames) -> float:
         """Compute the Akaike information criterion; the lower, the better."""
         logs = self.score_samples(X)
         return float(2.0 * self.mixture_.parameters - 2.0 * logs.sum())
@@ -471,7 +463,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             value = f"log-likelihood per frame {entry.log_likelihood:.5f}"
             print(f"{entry.stage} {entry.components}, iteration {entry.iteration}: {value}")
 
-    def _weighted(self, X: Any, sample_weight: Any) -> Any:  # noqa: N803
+    def _weighted(self, X: Any, sample_weight: Any) -> Any:
         """Check the frames, if they are an array, and give them their weights."""
         if _is_read(X):
             if sample_weight is not None:
@@ -490,16 +482,14 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         values, weights = values[counts], weights[counts]
         return ArraySource(values, weights * max(1.0, len(weights) / weights.sum()))
 
-    def _array(self, X: Any, *, reset: bool) -> npt.NDArray[Any]:  # noqa: N803
+    def _array(self, X: Any, *, reset: bool) -> npt.NDArray[Any]:
         # One frame has no variance.
         least = 2 if reset else 1
         types = [np.float64, np.float32]
         return validate_data(self, X, reset=reset, dtype=types, ensure_min_samples=least)
 
     def _of_blocks(
-        self,
-        X: Any,  # noqa: N803
-        function: Callable[[GaussianMixture, npt.NDArray[Any]], npt.NDArray[Any]],
+        self, X: Any, function: Callable[[GaussianMixture, npt.NDArray[Any]], npt.NDArray[Any]]
     ) -> npt.NDArray[Any]:
         check_is_fitted(self)
         source = (
@@ -514,6 +504,6 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             return np.concatenate([*threads_map(threads)(work, range(0, source.frames, _BLOCK))])
 
 
-def _is_read(X: Any) -> bool:  # noqa: N803
+def _is_read(X: Any) -> bool:
     """Whether scikit-learn's checks cannot be made, because frames are not an array."""
     return is_shows(X) or isinstance(X, FrameSource)

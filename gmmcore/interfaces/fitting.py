@@ -41,7 +41,7 @@ Frames = FrameSource | npt.ArrayLike | PathLike | Sequence[PathLike] | Sequence[
 
 
 def train(
-    X: Frames,  # noqa: N803
+    X: Frames,
     components: int = TrainingKeys.components,
     covariance: str = "diag",
     held_out: float | Frames | None = None,

@@ -226,7 +226,7 @@ class Mixture:
         """Draw random frames, as `gmmcore.GaussianMixture.sample` does."""
         return self.gaussian_mixture().sample(frames, seed)
 
-    def EM_split(  # noqa: N802
+    def EM_split(
         self,
         features_server: Any,
         feature_list: Any,
@@ -316,7 +316,7 @@ class Mixture:
         )
         return self._trained(*trained)
 
-    def EM_uniform(  # noqa: N802
+    def EM_uniform(
         self,
         cep: npt.ArrayLike,
         distrib_nb: int,
@@ -360,11 +360,11 @@ class Mixture:
         course = Course(stage, settings.llk_gain, least=least)
         return self._trained(*training.iterate(start, frames, course, settings))
 
-    def EM_diag2full(  # noqa: N802
+    def EM_diag2full(
         self,
         diagonal_mixture: Mixture,
         features_server: Any,
-        featureList: Any,  # noqa: N803
+        featureList: Any,
         iterations: int = 2,
         num_thread: int = 1,
         *,
