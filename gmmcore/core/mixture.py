@@ -14,6 +14,7 @@ from gmmcore.core.parallel import single_blas
 from gmmcore.errors import GmmcoreError, counted
 
 Array = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.intp]
 
 WEIGHT_SUM_TOLERANCE = 1e-4
 """Largest difference of the sum of the weights from 1: some formats keep only seven digits."""
@@ -198,9 +199,7 @@ class GaussianMixture:
         spread = own + (self.means - self.overall_mean) ** 2
         return (self.weights / self.weights.sum()) @ spread
 
-    def sample(
-        self, frames: int = 1, seed: int | None = None
-    ) -> tuple[Array, npt.NDArray[np.intp]]:
+    def sample(self, frames: int = 1, seed: int | None = None) -> tuple[Array, Numbers]:
         """Draw random frames of the mixture.
 
         Parameters

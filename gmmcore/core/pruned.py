@@ -63,9 +63,7 @@ class PrunedSums(Sums):
         self._waiting().clear()  # What an error while frames were read has left.
         return super().over(source)
 
-    def add_block(
-        self, frames: npt.NDArray[np.floating], total: Array, weights: Weights | None = None
-    ) -> float:
+    def add_block(self, frames: AnyArray, total: Array, weights: Weights | None = None) -> float:
         """Add the sums of a block; one with many near components is computed with all."""
         logs, top, is_near = self._near(frames)
         # The limit is doubled here, because the matrix product is repeated with all components.
@@ -89,9 +87,7 @@ class PrunedSums(Sums):
             return self.buffer("products", self.shape[0], frames)
         return self.buffer("products", frames, self.shape[0]).T
 
-    def _near(
-        self, frames: npt.NDArray[np.floating]
-    ) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
+    def _near(self, frames: AnyArray) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
         """Return log-likelihoods (C, F), the largest (F,), and near groups (C / GROUP, F)."""
         products = self._products(len(frames))
         self.kind.write_products(frames, products)

@@ -138,8 +138,7 @@ class ShowSums(Sums):
         total, likelihood = np.zeros((self.dimension + 1, self.components)), np.zeros(1)
         part = self.buffer("part", *total.shape)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            for start in range(0, source.frames, self.block):
-                block = source.read(start, min(start + self.block, source.frames))
+            for block, _ in self.blocks(source):
                 products, densities, sums, log_likelihood = self.densities(block)
                 # The last products of a frame are its coordinates and 1, whatever the kind.
                 last = products[-len(total) :]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from gmmcore.core.density import FarFramesError
 from gmmcore.core.frames import FrameSource, Slice, Weights, weights_of
@@ -176,12 +175,16 @@ class Sums:
         result = np.zeros(self.size)
         total = self._arranged(result)
         with single_blas(), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            for start in range(0, source.frames, self.block):
-                stop = min(start + self.block, source.frames)
-                weights = weights_of(source, start, stop)
-                result[-1] += self.add_block(source.read(start, stop), total, weights)
+            for frames, weights in self.blocks(source):
+                result[-1] += self.add_block(frames, total, weights)
             self.flush(total)
         return checked(result, source)
+
+    def blocks(self, source: FrameSource) -> Iterator[tuple[AnyArray, Weights | None]]:
+        """Yield the frames of a source in blocks, and their weights."""
+        for start in range(0, source.frames, self.block):
+            stop = min(start + self.block, source.frames)
+            yield source.read(start, stop), weights_of(source, start, stop)
 
     def _arranged(self, result: Array) -> Array:
         return result[:-1].reshape(self.shape, order=self.order)
@@ -190,10 +193,8 @@ class Sums:
         """Sum the log-likelihoods of the frames of a source, with all components."""
         total = np.zeros(1)
         with single_blas(), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            for start in range(0, source.frames, self.block):
-                stop = min(start + self.block, source.frames)
-                weights = weights_of(source, start, stop)
-                total += self.densities(source.read(start, stop), weights)[3]
+            for frames, weights in self.blocks(source):
+                total += self.densities(frames, weights)[3]
         return float(checked(total, source)[0])
 
     def total(self, parts: Sequence[Slice], map: Map) -> Array:
@@ -201,7 +202,7 @@ class Sums:
         return reduce(operator.iadd, map(self.over, parts))
 
     def densities(
-        self, frames: npt.NDArray[np.floating], weights: Weights | None = None
+        self, frames: AnyArray, weights: Weights | None = None
     ) -> tuple[AnyArray, AnyArray, AnyArray, float]:
         """Return products (width, F), densities (F, C) up to a factor, sums, and log-likelihood."""
         products, logs = self.logs(frames)
@@ -216,7 +217,7 @@ class Sums:
             weighted(shifts, weights) + weighted(np.log(sums), weights),
         )
 
-    def logs(self, frames: npt.NDArray[np.floating]) -> tuple[AnyArray, AnyArray]:
+    def logs(self, frames: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Return products (width, F), and logarithms of weighted densities (F, C)."""
         products = self.buffer("products", self.shape[0], len(frames))
         self.kind.write_products(frames, products)
@@ -228,9 +229,7 @@ class Sums:
         np.maximum(logs, self._lowest, out=logs)
         return np.exp(logs, out=logs)
 
-    def add_block(
-        self, frames: npt.NDArray[np.floating], total: Array, weights: Weights | None = None
-    ) -> float:
+    def add_block(self, frames: AnyArray, total: Array, weights: Weights | None = None) -> float:
         """Add the sums of a block to `total` (width, C), and return its log-likelihood."""
         products, densities, sums, log_likelihood = self.densities(frames, weights)
         shares = 1 / sums

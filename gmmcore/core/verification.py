@@ -166,8 +166,7 @@ class Ratios(Sums):
         linear = np.concatenate([slopes, constants], axis=2).astype(self.dtype)
         total = np.zeros(len(means))
         with single_blas(), np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            for start in range(0, source.frames, self.block):
-                block = source.read(start, min(start + self.block, source.frames))
+            for block, _ in self.blocks(source):
                 _, logs = self.logs(block)
                 frame = np.ones((len(block), self.dimension + 1), self.dtype)
                 frame[:, :-1] = block - self.kind.origin

@@ -22,7 +22,7 @@ from gmmcore.core.frames import ArraySource, FrameSource
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import sample_of
 from gmmcore.core.kinds import KINDS, to_kind
-from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, Numbers
 from gmmcore.core.parallel import single_blas, threads_map
 from gmmcore.core.schedule import stages
 from gmmcore.core.train import Subsets
@@ -286,7 +286,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit_predict(
         self, X: Frames, y: None = None, sample_weight: npt.ArrayLike | None = None
-    ) -> npt.NDArray[np.intp]:
+    ) -> Numbers:
         """Train the mixture, and find the most probable component of each frame."""
         return self.fit(X, y, sample_weight).predict(X)
 
@@ -302,13 +302,13 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Compute the posterior of each component for each frame, shape (F, C), float64."""
         return self._of_blocks(X, density.posteriors)
 
-    def predict(self, X: Frames) -> npt.NDArray[np.intp]:
+    def predict(self, X: Frames) -> Numbers:
         """Find the component with the largest posterior for each frame, shape (F,), int."""
         return self._of_blocks(
             X, lambda mixture, frames: density.component_log_likelihoods(mixture, frames).argmax(1)
         )
 
-    def sample(self, n_samples: int = 1) -> tuple[Array, npt.NDArray[np.intp]]:
+    def sample(self, n_samples: int = 1) -> tuple[Array, Numbers]:
         """Draw random frames; see `gmmcore.GaussianMixture.sample`.
 
         Returns

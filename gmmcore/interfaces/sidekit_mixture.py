@@ -13,7 +13,7 @@ from gmmcore.core import density
 from gmmcore.core import train as training
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.kinds import to_kind
-from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError
+from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, Numbers
 from gmmcore.core.schedule import SIDEKIT_ITERATIONS, Course, Stage
 from gmmcore.core.settings import SIDEKIT_BOUNDS, FullMStep, MStep, TrainingSettings
 from gmmcore.errors import GmmcoreError
@@ -220,9 +220,7 @@ class Mixture:
 
     compute_log_posterior_probabilities_full = compute_log_posterior_probabilities
 
-    def sample(
-        self, frames: int = 1, seed: int | None = None
-    ) -> tuple[Array, npt.NDArray[np.intp]]:
+    def sample(self, frames: int = 1, seed: int | None = None) -> tuple[Array, Numbers]:
         """Draw random frames, as `gmmcore.GaussianMixture.sample` does."""
         return self.gaussian_mixture().sample(frames, seed)
 
