@@ -56,11 +56,8 @@ DELTA_FILTERS: dict[str, tuple[float, ...]] = {
     "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
     "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
 }
-"""Filters of the deltas, with the weight of the latest frame first.
-
-``sidekit`` is that of SIDEKIT, ``regression`` the least-squares slope over two frames on each side,
-as in HTK (DELTAWINDOW=2) and Kaldi.
-"""
+"""Filters of the deltas, the weight of the latest frame first: that of SIDEKIT, and the slope over
+two frames on each side, as in HTK (DELTAWINDOW=2) and Kaldi."""
 
 FEATURES_VERSION = 2
 """Version of the processing: it is raised with every change of results, which renews all shards."""

@@ -50,21 +50,16 @@ class CorpusShard:
 
 @dataclass(frozen=True)
 class Corpus:
-    """The shards that a run trains on, with the mean (D,) of all frames.
-
-    `second` (D,) is the sum of the squared differences from the mean, `robust` (D,) the variances,
-    or those by the quantiles of random frames where they are less, `skipped` the number of faulty
-    shows, `skipped_digest` the SHA-256 of their table ``skipped.tsv``, and `outliers` the
-    dimensions whose variance few frames make, each with the show of the farthest frame.
-    """
+    """The shards that a run trains on, with moments of all frames."""
 
     shards: tuple[CorpusShard, ...]
     dimension: int
     mean: tuple[float, ...]
-    second: tuple[float, ...]
-    robust: tuple[float, ...]
-    skipped: int = 0
-    skipped_digest: str = ""
+    second: tuple[float, ...]  # Sums of the squared differences from the mean.
+    robust: tuple[float, ...]  # Variances, or those by quantiles of random frames if less.
+    skipped: int = 0  # Number of faulty shows.
+    skipped_digest: str = ""  # SHA-256 of their table, skipped.tsv.
+    # Dimensions whose variance few frames make, each with the show of the farthest frame.
     outliers: tuple[tuple[int, str], ...] = ()
 
     @property

@@ -51,17 +51,7 @@ class Listing(NamedTuple):
 
 
 def read_list(settings: FeatureSettings) -> Listing:
-    """Read a feature list, which is recognised by its content.
-
-    * a folder: the files that fit the pattern (by default, with a suffix of feature files), sorted;
-    * an HDF5 file: a SIDEKIT IdMap (``rightids``, ``start``, ``stop``), or a feature file, for all
-      its shows; a feature file of NumPy or HTK, for its one show;
-    * a text file, most of whose lines are Kaldi's ``show place``;
-    * a text file with tabs: show, path, start and stop, with or without a header line; the pattern
-      replaces an empty path, and an empty start or stop means no limit;
-    * a text file with one show per line, if there is a pattern;
-    * a script file of HTK: lines ``path`` or ``logical=physical[first,last]``.
-    """
+    """Read a feature list, which is recognised by its content; docs/features.md has its forms."""
     path = settings.list
     if os.path.isdir(path):
         lines: Iterable[Entry | Fault] = _folder(settings)

@@ -43,12 +43,9 @@ _AHEAD = 8  # Blocks that the system reads ahead while a block is processed.
 
 
 def block_checksum(frames: Frames) -> str:
-    """Compute the checksum of a block of frames (n, D), 16 hexadecimal digits.
-
-    The checksum of the 64-bit words w_i is the sum of w_i k_i modulo 2^64, with odd k_i. A change
-    within one word always alters the checksum, other changes with a probability of about
-    1 - 2^-64. The sum is as fast as memory, so that every read can afford the check.
-    """
+    """Compute the checksum of a block of frames (n, D), 16 hexadecimal digits."""
+    # The sum of w_i k_i modulo 2^64 over 64-bit words w_i, with odd k_i: a change within a word
+    # always alters it, others nearly always. It is as fast as memory, so that every read checks.
     data = np.ascontiguousarray(frames, dtype="<f4").reshape(-1)
     if data.size % 2:
         data = np.append(data, np.float32(0))

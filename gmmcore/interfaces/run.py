@@ -106,10 +106,7 @@ class Training:
 
 
 class StageMixtures(Mapping[str, GaussianMixture]):
-    """The last mixture of each finished stage, by the name of the stage, such as ``diag/64``.
-
-    Each look-up reads the mixture file and verifies its checksum.
-    """
+    """The last mixture of each finished stage, read when it is looked up, as in ``["diag/64"]``."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
