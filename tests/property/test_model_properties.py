@@ -132,8 +132,8 @@ def test_a_sealed_file_with_bad_numbers_is_refused_all_the_same(tmp_path, name, 
 )
 def test_units_of_dimensions_do_not_matter_to_an_inverse(seed, exponents):
     """numpy exchanges rows of a factor whose units are large, and loses those of small ones."""
-    count = len(exponents)
-    lower = np.tril(np.random.default_rng(seed).uniform(-1, 1, (count, count)), -1) + np.eye(count)
-    units = 10.0 ** np.array(exponents)
+    units, count = 10.0 ** np.array(exponents), len(exponents)
+    factors = np.random.default_rng(seed).uniform(-2, 2, (count, count))
+    lower = np.tril(factors * np.minimum(1.0, units / units[:, np.newaxis]), -1) + np.eye(count)
     found = inverse_of_lower(lower * units[:, np.newaxis]) * units
     np.testing.assert_allclose(found, np.linalg.inv(lower), atol=1e-12)
