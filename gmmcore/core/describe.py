@@ -16,7 +16,8 @@ from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import counted
 
 Array = npt.NDArray[np.float64]
-# Least number of coefficients of frames for each free parameter, without a caution.
+# Least number of coefficients of frames for each free parameter, without a caution: 10 frames for a
+# diagonal component, and (D + 3) / 4 times as many for a full one.
 _NUMBERS = 5
 # Largest number of shows that a line names.
 _NAMED = 5
@@ -26,21 +27,10 @@ _AT_FLOOR = 1.01
 
 
 def describe(mixture: GaussianMixture) -> dict[str, Any]:
-    """Compute sizes, weights, variances and condition numbers of a mixture.
-
-    Returns
-    -------
-    dict
-        ``components``, ``dimension``, ``covariances`` (``diagonal`` or ``full``), ``parameters``
-        (number of free parameters), ``weight_smallest``, ``weight_largest``, ``weight_entropy``
-        (natural logarithm), ``weights_effective`` (its exponential: the number of equal weights
-        with the same entropy), ``variance_smallest`` and ``variance_largest`` (eigenvalues of
-        full covariances), ``condition_median`` and ``condition_largest`` (ratio of a component's
-        largest and smallest variance), and ``variance_control`` (whether there is one).
-        ``variance_smallest_component``, ``variance_largest_component`` and
-        ``condition_largest_component`` are the numbers of the components, from 0.
-    """
-    spread = _spread(mixture)
+    """Compute sizes, weights, variances or eigenvalues, and condition numbers of a mixture."""
+    spread = mixture.covariances
+    if mixture.is_full:  # The precisions are stored, so that no matrix has to be inverted.
+        spread = np.reciprocal(np.linalg.eigvalsh(mixture.precisions), dtype=np.float64)
     condition = spread.max(axis=1) / spread.min(axis=1)
     weights = mixture.weights / mixture.weights.sum()
     positive = weights[weights > 0]
@@ -67,15 +57,11 @@ def describe(mixture: GaussianMixture) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest differences between two mixtures of one shape, component by component.
-
-    Means are in standard deviations of the first mixture, covariances relative to the product of
-    two of its standard deviations.
-    """
+    """Largest differences between two mixtures of one shape, component by component."""
 
     weights: float
-    means: float
-    covariances: float
+    means: float  # In standard deviations of the first mixture.
+    covariances: float  # Relative to the product of two of its standard deviations.
 
     @property
     def largest(self) -> float:
@@ -84,18 +70,7 @@ class Difference:
 
 
 def difference(first: GaussianMixture, second: GaussianMixture) -> Difference:
-    """Compute the largest differences between two mixtures, each diagonal or full.
-
-    Raises
-    ------
-    ValueError
-        If the numbers of components or the dimensions differ.
-    """
-    if first.means.shape != second.means.shape:
-        raise ValueError(
-            f"{first.components} components of dimension {first.dimension} and "
-            f"{second.components} of dimension {second.dimension} are not comparable one by one"
-        )
+    """Compute the largest differences between two mixtures of one shape."""
     full = first.is_full or second.is_full
     one, other = (_covariances(mixture, full) for mixture in (first, second))
     variances = np.diagonal(one, axis1=1, axis2=2) if full else one
@@ -109,14 +84,6 @@ def difference(first: GaussianMixture, second: GaussianMixture) -> Difference:
         )
 
 
-def _spread(mixture: GaussianMixture) -> Array:
-    """Return the variances, or the eigenvalues of full covariances, shape (C, D)."""
-    if not mixture.is_full:
-        return mixture.covariances
-    # The precisions are stored, so that no matrix has to be inverted.
-    return np.asarray(1.0 / np.linalg.eigvalsh(mixture.precisions), dtype=np.float64)
-
-
 def _covariances(mixture: GaussianMixture, full: bool) -> Array:
     if full and not mixture.is_full:
         return mixture.covariances[:, :, np.newaxis] * np.eye(mixture.dimension)
@@ -125,35 +92,18 @@ def _covariances(mixture: GaussianMixture, full: bool) -> Array:
 
 @dataclass(frozen=True)
 class Size:
-    """What is known of the last mixture of a stage, as a model to choose.
-
-    Attributes
-    ----------
-    kind : str
-        ``diag`` or ``full``.
-    components, parameters, iterations : int
-        Numbers of components, of free parameters, and of iterations of the stage.
-    trained_on, frames : int
-        Number of frames that the last iteration read, and of all frames.
-    log_likelihood, held_out : float
-        Log-likelihood per frame of the mixture (natural logarithm), on frames that are the same for
-        all sizes, and on the held-out frames; NaN if there are none.
-    ended : str
-        ``converged``, ``limit`` (of iterations), or empty without iterations.
-    gain : float
-        The gain that was left at the limit; NaN if there is none or it is not known.
-    """
+    """What is known of the last mixture of a stage, as a model to choose."""
 
     kind: str
     components: int
     parameters: int
     iterations: int
-    trained_on: int
+    trained_on: int  # Frames that the last iteration read.
     frames: int
-    log_likelihood: float
-    held_out: float
-    ended: str
-    gain: float
+    log_likelihood: float  # Per frame, on frames that are the same for all sizes.
+    held_out: float  # The same on the held-out frames; NaN without them.
+    ended: str  # "converged", "limit" (of iterations), or empty without iterations.
+    gain: float  # What was left at the limit; NaN if none or not known.
 
     @property
     def name(self) -> str:
@@ -177,11 +127,7 @@ def sizes(
     frames: int,
     llk_gain: float,
 ) -> tuple[Size, ...]:
-    """Gather what is known of the last mixture of each stage.
-
-    `mixtures` has, by kind and components, the mixture and its log-likelihoods per training and
-    held-out frame. A stage has converged if its likelihood grew by less than `llk_gain`.
-    """
+    """Gather what is known of the last mixture of each stage, with its log-likelihoods."""
     result = []
     for (kind, components), (mixture, value, held_out) in mixtures.items():
         entries = [e for e in history if (e.stage, e.components) == (kind, components)]
@@ -211,11 +157,7 @@ def cautions(
     *,
     is_told: bool = False,
 ) -> list[str]:
-    """Say what a person should know before the final mixture of a training is used, in lines.
-
-    `floor` is the lower bound of the variances in the last stage. What the jobs of the stages print
-    is left out if `is_told`.
-    """
+    """Say in lines what a person should know before the mixture is used."""
     if not history:
         return []
     last = history[-1]
@@ -248,17 +190,7 @@ def cautions(
 
 
 def few_frames(frames: int, components: int, dimension: int, *, full: bool) -> str:
-    """Say in one line that components have few frames for their parameters; empty if they have not.
-
-    Few are less than 5 numbers for each free parameter: 10 frames for a diagonal component, and
-    (D + 3) / 4 times as many for a full one.
-
-    Examples
-    --------
-    >>> from gmmcore.core.describe import few_frames
-    >>> few_frames(300, 16, 60, full=False)
-    ''
-    """
+    """Say in one line that components have few frames for their parameters; empty if not."""
     parameters = 1 + dimension + (dimension * (dimension + 1) // 2 if full else dimension)
     if frames * dimension >= _NUMBERS * components * parameters:
         return ""
@@ -283,18 +215,7 @@ def too_few(frames: int, components: int) -> str:
 
 
 def outliers(found: Sequence[tuple[int, str]], frames: float) -> str:
-    """Say in one line that few of the frames make most of some variances; empty if of none.
-
-    `found` has the dimensions, each with the show of its farthest frame, if there are shows. See
-    `gmmcore.core.initial.outlying`.
-
-    Examples
-    --------
-    >>> from gmmcore.core.describe import outliers
-    >>> print(outliers([(3, "a")], 24_000))  # doctest: +NORMALIZE_WHITESPACE
-    24 of 24000 frames or fewer make more than half of the variance in dimension 3 (counted from 0):
-    look at show a, which has the farthest, and correct it or leave it out
-    """
+    """Say in one line in which dimensions few frames make most of the variance, and their shows."""
     if not found:
         return ""
     told = "look at the smallest and largest values, and leave out frames that are wrong"
@@ -307,16 +228,14 @@ def outliers(found: Sequence[tuple[int, str]], frames: float) -> str:
 
 
 def floored(mixture: GaussianMixture, floor: float) -> str:
-    """Say in one line where most components have a variance at the floor; empty if nowhere.
-
-    A dimension in which all components are equal is constant, and is not told.
-    """
+    """Say in one line where most components have a variance at the floor; empty if nowhere."""
     if mixture.variance_control is None or mixture.kind == "spherical":
         return ""
     variances, count = mixture.covariances, mixture.components
     if mixture.is_full:
         variances = np.diagonal(variances, axis1=1, axis2=2)
     low = (variances <= _AT_FLOOR * floor * mixture.variance_control).sum(axis=0)
+    # Where all components are equal, all frames are, which is told as such.
     apart = np.ptp(mixture.means, axis=0) ** 2 > variances.max(axis=0)
     chosen = np.flatnonzero(apart & (2 * low > count))
     if not chosen.size:
@@ -330,11 +249,9 @@ def floored(mixture: GaussianMixture, floor: float) -> str:
 
 
 def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
-    """Return the last gain of a stage that ended by its limit; None if it converged.
-
-    The first iteration on other frames has no gain, so that the one before counts; NaN if the stage
-    has too few iterations to tell.
-    """
+    """Return the last gain of a stage that ended by its limit; None if it converged."""
+    # The first iteration on other frames has no gain, so that the one before counts; NaN if the
+    # stage has too few iterations to tell.
     known = [entry.gain for entry in entries if isfinite(entry.gain)]
     if not known:
         return nan if entries else None

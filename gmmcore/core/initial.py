@@ -33,22 +33,10 @@ def sample_of(subset: Callable[[int], FrameSource], wanted: int) -> npt.NDArray[
 
 
 def robust_variances(subset: Callable[[int], FrameSource]) -> Array:
-    """Estimate the variances of frames (D,) by quantiles, which outliers do not move.
-
-    It is the square of the interquartile range, divided by 1.349 (Huber, Robust Statistics, 1981).
-    Where half of the values are equal, quantiles farther out take its place; where nearly all of
-    them are, the result is infinite. The quantiles are those of about 20,000 random frames.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gmmcore.core.frames import ArraySource
-    >>> from gmmcore.core.initial import robust_variances
-    >>> frames = np.random.default_rng(0).normal(0, 2, (10_000, 1))
-    >>> frames[0] = 1e10
-    >>> robust_variances(lambda level: ArraySource(frames)).round(1)
-    array([4.])
-    """
+    """Estimate the variances of frames (D,) by quantiles, which outliers do not move."""
+    # The square of the interquartile range divided by 1.349 (Huber, Robust Statistics, 1981). Where
+    # half of the values are equal, quantiles farther out take its place; where nearly all of them
+    # are, the result is infinite.
     sample = sample_of(subset, _SAMPLE)
     found = np.full(sample.shape[1], np.inf)
     points = [point for low, _ in _QUANTILES for point in (low, 1 - low)]
@@ -61,11 +49,7 @@ def robust_variances(subset: Callable[[int], FrameSource]) -> Array:
 
 
 def outlying(subset: Callable[[int], FrameSource], moments: Moments) -> list[int]:
-    """Return the dimensions in which 0.1 % of the frames, or one frame, make most of the variance.
-
-    It is estimated from about 20,000 random frames. Where nearly all values are equal, the others
-    are no outliers.
-    """
+    """Return the dimensions in which 0.1 % of the frames, or one, make most of the variance."""
     sample = sample_of(subset, _SAMPLE)
     if len(sample) < _LEAST_FRAMES:
         return []
@@ -73,6 +57,7 @@ def outlying(subset: Callable[[int], FrameSource], moments: Moments) -> list[int
     with np.errstate(invalid="ignore", over="ignore"):  # Such frames are refused later.
         squares = np.square(sample - np.median(sample, axis=0), dtype=np.float64)
         rest = np.partition(squares, -few, axis=0)[:-few].mean(axis=0)
+        # Where nearly all values are equal, the others are no outliers.
         is_rare = np.count_nonzero(squares, axis=0) < 10 * few
         found = ~is_rare & (moments.scatter > 2 * moments.count * rest)
     return [int(at) for at in np.flatnonzero(found)]
@@ -89,30 +74,11 @@ def one_gaussian(
     *,
     stored: npt.DTypeLike | None = None,
 ) -> GaussianMixture:
-    """Make the mixture of one component that fits all frames.
+    """Make the diagonal mixture of one component that fits all frames, by their moments.
 
-    Parameters
-    ----------
-    moments : Moments
-        Moments of all frames.
-    robust : array_like, shape (D,)
-        Variances by `robust_variances`. Bounds of variances are relative to them where they are
-        less than the variances of the frames.
-    stored : dtype, optional
-        Type in which the frames are stored. A dimension that is constant in it is refused:
-        ``float32`` cannot hold a deviation of less than a ten-millionth of the mean. Without it,
-        the frames are in memory, and a constant dimension gets a variance of 1e-6.
-
-    Returns
-    -------
-    GaussianMixture
-        One diagonal component with the variance of the frames. What bounds are relative to is its
-        ``variance_control``.
-
-    Raises
-    ------
-    InvalidMixtureError
-        If there are fewer than two frames or a dimension is constant.
+    Bounds of variances are relative to its ``variance_control``: the variances, or those by
+    `robust_variances` where these are less. A dimension that is constant in the type `stored`, in
+    which the frames are in files, is an error; frames in memory get a variance of 1e-6 there.
 
     Examples
     --------
@@ -135,21 +101,7 @@ def controlled(
     *,
     stored: npt.DTypeLike | None = None,
 ) -> GaussianMixture:
-    """Give a mixture the variances of all frames as its ``variance_control``, if it has none.
-
-    Mixtures of other tools have none. Parameters and errors are those of `one_gaussian`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.core.initial import controlled
-    >>> from gmmcore.core.moments import Moments
-    >>> frames = np.array([[0.0, 0.0], [2.0, 8.0]])
-    >>> mixture = GaussianMixture([1.0], [[0.0, 0.0]], [[1.0, 1.0]])
-    >>> controlled(mixture, Moments.of(frames)).variance_control
-    array([[ 1., 16.]])
-    """
+    """Give a mixture of another tool the ``variance_control`` of `one_gaussian`."""
     if mixture.variance_control is not None:
         return mixture
     variances = np.minimum(_variances(moments, stored), robust)
@@ -160,23 +112,11 @@ def controlled(
 
 
 def split(mixture: GaussianMixture, components: int | None = None) -> GaussianMixture:
-    """Divide components in two.
+    """Divide components in two, the heaviest ones if there will be fewer than twice as many.
 
     As in SIDEKIT, the mean moves by one standard deviation to either side along the axis of
     largest variance (for full covariances, the principal axis). Both halves keep the covariance
-    and half the weight.
-
-    Parameters
-    ----------
-    mixture : GaussianMixture
-    components : int, optional
-        Number of components of the result, from C to 2 C; 2 C by default. If it is less than
-        2 C, only the heaviest components are divided.
-
-    Returns
-    -------
-    GaussianMixture
-        The C components, where a divided one is its lower half, followed by the upper halves.
+    and half the weight. The upper halves follow after all others.
 
     Examples
     --------

@@ -30,19 +30,7 @@ AnyArray = npt.NDArray[Any]
 
 
 class Diagonal:
-    """Diagonal covariances: phi(x) = [y^2, y, 1], with y the frame about an origin.
-
-    Attributes
-    ----------
-    origin : ndarray, shape (D,), float64
-        Overall mean of the mixture, or zero if the mean is near zero.
-    coefficients : ndarray, shape (width, C), float64
-        Coefficients of log w N(x), one column per component; the last row is the constant.
-    typical : ndarray, shape (width - 1,), float64
-        Size of the products of a frame that is one overall standard deviation from the origin.
-    largest_factor : float
-        Largest number that a coordinate of a frame is multiplied by.
-    """
+    """Diagonal covariances: phi(x) = [y^2, y, 1], with y the frame about an origin."""
 
     is_full: ClassVar[bool] = False
 
@@ -59,9 +47,12 @@ class Diagonal:
         precisions = mixture.precisions * self.scale**2
         linear = precisions * means
         constant = constants(mixture) - 0.5 * (linear * means).sum(axis=1)
+        # Of log w N(x), one column per component; the last row is the constant.
         self.coefficients = np.vstack([-0.5 * precisions.T, linear.T, constant])
+        # The products of a frame that is one overall standard deviation from the origin.
         deviations = np.sqrt(variances) / self.scale
         self.typical = np.concatenate([deviations**2, deviations])
+        # The largest number that a coordinate of a frame is multiplied by.
         self.largest_factor = 1.0 / float(self.scale.min())
 
     def write_products(self, frames: npt.NDArray[np.floating], out: AnyArray) -> None:
@@ -275,19 +266,7 @@ KINDS: dict[str, type[Diagonal] | type[Full]] = {
 
 
 def to_kind(mixture: GaussianMixture, kind: str) -> GaussianMixture:
-    """Give a mixture another kind of covariances, those that are nearest to its own.
-
-    Examples
-    --------
-    >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.core.kinds import to_kind
-    >>> mixture = GaussianMixture.from_covariances([1.0], [[1.0, 4.0]], [[1.0, 16.0]])
-    >>> to_kind(mixture, "full").covariances
-    array([[[ 1.,  0.],
-            [ 0., 16.]]])
-    >>> to_kind(mixture, "spherical").covariances
-    array([[8.5, 8.5]])
-    """
+    """Give a mixture another kind of covariances, those that are nearest to its own."""
     if mixture.kind == kind:
         return mixture
     precisions = mixture.precisions

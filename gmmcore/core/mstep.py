@@ -41,28 +41,14 @@ _LOST_IN_SUMS = 1e-6
 
 @dataclass(frozen=True)
 class Update:
-    """Result of an M-step.
-
-    Attributes
-    ----------
-    mixture : GaussianMixture
-        The next mixture.
-    floored, ceiled : int
-        Number of variances, or eigenvalues, that were moved to their floor or ceiling.
-    low_count : tuple of (int, float)
-        Components whose occupancy is below ``MStep.occupancy``, each with its occupancy.
-    smallest_occupancy : float
-        Smallest occupancy of all components, in frames.
-    held_out : float
-        Held-out log-likelihood per frame of `mixture`; NaN if no frames are held out.
-    """
+    """Result of an M-step: the next mixture, and what a person is told of it."""
 
     mixture: GaussianMixture
-    floored: int = 0
+    floored: int = 0  # Variances, or eigenvalues, that were moved to their floor or ceiling.
     ceiled: int = 0
-    low_count: tuple[tuple[int, float], ...] = ()
+    low_count: tuple[tuple[int, float], ...] = ()  # Components of few frames, with how many.
     smallest_occupancy: float = 0.0
-    held_out: float = nan
+    held_out: float = nan  # Log-likelihood per held-out frame of the mixture, if there are any.
 
 
 def maximise(
