@@ -245,16 +245,12 @@ def threads(wildcards):
 
 def memory(wildcards, threads, attempt):
     """Return the megabytes that a job asks for."""
-    run, stages = made_together(wildcards.stage)
-    return attempt * max(
-        needs(run, each, prefix(), threads).megabytes for each in stages
-    )
+    return attempt * needs(*made_together(wildcards.stage), prefix(), threads).megabytes
 
 
 def runtime(wildcards, threads, attempt):
     """Return the minutes that a job asks for."""
-    run, stages = made_together(wildcards.stage)
-    return attempt * sum(needs(run, each, prefix(), threads).minutes for each in stages)
+    return attempt * needs(*made_together(wildcards.stage), prefix(), threads).minutes
 
 
 def gpus(wildcards):

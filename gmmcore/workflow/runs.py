@@ -36,21 +36,7 @@ class Initialise(Options):
 
 @dataclass(frozen=True)
 class Run:
-    """One training of the configuration.
-
-    Attributes
-    ----------
-    settings : Settings
-        The configuration with the overrides of this run.
-    features : FeatureSettings
-        Settings of the features to train on, with the seed of the run.
-    held_out : FeatureSettings or None
-        Those of the held-out features; None if there are none.
-    plan : tuple of Stage
-        Stages of the training.
-    initialise : Initialise
-        Settings of the first mixture.
-    """
+    """One training of the configuration: its settings, features to train on, and stages."""
 
     settings: Settings
     features: FeatureSettings
@@ -150,20 +136,7 @@ class Run:
 
 
 def read_runs(config: Mapping[str, Any], source: str = "the configuration") -> dict[str, Run]:
-    """Make the runs of a configuration, by their names.
-
-    Parameters
-    ----------
-    config
-        The configuration as the user wrote it.
-    source
-        Name of the configuration in error messages.
-
-    Raises
-    ------
-    GmmcoreError
-        If the configuration is not valid, or an initial mixture cannot be read.
-    """
+    """Make the runs of a configuration, by their names; `source` names it in messages."""
     runs = {name: _run(values, source) for name, values in resolve_runs(config, source).items()}
     makers: dict[str, Run] = {}
     for run in runs.values():

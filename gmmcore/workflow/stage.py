@@ -43,6 +43,8 @@ from gmmcore.errors import DamagedFileError, GmmcoreError, explained
 from gmmcore.files import digest_of, holding, read_bytes, replace_bytes
 from gmmcore.formats.hdf5 import KIND, Model, header_facts, load_model, save_model, unseal
 
+# A function of the path of a mixture, which returns its facts and its fault.
+Look = Callable[[str], tuple[dict[str, Any], str]]
 OTHER_SETTINGS = "made with other settings"
 # Largest relative decrease of a log-likelihood per frame that sums in double precision can cause.
 _ROUNDING = 1e-12
@@ -115,18 +117,9 @@ def stale(
 
 @dataclass(frozen=True)
 class Walk:
-    """Valid iterations at the beginning of a stage.
+    """The last valid iteration of a stage, 0 for its first mixture, and the digest of its file.
 
-    Attributes
-    ----------
-    last : int
-        Number of the last valid iteration; 0 stands for the stage's first mixture.
-    digest : str
-        Digest of the file of the last valid iteration.
-    complete : bool
-        Whether the stage ends with this iteration.
-    fault : str
-        What is wrong with the file of the next iteration; empty if there is no such file.
+    `fault` is what is wrong with the file of the next one; empty if there is no such file.
     """
 
     last: int
@@ -166,7 +159,7 @@ def walk_iterations(
     held_out: Corpus | None,
     settings: str,
     course: Course,
-    look: Callable[[str], tuple[dict[str, Any], str]] = sealed_state,
+    look: Look = sealed_state,
 ) -> Walk:
     """Follow the iterations in a stage's folder as long as they are valid.
 
@@ -212,41 +205,19 @@ def _digest(held_out: Corpus | None) -> str | None:
 
 @dataclass(frozen=True)
 class Task:
-    """What a job that makes iterations of a stage is given.
+    """What a job that makes iterations of a stage is given."""
 
-    Attributes
-    ----------
-    mixture : str
-        File of the first mixture of the stage, or of the iteration before.
-    corpus : str
-        ``corpus.json`` of the frames to train on.
-    held_out : str or None
-        That of the held-out frames.
-    iterations : int
-        Largest number of iterations of the stage.
-    final : bool
-        Whether the stage is the last one of its training.
-    settings : IterationSettings
-    limits : Limits
-    memory : int
-        Megabytes of frames that stay in memory.
-    threads : int
-    device : {'cpu', 'cuda'}
-    share : float
-        Share of the frames that the job reads.
-    """
-
-    mixture: str
-    corpus: str
+    mixture: str  # The file of the first mixture of the stage, or of the iteration before.
+    corpus: str  # A corpus.json, and that of the held-out frames.
     held_out: str | None
-    iterations: int
+    iterations: int  # Largest number of them.
     final: bool
     settings: IterationSettings
     limits: Limits
-    memory: int
+    memory: int  # Megabytes of frames that stay in memory.
     threads: int
     device: str
-    share: float = 1.0
+    share: float = 1.0  # Of the frames that the job reads.
 
     @cached_property
     def inside(self) -> Corpus:

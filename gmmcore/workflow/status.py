@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from math import isnan
 from pathlib import Path
@@ -36,6 +37,7 @@ from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import holder, remembered
 from gmmcore.formats.hdf5 import Model, load_model
 from gmmcore.workflow.stage import (
+    Look,
     Walk,
     duration,
     header_state,
@@ -121,15 +123,16 @@ def is_long(run: Run, stage: Stage) -> bool:
     return cost(run, stage, _UNKNOWN, 1).seconds >= LONG_SECONDS
 
 
-def needs(run: Run, stage: Stage, prefix: str, threads: int) -> Needs:
-    """Estimate what a job needs that makes iterations of a stage, with results below `prefix`."""
+def needs(run: Run, stages: Sequence[Stage], prefix: str, threads: int) -> Needs:
+    """Estimate what a job needs that makes stages, with results below `prefix`."""
     try:
         known = _read_corpus(f"{prefix}results/features/{run.corpus}/corpus.json")
         frames = Frames(known.frames, known.dimension)
     except GmmcoreError:
         frames = _UNKNOWN
-    found = cost(run, stage, frames, threads)
-    return Needs(found.megabytes, 10 + int(2 * found.seconds / 60))
+    found = [cost(run, stage, frames, threads) for stage in stages]
+    minutes = sum(10 + int(2 * one.seconds / 60) for one in found)
+    return Needs(max(one.megabytes for one in found), minutes)
 
 
 def following(run: Run, stage: Stage, results: str) -> int | None:
@@ -141,7 +144,7 @@ def following(run: Run, stage: Stage, results: str) -> int | None:
     corpora = _corpora(run, results)
     if fault or not corpora:
         return None
-    walk = _walk(run, stage, results, facts["digest"], *corpora)
+    walk = _walk(run, stage, results, facts["digest"], corpora, header_state)
     return None if walk.complete else walk.last + 1
 
 
@@ -152,20 +155,14 @@ def unfinished(run: Run, results: str, *, copies: bool = True) -> tuple[Stage, .
     stage that was the final one may end earlier as the stage before a larger one. The headers of
     files decide: of files that are damaged inside, the jobs that read them tell.
     """
-    corpora, parent = _corpora(run, results), None
+    corpora = _corpora(run, results)
     if not corpora:
         return run.plan
-    for place, stage in enumerate(run.plan):
-        folder = f"{results}/{run.name}/{stage.name}"
-        facts, fault = header_state(mixture_path(folder, 0))
-        wanted = run.digest_of_first(stage), corpora[0].digest, parent
-        if fault or stale(facts, 0, *wanted):
+    for place, (stage, _, walk) in enumerate(_walks(run, results, corpora, header_state)):
+        last, fault = header_state(f"{results}/{run.name}/{stage.name}.h5")
+        is_copied = walk is not None and not fault and last["digest"] == walk.digest
+        if walk is None or not walk.complete or (copies and not is_copied):
             return run.plan[place:]
-        walk = _walk(run, stage, results, facts["digest"], *corpora)
-        last, fault = header_state(f"{folder}.h5")
-        if not walk.complete or (copies and (fault or last["digest"] != walk.digest)):
-            return run.plan[place:]
-        parent = walk.digest
     return ()
 
 
@@ -179,13 +176,32 @@ def is_written(run: Run, results: str) -> bool:
     return is_last and all(os.path.exists(f"{folder}/{name}") for name in names)
 
 
+def _walks(
+    run: Run, results: str, corpora: Sequence[Corpus], look: Look
+) -> Iterator[tuple[Stage, str, Walk | None]]:
+    """Follow the stages until one is not complete: the fault of its first mixture, or its walk."""
+    parent = None
+    for stage in run.plan:
+        facts, fault = look(mixture_path(f"{results}/{run.name}/{stage.name}", 0))
+        wanted = run.digest_of_first(stage), corpora[0].digest, parent
+        if fault := fault or stale(facts, 0, *wanted):
+            yield stage, fault, None
+            return
+        walk = _walk(run, stage, results, facts["digest"], corpora, look)
+        yield stage, "", walk
+        if not walk.complete:
+            return
+        parent = walk.digest
+
+
 def _walk(
-    run: Run, stage: Stage, results: str, first: str, corpus: Corpus, held_out: Corpus | None = None
+    run: Run, stage: Stage, results: str, first: str, corpora: Sequence[Corpus], look: Look
 ) -> Walk:
-    """Follow the iterations of a stage by the headers of their files."""
+    """Follow the iterations of a stage."""
     folder, settings = f"{results}/{run.name}/{stage.name}", run.digest("maximise", stage.kind)
+    corpus, held_out = corpora[0], corpora[1] if len(corpora) > 1 else None
     course = run.course(stage, corpus)
-    return walk_iterations(folder, first, corpus, held_out, settings, course, header_state)
+    return walk_iterations(folder, first, corpus, held_out, settings, course, look)
 
 
 def stage_seconds(logs: str | Path, stage: str) -> float | None:
@@ -226,7 +242,7 @@ def status_lines(
     """
     folder, corpora = f"{results}/{run.name}", [] if given else _corpora(run, results)
     frames, words = _frames(run, results, corpora, given)
-    found = _found(run, folder, *corpora) if corpora else _Found(run.plan[0], begun=False)
+    found = _found(run, results, corpora) if corpora else _Found(run.plan[0], begun=False)
     where = _where(run, results, found, packed=bool(corpora))
     yield f"{folder}: {'estimates of a whole training' if given else where}"
     count = f"{frames.training} of dimension {frames.dimension}" if frames else ""
@@ -293,40 +309,32 @@ def _listed(run: Run) -> tuple[Frames | None, str]:
     return Frames(count - held_out, dimension, held_out), words
 
 
-def _found(run: Run, folder: str, *corpora: Corpus) -> _Found:
+def _found(run: Run, results: str, corpora: Sequence[Corpus]) -> _Found:
     """Follow the stages, and once more if a job began or ended meanwhile."""
     for _ in range(_ATTEMPTS):
         with contextlib.suppress(GmmcoreError):  # A file may be removed to be made again.
-            found = _look(run, folder, *corpora)
+            found = _look(run, results, corpora)
             if found.stage is None:
                 return found
-            found.holder = holder(f"{folder}/{found.stage.name}")
-            if _look(run, folder, *corpora).done == found.done:
+            found.holder = holder(f"{results}/{run.name}/{found.stage.name}")
+            if _look(run, results, corpora).done == found.done:
                 return found
-    return _look(run, folder, *corpora)
+    return _look(run, results, corpora)
 
 
-def _look(run: Run, folder: str, corpus: Corpus, held_out: Corpus | None = None) -> _Found:
+def _look(run: Run, results: str, corpora: Sequence[Corpus]) -> _Found:
     """Follow the stages as long as they are complete."""
-    found, parent = _Found(None), None
-    for stage in run.plan:
-        beside = f"{folder}/{stage.name}"
-        first = mixture_path(beside, 0)
-        facts, fault = sealed_state(first)
-        fault = fault or stale(facts, 0, run.digest_of_first(stage), corpus.digest, parent)
-        if fault:
-            found.stage, found.begun = stage, os.path.lexists(first)
-            found.fault = f"{first}: {fault}" if found.begun else ""
+    found = _Found(None)
+    for stage, fault, walk in _walks(run, results, corpora, sealed_state):
+        path = partial(mixture_path, f"{results}/{run.name}/{stage.name}")
+        if walk is None:
+            found.stage, found.begun = stage, os.path.lexists(path(0))
+            found.fault = f"{path(0)}: {fault}" if found.begun else ""
             break
-        settings, course = run.digest("maximise", stage.kind), run.course(stage, corpus)
-        walk = walk_iterations(beside, facts["digest"], corpus, held_out, settings, course)
-        parent, found.path = walk.digest, mixture_path(beside, walk.last)
-        found.done[stage] = walk.last
+        found.done[stage], found.path = walk.last, path(walk.last)
         if not walk.complete:
             found.stage = stage
-            following = mixture_path(beside, walk.last + 1)
-            found.fault = f"{following}: {walk.fault}" if walk.fault else ""
-            break
+            found.fault = f"{path(walk.last + 1)}: {walk.fault}" if walk.fault else ""
     if found.path:
         found.model = load_model(found.path)
     return found
@@ -413,14 +421,7 @@ def _likelihood(entries: Sequence[HistoryEntry]) -> str:
 
 
 def _grouped(frames: Sequence[int]) -> str:
-    """Write equal numbers that follow each other once.
-
-    Examples
-    --------
-    >>> from gmmcore.workflow.status import _grouped
-    >>> _grouped([100, 100, 800])
-    '2 x 100, 1 x 800'
-    """
+    """Write equal numbers that follow each other once, as in ``2 x 100, 1 x 800``."""
     return ", ".join(f"{len([*same])} x {number}" for number, same in groupby(frames)) or "-"
 
 
