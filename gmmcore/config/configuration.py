@@ -42,7 +42,12 @@ def read_configuration(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a configuration file without checking its keys."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise GmmcoreError(
+            f"{path}: cannot be read: {error.strerror}; expected a configuration: change to its "
+            "folder, or give --configfile FILE"
+        ) from error
+    except UnicodeDecodeError as error:
         raise GmmcoreError(f"{path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:
         raise GmmcoreError(f"{path}: not YAML: {' '.join(str(error).split())}") from error

@@ -105,8 +105,8 @@ def accumulate(
     threads : int
         Number of threads. The result does not depend on it.
     device : {'cpu', 'cuda'}
-        What computes: the CPU, or a GPU, which needs ``pip install 'jax[cuda12]'`` and leaves
-        nothing out, so that `pruning` has no effect there; see docs/gpu.md.
+        The device that computes: the CPU, or a GPU, which needs ``pip install 'jax[cuda12]'``
+        and leaves nothing out, so that `pruning` has no effect there; see docs/gpu.md.
 
     Returns
     -------

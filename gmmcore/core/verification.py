@@ -34,7 +34,7 @@ def adapt_means(
     first : array_like, shape (..., C, D)
         First order statistics about zero, as in `ShowStatistics`.
     relevance : float
-        As many frames as the mean of the mixture counts for, above 0.
+        Number of frames that the mean of the mixture counts for, above 0.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def log_ratios(
         Means of the models, which share the weights and covariances of the mixture.
     frames : array_like, shape (F, D)
     top : int, optional
-        Of each frame, only so many components are computed: those of the mixture that have the
+        Number of components that are computed for a frame: those of the mixture with the
         largest posteriors. The ratio of a frame is then wrong by
         ``log(1 - b) - log(1 - a)``, where a and b are the posteriors of the other components
         under the mixture and under the model. By default all are computed.
@@ -199,6 +199,21 @@ def equal_error_rate(targets: npt.ArrayLike, nontargets: npt.ArrayLike) -> float
     It is the mean of the rates of missed targets and of accepted nontargets at the threshold at
     which these differ least.
 
+    Parameters
+    ----------
+    targets, nontargets : array_like
+        Scores of any shape, at least one of each.
+
+    Returns
+    -------
+    float
+        The rate, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If there are no scores of one of the two.
+
     Examples
     --------
     >>> from gmmcore import equal_error_rate
@@ -213,6 +228,8 @@ def equal_error_rate(targets: npt.ArrayLike, nontargets: npt.ArrayLike) -> float
 def error_rates(targets: npt.ArrayLike, nontargets: npt.ArrayLike) -> tuple[Array, Array]:
     """Return the rates of misses and of false alarms, one each for rising thresholds."""
     targets, nontargets = np.sort(targets, axis=None), np.sort(nontargets, axis=None)
+    if not (len(targets) and len(nontargets)):
+        raise ValueError(f"{len(targets)} target and {len(nontargets)} nontarget scores")
     thresholds = np.append(np.unique(np.concatenate([targets, nontargets])), np.inf)
     misses = np.searchsorted(targets, thresholds) / len(targets)
     return misses, 1 - np.searchsorted(nontargets, thresholds) / len(nontargets)

@@ -1,4 +1,4 @@
-"""Conversion from and to scikit-learn's ``GaussianMixture``; needs the extra ``sklearn``."""
+"""Conversion from and to scikit-learn's ``GaussianMixture``; needs ``pip install scikit-learn``."""
 
 from __future__ import annotations
 

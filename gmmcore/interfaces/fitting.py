@@ -71,8 +71,8 @@ def train(
     held_out : float, array_like, path or sequence, optional
         Share of the frames that are not trained on, or frames as `X`. Their log-likelihood is the
         column ``held_out`` of the history. If `X` has several shows, whole shows are drawn, and
-        random frames otherwise. The neighbours of a random frame resemble it, so that a mixture
-        that fits these too closely is better told by frames of other recordings.
+        random frames otherwise. Random frames resemble their neighbours, which are trained on;
+        frames of other recordings show better whether the mixture fits its frames too closely.
     init : GaussianMixture, Mixture, Training, fitted estimator or path, optional
         Mixture to start from instead of the Gaussian of all frames; the estimator may be that of
         scikit-learn.

@@ -463,7 +463,7 @@ class Mixture:
         return np.clip(np.asarray(cov, dtype=np.float64), flooring * control, ceiling * control)
 
     def to_sklearn(self) -> Any:
-        """Make a fitted ``sklearn.mixture.GaussianMixture``; needs the extra ``sklearn``."""
+        """Make a fitted ``sklearn.mixture.GaussianMixture``; needs ``pip install scikit-learn``."""
         return sklearn.to_sklearn(self.gaussian_mixture())
 
     @staticmethod

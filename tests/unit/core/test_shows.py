@@ -238,3 +238,5 @@ def test_the_equal_error_rate_is_that_of_counting():
         assert equal_error_rate(targets, nontargets) == pytest.approx(sum(nearest) / 2)
     assert equal_error_rate([2, 3], [0, 1]) == 0.0
     assert equal_error_rate([0, 1], [2, 3]) == 1.0
+    with pytest.raises(ValueError, match="2 target and 0 nontarget scores"):
+        equal_error_rate([0, 1], [])
