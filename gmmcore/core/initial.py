@@ -188,8 +188,8 @@ def _variances(moments: Moments, stored: npt.DTypeLike | None) -> Array:
     if np.dtype(stored) == np.float32 and lost.any():
         raise InvalidMixtureError(
             f"the values in dimension {named(lost)} (counted from 0) differ by less than single "
-            "precision, in which frames are stored, holds so far from zero; subtract their mean, "
-            "or leave the dimension out with `features: mask`"
+            "precision, in which frames are stored, can tell so far from zero; subtract their "
+            "mean, or leave the dimension out with `features: mask`"
         )
     return variances
 

@@ -218,7 +218,7 @@ def _overall(subsets: Subsets, settings: TrainingSettings) -> tuple[Moments, Arr
     if (constant := constant_dimensions(found)).any():
         warnings.warn(
             f"every frame has the same value in dimension {named(constant)} (counted from 0), "
-            "which tells no components apart; leave it out",
+            "so that it distinguishes no components; leave it out",
             stacklevel=4,
         )
     if line := outliers([(at, "") for at in outlying(subsets.of, found)], found.count):

@@ -214,7 +214,7 @@ def _ratios(
     lost = (np.isnan(scores) & mask).any(axis=0)
     if lost.any():
         raise GmmcoreError(
-            f"show {shows[int(lost.argmax())]}: its frames cannot be read any more, which the "
-            "statistics are of; bring them back, or make the statistics again"
+            f"show {shows[int(lost.argmax())]}: the frames of its statistics cannot be read "
+            "any more; bring them back, or make the statistics again"
         )
     return scores

@@ -116,7 +116,7 @@ def convert_rows(path: PathLike, output: PathLike) -> list[Path]:
         if "stat0" not in file or output.suffix not in (".matx", ".acc"):
             raise GmmcoreError(
                 f"{output}: statistics are written as matrices of ALIZE, .matx, or as an "
-                f"accumulator of Kaldi, .acc, and scores as neither; read {path} with h5py"
+                f"accumulator of Kaldi, .acc, and scores in neither format; read {path} with h5py"
             )
         orders = {"N": file["stat0"], "F_X": file["stat1"]}
         if output.suffix == ".acc":

@@ -217,5 +217,5 @@ def _initial_mixture(path: str, init: Init) -> GaussianMixture:
     except GmmcoreError as error:
         text = str(error).removesuffix(f"; {REMEDY}")
         raise GmmcoreError(
-            f"{text}; expected a mixture, from which init.from has a run start"
+            f"{text}; expected a mixture to start from; correct init.from"
         ) from error
