@@ -53,14 +53,18 @@ def outlying(subset: Callable[[int], FrameSource], moments: Moments) -> list[int
     sample = sample_of(subset, _SAMPLE)
     if len(sample) < _LEAST_FRAMES:
         return []
-    few = few_of(len(sample))
+    few, found = few_of(len(sample)), []
     with np.errstate(invalid="ignore", over="ignore"):  # Such frames are refused later.
-        squares = np.square(sample - np.median(sample, axis=0), dtype=np.float64)
-        rest = np.partition(squares, -few, axis=0)[:-few].mean(axis=0)
-        # Where nearly all values are equal, the others are no outliers.
-        is_rare = np.count_nonzero(squares, axis=0) < 10 * few
-        found = ~is_rare & (moments.scatter > 2 * moments.count * rest)
-    return [int(at) for at in np.flatnonzero(found)]
+        squares = np.square(sample - moments.mean, dtype=np.float64)
+        least = squares.mean(axis=0) - few / len(sample) * squares.max(axis=0)
+        # Few dimensions need a closer look.
+        for at in np.flatnonzero(moments.scatter > 2 * moments.count * least).tolist():
+            rest = np.partition(squares[:, at], -few)[:-few].mean()
+            # Where nearly all values are equal, the others are no outliers.
+            different = np.count_nonzero(sample[:, at] != np.median(sample[:, at]))
+            if different >= 10 * few and moments.scatter[at] > 2 * moments.count * rest:
+                found.append(at)
+    return found
 
 
 def few_of(frames: float) -> int:

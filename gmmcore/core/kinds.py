@@ -243,11 +243,6 @@ class Tied(Full):
         return np.repeat(scatter[np.newaxis] / count.sum(), len(count), axis=0)
 
     @staticmethod
-    def mixed(moments: Array, share: Array, control: Array) -> Array:
-        """Return the covariance as it is: all components have all frames."""
-        return moments
-
-    @staticmethod
     def bounded(
         moments: Array, control: Array, bounds: tuple[float, float], names: npt.NDArray[np.intp]
     ) -> tuple[Array, int, int]:

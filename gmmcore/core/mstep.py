@@ -138,21 +138,24 @@ def maximise(
     means = moved * (statistics.origin + offsets) + (1.0 - moved) * mixture.means
     precisions = np.empty_like(mixture.precisions)
     kind, floored, ceiled = KINDS[mixture.kind], 0, 0
+    lacking = low & (not kind.is_shared)
+    if kind.is_shared:  # It is estimated from all frames, and needs no others to stand in.
+        prior = 0.0
 
     def work(piece: npt.NDArray[np.intp]) -> tuple[Array, int, int]:
         plain = kind.moments(statistics.centred_second[piece], divisor[piece], offsets[piece])
         moments = plain
         if prior:
             moments = _sharing(plain, pooled, count[piece] / (count[piece] + prior))
-        if low[piece].any():
+        if lacking[piece].any():
             moments = kind.mixed(moments, np.minimum(count[piece] / least, 1.0), control[piece])
         bounds = settings.floor, settings.ceiling
         values, below, above = kind.bounded(moments, control[piece], bounds, piece)
         # What stands in for frames may suit the frames less than before: likelihoods never fall.
-        if not kind.is_shared and (low[piece].any() or prior):
+        if lacking[piece].any() or prior:
             before = mixture.precisions[piece]
             lost = count[piece] * (_suits(before, plain) - _suits(values, plain))
-            worse = (low[piece] | bool(prior)) & (lost > _NO_LOSS * statistics.frames)
+            worse = (lacking[piece] | bool(prior)) & (lost > _NO_LOSS * statistics.frames)
             values[worse] = before[worse]
         return values, below, above
 
