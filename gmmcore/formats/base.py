@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -59,16 +59,10 @@ class Reading:
             if not 1 <= found <= most:
                 self.refuse(f"it claims {what}, 1 to {most} are possible")
 
-    def mixture(
-        self,
-        weights: npt.ArrayLike,
-        means: npt.ArrayLike,
-        precisions: npt.ArrayLike,
-        variance_control: npt.ArrayLike | None = None,
-    ) -> GaussianMixture:
+    def mixture(self, *parameters: Any) -> GaussianMixture:
         """Make a mixture of parameters in the file; refuse parameters that are invalid."""
         try:
-            return GaussianMixture(weights, means, precisions, variance_control)
+            return GaussianMixture(*parameters)
         except InvalidMixtureError as error:
             self.refuse(str(error))
 
