@@ -27,19 +27,7 @@ _asked_to_stop: list[int] = []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb.
-
-    Parameters
-    ----------
-    argv
-        The arguments without the program's name; by default those of the process.
-
-    Returns
-    -------
-    int
-        The exit code: 0; 1 after an error, which is printed on standard error; 2 if no verb, or
-        none of this version, is given; 130 after an interruption.
-    """
+    """Run one verb; return 0, 1 after an error, 2 without a verb, or 130 if it is interrupted."""
     if argv is None:
         argv = sys.argv[1:]
         # SIGTERM has the effect of Ctrl-C, so that no half-written file is left.

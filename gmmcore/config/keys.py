@@ -32,35 +32,28 @@ from gmmcore.core.settings import (
 )
 from gmmcore.files import MIXTURE_FILES, WRITTEN, digest_of
 
+# The defaults of a training, which are the core's.
 DEFAULT = TrainingSettings()
-"""The defaults of a training, which are the core's."""
-
+# Formats that `export` may name, and the files they are written to.
 EXPORTS = {name: f"ubm{MIXTURE_FILES[name][1][0]}" for name in WRITTEN if name != "sidekit"}
-"""Formats that `export` may name, and the files they are written to."""
-
+# Name of the file that compares the runs, beside their folders.
 COMPARISON = "comparison.tsv"
-"""Name of the file that compares the runs, beside their folders."""
-
+# Formats of feature files, in the order in which a file is looked at.
 READERS = ("npy", "htk", "kaldi", "sidekit")
-"""Formats of feature files, in the order in which a file is looked at."""
-
+# SIDEKIT's datasets, in the order in which they are joined.
 DATASETS = ("energy", "cep", "fb", "bnf")
-"""SIDEKIT's datasets, in the order in which they are joined."""
-
+# Names that `gmmcore.data.normalise.normalise` knows.
 NORMALISATIONS = (
     *("cms", "cmvn", "stg", "cms_sliding", "cmvn_sliding", "cms_global", "cmvn_global"),
 )
-"""Names that `gmmcore.data.normalise.normalise` knows."""
-
+# Filters of the deltas, the weight of the latest frame first: that of SIDEKIT, and the slope over
+# two frames on each side, as in HTK (DELTAWINDOW=2) and Kaldi.
 DELTA_FILTERS: dict[str, tuple[float, ...]] = {
     "sidekit": (0.25, 0.5, 0.25, 0.0, -0.25, -0.5, -0.25),
     "regression": (0.2, 0.1, 0.0, -0.1, -0.2),
 }
-"""Filters of the deltas, the weight of the latest frame first: that of SIDEKIT, and the slope over
-two frames on each side, as in HTK (DELTAWINDOW=2) and Kaldi."""
-
+# Version of the processing: it is raised with every change of results, which renews all shards.
 FEATURES_VERSION = 2
-"""Version of the processing: it is raised with every change of results, which renews all shards."""
 
 # Keys that decide where frames come from or how work is shared, but not the values of frames.
 _NOT_NUMBERS = {

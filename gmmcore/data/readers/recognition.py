@@ -68,11 +68,6 @@ class HtkHeader(NamedTuple):
         """The size of the file in bytes."""
         return HTK_HEADER + self.frames * self.width + (2 if self.kind & _CHECKSUM else 0)
 
-    @property
-    def is_usual(self) -> bool:
-        """Whether the period is one that frames have."""
-        return 0 <= self.period <= _LONGEST_PERIOD
-
 
 def htk_header(head: bytes, size: int) -> HtkHeader | None:
     """Read the header of a file of `size` bytes; None if it is that of no HTK file."""
@@ -81,16 +76,13 @@ def htk_header(head: bytes, size: int) -> HtkHeader | None:
     if len(head) < HTK_HEADER:
         return None
     found = [HtkHeader(order, *struct.unpack_from(f"{order}iihH", head)) for order in "><"]
-    found = [
-        h
-        for h in found
-        if h.frames >= 0
-        and h.width > 0
-        and h.width % 2 == 0
-        and h.kind & _KINDS <= _LAST_KIND
-        and (h.end == size or h.is_usual)
-    ]
-    return min(found, key=lambda h: (h.end != size, not h.is_usual, h.end), default=None)
+    ranks = {}
+    for one in found:
+        is_usual = 0 <= one.period <= _LONGEST_PERIOD
+        is_header = one.frames >= 0 and one.width > 0 and one.width % 2 == 0
+        if is_header and one.kind & _KINDS <= _LAST_KIND and (one.end == size or is_usual):
+            ranks[one] = one.end != size, not is_usual, one.end
+    return min(ranks, key=lambda one: ranks[one], default=None)
 
 
 def foreign(head: bytes) -> str | None:
