@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,6 @@ from gmmcore.core.settings import MStep
 from gmmcore.core.sums import Statistics
 
 Array = npt.NDArray[np.float64]
-Mapped = Callable[[Callable[..., Any], Sequence[Any]], Iterable[Any]]
 ARITHMETIC = 7
 """Version of the arithmetic: it is raised with every change that alters any bit of a result."""
 # Occupancy, in frames, below which a mean is mostly noise.
@@ -52,39 +49,9 @@ class Update:
 
 
 def maximise(
-    mixture: GaussianMixture,
-    statistics: Statistics,
-    settings: MStep,
-    *,
-    threads: int = 1,
-    mapped: Mapped | None = None,
+    mixture: GaussianMixture, statistics: Statistics, settings: MStep, *, threads: int = 1
 ) -> Update:
-    """M-step: compute the next mixture from the statistics.
-
-    Parameters
-    ----------
-    mixture : GaussianMixture
-        The mixture that the statistics were computed with, shape (C, D).
-    statistics : Statistics
-        Sufficient statistics of all frames.
-    settings : MStep
-        Bounds of the covariances, and how many frames a component needs.
-    threads : int
-        Number of threads. The result does not depend on it.
-    mapped : callable, optional
-        Function that is used instead of threads, with a function of one item and a list of items:
-        it returns the results in the order of the items.
-
-    Returns
-    -------
-    Update
-        The next mixture, and what was bounded.
-
-    Raises
-    ------
-    InvalidMixtureError
-        If the statistics are not finite, hold no frames or are not those of this mixture, if a
-        covariance is not positive definite and the floor is zero.
+    """M-step: compute the next mixture from the statistics of all frames.
 
     Notes
     -----
@@ -162,7 +129,7 @@ def maximise(
     with single_blas():
         pooled = _pooled_correlations(statistics, offsets) if prior else np.empty(0)
         pieces = np.array_split(np.arange(mixture.components), -(-mixture.components // kind.piece))
-        done = (mapped or threads_map(threads))(work, pieces)
+        done = threads_map(threads)(work, pieces)
         for piece, (values, below, above) in zip(pieces, done, strict=True):
             precisions[piece] = values
             floored += below
