@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator
 from typing import Any, Literal, NoReturn, get_args
 from xml.etree import ElementTree
 
@@ -110,10 +109,14 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     file = Reading(path, XML)
     if b"<!" in content or b"&" in content:
         file.refuse("it has a document type, comment or entity, and a mixture has none")
-    events = _events(file, content)
-    root = next(events)[1]
-    if root.tag not in ("MixtureGD", "MixtureGF"):
-        file.refuse(f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
+    text = content.decode("latin-1")  # A declaration of another encoding has no effect on text.
+    try:
+        root = next(ElementTree.iterparse(io.StringIO(text), ("start",)))[1]
+        if root.tag not in ("MixtureGD", "MixtureGF"):
+            file.refuse(f"<MixtureGD> or <MixtureGF> was expected, <{root.tag[:40]}> is there")
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        file.refuse(f"truncated or damaged: {error}")
     full, component = root.tag == "MixtureGF", root.tag.replace("Mixture", "Distrib")
     count, dimension = (int(_number(file, root, name)) for name in ("distribCount", "vectSize"))
     file.check_size(count, dimension)
@@ -130,12 +133,9 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
     columns = numbers if full else [None]
     places: _Places = dict.fromkeys((i, None) for i in numbers)
     square_places: _Places = dict.fromkeys((i, j) for i in numbers for j in columns)
-    index = 0
-    for event, element in events:
-        if event == "start" or element is root or element.tag in ("covInv", "cov", "mean"):
-            continue
-        # Finished components are removed, so that the root holds one component at most.
-        found = element.tag == component and root[0] is element and index < count
+    for index, element in enumerate(root):
+        tags = {child.tag for child in element}
+        found = element.tag == component and index < count and tags <= {"covInv", "cov", "mean"}
         if not found or _number(file, element, "i") != index:
             file.refuse(f"component {index} of {count} was expected where another element is")
         weights[index] = _number(file, element, "weight")
@@ -143,22 +143,11 @@ def decode_xml(path: PathLike, content: bytes) -> GaussianMixture:
             det[index] = _number(file, element, "det")
         means[index] = _values(file, element, "mean", places)
         precisions[index] = _values(file, element, "covInv", square_places).reshape(square)
-        del root[0]
-        index += 1
-    if index < count or len(root):
-        file.refuse(f"component {index} of {count} was expected at its end")
+    if len(root) < count:
+        file.refuse(f"component {len(root)} of {count} was expected at its end")
     mixture = file.mixture(weights, means, precisions)
     _check_determinants(file, mixture, det)
     return mixture
-
-
-def _events(file: Reading, content: bytes) -> Iterator[tuple[str, ElementTree.Element]]:
-    # The parser gets text, because a declaration of another encoding has no effect on text.
-    text = io.TextIOWrapper(io.BytesIO(content), "latin-1")
-    try:
-        yield from ElementTree.iterparse(text, ("start", "end"))
-    except ElementTree.ParseError as error:
-        file.refuse(f"truncated or damaged: {error}")
 
 
 def _number(file: Reading, element: ElementTree.Element, name: str) -> float:
