@@ -153,8 +153,8 @@ class Source:
         """Return the rows first <= i < last of a whole show, shape (last - first, D), C order."""
         raise NotImplementedError
 
-    def row_labels(self, show: str, first: int, last: int) -> Labels | None:
-        """Return the labels of these rows; None without labels."""
+    def row_labels(self, show: str) -> npt.NDArray[Any] | None:
+        """Return the labels of all rows, of any type; None without labels."""
         return None
 
     def close(self) -> None:
@@ -179,7 +179,10 @@ class Source:
     def labels(self, show: str, place: Place, first: int, last: int) -> Labels | None:
         """Return the voice-activity labels of the frames first <= i < last; None without labels."""
         _, rows, _ = self._meant(show, place)
-        return self.row_labels(show, rows.start + first, rows.start + last)
+        found = self.row_labels(show)
+        if found is None:
+            return None
+        return as_labels(found.reshape(-1)[rows.start + first : rows.start + last])
 
     def vector(self, show: str, place: Place) -> Frames:
         """Return all values as a vector (n,), whose range counts values: in text, it is a row."""

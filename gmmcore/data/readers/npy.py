@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels
+from gmmcore.data.readers import Description, FaultyShowError, Frames
 
 _ZIP = b"PK"
 _reading = partial(readers.reading, "a whole .npy or .npz file", "write it again")
@@ -56,11 +56,9 @@ class Source(readers.Source):
         return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
 
     @_reading()
-    def row_labels(self, show: str, first: int, last: int) -> Labels | None:
+    def row_labels(self, show: str) -> npt.NDArray[np.generic] | None:
         member = self._label_member(show)
-        if member is None:
-            return None
-        return readers.as_labels(self._member(member).reshape(-1)[first:last])
+        return None if member is None else self._member(member)
 
     def _shape(self, show: str) -> tuple[int, int]:
         shape, dtype = self._header(self._frames_member(show))

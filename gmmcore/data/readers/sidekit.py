@@ -18,7 +18,7 @@ import numpy.typing as npt
 from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s
 
 from gmmcore.data import readers
-from gmmcore.data.readers import Description, FaultyShowError, Frames, Labels
+from gmmcore.data.readers import Description, FaultyShowError, Frames
 
 _NONE, _HTK, _PERCENTILE = 0, 1, 2
 _LARGEST_RATIO = 1100  # Deflate compresses at most 1032:1.
@@ -89,11 +89,9 @@ class Source(readers.Source):
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
     @_reading()
-    def row_labels(self, show: str, first: int, last: int) -> Labels | None:
+    def row_labels(self, show: str) -> npt.NDArray[Any] | None:
         dataset = self._dataset(show, "vad")
-        if dataset is None:
-            return None
-        return readers.as_labels(_values(dataset).reshape(-1)[first:last])
+        return None if dataset is None else _values(dataset)
 
     @cached_property
     def _compression(self) -> int:
