@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
+from gmmcore import __version__
 from gmmcore.cli.verb import VERBS, Verb
 from gmmcore.errors import DamagedFileError, GmmcoreError
 from gmmcore.files import date_back
@@ -46,26 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((word for word in argv if not word.startswith("-")), None)
     try:
         return _run(argv, chosen)
-    except DamagedFileError as error:
-        print(f"gmmcore {chosen}: error: {_removed(error)}", file=sys.stderr)
-        return 1
     except GmmcoreError as error:
-        print(f"gmmcore {chosen}: error: {error}", file=sys.stderr)
-        return 1
+        message = _removed(error) if isinstance(error, DamagedFileError) else str(error)
     except (MemoryError, ImportError, RuntimeError, SystemError) as error:
         if _asked_to_stop:  # While numpy is imported, it makes an ImportError of an interruption.
             return _stopped(chosen)
         if not _is_out_of_memory(error):
             raise
-        print(
-            f"gmmcore {chosen}: error: out of memory; give the job more, or use more shards",
-            file=sys.stderr,
-        )
-        return 1
+        message = "out of memory; give the job more, or use more shards"
     except KeyboardInterrupt:
         return _stopped(chosen)
     except BrokenPipeError:
         return 1
+    print(f"gmmcore {chosen}: error: {message}", file=sys.stderr)
+    return 1
 
 
 def _stop(number: int, _: object) -> None:
@@ -102,7 +97,8 @@ def _run(argv: list[str], chosen: str | None) -> int:
         "`gmmcore VERB --help` explains a verb.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    version = f"gmmcore {__version__}"
+    parser.add_argument("--version", action="version", version=version, help="print the version")
     subparsers = parser.add_subparsers(dest="verb", metavar="VERB")
     for name, verb in sorted(known.items()):
         subparser = subparsers.add_parser(
@@ -114,11 +110,6 @@ def _run(argv: list[str], chosen: str | None) -> int:
         for declare in verb.arguments if name == chosen else ():
             declare(subparser)
     arguments = parser.parse_args(argv)
-    if arguments.version:
-        from gmmcore import __version__
-
-        print(f"gmmcore {__version__}")
-        return 0
     if arguments.verb is None:
         parser.print_help()
         return 2
