@@ -49,10 +49,7 @@ class Source(readers.Source):
     @_reading()
     def rows(self, show: str, offset: int | None, first: int, last: int) -> Frames:
         frames, dimension = self._shape(show)
-        if self._archive is None:
-            array = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        else:
-            array = self._member(self._frames_member(show))
+        array = self._member(self._frames_member(show))
         return np.array(array.reshape(frames, dimension)[first:last], np.float32, order="C")
 
     @_reading()
@@ -67,9 +64,9 @@ class Source(readers.Source):
             raise FaultyShowError(found, "numbers of shape (frames, dimension)", "write it again")
         return shape[0], shape[1] if len(shape) == 2 else 1
 
-    def _frames_member(self, show: str) -> str | None:
+    def _frames_member(self, show: str) -> str:
         if self._archive is None:
-            return None
+            return self._path
         names = set(self._archive.namelist())
         for name in (show, "features"):
             if name + ".npy" in names:
@@ -85,26 +82,22 @@ class Source(readers.Source):
         names = set() if self._archive is None else set(self._archive.namelist())
         return next((n for n in (f"{show}.vad.npy", "vad.npy") if n in names), None)
 
-    def _header(self, member: str | None) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-        if member is None:
+    def _header(self, member: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+        if self._archive is None:
             with open(self._path, "rb") as stream:
                 return _read_header(stream, os.fstat(stream.fileno()).st_size)
-        assert self._archive is not None
         entry = self._archive.getinfo(member)
         if entry.file_size > _LARGEST_RATIO * entry.compress_size:
             raise ValueError(f"{entry.compress_size} bytes that claim to be {entry.file_size}")
         with self._archive.open(member) as packed:
             return _read_header(packed, entry.file_size)
 
-    def _member(self, member: str | None) -> npt.NDArray[np.generic]:
-        shape, dtype = self._header(member)  # The header bounds the memory.
-        assert self._archive is not None
-        assert member is not None
+    def _member(self, member: str) -> npt.NDArray[np.generic]:
+        if self._archive is None:
+            return np.load(member, mmap_mode="r", allow_pickle=False)
+        self._header(member)  # It bounds the memory.
         with self._archive.open(member) as packed:
-            array: npt.NDArray[np.generic] = np.lib.format.read_array(packed, allow_pickle=False)
-        if array.shape != shape or array.dtype != dtype:
-            raise ValueError("it changed while it was read")
-        return array
+            return np.lib.format.read_array(packed, allow_pickle=False)
 
 
 def _read_header(stream: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
