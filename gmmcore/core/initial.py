@@ -17,8 +17,9 @@ Array = npt.NDArray[np.float64]
 # any frames, and with frames in single precision, which has 24 bits.
 _CONSTANT = 1e-10
 _LOST_IN_SINGLE = 1e-7
-# Deviation that a constant dimension of frames in memory is given; it says nothing of the frames.
-_CONSTANT_DEVIATION = 1e-3
+# Deviation that a constant dimension of frames in memory is given. At the floor, the variance is
+# the 1e-6 of scikit-learn, so that held-out frames of another value are not beyond all bounds.
+_CONSTANT_DEVIATION = 0.1
 # Number of frames, about, whose quantiles are computed.
 _SAMPLE = 20_000
 # Least number of frames of which a single one may be told as an outlier.
@@ -82,7 +83,7 @@ def one_gaussian(
 
     Bounds of variances are relative to its ``variance_control``: the variances, or those by
     `robust_variances` where these are less. A dimension that is constant in the type `stored`, in
-    which the frames are in files, is an error; frames in memory get a variance of 1e-6 there.
+    which the frames are in files, is an error; frames in memory get some variance there.
 
     Examples
     --------
