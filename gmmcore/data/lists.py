@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from gmmcore.data.readers import (
     is_url,
     parse_place,
     place_of,
+    sidekit,
 )
 from gmmcore.data.readers.recognition import foreign, formats_of
 from gmmcore.errors import GmmcoreError
@@ -273,21 +275,16 @@ def _unclear(settings: FeatureSettings, number: int, line: str, expected: str) -
 
 
 def _hdf5(settings: FeatureSettings) -> Iterator[Entry | Fault]:
-    from gmmcore.data.readers.sidekit import Source, read_dataset
-
     path = settings.list
     try:
-        source = Source(path, settings.datasets)
-        try:
-            shows = read_dataset(source, "rightids")
+        with closing(sidekit.Source(path, settings.datasets)) as source:
+            shows = sidekit.read_dataset(source, "rightids")
             if shows is None:
                 place = _from_root(path, settings)
                 stem = os.path.splitext(os.path.basename(path))[0]
                 yield from (Entry(show or stem, place) for show in source.shows)
                 return
-            limits = [read_dataset(source, name) for name in ("start", "stop")]
-        finally:
-            source.close()
+            limits = [sidekit.read_dataset(source, name) for name in ("start", "stop")]
     except FaultyShowError as error:
         raise GmmcoreError(f"{path}: {error}") from None
     try:
