@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+# Frames that the mean of the mixture counts for in an adapted one (Reynolds et al., 2000).
 RELEVANCE = 16.0
-"""Frames that the mean of the mixture counts for in an adapted one (Reynolds et al., 2000)."""
-
+# Largest number of components of a mixture, in a file and in a training.
 MAX_COMPONENTS = 1 << 20
-"""Largest number of components of a mixture, in a file and in a training."""
-
+# Largest number of parts that frames are divided into, each of which one worker sums.
 PARTS = 64
-"""Largest number of parts that frames are divided into, each of which one worker sums."""
 
 
 @dataclass(frozen=True)
