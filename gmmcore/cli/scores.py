@@ -11,8 +11,7 @@ from gmmcore.config.options import options_of
 from gmmcore.data.score import Shows
 from gmmcore.data.trials import make_models, make_scores, make_statistics
 from gmmcore.errors import counted, explained
-from gmmcore.files import read_json, sha256_of
-from gmmcore.formats.registry import read_mixture
+from gmmcore.files import read_json
 
 _MIXTURE = argument("--mixture", required=True, help="the mixture, of any format")
 _STATISTICS = argument("--statistics", nargs="+", required=True, help="files of `statistics`")
@@ -25,10 +24,9 @@ def statistics(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore statistics --list test.txt --mixture ubm.h5 --output test.h5
     """
-    path, shows = arguments.mixture, Shows(options_of(arguments, FeatureSettings).for_run(None))
+    shows = Shows(options_of(arguments, FeatureSettings).for_run(None))
     names = make_statistics(
-        *(arguments.output, read_mixture(path), sha256_of(path), shows),
-        *(arguments.precision, arguments.threads),
+        arguments.output, arguments.mixture, shows, arguments.precision, arguments.threads
     )
     _warn(shows)
     print(f"{arguments.output}: statistics of {counted(len(names), 'show')}")
@@ -47,10 +45,9 @@ def adapt(arguments: argparse.Namespace) -> None:
 
     Example: gmmcore adapt --mixture ubm.h5 --statistics a.h5 --enrolment e.txt --output models.h5
     """
-    path = arguments.mixture
     with explained("--relevance"):
         names = make_models(
-            *(arguments.output, read_mixture(path), sha256_of(path), arguments.statistics),
+            *(arguments.output, arguments.mixture, arguments.statistics),
             *(arguments.enrolment, arguments.relevance),
         )
     print(f"{arguments.output}: {counted(len(names), 'model')}")
@@ -74,15 +71,14 @@ def trials(arguments: argparse.Namespace) -> None:
     Example: gmmcore trials --mixture ubm.h5 --models models.h5 --statistics a.h5 --trials t.txt
              --matrix scores.h5 --output scores.tsv
     """
-    path = arguments.mixture
     lists = [
         Shows(FeatureSettings.from_mapping(read_json(source)["features"]))
         for source in arguments.features or ()
     ]
     with explained(arguments.trials):
         line = make_scores(
-            *(arguments.output, arguments.matrix, read_mixture(path), sha256_of(path)),
-            *(arguments.models, arguments.statistics, arguments.trials, lists),
+            *(arguments.output, arguments.matrix, arguments.mixture, arguments.models),
+            *(arguments.statistics, arguments.trials, lists),
             *(arguments.precision, arguments.threads),
         )
     for shows in lists:

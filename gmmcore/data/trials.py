@@ -23,6 +23,7 @@ from gmmcore.data.score import Shows
 from gmmcore.errors import GmmcoreError, counted
 from gmmcore.files import PathLike, replace_text, sha256_of
 from gmmcore.formats.base import Array
+from gmmcore.formats.registry import read_mixture
 from gmmcore.formats.statserver import NamedRow, Rows, open_rows, write_rows, write_scores
 
 # So many models or shows are in memory at a time.
@@ -51,14 +52,10 @@ def read_pairs(path: str, key: str, labels: Sequence[str] = ()) -> dict[Pair, st
 
 
 def make_statistics(
-    path: PathLike,
-    mixture: GaussianMixture,
-    digest: str,
-    shows: Shows,
-    precision: str,
-    threads: int,
+    path: PathLike, ubm: PathLike, shows: Shows, precision: str, threads: int
 ) -> list[str]:
     """Write the statistics of the shows of a list, sorted by name; return the names."""
+    mixture = read_mixture(ubm)
     shows.check(mixture)
 
     def rows() -> Iterator[NamedRow]:
@@ -66,18 +63,14 @@ def make_statistics(
         for one in each_show(mixture, frames, precision=precision, threads=threads):
             yield one.name, one.name, one.count, one.first
 
-    return write_rows(path, rows(), mixture=digest)
+    return write_rows(path, rows(), mixture=sha256_of(ubm))
 
 
 def make_models(
-    path: PathLike,
-    mixture: GaussianMixture,
-    digest: str,
-    statistics: Sequence[str],
-    enrolment: str,
-    relevance: float,
+    path: PathLike, ubm: PathLike, statistics: Sequence[str], enrolment: str, relevance: float
 ) -> list[str]:
     """Adapt the means of the mixture to the shows of each model; return the models' names."""
+    mixture, digest = read_mixture(ubm), sha256_of(ubm)
     of_model: dict[str, list[str]] = {}
     pairs = read_pairs(enrolment, "enrolment")
     for model, show in sorted(pairs):
@@ -106,16 +99,16 @@ def _require_shows(rows: Rows, path: str, pairs: Iterable[Pair]) -> None:
 def make_scores(
     table: PathLike,
     matrix: PathLike,
-    mixture: GaussianMixture,
-    digest: str,
+    ubm: PathLike,
     models: str,
     statistics: Sequence[str],
     trials: str,
-    lists: Sequence[Shows] = (),
-    precision: str = "single",
-    threads: int = 1,
+    lists: Sequence[Shows],
+    precision: str,
+    threads: int,
 ) -> str:
     """Score trials, by exact ratios if `lists` give frames; return a line on their errors."""
+    mixture, digest = read_mixture(ubm), sha256_of(ubm)
     pairs = read_pairs(trials, "trials", LABELS)
     with open_rows([models], digest) as of_models, open_rows(statistics, digest) as found:
         _require_shows(found, trials, pairs)
