@@ -82,15 +82,12 @@ def holding(folder: PathLike) -> Iterator[None]:
 
 def holder(folder: PathLike) -> str | None:
     """Return the number of the process that is `holding` a folder, empty at first; or None."""
-    try:
-        with open(Path(folder) / ".lock", "rb") as stream:
-            try:
-                # A process that begins in this moment waits for it, no longer.
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return stream.read(64).decode(errors="replace").strip()
-    except OSError:
-        pass
+    with contextlib.suppress(OSError), open(Path(folder) / ".lock", "rb") as stream:
+        try:
+            # A process that begins in this moment waits for it, no longer.
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return stream.read(64).decode(errors="replace").strip()
     return None
 
 

@@ -122,10 +122,7 @@ class PrunedSums(Sums):
         return entries, weighted(top, weights) + weighted(np.log(total), weights)
 
     def _waiting(self) -> list[tuple[AnyArray, _Entries]]:
-        if not hasattr(self._own, "waiting"):
-            self._own.waiting = []
-        waiting: list[tuple[AnyArray, _Entries]] = self._own.waiting
-        return waiting
+        return vars(self._own).setdefault("waiting", [])
 
     def flush(self, total: Array) -> None:
         """Add the sums of posterior x [y, 1] [y, 1]' of the waiting blocks, by component."""

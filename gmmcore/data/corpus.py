@@ -91,8 +91,9 @@ class Corpus:
     @classmethod
     def read(cls, path: PathLike) -> Corpus:
         """Read and verify a corpus.json."""
+        content = read_bytes(path)
         try:
-            values = json.loads(read_bytes(path))
+            values = json.loads(content)
             check = values.pop("check")
             if values.pop("kind") != _KIND or check != digest_of({**values, "kind": _KIND}):
                 raise ValueError
@@ -103,8 +104,6 @@ class Corpus:
             values |= {name: tuple(values[name]) for name in ("mean", "second", "robust")}
             values["outliers"] = tuple(map(tuple, values["outliers"]))
             return cls(**values)
-        except GmmcoreError:
-            raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise DamagedFileError(path, "damaged") from None
 
