@@ -28,9 +28,9 @@ rule all:
             path for name in CORPORA if ON_CLUSTER for path in missing_shards(name)
         ],
         [
-            LAST.format(stage=f"{run.name}/{stage.name}")
+            LAST.format(stage=f"{run.name}/{job[-1].name}")
             for run in RUNS.values()
-            for stage in ends(run)
+            for job in jobs_of(run)
         ],
         [
             f"results/{run.name}/{name}"

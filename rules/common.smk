@@ -160,23 +160,21 @@ def is_alone(run, stage):
     return is_scattered(run, stage) or (ON_CLUSTER and is_long(run, stage))
 
 
+def jobs_of(run):
+    """Return the stages that each job of a run makes, in order."""
+    jobs = [[run.plan[0]]]
+    for stage in run.plan[1:]:
+        if is_alone(run, stage) or is_alone(run, jobs[-1][0]):
+            jobs.append([])
+        jobs[-1].append(stage)
+    return jobs
+
+
 def made_together(stage):
     """Return the run of a stage, and the stages that the job of this stage makes, in order."""
     run, stage = STAGES[stage]
-    *earlier, last = run.plan[: run.plan.index(stage) + 1]
-    alone = [place for place, each in enumerate(earlier) if is_alone(run, each)]
-    start = len(earlier) if is_alone(run, last) else max(alone, default=-1) + 1
-    return run, [*earlier[start:], last]
-
-
-def ends(run):
-    """Return the last stages of the jobs that make a run."""
-    following = [*run.plan[1:], None]
-    return [
-        stage
-        for stage, after in zip(run.plan, following)
-        if after is None or is_alone(run, stage) or is_alone(run, after)
-    ]
+    (job,) = [job for job in jobs_of(run) if stage in job]
+    return run, job[: job.index(stage) + 1]
 
 
 def settings_of(wildcards):
