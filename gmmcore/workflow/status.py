@@ -68,7 +68,7 @@ class Frames(NamedTuple):
 
 # Seconds beside the E-steps, on a machine of 2025: the rest of an iteration, of which the file is
 # most; a first mixture; features of a frame; and Snakemake with its jobs and the report.
-_PER_ITERATION, _PER_FIRST, _PER_FRAME, _JOBS = 0.01, 0.15, 2e-6, 3.5
+_PER_ITERATION, _PER_FIRST, _PER_FRAME, _JOBS = 0.01, 0.15, 2e-6, 4.0
 # The last stage usually ends before its limit, because an iteration gains little.
 _SHARE_OF_LAST = 0.6
 # Megabytes that a job asks a cluster for beyond what it is seen to need.
