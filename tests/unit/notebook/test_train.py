@@ -42,7 +42,7 @@ def test_the_true_mixture_is_found() -> None:
 
 def test_it_is_the_loop_of_the_core() -> None:
     mixture, history = gmmcore.core.train.train(ArraySource(FRAMES), 3, [4])
-    training = gmmcore.train(FRAMES, **QUICK)
+    training = gmmcore.train(FRAMES, precision="single", **QUICK)
     assert training.mixture == mixture
     assert history_table(training.entries) == history_table(history)
 
