@@ -9,47 +9,21 @@ from math import isnan, nan
 
 @dataclass(frozen=True)
 class HistoryEntry:
-    """History entry of one EM iteration.
+    """History entry of one EM iteration; log-likelihoods are per frame (natural logarithm)."""
 
-    Attributes
-    ----------
-    stage : str
-        Kind of the covariances in the stage: ``diag`` or ``full``.
-    components : int
-        Number of components of the stage.
-    iteration : int
-        Number of the iteration in its stage, from 1.
-    level : int
-        Level of the subset of the frames that the iteration read, about 2^-level of all frames.
-    frames : int
-        Number of frames that it read.
-    log_likelihood : float
-        Log-likelihood per frame (natural logarithm) **before** the update of this iteration.
-    gain : float
-        Growth of the log-likelihood since the iteration before; NaN if that read other frames,
-        and in the first iteration of a stage.
-    floored, ceiled : int
-        Number of variances, or eigenvalues, that were moved to their floor or ceiling.
-    low_count : int
-        Number of components whose occupancy was below the configured minimum.
-    smallest_occupancy : float
-        Smallest occupancy of all components, in frames.
-    held_out : float
-        Held-out log-likelihood per frame (natural logarithm), before the update as well; NaN if no
-        frames are held out. Like the gain, it can be compared with iterations of the same level.
-    """
-
-    stage: str
-    components: int
-    iteration: int
-    level: int
-    frames: int
-    log_likelihood: float
-    gain: float
-    floored: int
-    ceiled: int
-    low_count: int
-    smallest_occupancy: float
+    stage: str  #: Kind of the covariances in the stage, such as ``diag`` or ``full``.
+    components: int  #: Number of components of the stage.
+    iteration: int  #: Number of the iteration in its stage, from 1.
+    level: int  #: Level of the subset that it read, about 2^-level of all frames.
+    frames: int  #: Number of frames that it read.
+    log_likelihood: float  #: That of these frames, **before** the update of this iteration.
+    gain: float  #: Growth since the iteration before; NaN if there is none of the same frames.
+    floored: int  #: Number of variances, or eigenvalues, that were raised to their floor.
+    ceiled: int  #: Number of variances, or eigenvalues, that were lowered to their ceiling.
+    low_count: int  #: Number of components whose occupancy was below the configured minimum.
+    smallest_occupancy: float  #: Smallest occupancy of all components, in frames.
+    #: That of held-out frames, before the update as well; NaN if no frames are held out. Like the
+    #: gain, it can be compared with iterations of the same level.
     held_out: float = nan
 
 
