@@ -150,10 +150,6 @@ def log_likelihood(
 ) -> float:
     """Sum the log-likelihoods of frames under all components, which takes less than `accumulate`.
 
-    Examples
-    --------
-    >>> from gmmcore import GaussianMixture
-    >>> from gmmcore.core.estep import log_likelihood
     >>> mixture = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[1.0], [1.0]])
     >>> round(log_likelihood(mixture, [[0.0], [1.0]]), 3)
     -2.904
