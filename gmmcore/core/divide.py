@@ -11,18 +11,22 @@ import numpy as np
 import numpy.typing as npt
 
 from gmmcore.core.density import component_log_likelihoods
-from gmmcore.core.frames import FrameSource, total_of
+from gmmcore.core.estep import accumulate
+from gmmcore.core.frames import FrameSource
 from gmmcore.core.initial import sample_of, split
-from gmmcore.core.kinds import KINDS
+from gmmcore.core.merge import merge
 from gmmcore.core.mixture import GaussianMixture, covariance_to_precision
+from gmmcore.core.mstep import maximise
 from gmmcore.core.parallel import single_blas, threads_map
 from gmmcore.core.settings import MStep
 
 Array = npt.NDArray[np.float64]
 _Frames = npt.NDArray[np.floating]
 _BLOCK = 4096
-# Number of iterations of two-means that refine a division.
-_REFINEMENTS = 3
+# Number of iterations of EM before components are merged.
+_TRIALS = 2
+# Number of iterations of two-means that refine a division; EM and mergers follow.
+_REFINEMENTS = 1
 # Least number of sampled frames in a half.
 _LEAST_FRAMES = 4
 # Number of frames that the variance of the undivided component counts for in that of a half.
@@ -47,27 +51,23 @@ def divided(
 ) -> GaussianMixture:
     """Divide the components of a mixture as one of the two methods does.
 
-    ``sidekit`` is `gmmcore.core.initial.split`, and reads no frames. ``principal`` is `divide`,
-    with the random frames that `subset` returns for a level; level 0 are all frames. Components of
-    low counts are then filled up as the M-step does.
+    ``sidekit`` is `gmmcore.core.initial.split`, and reads no frames. ``principal`` is `divide` to
+    twice as many components, two iterations of EM, and `gmmcore.core.merge.merge`: all on a sample
+    of the frames that `subset` returns for a level; level 0 are all frames.
     """
     if method == "sidekit":
         return split(mixture, components)
     sample = sample_of(subset, _sample_size(components))
-    found = divide(mixture, sample, components, floor=settings.floor, threads=threads)
-    wanted, _ = settings.frames(found.dimension)
-    count, control = found.weights * total_of(subset(0)), found.variance_control
-    if control is None or (count >= wanted).all():
-        return found
-    share = np.minimum(count / wanted, 1.0)
-    kind = KINDS[found.kind]
-    precisions = 1.0 / kind.mixed(found.covariances, share, control)
-    return GaussianMixture(found.weights, found.means, precisions, control, found.kind)
+    more = divide(mixture, sample, 2 * components, floor=settings.floor, threads=threads)
+    for _ in range(_TRIALS):
+        statistics = accumulate(more, sample, precision="single", threads=threads)
+        more = maximise(more, statistics, settings, threads=threads).mixture
+    return merge(more, components)
 
 
 def _sample_size(components: int) -> int:
     """Return the number of frames that `divide` should have for a result of `components`."""
-    return max(20_000, 100 * components)
+    return max(5_000, 200 * components)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class PrunedSums(Sums):
     def pays(self, mixture: GaussianMixture) -> bool:
         """Whether few components are near frames that are drawn from the mixture."""
         frames, _ = mixture.sample(_DRAWN, seed=0)
-        return bool(self._near(frames)[2].mean() <= self._share)
+        return bool(self._near(self.products_of(frames))[2].mean() <= self._share)
 
     def over(self, source: FrameSource) -> Array:
         """Sum over the frames of a source; see `Sums.over`."""
@@ -65,12 +65,12 @@ class PrunedSums(Sums):
 
     def add_block(self, frames: AnyArray, total: Array, weights: Weights | None = None) -> float:
         """Add the sums of a block; one with many near components is computed with all."""
-        logs, top, is_near = self._near(frames)
+        products = self.products_of(frames)
+        logs, top, is_near = self._near(products)
         # The limit is doubled here, because the matrix product is repeated with all components.
         if np.count_nonzero(is_near) > 2 * self._share * is_near.size:
             return super().add_block(frames, total, weights)
         entries, log_likelihood = self._posteriors(logs, top, is_near, weights)
-        products = self._products(len(frames))
         if not self.kind.is_full:
             _add_rows(entries, products, total)
             return log_likelihood
@@ -81,19 +81,12 @@ class PrunedSums(Sums):
             self.flush(total)
         return log_likelihood
 
-    def _products(self, frames: int) -> AnyArray:
-        """Return the array of the products of a block, shape (width, F), a frame's adjacent."""
-        if self.kind.is_full:
-            return self.buffer("products", self.shape[0], frames)
-        return self.buffer("products", frames, self.shape[0]).T
-
-    def _near(self, frames: AnyArray) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
+    def _near(self, products: AnyArray) -> tuple[AnyArray, AnyArray, npt.NDArray[np.bool_]]:
         """Return log-likelihoods (C, F), the largest (F,), and near groups (C / GROUP, F)."""
-        products = self._products(len(frames))
-        self.kind.write_products(frames, products)
-        logs = self.buffer("logs", self.shape[1], len(frames))
+        frames = products.shape[1]
+        logs = self.buffer("logs", self.shape[1], frames)
         np.matmul(self.coefficients.T, products, out=logs)
-        best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, len(frames))
+        best = logs.reshape(GROUP, -1).max(axis=0).reshape(-1, frames)
         top = best.max(axis=0)
         # One group at least is near a frame, none if it is NaN: of a large number, the sum with
         # the threshold is rounded to the number itself.

@@ -219,10 +219,18 @@ class Sums:
 
     def logs(self, frames: AnyArray) -> tuple[AnyArray, AnyArray]:
         """Return products (width, F), and logarithms of weighted densities (F, C)."""
-        products = self.buffer("products", self.shape[0], len(frames))
-        self.kind.write_products(frames, products)
+        products = self.products_of(frames)
         logs = self.buffer("logs", len(frames), self.shape[1])
         return products, np.matmul(products.T, self.coefficients, out=logs)
+
+    def products_of(self, frames: AnyArray) -> AnyArray:
+        """Return the products of frames (F, D), shape (width, F)."""
+        if self.kind.is_full:
+            products = self.buffer("products", self.shape[0], len(frames))
+        else:  # Those of a frame are adjacent in memory: frames are copied, not transposed.
+            products = self.buffer("products", len(frames), self.shape[0]).T
+        self.kind.write_products(frames, products)
+        return products
 
     def exponentials(self, logs: AnyArray) -> AnyArray:
         """Replace `logs` by their exponentials, in place; none is a denormal number."""
