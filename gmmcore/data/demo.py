@@ -21,8 +21,7 @@ Array = npt.NDArray[np.float64]
 _SILENCE = 0.3  # Share of the frames.
 _SILENCE_RUN = 25.0  # Mean length of a silence, in frames.
 _SILENCE_ENERGY = -25.0
-# Half the distance of the closest means along a coefficient, in standard deviations.
-_NEAREST = 2.0
+_NEAREST = 3.0  # Half the distance of the closest means, in standard deviations.
 _GROWTH = 1.25  # Ratio of the steps of two levels of the tree of means.
 # The weights of the components, a draw of a Dirichlet distribution, differ by about 7 per cent.
 # With weights that differ much, the training divides a heavy component before a pair of light
@@ -66,8 +65,9 @@ def known_mixture(rng: np.random.Generator, components: int, dimension: int) -> 
         # The bits of the numbers of the leaves are the branches of the tree.
         side = 2 * ((leaves >> level) & 1) - 1
         # A level moves the means by less than the level above.
-        step = _NEAREST * _GROWTH ** (levels - 1 - level)
-        means[:, axes[level % dimension :: levels]] += (side * step)[:, np.newaxis]
+        chosen = axes[level % dimension :: max(levels, 4)]
+        step = _NEAREST * _GROWTH ** (levels - 1 - level) / np.sqrt(len(chosen))
+        means[:, chosen] += (side * step)[:, np.newaxis]
     weights = rng.dirichlet(np.full(components, _EVENNESS))
     factors = 0.4 * rng.standard_normal((components, dimension, 2))
     covariances = factors @ factors.transpose(0, 2, 1)
