@@ -159,12 +159,12 @@ def divide(
         for number, found in enumerate(threads_map(threads)(work, tuple(parts))):
             if found is not None:
                 heapq.heappush(heap, (-found[0], number, found[1]))
-        for _ in range(components - mixture.components):
-            if not heap:
-                break
+        while heap and len(parts) < components:
             _, number, halves = heapq.heappop(heap)
             parts[number] = halves[0]
             parts.append(halves[1])
+            if len(parts) == components:
+                break
             for place, half in zip((number, len(parts) - 1), halves, strict=True):
                 found = work(half)
                 if found is not None:

@@ -122,6 +122,6 @@ def test_a_closed_pipe_ends_a_run(trained, fresh):
     while "Execute 1 jobs" not in process.stdout.readline():
         pass
     process.stdout.close()
-    assert process.wait(60) != 0
+    assert process.wait(600) != 0
     fresh.run()
     assert fresh.made() == trained.made()
