@@ -25,6 +25,8 @@ _Frames = npt.NDArray[np.floating]
 _BLOCK = 4096
 # Number of iterations of EM before components are merged.
 _TRIALS = 2
+# Posterior below which a component may be left out of them.
+_PRUNING = 1e-4
 # Number of iterations of two-means that refine a division; EM and mergers follow.
 _REFINEMENTS = 1
 # Least number of sampled frames in a half.
@@ -60,14 +62,14 @@ def divided(
     sample = sample_of(subset, _sample_size(components))
     more = divide(mixture, sample, 2 * components, floor=settings.floor, threads=threads)
     for _ in range(_TRIALS):
-        statistics = accumulate(more, sample, precision="single", threads=threads)
+        statistics = accumulate(more, sample, precision="single", pruning=_PRUNING, threads=threads)
         more = maximise(more, statistics, settings, threads=threads).mixture
     return merge(more, components)
 
 
 def _sample_size(components: int) -> int:
     """Return the number of frames that `divide` should have for a result of `components`."""
-    return max(5_000, 200 * components)
+    return max(5_000, 200 * min(components, 500), 100 * components)
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ def test_a_second_call_waits_for_the_stage_that_the_first_one_makes(trained, nea
             break
     (nearly.folder / "go").touch()
     for process in (first, second):
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output
     nearly.run()
     assert nearly.made() == trained.made()

@@ -37,7 +37,7 @@ def started(flow: Workflow) -> subprocess.Popen[str]:
 def test_asked_to_stop(trained, nearly, number, whole_group):
     process = started(nearly)
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "Traceback" not in output
     if number == signal.SIGTERM:
