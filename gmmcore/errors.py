@@ -1,8 +1,10 @@
-"""The errors that a user can act on."""
+"""The errors and warnings that a user can act on."""
 
 from __future__ import annotations
 
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +30,15 @@ class DamagedFileError(GmmcoreError):
     def __reduce__(self) -> tuple[type[DamagedFileError], tuple[str, str]]:
         """Worker processes send the error to the one that began them."""
         return type(self), (self.path, self.what)
+
+
+def warn(line: str, category: type[Warning] = UserWarning) -> None:
+    """Warn of a line, unless it is empty, at the place where a user calls the package."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("gmmcore."):
+        frame, level = frame.f_back, level + 1
+    if line:
+        warnings.warn(line, category, stacklevel=level)
 
 
 def counted(number: int, noun: str) -> str:

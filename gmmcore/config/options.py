@@ -82,7 +82,11 @@ class Options:
                 continue
             if not any(_fits(value, rule) for rule in rules):
                 wanted = " or ".join(map(_expectation, rules))
-                raise OptionsError(f"{_key(each.name)} is {_found(value)}: {wanted} was expected")
+                # A single entry was meant as a list.
+                such = f", such as {[value]}" * any(_fits([value], rule) for rule in rules)
+                raise OptionsError(
+                    f"{_key(each.name)} is {_found(value)}: {wanted} was expected{such}"
+                )
             if isinstance(value, list):
                 object.__setattr__(self, each.name, tuple(value))
             elif rules[0].get("type") == "number":

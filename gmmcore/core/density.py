@@ -48,9 +48,11 @@ def checked_frames(
             f"{what}: rows of different lengths; expected an array (F, D); correct the shape"
         ) from None
     if array.dtype.kind not in "fiub":
+        how = (
+            "with x.toarray()" if hasattr(values, "toarray") else "for instance with astype(float)"
+        )
         raise InvalidFramesError(
-            f"{what}: values of type {array.dtype}; expected real numbers; "
-            "convert them, for instance with astype(float)"
+            f"{what}: values of type {array.dtype}; expected real numbers; convert them, {how}"
         )
     if finite and not np.isfinite(array).all():
         bad = int(np.argwhere(~np.isfinite(array))[0, 0]) if array.ndim > 1 else 0

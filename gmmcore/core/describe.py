@@ -209,8 +209,8 @@ def too_few(frames: int, components: int) -> str:
     if frames >= components:
         return ""
     return (
-        f"components: {components}, but there are only {frames} frames; train fewer components or "
-        "bring more frames"
+        f"components: {components}, but there are only {frames} frames; give a smaller "
+        "`components`, or bring more frames"
     )
 
 
@@ -218,12 +218,14 @@ def outliers(found: Sequence[tuple[int, str]], frames: float) -> str:
     """Say in one line in which dimensions few frames make most of the variance, and their shows."""
     if not found:
         return ""
+    few = few_of(frames)
+    share, verb = (f"at most {few}", "make") if few > 1 else ("1", "makes")
     told = "look at the smallest and largest values, and leave out frames that are wrong"
     if names := ", ".join([*dict.fromkeys(show for _, show in found if show)][:_NAMED]):
         told = f"look at show {names}, which has the farthest, and correct it or leave it out"
     return (
-        f"{few_of(frames)} of {int(frames)} frames or fewer make more than half of the variance in "
-        f"dimension {', '.join(str(at) for at, _ in found)} (counted from 0): {told}"
+        f"{share} of {int(frames)} frames {verb} more than half of the variance in dimension "
+        f"{', '.join(str(at) for at, _ in found)} (counted from 0): {told}"
     )
 
 
@@ -243,8 +245,7 @@ def floored(mixture: GaussianMixture, floor: float) -> str:
     return (
         f"the variance is at its floor in dimension "
         f"{', '.join(f'{at} ({low[at]} of {count} components)' for at in chosen)}, counted from 0: "
-        f"leave out dimensions of few distinct values, or lower "
-        f"{'full' if mixture.is_full else 'variance'}.floor"
+        "leave out dimensions of few distinct values"
     )
 
 

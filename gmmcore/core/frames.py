@@ -36,7 +36,8 @@ class ArraySource:
     def __init__(self, values: npt.ArrayLike, weights: Weights | None = None) -> None:
         array = checked_frames(values)
         if array.ndim != 2 or not array.shape[1]:
-            raise InvalidFramesError(f"frames have shape {array.shape}, (F, D) was expected")
+            told = "; x[:, None] makes frames of dimension 1" if array.ndim == 1 else ""
+            raise InvalidFramesError(f"frames have shape {array.shape}, (F, D) was expected{told}")
         self._values = array if array.dtype in (np.float32, np.float64) else array.astype(float)
         self.weights = weights
         self.frames, self.dimension = array.shape

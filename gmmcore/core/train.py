@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
@@ -36,6 +35,7 @@ from gmmcore.core.schedule import (
     stages,
 )
 from gmmcore.core.settings import TrainingSettings
+from gmmcore.errors import warn
 
 Array = npt.NDArray[np.float64]
 Report = Callable[[HistoryEntry, GaussianMixture], None]
@@ -216,13 +216,11 @@ def _overall(subsets: Subsets, settings: TrainingSettings) -> tuple[Moments, Arr
     """Return the moments of all frames and their robust variances; warn of odd dimensions."""
     found, robust = moments(subsets.of(0)), robust_variances(subsets.of)
     if (constant := constant_dimensions(found)).any():
-        warnings.warn(
+        warn(
             f"every frame has the same value in dimension {named(constant)} (counted from 0), "
-            "so that it distinguishes no components; leave it out",
-            stacklevel=4,
+            "so that it distinguishes no components; leave it out"
         )
-    if line := outliers([(at, "") for at in outlying(subsets.of, found)], found.count):
-        warnings.warn(line, stacklevel=4)
+    warn(outliers([(at, "") for at in outlying(subsets.of, found)], found.count))
     return found, robust if settings.robust else np.inf
 
 

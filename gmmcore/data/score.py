@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +19,7 @@ from gmmcore.data.check import check_list
 from gmmcore.data.lists import Listing
 from gmmcore.data.readers import Fault, FaultyShowError, Frames, report
 from gmmcore.data.shows import Row, ShowReader
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +86,7 @@ class Shows:
         """Yield shows as `read` does, and warn of those that are skipped at the end."""
         yield from self.read(names)
         if self.faults:
-            warnings.warn(report(self.faults, self.settings.list), stacklevel=2)
+            warn(report(self.faults, self.settings.list))
             self.faults.clear()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.errors import GmmcoreError
-from gmmcore.files import MIXTURE_FILES, PathLike, read_bytes
+from gmmcore.files import MIXTURE_FILES, WRITTEN, PathLike, read_bytes
 from gmmcore.formats.base import MAX_BYTES, Format
 from gmmcore.formats.hdf5 import read_hdf5
 from gmmcore.formats.sklearn import from_sklearn
@@ -79,7 +79,8 @@ def format_to_write(path: PathLike, format: str | None = None) -> Format:
     if format is not None:
         return format_by_name(format)
     if found is None:
-        known = ", ".join(f"{one.extensions[0]} ({one.title})" for one in formats())
+        writable = (_FORMATS[name] for name in WRITTEN)
+        known = ", ".join(f"{one.extensions[0]} ({one.title})" for one in writable)
         raise GmmcoreError(f"{path}: its extension tells no format; use {known}, or name one")
     return found
 
@@ -141,7 +142,8 @@ def write_mixture(path: PathLike, mixture: Any, format: str | None = None) -> No
         Name of the file, which is written whole or not at all.
     mixture : GaussianMixture, Mixture, Training or fitted estimator
         The estimator may be that of scikit-learn. Spherical covariances are written as diagonal
-        ones, tied covariances as full ones.
+        ones, tied covariances as full ones: the densities are the same, but BIC and AIC of the
+        mixture that is read back count more parameters. `pickle` keeps the kind.
     format : str, optional
         Name of the format, such as ``kaldi``; by default the extension of `path` decides.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -26,7 +25,7 @@ from gmmcore.core.mixture import GaussianMixture, InvalidMixtureError, Numbers
 from gmmcore.core.parallel import single_blas, threads_map
 from gmmcore.core.schedule import stages
 from gmmcore.core.train import Subsets
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, warn
 from gmmcore.formats.sklearn import from_sklearn, parameters
 from gmmcore.interfaces.fitting import KEYS_OF_SKLEARN, Frames, mixture_of, processors, train
 from gmmcore.interfaces.frames import divided, is_shows, opened
@@ -51,6 +50,8 @@ _BLOCK = 4096
 _SAMPLE = 20_000
 # What is added to the variances of a random start, relative to the least variance of a column.
 _LEAST_VARIANCE = 1e-6
+# Largest `max_iter`: files count iterations with three digits.
+_MOST = 999
 
 
 class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -71,10 +72,13 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
     reg_covar : float
         Least variance of a component, relative to that of all frames in the same dimension, so
         that units do not matter (scikit-learn adds `reg_covar` to each variance). It is the floor
-        of config.yaml, for all kinds. 0 stands for EM without any regularisation.
+        of config.yaml, for all kinds. Full covariances are also drawn to that of all components
+        together, by ``full.prior``, which lowers the likelihood of the training frames a little,
+        and mostly raises that of others. 0 stands for EM without any regularisation, as
+        scikit-learn has with a small `reg_covar`: no floor, no prior.
     max_iter : int
         Largest number of EM iterations with all components; iterations after the divisions before
-        are as in config.yaml.
+        are as in config.yaml. More than 999 stand for 999.
     n_init : int
         Number of trainings, of which the one with the largest `lower_bound_` is kept. The second
         and further ones begin from k-means with other random numbers.
@@ -252,6 +256,8 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             them `GmmcoreError`.
         """
         self._validate_params()
+        for name in signature(train).parameters.keys() & (self.keys or {}).keys() - {"map"}:
+            raise GmmcoreError(f"keys: {name} is not one of them; {self._advice(name)}")
         values, seed = self._weighted(X, sample_weight), self._seed()
         inside, outside = divided(values, self.held_out, self.features, seed)
         if inside.frames < self.n_components:
@@ -276,11 +282,10 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             left = self.lower_bound_ - before
         self.converged_ = left is None or left < self.tol
         if self.max_iter and not self.converged_:
-            warnings.warn(
+            warn(
                 "Best performing initialization did not converge. Try different init parameters, "
                 "or increase max_iter, tol, or check for degenerate data.",
                 ConvergenceWarning,
-                stacklevel=2,
             )
         return self
 
@@ -341,7 +346,8 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _advice(self, name: str) -> str:
         """Say what a parameter of another name is called here."""
-        right = {ours: theirs for theirs, ours in KEYS_OF_SKLEARN.items()}.get(name)
+        known = {ours.partition("=")[0]: theirs for theirs, ours in KEYS_OF_SKLEARN.items()}
+        right = {**known, "llk_gain": "tol"}.get(name)
         if right is None and name in vars(TrainingKeys()):
             return f"give it as keys={{{name!r}: ...}}"
         guess = [right] if right else get_close_matches(name, self._get_param_names(), n=1)
@@ -421,7 +427,7 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
             first = 1 if start is None else start.components
             given = keys.get("iterations", TrainingKeys.iterations)
             limits = [stage.iterations for stage in stages(self.n_components, given, start=first)]
-            keys["iterations"] = [*limits[first == 1 : -1], self.max_iter]
+            keys["iterations"] = [*limits[first == 1 : -1], min(self.max_iter, _MOST)]
         try:
             trained = train(
                 inside,
@@ -444,7 +450,9 @@ class GaussianMixtureModel(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _sections(self, kind: str) -> dict[str, dict[str, Any]]:
         """Return the sections of config.yaml that `reg_covar` and `max_iter` stand for."""
-        full: dict[str, Any] = {"iterations": self.max_iter} if KINDS[kind].is_full else {}
+        full: dict[str, Any] = {}
+        if KINDS[kind].is_full:
+            full["iterations"] = min(self.max_iter, _MOST)
         bounds = {"floor": self.reg_covar, "ceiling": inf}
         if self.reg_covar:
             return {"variance": bounds, "full": {**bounds, **full}}

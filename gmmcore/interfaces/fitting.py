@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import nan
@@ -24,18 +23,19 @@ from gmmcore.core.kinds import KINDS
 from gmmcore.core.mixture import GaussianMixture
 from gmmcore.core.parallel import Map, threads_map
 from gmmcore.core.schedule import LAST_STAGE, LEAST_SECONDS, seconds
-from gmmcore.errors import GmmcoreError
+from gmmcore.errors import GmmcoreError, warn
 from gmmcore.files import PathLike
 from gmmcore.formats.registry import core_mixture, read_mixture
 from gmmcore.interfaces.frames import divided
 from gmmcore.interfaces.run import Training
 
 KEYS_OF_SKLEARN = {
-    "n_components": "components",
-    "covariance_type": "covariance",
-    "tol": "llk_gain",
-    "max_iter": "iterations",
-    "random_state": "seed",
+    "n_components": "components={}",
+    "covariance_type": "covariance={!r}",
+    "tol": "last_gain={}",
+    "max_iter": "iterations=[{}]",
+    "random_state": "seed={}",
+    "reg_covar": 'variance={{"floor": {}}}',
 }
 """What `train` calls the parameters of scikit-learn."""
 Frames = FrameSource | npt.ArrayLike | PathLike | Sequence[PathLike] | Sequence[npt.NDArray[Any]]
@@ -128,7 +128,8 @@ def train(
             f"covariance: {covariance!r}; expected one of {', '.join(KINDS)}; correct it"
         )
     for name in KEYS_OF_SKLEARN.keys() & keys.keys():
-        raise GmmcoreError(f"unknown key {name}; did you mean {KEYS_OF_SKLEARN[name]}?")
+        right = KEYS_OF_SKLEARN[name].format(keys[name])
+        raise GmmcoreError(f"unknown key {name}; did you mean {right}?")
     refuse_removed(keys, "train")
     settings = build(TrainingKeys, _plain({"components": components, **keys}))
     is_full, limit = KINDS[covariance].is_full, settings.full.iterations
@@ -147,7 +148,7 @@ def train(
     threads = threads or processors()
     if 1 < components <= inside.frames:
         size = inside.frames, components, inside.dimension
-        _warn(few_frames(*size, full=covariance == "full"))
+        warn(few_frames(*size, full=covariance == "full"))
     mixture, entries = training.train(
         inside,
         settings.components,
@@ -160,17 +161,11 @@ def train(
         held_out=outside,
         map_of=threads_map if map is None else lambda workers: map,
     )
-    _warn(floored(mixture, settings.iteration("full" if is_full else "diag").floor))
+    warn(floored(mixture, settings.iteration("full" if is_full else "diag").floor))
     last = nan
     if outside is not None:
         last = accumulate(mixture, outside, threads=threads).log_likelihood_per_frame
     return Training(mixture, tuple(entries), last)
-
-
-def _warn(line: str) -> None:
-    """Warn the person who calls `train`, unless the line is empty."""
-    if line:
-        warnings.warn(line, stacklevel=3)
 
 
 def processors() -> int:

@@ -36,7 +36,9 @@ def is_shows(values: Any) -> bool:
     )
 
 
-def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1) -> FrameSource:
+def opened(
+    values: Any, features: Mapping[str, Any] | None = None, seed: int = 1, what: str = "frames"
+) -> FrameSource:
     """Make a source of all frames; `values` and `features` are those of `gmmcore.train`."""
     if is_shows(values):
         return _Shows(values, features, seed).joined()
@@ -48,14 +50,14 @@ def opened(values: Any, features: Mapping[str, Any] | None = None, seed: int = 1
     source = values if isinstance(values, FrameSource) else ArraySource(values)
     if not source.frames:
         raise InvalidFramesError(
-            f"frames: an array of shape (0, {source.dimension}); expected one frame or more; "
+            f"{what}: an array of shape (0, {source.dimension}); expected one frame or more; "
             "check where it is made"
         )
     for start in range(0, source.frames, _BLOCK):
         finite = np.isfinite(source.read(start, min(start + _BLOCK, source.frames))).all(axis=1)
         if not finite.all():
             raise InvalidFramesError(
-                f"frames: frame {start + int(finite.argmin())} (counted from 0) holds a value that "
+                f"{what}: frame {start + int(finite.argmin())} (counted from 0) holds a value that "
                 "is not finite; expected numbers only; fix or leave out the frame"
             )
     return source
@@ -68,7 +70,7 @@ def divided(
     if held_out is None:
         return opened(values, features, seed), None
     if not isinstance(held_out, int | float | np.number):
-        held = opened(held_out, features if is_shows(held_out) else None, seed)
+        held = opened(held_out, features if is_shows(held_out) else None, seed, "held_out")
         source = opened(values, features, seed)
         if held.dimension != source.dimension:
             raise InvalidFramesError(

@@ -133,7 +133,7 @@ def test_a_training_starts_from_an_existing_mixture(copied):
     ("values", "message"),
     [
         ({"componets": 3}, "unknown key componets; did you mean components?"),
-        ({"components": 5000}, "train fewer components or bring more frames"),
+        ({"components": 5000}, "give a smaller `components`, or bring more frames"),
         ({"init": {"from": "absent.h5"}}, "absent.h5"),
         ({"features": {"list": "absent.txt"}}, "absent.txt"),
         ({"features": {"normalisation": "cmvnn"}}, "normalisation"),

@@ -110,8 +110,9 @@ def test_what_is_fitted_is_the_trained_mixture(kind: str) -> None:
     peer = to_sklearn(training.mixture)
     for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_"):
         np.testing.assert_array_equal(getattr(model, name), getattr(peer, name))
-    with pytest.warns(ConvergenceWarning, match="did not converge"):
+    with pytest.warns(ConvergenceWarning, match="did not converge") as caught:
         assert GaussianMixtureModel(3, max_iter=1).fit(FRAMES).converged_ is False
+    assert [one.filename for one in caught] == [__file__]
 
 
 def overlapping(kind: str) -> np.ndarray:
@@ -166,6 +167,14 @@ def test_weights_that_make_no_sense() -> None:
 def test_a_wrong_name_is_answered_with_the_right_one(given: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         GaussianMixtureModel(**given)
+
+
+def test_more_iterations_than_files_count_are_as_many_as_they_count() -> None:
+    for kind in KINDS:
+        model = GaussianMixtureModel(2, covariance_type=kind, max_iter=1000).fit(FRAMES)
+        assert model.converged_
+    with pytest.raises(GmmcoreError, match=r"^keys: components .* did you mean n_components"):
+        GaussianMixtureModel(2, keys={"components": 4}).fit(FRAMES)
 
 
 def test_a_mixture_of_scikit_learn_is_a_mixture(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_names_are_escaped_and_every_setting_is_there():
     text = page_of(replace(outcome(), name="<run>"), [["<show>", "s.h5", "damaged & <b>"]])
     assert "a&lt;b&gt;.txt" in text
     assert "damaged &amp; &lt;b&gt;" in text
-    assert "1 of 800 frames or fewer make more than half of the variance in dimension 2" in text
+    assert "1 of 800 frames makes more than half of the variance in dimension 2" in text
     assert "look at show &lt;odd&gt;, which has the farthest" in text
     assert "<show>" not in text
     assert "<run>" not in text

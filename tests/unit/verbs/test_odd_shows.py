@@ -36,7 +36,7 @@ def test_the_log_names_the_odd_show_and_floored_dimensions(
     first = "run/diag/1/000.h5"
     assert main(["initialise", "--corpus=corpus.json", "--components=2", "--output", first]) == 0
     line = (
-        "warning: 1 of 1800 frames or fewer make more than half of the variance in dimension 1 "
+        "warning: 1 of 1800 frames makes more than half of the variance in dimension 1 "
         f"(counted from 0): look at show {odd}, which has the farthest, and correct it or leave"
     )
     assert capsys.readouterr().out.count(line) == 1
