@@ -86,6 +86,6 @@ onsuccess:
 
 onerror:
     print(
-        "stopped; the lines above say why. The same command goes on from what is done; if it stops "
-        "there again, `gmmcore check --repair` removes damaged files."
+        "stopped; the lines above say why. The same command goes on from what is done, once what they "
+        "name is correct; `gmmcore check --repair` removes damaged files."
     )

@@ -89,6 +89,11 @@ def prefix():
     return str(rules.shows.output[0]).removesuffix(TABLE)
 
 
+def part_of(wildcards, resources):
+    """Say whether frames are held out; as a function of resources, it is not recorded."""
+    return getattr(CORPORA[wildcards.corpus], "part", "training").replace("_", " ")
+
+
 def list_of(wildcards):
     """Return the list of the features, if the workflow makes it."""
     return [*LISTS & {CORPORA[wildcards.corpus].list}]

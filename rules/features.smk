@@ -122,8 +122,10 @@ if not ON_CLUSTER:
         conda:
             "../envs/gmmcore.yaml"
         threads: workflow.resource_settings.cores or 1
+        params:
+            part=part_of,
         message:
-            "features {wildcards.corpus}: check the list, select the frames of speech, pack them"
+            "features {wildcards.corpus}, {params.part}: check the list, select the frames of speech, pack them"
         shell:
             "gmmcore pack --settings {input.settings:q} --list {input.list:q}"
             " --shows {output.shows:q} --output {output.corpus:q} --skipped {output.skipped:q}"

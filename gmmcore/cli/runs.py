@@ -26,7 +26,7 @@ from gmmcore.cli.verb import (
     verb,
 )
 from gmmcore.config.configuration import resolve, resolve_runs
-from gmmcore.config.keys import Settings
+from gmmcore.config.keys import EXPORTS, Settings
 from gmmcore.config.options import mapping, schema
 from gmmcore.data.corpus import Corpus, sample_frames
 from gmmcore.data.shows import ShowTable
@@ -141,6 +141,12 @@ def products(arguments: argparse.Namespace) -> None:
     settings = ["--settings", arguments.settings]
     call("finish", *settings, *mixture, "--output", final, "--history", history)
     files = [final, history, *arguments.exports]
+    # An export that the configuration no longer asks for would be of the mixture before.
+    for name in EXPORTS.values():
+        other = os.path.join(os.path.dirname(final), name)
+        if other not in arguments.exports and os.path.exists(other):
+            os.remove(other)
+            print(f"{other}: removed, because `export` does not ask for it")
     for path in arguments.exports:
         folder, name = os.path.split(path)
         call("convert", os.path.join(folder, f"{name.partition('.')[0]}.h5"), path)

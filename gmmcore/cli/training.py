@@ -14,7 +14,7 @@ import numpy as np
 from gmmcore.cli.verb import CORPUS, OUTPUT, THREADS, argument, call, options, stamp, verb
 from gmmcore.config.keys import IterationSettings, Job, Limits, Split
 from gmmcore.config.options import options_of
-from gmmcore.core.describe import cautions, few_frames, outliers, too_few
+from gmmcore.core.describe import cautions, few_frames, highest, outliers, too_few
 from gmmcore.core.divide import divided
 from gmmcore.core.history import history_table
 from gmmcore.core.initial import controlled, one_gaussian
@@ -293,12 +293,17 @@ def finish(arguments: argparse.Namespace) -> None:
         replace_text(arguments.history, history_table(model.history))
     print(f"finished: {arguments.output}  ({model.mixture!r})")
     if "held_out" in facts:
-        print(f"held-out log-likelihood/frame {facts['held_out']:.6f}")
-    gain, floor = (
-        options_of(arguments, Limits).llk_gain,
-        options_of(arguments, IterationSettings).floor,
-    )
-    for line in cautions(model.mixture, model.history, gain, floor, is_told=True):
+        line, best = (
+            f"held-out log-likelihood/frame {facts['held_out']:.6f}",
+            highest(model.history),
+        )
+        if best and best.held_out > facts["held_out"]:
+            line += f"; the highest was {best.held_out:.6f}, before iteration {best.iteration} of "
+            line += f"{best.stage} {best.components}"
+        print(line)
+    limits, floor = options_of(arguments, Limits), options_of(arguments, IterationSettings).floor
+    bounds = limits.llk_gain, floor, limits.last_gain
+    for line in cautions(model.mixture, model.history, *bounds, is_told=True):
         print(f"warning: {line}", file=sys.stderr)
 
 

@@ -474,7 +474,9 @@ class TrainingKeys(Options):
 
     components: int = option(
         512,
-        "components of the final mixture, any number; each stage but the last doubles them",
+        "components of the final mixture, any number; each stage but the last doubles them, and "
+        "ends at llk_gain: with a larger number, the stage that was the last changes (another "
+        "`run` keeps both)",
         whole(1, MAX_COMPONENTS),
     )
     iterations: tuple[int, ...] | None = option(
@@ -573,7 +575,10 @@ class Settings(TrainingKeys):
     )
     memory: int = same(Job, "memory")
     export: tuple[str, ...] = option(
-        (), f"formats written beside ubm.h5: {', '.join(EXPORTS)}", several(one_of(*EXPORTS), 0)
+        (),
+        "formats written beside ubm.h5: "
+        f"{', '.join(f'{name} ({file})' for name, file in EXPORTS.items())}; others are removed",
+        several(one_of(*EXPORTS), 0),
     )
     keep: tuple[int, ...] = option(
         (),

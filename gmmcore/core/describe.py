@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, isnan, log, nan
+from math import inf, isfinite, isnan, log, nan
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gmmcore.core.history import HistoryEntry
 from gmmcore.core.initial import few_of
 from gmmcore.core.mixture import GaussianMixture
+from gmmcore.core.schedule import least_gain
 from gmmcore.errors import counted
 
 Array = npt.NDArray[np.float64]
@@ -126,12 +127,14 @@ def sizes(
     history: Sequence[HistoryEntry],
     frames: int,
     llk_gain: float,
+    last_gain: float = inf,
 ) -> tuple[Size, ...]:
     """Gather what is known of the last mixture of each stage, with its log-likelihoods."""
     result = []
+    final = [*mixtures][-1:]
     for (kind, components), (mixture, value, held_out) in mixtures.items():
         entries = [e for e in history if (e.stage, e.components) == (kind, components)]
-        gain = gain_left(entries, llk_gain)
+        gain = gain_left(entries, llk_gain, last_gain if [(kind, components)] == final else inf)
         result.append(
             Size(
                 kind,
@@ -154,6 +157,7 @@ def cautions(
     history: Sequence[HistoryEntry],
     llk_gain: float,
     floor: float,
+    last_gain: float = inf,
     *,
     is_told: bool = False,
 ) -> list[str]:
@@ -164,15 +168,16 @@ def cautions(
     frames = max(entry.frames for entry in history)
     found = [few_frames(frames, mixture.components, mixture.dimension, full=mixture.is_full)]
     parted = _parted(history, llk_gain)
-    gain = gain_left([e for e in history if _words(e) == _words(last)], llk_gain)
+    entries = [entry for entry in history if _words(entry) == _words(last)]
+    gain = gain_left(entries, llk_gain, last_gain)
     # More iterations would only fit the training frames better still.
     if gain is not None and not parted:
         raised = "full.iterations" if last.stage == "full" else "iterations"
         still = (
             ", too few to tell whether more would gain"
             if isnan(gain)
-            else f", and still gained {gain:.3g} per frame in the last of them, more than llk_gain "
-            f"({llk_gain:g})"
+            else f", and still gained {gain:.3g} per frame in the last of them, more than "
+            + (f"llk_gain ({llk_gain:g})" if gain >= llk_gain else f"last_gain ({last_gain:g})")
         )
         found.append(
             f"{_words(last)} ended after {counted(last.iteration, 'iteration')}, its limit{still}: "
@@ -249,25 +254,34 @@ def floored(mixture: GaussianMixture, floor: float) -> str:
     )
 
 
-def gain_left(entries: Sequence[HistoryEntry], llk_gain: float) -> float | None:
-    """Return the last gain of a stage that ended by its limit; None if it converged."""
+def gain_left(
+    entries: Sequence[HistoryEntry], llk_gain: float, last_gain: float = inf
+) -> float | None:
+    """Return the last gain of a stage that ended by its limit; None if it converged.
+
+    The final stage has a `last_gain`.
+    """
     # The first iteration on other frames has no gain, so that the one before counts; NaN if the
     # stage has too few iterations to tell.
     known = [entry.gain for entry in entries if isfinite(entry.gain)]
     if not known:
         return nan if entries else None
-    return known[-1] if known[-1] >= llk_gain else None
+    return known[-1] if known[-1] >= least_gain(llk_gain, last_gain, entries[0].level) else None
+
+
+def highest(history: Sequence[HistoryEntry]) -> HistoryEntry | None:
+    """Return the iteration before which the held-out likelihood was highest; None without any."""
+    # Iterations on subsets of other sizes have other held-out frames, too.
+    level = history[-1].level if history else 0
+    known = [entry for entry in history if isfinite(entry.held_out) and entry.level == level]
+    return max(known, key=lambda entry: entry.held_out, default=None)
 
 
 def _parted(history: Sequence[HistoryEntry], llk_gain: float) -> str:
     """Say that the held-out likelihood fell while that of the training frames rose."""
-    # Iterations on subsets of other sizes have other held-out frames, too.
-    known = [
-        entry for entry in history if isfinite(entry.held_out) and entry.level == history[-1].level
-    ]
-    if not known:
+    best, last = highest(history), history[-1]
+    if best is None or not isfinite(last.held_out):
         return ""
-    best, last = max(known, key=lambda entry: entry.held_out), known[-1]
     fell = best.held_out - last.held_out
     if fell < max(llk_gain, 0) or last.log_likelihood <= best.log_likelihood:
         return ""

@@ -195,13 +195,13 @@ class Course:
         ends when the gain is less than `last_gain`, too, or than three times as much on a subset.
         """
         if frames_per_component is None:
-            return cls(stage, min(llk_gain, last_gain) if stage.final else llk_gain)
+            return cls(stage, least_gain(llk_gain, last_gain, 0) if stage.final else llk_gain)
         wanted = frames_per_component * max(stage.components, _LEAST_COMPONENTS)
         if stage.kind == "full":
             wanted = wanted * (dimension + 3) // 4
         level = level_of(frames, wanted)
         if stage.final:
-            llk_gain = min(llk_gain, last_gain * (_SUBSET_GAINS if level else 1.0))
+            llk_gain = least_gain(llk_gain, last_gain, level)
         return cls(stage, llk_gain, level, last_iterations=last_iterations)
 
     @property
@@ -255,6 +255,18 @@ class Course:
             return self.next_level(0, 0, None)
         last = history[-1]
         return self.next_level(last.iteration, last.level, last.gain)
+
+
+def least_gain(llk_gain: float, last_gain: float, level: int) -> float:
+    """Return the gain below which the final stage ends, if it begins with the subset of `level`.
+
+    Examples
+    --------
+    >>> from gmmcore.core.schedule import least_gain
+    >>> least_gain(0.01, 0.001, 0), least_gain(0.01, 0.001, 2)
+    (0.001, 0.003)
+    """
+    return min(llk_gain, last_gain * (_SUBSET_GAINS if level else 1.0))
 
 
 def place_of(facts: Mapping[str, Any]) -> tuple[int, int, float | None]:

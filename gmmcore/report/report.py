@@ -74,7 +74,8 @@ def read_outcome(
             _log_likelihood(last.mixture, part, threads) for part in (sample, held_out)
         )
         found[last.facts["stage"], last.facts["components"]] = last.mixture, training, other
-    known = sizes(found, model.history, corpus.frames, settings.llk_gain)
+    limits = settings.limits
+    known = sizes(found, model.history, corpus.frames, limits.llk_gain, limits.last_gain)
     times = {size.name: stage_seconds(logs, size.name) for size in known if logs}
     return Outcome(
         final.absolute().parent.name,
@@ -172,7 +173,8 @@ def _cautions(outcome: Outcome) -> list[str]:
     gain = outcome.settings.llk_gain
     mixture, corpus = outcome.model.mixture, outcome.corpus
     floor = outcome.settings.iteration("full" if mixture.is_full else "diag").floor
-    found = cautions(mixture, outcome.model.history, gain, floor)
+    last_gain = outcome.settings.limits.last_gain
+    found = cautions(mixture, outcome.model.history, gain, floor, last_gain)
     if line := outliers(corpus.outliers, corpus.frames):
         found.append(line)
     last, best = outcome.sizes[-1], max(outcome.sizes, key=_held_out)

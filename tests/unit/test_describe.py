@@ -57,6 +57,20 @@ def test_a_stage_that_ended_by_its_limit_has_a_gain_left(gains, left):
     assert not lines or ("diag 2 ended after 3 iterations" in lines[0] and "raise" in lines[0])
 
 
+@pytest.mark.parametrize(("level", "is_left"), [(0, True), (2, False)])
+def test_the_last_stage_converges_at_the_last_gain(level, is_left):
+    """On a subset, at three times as much."""
+    entries = [entry(1, nan, level=level), entry(2, 0.002, level=level)]
+    assert gain_left(entries, 0.01) is None
+    lines = cautions(TWO, entries, 0.01, 0.0, 0.001)
+    assert len(lines) == is_left
+    assert all("more than last_gain (0.001): raise iterations" in line for line in lines)
+    for last, ended in (("diag", is_left), ("full", False)):  # Another stage may follow.
+        made = {("diag", 2): (TWO, -1.0, nan), (last, 2): (TWO, -1.0, nan)}
+        found = sizes(made, entries, 10_000, 0.01, 0.001)
+        assert found[0].ended == ("limit" if ended else "converged")
+
+
 def test_a_single_iteration_tells_nothing():
     assert np.isnan(gain_left([entry(1, nan)], 0.01))
 

@@ -160,6 +160,9 @@ def test_an_over_fitted_training_is_told(fresh):
     fresh.configure(FEW)
     log = fresh.run()
     assert len(re.findall(r"^warning: full 8, .* held-out", log, re.MULTILINE)) == 1
+    assert re.search(
+        r"^held-out .*; the highest was -\S+, before iteration . of ", log, re.MULTILINE
+    )
     whole = fresh.made()
     # The form of the iterations changes nothing.
     fresh.remove("results/tiny")

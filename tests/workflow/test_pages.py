@@ -83,6 +83,8 @@ def test_without_its_records_a_run_rests_and_other_settings_make_other_pages(com
     assert "Nothing to be done" in flow.run()
     flow.configure(changed(RUNS, runs={"a": {"pruning": 0.0, "export": ["alize"]}}))
     flow.run()
+    names = {path.name for path in flow.folder.glob("results/a/ubm.*")}
+    assert names == {"ubm.h5", "ubm.gmm"}
     assert "pruning" in (flow.folder / "results/comparison.tsv").read_text()
     assert "Nothing to be done" in flow.run()
 

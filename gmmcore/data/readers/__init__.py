@@ -49,7 +49,9 @@ class Fault:
 
     def line(self) -> str:
         """Return the fault as one line of text."""
-        where = f"show {printable(self.show)}" + (f" ({printable(self.path)})" if self.path else "")
+        is_told = self.found.startswith(self.path)  # An empty path is, too.
+        where = "" if is_told else f" ({printable(self.path)})"
+        where = f"show {printable(self.show)}{where}"
         return f"{where}: {self.found}; expected {self.expected}; {self.remedy}"
 
 
