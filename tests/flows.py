@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
     "run": "tiny",
     "components": 4,
     "iterations": [2, 3],
+    "llk_gain": -1.0,  # All iterations are made, whatever they gain.
     "full": {"iterations": 2},
     "report": False,
     "features": {"list": "corpus/shows.txt", "pattern": "{show}.h5", "shards": 3},

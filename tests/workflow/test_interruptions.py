@@ -77,7 +77,7 @@ def stage_command(flow: Workflow) -> list[str]:
     (corpus,) = flow.folder.glob("results/features/*/corpus.json")
     first = flow.folder / "results/tiny/diag/4/000.h5"
     command = ["iterate", "--mixture", str(first), "--corpus", str(corpus), "--iterations", "3"]
-    return [*command, "--llk-gain", "0.01", "--output", str(flow.folder / "results/tiny/diag/4.h5")]
+    return [*command, "--llk-gain=-1.0", "--output", str(flow.folder / "results/tiny/diag/4.h5")]
 
 
 @pytest.mark.parametrize(

@@ -360,7 +360,7 @@ def test_a_stage_of_another_first_mixture_does_not_say_how_many_iterations_follo
     assert "results/tiny/diag/4/004.h5" in fresh.made()
     fresh.configure({**wanted, "llk_gain": 0.01})
     log = fresh.run()
-    assert iterations(log) == FIRST
+    assert iterations(log) == FIRST[:4] + FIRST[5:]
     assert RESTING in fresh.run()
 
 
