@@ -35,6 +35,7 @@ def test_train_has_the_numbers_of_the_workflow(trained: Workflow) -> None:
         components=TINY["components"],
         covariance="full",
         iterations=TINY["iterations"],
+        llk_gain=TINY["llk_gain"],
         full=TINY["full"],
         features={"pattern": TINY["features"]["pattern"]},
     )
