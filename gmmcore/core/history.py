@@ -22,8 +22,7 @@ class HistoryEntry:
     ceiled: int  #: Number of variances, or eigenvalues, that were lowered to their ceiling.
     low_count: int  #: Number of components whose occupancy was below the configured minimum.
     smallest_occupancy: float  #: Smallest occupancy of all components, in frames.
-    #: That of held-out frames, before the update as well; NaN if no frames are held out. Like the
-    #: gain, it can be compared with iterations of the same level.
+    #: That of held-out frames before the update, of the subset of the same level; NaN without them.
     held_out: float = nan
 
 
