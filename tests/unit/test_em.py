@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -101,6 +101,8 @@ def test_a_constant_dimension_from_a_start_of_another_tool(full, precision, valu
         bounded = nullcontext()
         if not floor:
             bounded = pytest.raises(InvalidMixtureError, match="set a floor above zero")
+            if precision == "single":  # Rounding may leave a variance above zero.
+                bounded = suppress(InvalidMixtureError)
         with bounded, pytest.warns(UserWarning, match="the same value in dimension 1"):
             train(frames, 2, [2], 2 * full, settings, start=start)
         statistics = accumulate(start, frames, precision=precision)
